@@ -1,0 +1,36 @@
+"""Every error that bad input can cause, each with one plain line for a person.
+
+All are `BlindDiffError`, so that `except BlindDiffError` catches what a user can mend, and nothing else.
+"""
+
+
+class BlindDiffError(Exception):
+    """Base of all errors caused by input; the command line prints its one line and exits with 2."""
+
+
+class ParameterError(BlindDiffError, ValueError):
+    """An argument is outside what the function accepts."""
+
+
+class ImageError(BlindDiffError):
+    """An image file or array cannot be used."""
+
+
+class KernelError(BlindDiffError, ValueError):
+    """A blur kernel is not one: it does not sum to 1, has negative or non-finite entries, or does not fit the image."""
+
+
+class WeightsError(BlindDiffError):
+    """A weights file or folder is missing, damaged, or of another architecture."""
+
+
+class RecipeError(BlindDiffError, ValueError):
+    """A training recipe has an unknown key or an impossible value."""
+
+
+class OutputError(BlindDiffError):
+    """A result cannot be written where it was asked for."""
+
+
+class TrainingError(BlindDiffError):
+    """Training cannot go on: the loss is not finite, or a checkpoint does not fit."""
