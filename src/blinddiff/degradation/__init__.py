@@ -1,0 +1,21 @@
+"""The forward model y = (x (*) k) down_s + n, in one place: kernels, resampling, the operator and its solvers, noise."""
+
+from blinddiff.degradation.closed_form import closed_form
+from blinddiff.degradation.downsampling import Bicubic, Decimate, Downsampling
+from blinddiff.degradation.kernels import sample_kernels
+from blinddiff.degradation.noise import NOISES
+from blinddiff.degradation.operator import SCALES, DegradationOperator
+from blinddiff.degradation.resize import bicubic_downsample, bicubic_upsample
+
+__all__ = [
+    "NOISES",
+    "SCALES",
+    "Bicubic",
+    "Decimate",
+    "DegradationOperator",
+    "Downsampling",
+    "bicubic_downsample",
+    "bicubic_upsample",
+    "closed_form",
+    "sample_kernels",
+]

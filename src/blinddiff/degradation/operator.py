@@ -1,0 +1,167 @@
+"""The degradation operator A of y = A x + n, A x = (x (*) k) down_s, with all that solvers ask of it.
+
+``(*)`` is true convolution (the kernel is flipped): (x (*) k)[i] = sum_q k[q] x[i - (q - c)], with the kernel's centre at
+index c = size // 2. The solvers use the Fourier transform: with H the spectrum of the kernel and the downsampling filter
+together, A is "multiply by H, keep every s-th sample", and A A^T is a convolution on the small grid.
+"""
+
+from typing import Literal
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.fft import irfft2, rfft2
+
+from blinddiff.degradation.borders import extend, extend_adjoint
+from blinddiff.degradation.downsampling import Bicubic, Downsampling
+from blinddiff.degradation.resize import correlate_decimate, correlate_decimate_adjoint
+from blinddiff.errors import KernelError, ParameterError
+
+SCALES = (1, 2, 3, 4)
+
+
+def _fast(length: int) -> int:
+    return int(next_fast_len(length, real=True))
+
+
+class DegradationOperator:
+    """A x = (x (*) k) down_s for a batch of images and their kernels.
+
+    Args:
+        kernel: (B, kh, kw), or (kh, kw) for one kernel shared by the batch; HR pixels; any size, entries summing to 1.
+        scale: 1, 2, 3 or 4.
+        downsampling: `Bicubic()` (antialiased, as MATLAB) or `Decimate(offset)`.
+        boundary: ``"reflect"`` is how images are degraded (blur reflected without the edge pixel repeated, resampling
+            symmetric); ``"circular"`` wraps round, makes the closed forms exact, and is the faster.
+
+    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s).
+
+    Raises:
+        ParameterError: scale or offset outside its range, or image sides that are no multiple of the scale.
+        KernelError: the kernel is not a (batch of) 2-D array(s).
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor,
+        scale: int,
+        downsampling: Downsampling = Bicubic(),
+        boundary: Literal["reflect", "circular"] = "reflect",
+    ) -> None:
+        if scale not in SCALES:
+            raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")
+        if kernel.ndim not in (2, 3):
+            raise KernelError(f"a kernel of shape {tuple(kernel.shape)} is not (height, width) or (batch, height, width)")
+        self.kernel = kernel if kernel.ndim == 3 else kernel[None]
+        self.scale = scale
+        self.downsampling = downsampling
+        self.boundary = boundary
+        self._taps, self._first = downsampling.taps(scale)
+        kh, kw = self.kernel.shape[-2:]
+        self._rows, self._columns = (kh - 1 - kh // 2, kh // 2), (kw - 1 - kw // 2, kw // 2)
+
+    def blur(self, x: Tensor) -> Tensor:
+        """x (*) k with the reflected border, the same size as ``x``: (B, C, H, W)."""
+        z = extend(x, self._rows, self._columns, "reflect")
+        size = _fast(z.shape[-2]), _fast(z.shape[-1])
+        out = irfft2(self._spectrum(size, x) * rfft2(z, s=size), s=size)
+        kh, kw = self.kernel.shape[-2:]
+        return out[..., kh - 1 : kh - 1 + x.shape[-2], kw - 1 : kw - 1 + x.shape[-1]]
+
+    def blur_adjoint(self, x: Tensor) -> Tensor:
+        """The adjoint of `blur`: correlation with k, the border folded back."""
+        kh, kw = self.kernel.shape[-2:]
+        size = _fast(x.shape[-2] + kh - 1), _fast(x.shape[-1] + kw - 1)
+        z = x.new_zeros(*x.shape[:-2], *size)
+        z[..., kh - 1 : kh - 1 + x.shape[-2], kw - 1 : kw - 1 + x.shape[-1]] = x
+        out = irfft2(self._spectrum(size, x).conj() * rfft2(z), s=size)
+        out = out[..., : x.shape[-2] + kh - 1, : x.shape[-1] + kw - 1]
+        return extend_adjoint(out, self._rows, self._columns, "reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x: (B, C, H, W) -> (B, C, H / s, W / s)."""
+        if x.shape[-1] % self.scale or x.shape[-2] % self.scale:
+            raise ParameterError(f"an image of {x.shape[-1]}x{x.shape[-2]} is no multiple of scale {self.scale}")
+        if self.boundary == "circular":
+            size = x.shape[-2], x.shape[-1]
+            return self._thin(self._transfer(size, x) * rfft2(x), size)
+        return correlate_decimate(self.blur(x), self._taps, self._first, self.scale, "symmetric")
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y: (B, C, h, w) -> (B, C, s*h, s*w)."""
+        if self.boundary == "circular":
+            size = y.shape[-2] * self.scale, y.shape[-1] * self.scale
+            return irfft2(self._transfer(size, y).conj() * self._spread_spectrum(y), s=size)
+        return self.blur_adjoint(correlate_decimate_adjoint(y, self._taps, self._first, self.scale, "symmetric"))
+
+    __call__ = forward
+
+    def proximal(self, y: Tensor, x_hat: Tensor, rho: Tensor | float) -> Tensor:
+        """argmin_x ||y - A x||^2 + rho ||x - x_hat||^2 = x_hat + A^T (A A^T + rho)^-1 (y - A x_hat).
+
+        Args:
+            y: LR image, (B, C, h, w).
+            x_hat: where to stay near, (B, C, s*h, s*w).
+            rho: noise variance over the variance expected of x_hat's error; a number, or one for each image (B,).
+
+        Returns:
+            (B, C, s*h, s*w). Exact for the circular boundary. For ``reflect`` the residual y - A x_hat is exact and the
+            inverse is taken on a symmetric extension of it, with a margin wider than the kernel.
+
+        Source: N. Zhao et al., "Fast single image super-resolution using a new analytical solution for l2-l2 problems",
+        IEEE TIP 2016, in the push-through form.
+        """
+        s = self.scale
+        residual = y - self.forward(x_hat)
+        rho = torch.as_tensor(rho, dtype=y.dtype, device=y.device).reshape(-1, 1, 1, 1)
+        height, width = y.shape[-2:]
+        if self.boundary == "circular":
+            margin, size = 0, (height, width)
+        else:
+            margin = -(-max(self.kernel.shape[-2:]) // s) + 8
+            size = _fast(height + 2 * margin), _fast(width + 2 * margin)
+            rows, columns = (margin, size[0] - height - margin), (margin, size[1] - width - margin)
+            residual = extend(residual, rows, columns, "symmetric")
+        full = size[0] * s, size[1] * s
+        transfer = self._transfer(full, y)  # H
+        # A A^T: the autocorrelation of the filter, thinned out by s.
+        gram = rfft2(self._thin(transfer.abs() ** 2, full)).real
+        dual = irfft2(rfft2(residual) / (gram + rho), s=size)
+        step = irfft2(transfer.conj() * self._spread_spectrum(dual), s=full)
+        top = margin * s
+        return x_hat + step[..., top : top + height * s, top : top + width * s]
+
+    def _thin(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+        """Every s-th sample of the (H, W) image whose spectrum is given; the rows are thinned before they are made."""
+        s, (height, width) = self.scale, size
+        folded = spectrum.unflatten(-2, (s, height // s)).mean(-3)
+        return irfft2(folded, s=(height // s, width))[..., ::s]
+
+    def _spread_spectrum(self, y: Tensor) -> Tensor:
+        """Spectrum of the HR image with every LR sample at its place and zeros between: the adjoint of `_thin`."""
+        columns = y.new_zeros(*y.shape[:-1], y.shape[-1] * self.scale)
+        columns[..., :: self.scale] = y
+        spectrum = rfft2(columns)
+        return spectrum.repeat(*(1,) * (spectrum.ndim - 2), self.scale, 1)
+
+    def _spectrum(self, size: tuple[int, int], like: Tensor) -> Tensor:
+        """Spectrum of the kernel with its first entry at the origin: (B, 1, size[0], size[1] // 2 + 1)."""
+        return rfft2(self.kernel.to(like), s=size)[:, None]
+
+    def _transfer(self, size: tuple[int, int], like: Tensor) -> Tensor:
+        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a wrapped grid."""
+        kernel = self.kernel.to(like)
+        (kh, kw), (height, width) = kernel.shape[-2:], size
+        # Kernels larger than the grid wrap round: that is what a circular boundary means.
+        rows = (torch.arange(kh, device=like.device) - kh // 2) % height
+        columns = (torch.arange(kw, device=like.device) - kw // 2) % width
+        wrapped = like.new_zeros(kernel.shape[0], height * width)
+        wrapped.index_add_(1, (rows[:, None] * width + columns).flatten(), kernel.flatten(1))
+        transfer = rfft2(wrapped.view(-1, 1, height, width))
+        for axis, length in ((-2, height), (-1, width)):
+            line = like.new_zeros(length)
+            places = (-(self._first + torch.arange(len(self._taps), device=like.device))) % length
+            line.index_add_(0, places, self._taps.to(like))
+            response = torch.fft.fft(line) if axis == -2 else torch.fft.rfft(line)
+            transfer = transfer * (response[:, None] if axis == -2 else response)
+        return transfer

@@ -1,0 +1,100 @@
+"""Bicubic resampling by whole factors, as MATLAB's imresize does it.
+
+Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -0.5; downsampling
+widens the cubic by the factor (antialiasing) and normalises the weights; the border is symmetric. By a whole factor the
+weights repeat, so that each axis is one strided correlation.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.degradation.borders import Border, extend, extend_adjoint
+from blinddiff.errors import ParameterError
+
+
+def _cubic(u: Tensor) -> Tensor:
+    u = u.abs()
+    near = 1.5 * u**3 - 2.5 * u**2 + 1
+    far = -0.5 * u**3 + 2.5 * u**2 - 4 * u + 2
+    return torch.where(u <= 1, near, torch.where(u < 2, far, torch.zeros_like(u)))
+
+
+@lru_cache
+def downsampling_taps(scale: int) -> tuple[Tensor, int]:
+    """Weights w and first offset d of antialiased bicubic downsampling: y[i] = sum_t w[t] x[scale * i + d + t].
+
+    The weights are float64 and sum to 1; they are centred on the middle of each block of ``scale`` samples.
+    """
+    centre = (scale - 1) / 2
+    first = -2 * scale + (scale + 1) // 2
+    offsets = torch.arange(first, first + 4 * scale, dtype=torch.float64)
+    weights = _cubic((offsets - centre) / scale)
+    return weights / weights.sum(), first
+
+
+@lru_cache
+def _upsampling_taps(scale: int) -> tuple[Tensor, int]:
+    """Weights (scale, taps), one row a phase p, and first offset d: x[scale * m + p] = sum_t w[p, t] y[m + d + t]."""
+    first = -2
+    phase = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
+    weights = _cubic(first + torch.arange(5, dtype=torch.float64) - phase[:, None])
+    return weights / weights.sum(1, keepdim=True), first
+
+
+def correlate_decimate(x: Tensor, weights: Tensor, first: int, scale: int, border: Border) -> Tensor:
+    """Along both axes, y[i] = sum_t weights[t] x[scale * i + first + t], first <= 0: (..., s*h, s*w) -> (..., h, w)."""
+    rows = -first, max(first + len(weights) - scale, 0)
+    taps = weights.to(x)
+    z = extend(x, rows, rows, border)
+    z = z.reshape(-1, 1, *z.shape[-2:])
+    z = F.conv2d(z, taps.view(1, 1, -1, 1), stride=(scale, 1))
+    z = F.conv2d(z, taps.view(1, 1, 1, -1), stride=(1, scale))
+    return z.reshape(*x.shape[:-2], *z.shape[-2:])
+
+
+def correlate_decimate_adjoint(y: Tensor, weights: Tensor, first: int, scale: int, border: Border) -> Tensor:
+    """The exact adjoint of `correlate_decimate`: (..., h, w) -> (..., s*h, s*w)."""
+    rows = -first, max(first + len(weights) - scale, 0)
+    taps = weights.to(y)
+    z = y.reshape(-1, 1, *y.shape[-2:])
+    z = F.conv_transpose2d(z, taps.view(1, 1, 1, -1), stride=(1, scale))
+    z = F.conv_transpose2d(z, taps.view(1, 1, -1, 1), stride=(scale, 1))
+    z = z.reshape(*y.shape[:-2], *z.shape[-2:])
+    # Weights shorter than the factor leave the last samples of each line untouched.
+    missing = [scale * n + sum(rows) - m for n, m in zip(y.shape[-2:], z.shape[-2:], strict=True)]
+    return extend_adjoint(F.pad(z, (0, missing[1], 0, missing[0])), rows, rows, border)
+
+
+def bicubic_downsample(x: Tensor, scale: int) -> Tensor:
+    """Antialiased bicubic reduction, equal to MATLAB's ``imresize(x, 1/scale)``.
+
+    Args:
+        x: image, (..., H, W), any range; H and W multiples of ``scale``.
+        scale: whole factor, 1 or more; 1 returns ``x``.
+
+    Raises:
+        ParameterError: a side is not a multiple of ``scale``.
+    """
+    if x.shape[-1] % scale or x.shape[-2] % scale:
+        raise ParameterError(f"an image of {x.shape[-1]}x{x.shape[-2]} cannot be reduced by {scale}: crop it to a multiple")
+    return x if scale == 1 else correlate_decimate(x, *downsampling_taps(scale), scale, "symmetric")
+
+
+def bicubic_upsample(y: Tensor, scale: int) -> Tensor:
+    """Bicubic enlargement, equal to MATLAB's ``imresize(y, scale)``: (..., h, w) -> (..., s*h, s*w)."""
+    if scale == 1:
+        return y
+    weights, first = _upsampling_taps(scale)
+    taps = weights.to(y)
+    before, after = -first, first + weights.shape[1] - 1
+    lead = y.shape[:-2]
+    z = extend(y, (before, after), (before, after), "symmetric")
+    z = z.reshape(-1, 1, *z.shape[-2:])
+    z = F.conv2d(z, taps.view(scale, 1, -1, 1))  # (N, s, h, w + margin)
+    z = z.transpose(1, 2).reshape(z.shape[0], 1, -1, z.shape[-1])
+    z = F.conv2d(z, taps.view(scale, 1, 1, -1))  # (N, s, s*h, w)
+    z = z.permute(0, 2, 3, 1).reshape(z.shape[0], z.shape[2], -1)
+    return z.reshape(*lead, *z.shape[-2:])
