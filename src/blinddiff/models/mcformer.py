@@ -1,0 +1,254 @@
+"""MCFormer: one network that is prior for both the image and its kernel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blinddiff.degradation.borders import extend
+from blinddiff.degradation.closed_form import closed_form
+from blinddiff.degradation.resize import bicubic_upsample
+from blinddiff.errors import ParameterError
+from blinddiff.models.blocks import sinusoidal_embedding
+from blinddiff.models.kernel_estimators import ConvolutionalEstimator, Estimate, SpectralEstimator
+from blinddiff.models.noise_schedule import alpha_bar
+from blinddiff.models.unet import ModulatedUNet
+
+
+@dataclass
+class Prediction:
+    """What MCFormer says at one step.
+
+    Attributes:
+        x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
+        kernel: kernel estimate k_hat_t, (B, size, size), on the simplex.
+        noise_level: sigma, (B,), grey levels; None from the published network, which knows no noise.
+        noise, variance: the raw outputs of the published network, (B, 3, H, W); None from the default one.
+    """
+
+    x0_hat: Tensor
+    kernel: Tensor
+    noise_level: Tensor | None
+    noise: Tensor | None = None
+    variance: Tensor | None = None
+
+
+class MCFormer(ModelMixin, ConfigMixin):
+    """Modulated conditional transformer (BlindDiff, arXiv 2403.10211, section 3.3).
+
+    Two ways of predicting, by ``prediction``:
+
+    - ``"residual"`` (the default): sees x_t, the closed-form image x_y of (y, k, sigma) and y, on a pixel-unshuffled grid, and
+      predicts what x_y lacks, scaled so that input and target have unit variance at every t (as Karras et al. 2022, with
+      the residual for the data). Its kernel estimator reads spectral statistics of y.
+    - ``"noise"`` (the published network): sees x_t and y enlarged, predicts the noise and a variance, and estimates the kernel by
+      convolution and pooling.
+
+    Args:
+        dim: channels at the top level.
+        num_blocks: modulated blocks at each level, top first.
+        num_refinement_blocks: blocks after the decoder.
+        heads: attention heads at each level.
+        expansion: of the gated feed-forward networks.
+        embedding_dim: length of the embedding of time, kernel, noise level and scale.
+        patch_size: side of the pixel blocks folded into channels before the first convolution.
+        kernel_size: side of the kernel's support.
+        estimator_hidden: width of the spectral estimator.
+        scales: scales the weights are made for.
+        prediction: ``"residual"`` or ``"noise"``.
+        noise_schedule: name of the schedule x_t follows, see `noise_schedule`.
+        image_mean, image_std: x_t is about (image - mean) / std.
+        residual_std: RMS of the image minus x_y, in units of x_t.
+        kernel_modulation: False removes the kernel from the modulation (an ablation).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        dim: int = 48,
+        num_blocks: Sequence[int] = (2, 3, 3),
+        num_refinement_blocks: int = 0,
+        heads: Sequence[int] = (2, 4, 8),
+        expansion: float = 2.0,
+        embedding_dim: int = 128,
+        patch_size: int = 4,
+        kernel_size: int = 31,
+        estimator_hidden: int = 512,
+        scales: Sequence[int] = (1, 2, 3, 4),
+        prediction: Literal["residual", "noise"] = "residual",
+        noise_schedule: str = "log_sigma",
+        image_mean: float = 0.5,
+        image_std: float = 0.5,
+        residual_std: float = 0.1,
+        kernel_modulation: bool = True,
+    ) -> None:
+        super().__init__()
+        if prediction not in ("residual", "noise"):
+            raise ParameterError(f"prediction {prediction!r} is not 'residual' or 'noise'")
+        if len(heads) != len(num_blocks):
+            raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
+        inputs, outputs = (9, 3) if prediction == "residual" else (6, 6)
+        cells = patch_size**2
+        self.unet = ModulatedUNet(
+            inputs * cells, outputs * cells, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim
+        )
+        self.time_mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding_dim))
+        self.kernel_mlp = nn.Sequential(
+            nn.Linear(kernel_size**2, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
+        )
+        self.estimator: SpectralEstimator | ConvolutionalEstimator
+        if prediction == "residual":
+            self.noise_mlp = nn.Sequential(nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim))
+            self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
+            self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales), 2 * dim + embedding_dim)
+        else:
+            self.estimator = ConvolutionalEstimator(dim, kernel_size)
+        self.register_buffer("alpha_bar", alpha_bar(noise_schedule).float(), persistent=False)
+        self.alpha_bar: Tensor
+
+    @property
+    def size_multiple(self) -> int:
+        """HR sides are mirrored up to a multiple of this inside the network."""
+        return int(self.config.patch_size * 2 ** (len(self.config.num_blocks) - 1))
+
+    def to_diffusion(self, image: Tensor) -> Tensor:
+        """Image in [0, 1] -> the range in which x_t is noised."""
+        return (image - self.config.image_mean) / self.config.image_std
+
+    def to_image(self, x: Tensor) -> Tensor:
+        """The inverse of `to_diffusion`."""
+        return x * self.config.image_std + self.config.image_mean
+
+    def estimate(self, y: Tensor, scale: int) -> Estimate:
+        """Kernel and noise level from y alone, in one pass.
+
+        Args:
+            y: LR image, (B, 3, h, w), in [0, 1].
+            scale: one of the network's scales.
+
+        Raises:
+            ParameterError: the scale is not one of the network's, or the network has no estimator from y alone.
+        """
+        self._check_scale(scale)
+        if not isinstance(self.estimator, SpectralEstimator):
+            raise ParameterError("the published network estimates a kernel at each step, from x_t; not from y alone")
+        return self.estimator.first(self.estimator.features(y, scale))
+
+    def forward(
+        self,
+        x_t: Tensor,
+        timestep: Tensor,
+        y: Tensor,
+        scale: int,
+        kernel: Tensor | None = None,
+        noise_level: Tensor | None = None,
+        x_y: Tensor | None = None,
+    ) -> Prediction:
+        """One prior step: the clean image and the kernel, from the noisy image.
+
+        Args:
+            x_t: noisy HR image, (B, 3, s*h, s*w), in the range of `to_diffusion`.
+            timestep: (B,), 0 to 999.
+            y: LR image, (B, 3, h, w), in [0, 1].
+            scale: one of the network's scales.
+            kernel: (B, size, size) to modulate by; the network's own estimate where None.
+            noise_level: (B,), grey levels; the network's own where None.
+            x_y: closed-form image for (y, kernel, noise_level), (B, 3, s*h, s*w), in [0, 1]; made where None.
+        """
+        self._check_scale(scale)
+        if self.config.prediction == "noise":
+            return self._predict_noise(x_t, timestep, y, scale, kernel)
+        return self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y)
+
+    def _predict_residual(
+        self,
+        x_t: Tensor,
+        timestep: Tensor,
+        y: Tensor,
+        scale: int,
+        kernel: Tensor | None,
+        noise_level: Tensor | None,
+        x_y: Tensor | None,
+    ) -> Prediction:
+        assert isinstance(self.estimator, SpectralEstimator)
+        told = self.estimator.features(y, scale)
+        if x_y is None:
+            first = self.estimator.first(told)
+            with torch.no_grad():
+                x_y = closed_form(
+                    y,
+                    first.kernel if kernel is None else kernel,
+                    first.noise_level if noise_level is None else noise_level,
+                    scale,
+                )
+        base = self.to_diffusion(x_y)
+        # z = r + sigma n: the residual r = x_0 - x_y under noise. c_skip z is its best linear estimate.
+        a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
+        tau2, sigma2 = self.config.residual_std**2, (1 - a) / a
+        z = x_t / a.sqrt() - base
+        c_skip = tau2 / (tau2 + sigma2)
+        c_out = (tau2 * sigma2 / (tau2 + sigma2)).sqrt()
+
+        seen = torch.cat([c_skip * z / tau2**0.5, base, self.to_diffusion(bicubic_upsample(y, scale))], 1)
+        height, width = seen.shape[-2:]
+        seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
+        features = self.unet.stem(seen.contiguous(memory_format=torch.channels_last))
+        time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
+        pooled = torch.cat([features.mean((2, 3)), features.std((2, 3)), time], 1)
+        estimate = self.estimator.update(told, pooled)
+        kernel = estimate.kernel if kernel is None else kernel
+        noise_level = estimate.noise_level if noise_level is None else noise_level
+
+        condition = time + self.noise_mlp(noise_level[:, None] / 10) + self.scale_embedding.weight[self._index(scale)]
+        if self.config.kernel_modulation:
+            # The square root has unit length for every kernel, wide or narrow.
+            condition = condition + self.kernel_mlp(self._fit(kernel).clamp_min(0).sqrt().flatten(1))
+        out = F.pixel_shuffle(self.unet(features, condition), self.config.patch_size)[..., :height, :width]
+        x0_hat = base + c_skip * z + c_out * out
+        return Prediction(self.to_image(x0_hat), estimate.kernel, estimate.noise_level)
+
+    def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
+        y = self.to_diffusion(y)
+        seen = torch.cat([x_t, F.interpolate(y, scale_factor=scale, mode="bicubic")], 1)
+        k_hat = self.estimator(seen).unflatten(1, (self.config.kernel_size, -1))
+        modulating = k_hat if kernel is None else self._fit(kernel)
+        time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
+        condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
+        height, width = seen.shape[-2:]
+        seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
+        out = F.pixel_shuffle(self.unet(self.unet.stem(seen), condition), self.config.patch_size)
+        noise, variance = out[..., :height, :width].chunk(2, 1)
+        a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
+        x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
+        return Prediction(self.to_image(x0_hat), k_hat, None, noise, variance)
+
+    def _check_scale(self, scale: int) -> None:
+        if scale not in self.config.scales:
+            raise ParameterError(f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}")
+
+    def _index(self, scale: int) -> int:
+        return list(self.config.scales).index(scale)
+
+    def _fit(self, kernel: Tensor) -> Tensor:
+        """A kernel of any size on the support that the modulation was trained with."""
+        return fit_kernel(kernel, self.config.kernel_size)
+
+
+def fit_kernel(kernel: Tensor, size: int) -> Tensor:
+    """Crop or pad (B, kh, kw) about its centre to (B, size, size), and renormalise."""
+    for axis in (-2, -1):
+        length = kernel.shape[axis]
+        before, after = size // 2 - length // 2, (size - size // 2) - (length - length // 2)
+        pad = (0, 0, before, after) if axis == -2 else (before, after)
+        kernel = F.pad(kernel, pad)
+    return kernel / kernel.sum((-2, -1), keepdim=True)
+
+
+def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Extend the lower and right sides of (B, C, H, W) by mirroring to a multiple of ``multiple``."""
+    return extend(x, (0, -x.shape[-2] % multiple), (0, -x.shape[-1] % multiple), "reflect")

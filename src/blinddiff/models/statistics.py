@@ -1,0 +1,88 @@
+"""Spectral statistics of an image: what tells its blur and its noise, whatever it shows.
+
+A blur multiplies the spectrum of the scene by its own, and the spectra of natural scenes are alike; so the average
+power spectrum of small blocks carries the kernel, and that of the flattest blocks the noise.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.borders import extend
+
+BLOCK = 16
+STRIDE = 8
+GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statistics`
+QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
+DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
+FLOOR = 1e-8  # power of 0.03 grey levels: below rounding
+
+STATISTICS = GROUPS * BLOCK * (BLOCK // 2 + 1) + len(DIRECTIONS) * len(QUANTILES) + 8
+"""Number of statistics of an image."""
+
+
+@lru_cache
+def _window() -> Tensor:
+    hann = torch.hann_window(BLOCK, periodic=False, dtype=torch.float32)
+    window = hann[:, None] * hann
+    return window / window.square().sum().sqrt()
+
+
+def spectral_statistics(y: Tensor) -> Tensor:
+    """Log power spectra of Hann-windowed 16x16 blocks (stride 8) of the mean channel, and gradient statistics.
+
+    In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the tenth
+    of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
+    differences in four directions; the harmonics of the differences' strength over the 8-pixel lattice (JPEG).
+
+    Args:
+        y: images, (B, C, h, w), in [0, 1]; sides under 16 are extended by mirroring.
+
+    Returns:
+        (B, `STATISTICS`) float32.
+    """
+    grey = y.float().mean(1, keepdim=True)
+    short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
+    grey = extend(grey, (0, short[0]), (0, short[1]), "symmetric")
+    blocks = grey.unfold(2, BLOCK, STRIDE).unfold(3, BLOCK, STRIDE).flatten(1, 3)  # (B, N, 16, 16)
+    blocks = (blocks - blocks.mean((-2, -1), keepdim=True)) * _window().to(grey)
+    power = torch.fft.rfft2(blocks).abs().square().flatten(2) + FLOOR  # (B, N, 144)
+    energy = power.sum(-1)
+    shape = (power / energy[..., None]).log()
+    order = energy.argsort(1)
+    tenth = max(1, round(order.shape[1] / 10))
+    strongest = order[:, -tenth:, None].expand(-1, -1, power.shape[-1])
+    weakest = order[:, :tenth, None].expand(-1, -1, power.shape[-1])
+    spectra = [
+        power.mean(1).log(),
+        shape.mean(1),
+        shape.gather(1, strongest).mean(1),
+        power.gather(1, weakest).mean(1).log(),
+    ]
+    return torch.cat([*spectra, _gradient_quantiles(grey), _lattice_harmonics(grey)], 1)
+
+
+def _gradient_quantiles(grey: Tensor) -> Tensor:
+    """Log quantiles of the absolute differences along each direction: (B, 20)."""
+    height, width = grey.shape[-2:]
+    out = []
+    for down, right in DIRECTIONS:
+        a = grey[..., : height - down, max(-right, 0) : width - max(right, 0)]
+        b = grey[..., down:, max(right, 0) : width + min(right, 0)]
+        ordered = (a - b).abs().flatten(1).sort(1).values
+        places = [min(math.floor(q * ordered.shape[1]), ordered.shape[1] - 1) for q in QUANTILES]
+        out.append((ordered[:, places] + 1e-4).log())
+    return torch.cat(out, 1)
+
+
+def _lattice_harmonics(grey: Tensor) -> Tensor:
+    """Strength of the differences at each phase of an 8-pixel lattice, as its four harmonics along each axis: (B, 8)."""
+    out = []
+    for axis in (2, 3):
+        second = grey.diff(dim=axis).diff(dim=axis).abs().mean(5 - axis).flatten(1)
+        whole = second.shape[1] // 8 * 8
+        phases = second[:, :whole].unflatten(1, (-1, 8)).mean(1)
+        out.append(torch.fft.rfft(phases / (phases.mean(1, keepdim=True) + 1e-4)).abs()[:, 1:])
+    return torch.cat(out, 1)
