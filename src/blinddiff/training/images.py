@@ -1,0 +1,73 @@
+"""Training photographs, decoded once and kept in memory as 8-bit arrays."""
+
+import csv
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from blinddiff.errors import RecipeError
+
+Pixels = npt.NDArray[np.uint8]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+class ImagePool:
+    """Photographs from folders and tile sheets, from which random crops are cut.
+
+    Args:
+        folders: each is searched for image files; one with a ``tiles.csv`` is read as tile sheets (256x256 tiles, the sheet,
+            row, column and source image of each in the table).
+        held_out: endings of the paths (or of the tiles' source images) that are left out.
+        smallest: photographs with a shorter side are left out.
+
+    Raises:
+        RecipeError: a folder is missing, or no photograph is left.
+    """
+
+    def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
+        self.images: list[Pixels] = []
+        for folder in map(Path, folders):
+            if not folder.is_dir():
+                raise RecipeError(f"{folder}: no such folder of training photographs")
+            if (folder / "tiles.csv").exists():
+                self.images += _read_tiles(folder, held_out)
+            else:
+                paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+                paths = [p for p in paths if not p.as_posix().endswith(tuple(held_out))]
+                with ThreadPoolExecutor() as workers:
+                    self.images += workers.map(_read, paths)
+        self.images = [image for image in self.images if min(image.shape[:2]) >= smallest]
+        if not self.images:
+            raise RecipeError(f"no photograph of at least {smallest} px in {', '.join(folders)}")
+        areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
+        self._shares = areas / areas.sum()
+
+    def crops(self, count: int, side: int, rng: np.random.Generator) -> Pixels:
+        """(count, 3, side, side) random crops, every pixel of the pool alike likely, turned and mirrored at random."""
+        out = np.empty((count, 3, side, side), dtype=np.uint8)
+        for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
+            image = self.images[index]
+            top, left = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
+            crop = np.rot90(image[top : top + side, left : left + side], int(rng.integers(4)))
+            slot[:] = (crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1)
+        return out
+
+
+def _read(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
+    with (folder / "tiles.csv").open(newline="") as table:
+        rows = [row for row in csv.DictReader(table) if not row["source_image"].endswith(tuple(held_out))]
+    sheets = {name: _read(folder / name) for name in sorted({row["sheet"] for row in rows})}
+    tiles = []
+    for row in rows:
+        top, left = int(row["row"]) * side, int(row["col"]) * side
+        tiles.append(sheets[row["sheet"]][top : top + side, left : left + side])
+    return tiles

@@ -1,0 +1,90 @@
+"""What training minimises: the noise constraint, the kernel constraint and the noise level's.
+
+Each is a mean over examples, so that a batch's size does not change its weight.
+"""
+
+import torch
+from torch import Tensor
+
+from blinddiff.degradation import closed_form
+from blinddiff.models.kernel_estimators import Estimate
+from blinddiff.models.mcformer import MCFormer, Prediction
+from blinddiff.training.degrade import Pairs, aligned
+from blinddiff.training.recipe import Recipe
+
+
+def kernel_constraint(estimated: Tensor, true: Tensor) -> Tensor:
+    """Mean over the batch of sum |k_hat - k|, both summing to 1: 0 for a perfect kernel, 2 for one that misses all.
+
+    A mean square over the support is about 1e-5 for any kernel, and teaches nothing.
+    """
+    return (estimated - true).abs().sum((-2, -1)).mean()
+
+
+def noise_level_constraint(estimated: Tensor, true: Tensor) -> Tensor:
+    """Mean error of the noise level in grey levels, relative to 1 + sigma: small levels matter as much as large ones."""
+    return ((estimated - true).abs() / (1 + true)).mean()
+
+
+def noise_constraint(predicted: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float) -> Tensor:
+    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the error in noise, weighted by the signal-to-noise ratio.
+
+    tau is the RMS of the residual that the network has to find. The weight makes the target's variance 1 at every t
+    (Karras et al. 2022, with the residual for the data), so that every t learns. sigma^2 = (1 - alpha_bar) / alpha_bar.
+    """
+    weight = (1 / residual_std**2 + 1 / sigma**2).view(-1, 1, 1, 1)
+    return (weight * (predicted - x_0).square()).mean()
+
+
+def estimator_losses(model: MCFormer, pairs: Pairs, recipe: Recipe) -> dict[str, Tensor]:
+    """The constraints on the estimate from y alone, unweighted and their weighted sum, by name."""
+    return _weighted(recipe, **_estimate_losses(model.estimate(pairs.y, pairs.scale), pairs))
+
+
+def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
+    """All constraints at a random t, with the network's own kernel in the modulation for most examples.
+
+    Kernel and noise level are estimated on the whole context and the image on a patch of it. Crops tell less of the
+    kernel than photographs do, so the estimate is mixed with the truth, by a random share, down to the error it will have.
+    """
+    first = model.estimate(pairs.y, pairs.scale)
+    own = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
+    own[torch.rand(len(own), generator=generator).to(own) < recipe.loss.true_kernel_share] = 0
+    kernel = torch.lerp(pairs.kernel, first.kernel.detach(), own.view(-1, 1, 1))
+    noise_level = torch.lerp(pairs.noise_level, first.noise_level.detach(), own)
+    x_y = closed_form(pairs.y, kernel, noise_level, pairs.scale)
+
+    rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
+    x_0 = model.to_diffusion(pairs.x[..., rows, columns])
+    last = len(model.alpha_bar) - 1
+    t = torch.randint(last + 1, (len(x_0),), generator=generator)
+    t[torch.rand(len(t), generator=generator) < recipe.loss.pure_noise_share] = last
+    t = t.to(x_0.device)
+    a = model.alpha_bar[t].view(-1, 1, 1, 1)
+    noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+    x_t = a.sqrt() * x_0 + (1 - a).sqrt() * noise
+
+    prediction: Prediction = model(
+        x_t, t, pairs.y[..., small_rows, small_columns], pairs.scale, kernel, noise_level, x_y[..., rows, columns]
+    )
+    sigma = ((1 - a) / a).sqrt().flatten()
+    noise_loss = noise_constraint(model.to_diffusion(prediction.x0_hat), x_0, sigma, model.config.residual_std)
+    if recipe.stage == "network":
+        return _weighted(recipe, noise=noise_loss)
+    assert prediction.noise_level is not None
+    at_step = _estimate_losses(Estimate(prediction.kernel, prediction.noise_level), pairs)
+    from_y = _estimate_losses(first, pairs)
+    return _weighted(recipe, noise=noise_loss, **{name: at_step[name] + from_y[name] for name in from_y})
+
+
+def _estimate_losses(estimate: Estimate, pairs: Pairs) -> dict[str, Tensor]:
+    return {
+        "kernel": kernel_constraint(estimate.kernel, pairs.kernel),
+        "noise_level": noise_level_constraint(estimate.noise_level, pairs.noise_level),
+    }
+
+
+def _weighted(recipe: Recipe, **losses: Tensor) -> dict[str, Tensor]:
+    total = sum(getattr(recipe.loss, name) * value for name, value in losses.items())
+    assert isinstance(total, Tensor)
+    return {"total": total, **losses}

@@ -1,0 +1,188 @@
+"""A training recipe: one small YAML file, checked on load."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from blinddiff.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which photographs, and how much of them at a time."""
+
+    folders: list[str]
+    """Folders of images (searched through) or of tile sheets (with a tiles.csv); relative to where the command runs."""
+    held_out: list[str] = field(default_factory=list)
+    """Photographs to keep out of training: endings of their paths, such as ``gb82/cat.webp``."""
+    context: int = 256
+    """HR side of the crop from which kernel and noise level are estimated."""
+    patch: int = 128
+    """HR side of the crop on which the network is trained, inside the context."""
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class DegradationRecipe:
+    """The degradations drawn, each with its share."""
+
+    scales: dict[int, float] = field(default_factory=lambda: {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5})
+    kernels: dict[str, float] = field(default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "camera_shake": 0.2})
+    noise: dict[str, float] = field(default_factory=lambda: {"none": 0.4, "gaussian": 0.6})
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Weights of the constraints."""
+
+    noise: float = 1.0
+    kernel: float = 0.02
+    noise_level: float = 0.02
+    true_kernel_share: float = 0.3
+    """Share of the examples modulated by the true kernel and noise level, so that non-blind mode works."""
+    pure_noise_share: float = 0.5
+    """Share of the examples at the last timestep, where sampling begins; the rest are uniform in t."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    data: DataRecipe
+    stage: Literal["estimator", "network", "joint"] = "joint"
+    """Which part learns: the estimator alone, the rest with the estimator fixed, or both."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `MCFormer`; its defaults where absent."""
+    init: str | None = None
+    """Folder of weights to start from."""
+    init_estimator: str | None = None
+    """Folder of weights of which only the estimator is taken."""
+    degradation: DegradationRecipe = field(default_factory=DegradationRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    steps: int = 10000
+    learning_rate: float = 1e-3
+    final_rate: float = 0.0
+    """Share of the learning rate left at the last step, to which it falls along half a cosine."""
+    warmup: int = 200
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    checkpoint_minutes: float = 3.0
+    sheet_steps: int = 1000
+    """Steps between sheets of samples."""
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        RecipeError: unreadable, not YAML, or an unknown key, missing key or impossible value, which is named.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    recipe = parse_recipe(content, str(path))
+    return recipe
+
+
+def parse_recipe(content: Any, where: str) -> Recipe:
+    """Check a recipe given as nested mappings; ``where`` names it in errors."""
+    recipe: Recipe = _build(Recipe, content, where)
+    _check_values(recipe, where)
+    return recipe
+
+
+def _build(kind: Any, content: Any, where: str) -> Any:
+    """An instance of dataclass ``kind`` from a mapping, every key known and every value of its type."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where}: should be a mapping of keys, not {type(content).__name__}")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]
+    for key in content:
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, 1)
+            raise RecipeError(f"{where}: unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+    for f in dataclasses.fields(kind):
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and f.name not in content:
+            raise RecipeError(f"{where}: key {f.name!r} is missing")
+    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where}: should be a mapping, not {value!r}")
+        return {_value(arguments[0], k, where): _value(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
+    if origin is list:
+        if not isinstance(value, list):
+            raise RecipeError(f"{where}: should be a list, not {value!r}")
+        return [_value(arguments[0], v, where) for v in value]
+    if type(None) in arguments:
+        return None if value is None else _value(arguments[0], value, where)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        hinted = f" (write {value} as a decimal number, such as 0.001)" if hint is float else ""
+        raise RecipeError(f"{where}: should be {hint.__name__}, not {value!r}{hinted}")
+    return value
+
+
+def _check_values(recipe: Recipe, where: str) -> None:
+    from blinddiff.degradation import NOISES, SCALES
+    from blinddiff.degradation.kernels import FAMILIES
+
+    degradation = recipe.degradation
+    for key, shares, known in (
+        ("scales", degradation.scales, list(SCALES)),
+        ("kernels", degradation.kernels, list(FAMILIES)),
+        ("noise", degradation.noise, ["none", *NOISES]),
+    ):
+        for name, share in shares.items():
+            if name not in known:
+                raise RecipeError(f"{where}: degradation: {key}: {name!r} is not one of {', '.join(map(str, known))}")
+            if not 0 <= share < float("inf"):
+                raise RecipeError(f"{where}: degradation: {key}: {name}: a share of {share} is not 0 or more")
+        if sum(shares.values()) <= 0:
+            raise RecipeError(f"{where}: degradation: {key}: no share is above 0")
+    positive = {
+        "steps": recipe.steps,
+        "learning_rate": recipe.learning_rate,
+        "clip": recipe.clip,
+        "data: batch": recipe.data.batch,
+        "data: patch": recipe.data.patch,
+        "sheet_steps": recipe.sheet_steps,
+    }
+    for name, number in positive.items():
+        if not number > 0:
+            raise RecipeError(f"{where}: {name}: {number} is not above 0")
+    shares_of_one = {
+        "loss: true_kernel_share": recipe.loss.true_kernel_share,
+        "loss: pure_noise_share": recipe.loss.pure_noise_share,
+        "ema": recipe.ema,
+        "final_rate": recipe.final_rate,
+    }
+    for name, share in shares_of_one.items():
+        if not 0 <= share <= 1:
+            raise RecipeError(f"{where}: {name}: {share} is not between 0 and 1")
+    if recipe.data.context < recipe.data.patch:
+        raise RecipeError(f"{where}: data: patch {recipe.data.patch} is larger than context {recipe.data.context}")

@@ -1,0 +1,267 @@
+"""The training loop."""
+
+import csv
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from concurrent.futures import ThreadPoolExecutor
+from torch import Tensor
+from tqdm import tqdm
+
+from blinddiff.errors import RecipeError, TrainingError, WeightsError
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.training.degrade import MARGIN, aligned, degrade, draw_scale
+from blinddiff.training.ema import WeightAverage
+from blinddiff.training.images import ImagePool, Pixels
+from blinddiff.training.objective import estimator_losses, network_losses
+from blinddiff.training.recipe import Recipe
+from blinddiff.training.sheet import write_sheet
+
+LOG_STEPS = 20
+
+
+def train(
+    recipe: Recipe, folder: Path, *, resume: bool = False, max_minutes: float = math.inf, device: str | None = None
+) -> Path:
+    """Run a recipe, or go on with it.
+
+    Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (all that a
+    resumed run needs), ``losses.csv``, TensorBoard's events, and ``sheet_*.png``.
+
+    Everything random at a step comes from the recipe's seed and the step's number, so that a resumed run goes on exactly as
+    an uninterrupted one would.
+
+    Args:
+        recipe: what to train on what.
+        folder: where to write; must not hold a run already, unless ``resume``.
+        resume: go on from the folder's checkpoint.
+        max_minutes: stop, with a checkpoint, after so long.
+        device: ``"cpu"`` keeps Accelerate from choosing another.
+
+    Returns:
+        The folder of the averaged weights.
+
+    Raises:
+        TrainingError: a loss is not finite (the last good checkpoint stays), or there is nothing to resume.
+        RecipeError: no photographs, or impossible model arguments.
+    """
+    return Trainer(recipe, folder, resume, device).run(max_minutes)
+
+
+class Trainer:
+    """One run: network, optimiser, average, data and logs."""
+
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool, device: str | None = None) -> None:
+        self.recipe, self.folder, self.step = recipe, folder, 0
+        checkpoint = folder / "checkpoint"
+        if resume and not checkpoint.is_dir():
+            raise TrainingError(f"{folder}: holds no checkpoint to resume from")
+        if not resume and checkpoint.exists():
+            raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
+        self.accelerator = Accelerator(
+            cpu=device == "cpu",
+            log_with="tensorboard",
+            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        self.network = initial_network(recipe)
+        learned = _learned(self.network, recipe.stage)
+        self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self._largest_side())
+        self.average = WeightAverage(self.network, recipe.ema)
+        optimiser = torch.optim.AdamW(
+            learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
+        self.model, self.optimiser, self.schedule = self.accelerator.prepare(self.network, optimiser, schedule)
+        for name, value in self.average.average.items():
+            self.average.average[name] = value.to(self.accelerator.device)
+        self.accelerator.register_for_checkpointing(self.average)
+        self.accelerator.init_trackers("")
+        if resume:
+            self._load(checkpoint)
+
+    def run(self, max_minutes: float) -> Path:
+        """Train to the recipe's last step, or for ``max_minutes``."""
+        recipe = self.recipe
+        started = checkpointed = time.monotonic()
+        bar = tqdm(
+            total=recipe.steps, initial=self.step, desc=self.folder.name, disable=not self.accelerator.is_main_process
+        )
+        with ThreadPoolExecutor(1) as loader:
+            coming = loader.submit(self._photographs, self.step)
+            while self.step < recipe.steps and time.monotonic() - started < 60 * max_minutes:
+                photographs = coming.result()
+                coming = loader.submit(self._photographs, self.step + 1)
+                losses = self._train_step(torch.from_numpy(photographs))
+                self.step += 1
+                bar.update()
+                if self.step % LOG_STEPS == 0 or self.step == recipe.steps:
+                    self._log(losses, bar)
+                if self.step % recipe.sheet_steps == 0:
+                    self._write_sheet()
+                if time.monotonic() - checkpointed > 60 * recipe.checkpoint_minutes:
+                    self._save()
+                    checkpointed = time.monotonic()
+        bar.close()
+        self._save()
+        self.accelerator.end_training()
+        return self.folder / "weights"
+
+    def _train_step(self, photographs: Tensor) -> dict[str, Tensor]:
+        recipe, generator = self.recipe, self._generator(self.step)
+        scale = draw_scale(recipe.degradation, generator)
+        side = self._side(scale)
+        photographs = photographs[..., :side, :side].to(self.accelerator.device)
+        pairs = degrade(photographs, scale, self.network.config.kernel_size, recipe.degradation, generator)
+        self.model.train()
+        if recipe.stage == "estimator":
+            losses = estimator_losses(self.network, pairs, recipe)
+        else:
+            if recipe.stage == "network":
+                self.network.estimator.eval()
+            losses = network_losses(self.network, pairs, recipe, generator)
+        if not torch.isfinite(losses["total"]):
+            raise TrainingError(
+                f"the loss is {losses['total'].item()} at step {self.step}; "
+                f"the last good checkpoint is {self.folder / 'checkpoint'}"
+            )
+        self.accelerator.backward(losses["total"])
+        self.accelerator.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], recipe.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.optimiser.zero_grad()
+        self.average.update(self.network)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _photographs(self, step: int) -> Pixels:
+        rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
+        return self.images.crops(self.recipe.data.batch, self._largest_side(), rng)
+
+    def _largest_side(self) -> int:
+        return max(map(self._side, self.recipe.degradation.scales))
+
+    def _side(self, scale: int) -> int:
+        """HR side of the crops cut for a scale, the margin lost to the blur included."""
+        return aligned(self.recipe.data.context, scale) + 2 * MARGIN
+
+    def _generator(self, step: int) -> torch.Generator:
+        seed = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index)).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed[0] >> 1))
+
+    def _rate(self, step: int) -> float:
+        """Warm-up, then half a cosine down to the final rate at the recipe's last step."""
+        recipe = self.recipe
+        if step < recipe.warmup:
+            return (step + 1) / recipe.warmup
+        fall = 0.5 * (1 + math.cos(math.pi * min(step / recipe.steps, 1)))
+        return recipe.final_rate + (1 - recipe.final_rate) * fall
+
+    def _log(self, losses: dict[str, Tensor], bar: "tqdm[Any]") -> None:
+        # Every process's losses count; gathering is a step all of them take.
+        row = {name: self.accelerator.gather(value[None]).mean().item() for name, value in losses.items()}
+        row["learning_rate"] = self.schedule.get_last_lr()[0]
+        self.accelerator.log(row, step=self.step)
+        if self.accelerator.is_main_process:
+            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "learning_rate"})
+            path = self.folder / "losses.csv"
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                table = csv.DictWriter(file, ["step", *row])
+                if new:
+                    table.writeheader()
+                table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
+
+    def _write_sheet(self) -> None:
+        if self.accelerator.is_main_process and self.recipe.stage != "estimator":
+            generator = self._generator(0)
+            scale = draw_scale(self.recipe.degradation, generator)
+            photographs = torch.from_numpy(self._photographs(0)[:4, :, : self._side(scale), : self._side(scale)])
+            pairs = degrade(
+                photographs.to(self.accelerator.device),
+                scale,
+                self.network.config.kernel_size,
+                self.recipe.degradation,
+                generator,
+            )
+            write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
+
+    def _save(self) -> None:
+        """Write weights and checkpoint beside the old ones, then put them in their place: never half a checkpoint."""
+        self.accelerator.wait_for_everyone()
+        new = self.folder / "checkpoint.new"
+        self.accelerator.save_state(str(new))
+        if self.accelerator.is_main_process:
+            (new / "progress.yaml").write_text(yaml.safe_dump({"step": self.step}))
+            _replace(new, self.folder / "checkpoint")
+            network = MCFormer.from_config(self.network.config)
+            network.load_state_dict(self.average.average)
+            network.save_pretrained(self.folder / "weights.new")
+            _replace(self.folder / "weights.new", self.folder / "weights")
+        self.accelerator.wait_for_everyone()
+
+    def _load(self, checkpoint: Path) -> None:
+        self.accelerator.wait_for_everyone()
+        try:
+            self.accelerator.load_state(str(checkpoint))
+            self.step = int(yaml.safe_load((checkpoint / "progress.yaml").read_text())["step"])
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            raise TrainingError(f"{checkpoint}: does not fit the recipe: {str(error).splitlines()[0]}") from error
+        # Rows after the checkpoint will be written again.
+        path = self.folder / "losses.csv"
+        if path.exists() and self.accelerator.is_main_process:
+            header, *rows = path.read_text().splitlines(keepends=True)
+            path.write_text(header + "".join(row for row in rows if int(row.split(",")[0]) <= self.step))
+
+
+def initial_network(recipe: Recipe) -> MCFormer:
+    """The network a recipe starts from: new, or from its ``init`` and ``init_estimator``.
+
+    Raises:
+        RecipeError: impossible arguments of the model.
+        WeightsError: weights that are missing or do not fit.
+    """
+    try:
+        network = MCFormer(**recipe.model)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"recipe: model: {str(error).splitlines()[0]}") from error
+    for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
+        if source is None:
+            continue
+        try:
+            state = MCFormer.from_pretrained(source).state_dict()
+            missing, unexpected = network.load_state_dict(
+                {name: value for name, value in state.items() if name.startswith(part)}, strict=False
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
+        lacking = [name for name in missing if name.startswith(part)] + unexpected
+        if lacking:
+            raise WeightsError(f"{source}: does not fit the recipe's model: {lacking[0]}")
+    return network.to(memory_format=torch.channels_last)
+
+
+def _learned(network: MCFormer, stage: str) -> list[Tensor]:
+    """Mark which parameters learn in a stage, and return them."""
+    for name, parameter in network.named_parameters():
+        of_estimator = name.startswith("estimator.")
+        if stage != "joint":
+            parameter.requires_grad_(of_estimator == (stage == "estimator"))
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _replace(new: Path, old: Path) -> None:
+    before = old.with_name(old.name + ".old")
+    shutil.rmtree(before, ignore_errors=True)
+    if old.exists():
+        old.rename(before)
+    new.rename(old)
+    shutil.rmtree(before, ignore_errors=True)
