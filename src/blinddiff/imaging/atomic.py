@@ -1,0 +1,97 @@
+"""Files that are there whole or not at all."""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from blinddiff.errors import OutputError
+
+_HIDDEN_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one, whatever happens meanwhile.
+
+    The bytes go to a hidden file in the same folder, are flushed to the disk and then take the name. A link is
+    followed: its target is replaced, the link stays. On an error nothing is left behind.
+
+    Raises:
+        OutputError: the folder is missing or not writable, the disk is full, or `path` is not a regular file.
+    """
+    path = Path(path)
+    with _one_line_errors(path):
+        target = _target(path)
+        hidden, descriptor = _open_hidden(target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(hidden, target)
+        except BaseException:  # Ctrl-C too leaves nothing behind
+            hidden.unlink(missing_ok=True)
+            raise
+    _flush_folder(target.parent)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise now what `write_file` would raise after the work is done.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or `path` is not a regular file.
+    """
+    path = Path(path)
+    with _one_line_errors(path):
+        # Permission bits do not tell (read-only mounts, quotas, root): making a file does.
+        hidden, descriptor = _open_hidden(_target(path).parent)
+        os.close(descriptor)
+        hidden.unlink()
+
+
+def _target(path: Path) -> Path:
+    """Return the real place of `path`, links followed; refuse folders and devices."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}")
+    try:
+        kind = os.stat(target).st_mode
+    except FileNotFoundError:
+        return target
+    if stat.S_ISDIR(kind):
+        raise OutputError(f"{path}: is a folder, not a file name")
+    if not stat.S_ISREG(kind):
+        raise OutputError(f"{path}: is not a regular file")
+    return target
+
+
+def _open_hidden(folder: Path) -> tuple[Path, int]:
+    # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The short name of its own
+    # leaves room: the final name may already be as long as the file system allows.
+    hidden = folder / f".blinddiff-{secrets.token_hex(8)}.tmp"
+    return hidden, os.open(hidden, _HIDDEN_FILE_FLAGS, 0o666)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, where the system can open a folder."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems cannot: the file itself is safe
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise OutputError(f"{str(path)!r}: cannot be written: {reason or error}") from error

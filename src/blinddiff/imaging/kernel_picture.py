@@ -1,0 +1,46 @@
+"""A blur kernel as a picture."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from blinddiff.errors import KernelError
+
+# Dark to light, evenly rising in lightness, so that it reads the same in grey print.
+_HEAT = (
+    (0.02, 0.02, 0.07),
+    (0.27, 0.06, 0.40),
+    (0.58, 0.15, 0.40),
+    (0.86, 0.32, 0.22),
+    (0.98, 0.61, 0.08),
+    (1, 1, 0.75),
+)
+
+
+def kernel_picture(kernel: Tensor, side: int = 240, heat: bool = True) -> Image.Image:
+    """Return `kernel` enlarged to whole blocks of pixels, zero black and its largest entry lightest.
+
+    Args:
+        kernel: (kh, kw), >= 0.
+        side: the longer side of the picture in pixels, at most; a kernel larger than that is not reduced.
+        heat: colours from black over red to pale yellow, which show faint tails; else grey.
+
+    Raises:
+        KernelError: `kernel` is not (kh, kw), or has negative or non-finite entries, or none above zero.
+    """
+    if kernel.ndim != 2 or kernel.numel() == 0:
+        raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
+    values = kernel.detach().cpu().double().numpy()
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
+        raise KernelError("kernel: has negative or non-finite entries, or none above zero")
+    block = max(1, side // max(values.shape))
+    enlarged = np.kron(values / values.max(), np.ones((block, block)))
+    return Image.fromarray(_heat(enlarged) if heat else (enlarged * 255).round().astype(np.uint8))
+
+
+def _heat(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) colours of values in [0, 1]."""
+    stops = np.linspace(0, 1, len(_HEAT))
+    channels = [np.interp(values, stops, [colour[channel] for colour in _HEAT]) for channel in range(3)]
+    return (np.stack(channels, axis=-1) * 255).round().astype(np.uint8)
