@@ -1,6 +1,6 @@
-"""The forward model y = (x (*) k) down_s + n, in one place: kernels, resampling, the operator and its solvers, noise."""
+"""The forward model y = (x (*) k) down_s + n: kernels, resampling, the operator and its solvers, noise."""
 
-from blinddiff.degradation.closed_form import closed_form
+from blinddiff.degradation.closed_form import closed_form, data_weight
 from blinddiff.degradation.downsampling import Bicubic, Decimate, Downsampling
 from blinddiff.degradation.kernels import sample_kernels
 from blinddiff.degradation.noise import NOISES
@@ -17,5 +17,6 @@ __all__ = [
     "bicubic_downsample",
     "bicubic_upsample",
     "closed_form",
+    "data_weight",
     "sample_kernels",
 ]

@@ -40,3 +40,5 @@ class Decimate:
 
 
 Downsampling = Bicubic | Decimate
+
+BICUBIC = Bicubic()

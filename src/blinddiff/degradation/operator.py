@@ -1,8 +1,8 @@
 """The degradation operator A of y = A x + n, A x = (x (*) k) down_s, with all that solvers ask of it.
 
-``(*)`` is true convolution (the kernel is flipped): (x (*) k)[i] = sum_q k[q] x[i - (q - c)], with the kernel's centre at
-index c = size // 2. The solvers use the Fourier transform: with H the spectrum of the kernel and the downsampling filter
-together, A is "multiply by H, keep every s-th sample", and A A^T is a convolution on the small grid.
+``(*)`` is true convolution (the kernel is flipped): (x (*) k)[i] = sum_q k[q] x[i - (q - c)], with the kernel's centre
+at index c = size // 2. The solvers use the Fourier transform: with H the spectrum of the kernel and the downsampling
+filter together, A is "multiply by H, keep every s-th sample", and A A^T is a convolution on the small grid.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fft import irfft2, rfft2
 
 from blinddiff.degradation.borders import extend, extend_adjoint
-from blinddiff.degradation.downsampling import Bicubic, Downsampling
+from blinddiff.degradation.downsampling import BICUBIC, Downsampling
 from blinddiff.degradation.resize import correlate_decimate, correlate_decimate_adjoint
 from blinddiff.errors import KernelError, ParameterError
 
@@ -37,7 +37,7 @@ class DegradationOperator:
     Images are (B, C, H, W); the LR image is (B, C, H / s, W / s).
 
     Raises:
-        ParameterError: scale or offset outside its range, or image sides that are no multiple of the scale.
+        ParameterError: scale, offset or boundary outside its range, or image sides that are no multiple of the scale.
         KernelError: the kernel is not a (batch of) 2-D array(s).
     """
 
@@ -45,13 +45,17 @@ class DegradationOperator:
         self,
         kernel: Tensor,
         scale: int,
-        downsampling: Downsampling = Bicubic(),
+        downsampling: Downsampling = BICUBIC,
         boundary: Literal["reflect", "circular"] = "reflect",
     ) -> None:
         if scale not in SCALES:
             raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, SCALES))}")
+        if boundary not in ("reflect", "circular"):
+            raise ParameterError(f"boundary {boundary!r} is not 'reflect' or 'circular'")
         if kernel.ndim not in (2, 3):
-            raise KernelError(f"a kernel of shape {tuple(kernel.shape)} is not (height, width) or (batch, height, width)")
+            raise KernelError(
+                f"a kernel of shape {tuple(kernel.shape)} is not (height, width) or (batch, height, width)"
+            )
         self.kernel = kernel if kernel.ndim == 3 else kernel[None]
         self.scale = scale
         self.downsampling = downsampling

@@ -79,7 +79,9 @@ def bicubic_downsample(x: Tensor, scale: int) -> Tensor:
         ParameterError: a side is not a multiple of ``scale``.
     """
     if x.shape[-1] % scale or x.shape[-2] % scale:
-        raise ParameterError(f"an image of {x.shape[-1]}x{x.shape[-2]} cannot be reduced by {scale}: crop it to a multiple")
+        raise ParameterError(
+            f"an image of {x.shape[-1]}x{x.shape[-2]} cannot be reduced by {scale}: crop it to a multiple"
+        )
     return x if scale == 1 else correlate_decimate(x, *downsampling_taps(scale), scale, "symmetric")
 
 
