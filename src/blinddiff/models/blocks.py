@@ -1,7 +1,7 @@
 """The blocks of MCFormer: transposed attention, gated feed-forward, and their modulation.
 
-Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); J. Li et al., "BlindDiff", arXiv 2403.10211 (the modulation
-of both by time and kernel). Tensors are (B, C, H, W), in channels-last memory: the layer norm then runs on
+Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); F. Li et al., "BlindDiff", arXiv 2403.10211 (the
+modulation of both by time and kernel). Tensors are (B, C, H, W), in channels-last memory: the layer norm then runs on
 contiguous channels.
 """
 

@@ -1,6 +1,6 @@
 """The networks that say which kernel blurred an image, and how noisy it is."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,7 @@ from blinddiff.models.statistics import STATISTICS, spectral_statistics
 NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
 
 
-@dataclass
-class Estimate:
+class Estimate(NamedTuple):
     """A kernel (B, size, size), on the simplex, and a noise level (B,) in grey levels."""
 
     kernel: Tensor
@@ -37,11 +36,12 @@ class SpectralEstimator(nn.Module):
         self.trunk = nn.Sequential(
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
-        self.joint = nn.Sequential(nn.Linear(hidden + pooled, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+        correction = nn.Linear(hidden, hidden)
+        self.joint = nn.Sequential(nn.Linear(hidden + pooled, hidden), nn.GELU(), correction)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
         # Until trained, the pooled features say nothing.
-        nn.init.zeros_(self.joint[2].weight)
-        nn.init.zeros_(self.joint[2].bias)
+        nn.init.zeros_(correction.weight)
+        nn.init.zeros_(correction.bias)
 
     def features(self, y: Tensor, scale: int) -> Tensor:
         """What y alone tells, once an image: (B, 3, h, w) in [0, 1] -> (B, hidden)."""
@@ -70,4 +70,6 @@ class ConvolutionalEstimator(nn.Sequential):
         layers: list[nn.Module] = []
         for index, stride in enumerate((1, 1, 1, 2, 1, 1)):
             layers += [nn.Conv2d(dim if index else 6, dim, 5, stride, padding=2), nn.LeakyReLU(0.2)]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, kernel_size**2, 1), nn.Flatten(), nn.Softmax(1))
+        super().__init__(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, kernel_size**2, 1), nn.Flatten(), nn.Softmax(1)
+        )

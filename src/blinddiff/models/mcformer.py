@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.borders import extend
 from blinddiff.degradation.closed_form import closed_form
+from blinddiff.degradation.kernels import fit_size
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ParameterError
 from blinddiff.models.blocks import sinusoidal_embedding
@@ -38,16 +39,16 @@ class Prediction:
     variance: Tensor | None = None
 
 
-class MCFormer(ModelMixin, ConfigMixin):
+class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
     """Modulated conditional transformer (BlindDiff, arXiv 2403.10211, section 3.3).
 
     Two ways of predicting, by ``prediction``:
 
-    - ``"residual"`` (the default): sees x_t, the closed-form image x_y of (y, k, sigma) and y, on a pixel-unshuffled grid, and
-      predicts what x_y lacks, scaled so that input and target have unit variance at every t (as Karras et al. 2022, with
-      the residual for the data). Its kernel estimator reads spectral statistics of y.
-    - ``"noise"`` (the published network): sees x_t and y enlarged, predicts the noise and a variance, and estimates the kernel by
-      convolution and pooling.
+    - ``"residual"`` (the default): sees x_t, the closed-form image x_y of (y, k, sigma) and y, on a pixel-unshuffled
+      grid, and predicts what x_y lacks, scaled so that input and target have unit variance at every t (as Karras et
+      al. 2022, with the residual for the data). Its kernel estimator reads spectral statistics of y.
+    - ``"noise"`` (the published network): sees x_t and y enlarged, predicts the noise and a variance, and estimates the
+      kernel by convolution and pooling.
 
     Args:
         dim: channels at the top level.
@@ -67,7 +68,9 @@ class MCFormer(ModelMixin, ConfigMixin):
         kernel_modulation: False removes the kernel from the modulation (an ablation).
     """
 
-    @register_to_config
+    config: Any  # the arguments below, by name
+
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         dim: int = 48,
@@ -87,7 +90,7 @@ class MCFormer(ModelMixin, ConfigMixin):
         residual_std: float = 0.1,
         kernel_modulation: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         if prediction not in ("residual", "noise"):
             raise ParameterError(f"prediction {prediction!r} is not 'residual' or 'noise'")
         if len(heads) != len(num_blocks):
@@ -103,7 +106,9 @@ class MCFormer(ModelMixin, ConfigMixin):
         )
         self.estimator: SpectralEstimator | ConvolutionalEstimator
         if prediction == "residual":
-            self.noise_mlp = nn.Sequential(nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim))
+            self.noise_mlp = nn.Sequential(
+                nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
+            )
             self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
             self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales), 2 * dim + embedding_dim)
         else:
@@ -123,6 +128,15 @@ class MCFormer(ModelMixin, ConfigMixin):
     def to_image(self, x: Tensor) -> Tensor:
         """The inverse of `to_diffusion`."""
         return x * self.config.image_std + self.config.image_mean
+
+    def remaining_error(self, timestep: Tensor) -> float:
+        """How much of the error at pure noise is left to x0_hat at a timestep: near 1 at the last, 0 at the first.
+
+        sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau seen under noise sigma_t.
+        """
+        a = float(self.alpha_bar[timestep])
+        sigma2 = (1 - a) / a
+        return float((sigma2 / (sigma2 + self.config.residual_std**2)) ** 0.5)
 
     def estimate(self, y: Tensor, scale: int) -> Estimate:
         """Kernel and noise level from y alone, in one pass.
@@ -229,24 +243,16 @@ class MCFormer(ModelMixin, ConfigMixin):
 
     def _check_scale(self, scale: int) -> None:
         if scale not in self.config.scales:
-            raise ParameterError(f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}")
+            raise ParameterError(
+                f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}"
+            )
 
     def _index(self, scale: int) -> int:
         return list(self.config.scales).index(scale)
 
     def _fit(self, kernel: Tensor) -> Tensor:
         """A kernel of any size on the support that the modulation was trained with."""
-        return fit_kernel(kernel, self.config.kernel_size)
-
-
-def fit_kernel(kernel: Tensor, size: int) -> Tensor:
-    """Crop or pad (B, kh, kw) about its centre to (B, size, size), and renormalise."""
-    for axis in (-2, -1):
-        length = kernel.shape[axis]
-        before, after = size // 2 - length // 2, (size - size // 2) - (length - length // 2)
-        pad = (0, 0, before, after) if axis == -2 else (before, after)
-        kernel = F.pad(kernel, pad)
-    return kernel / kernel.sum((-2, -1), keepdim=True)
+        return fit_size(kernel, self.config.kernel_size, max_cut=1.0)
 
 
 def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -33,8 +33,8 @@ def _window() -> Tensor:
 def spectral_statistics(y: Tensor) -> Tensor:
     """Log power spectra of Hann-windowed 16x16 blocks (stride 8) of the mean channel, and gradient statistics.
 
-    In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the tenth
-    of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
+    In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the
+    tenth of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
     differences in four directions; the harmonics of the differences' strength over the 8-pixel lattice (JPEG).
 
     Args:
@@ -78,7 +78,7 @@ def _gradient_quantiles(grey: Tensor) -> Tensor:
 
 
 def _lattice_harmonics(grey: Tensor) -> Tensor:
-    """Strength of the differences at each phase of an 8-pixel lattice, as its four harmonics along each axis: (B, 8)."""
+    """Strength of the differences at each phase of an 8-pixel lattice, as four harmonics along each axis: (B, 8)."""
     out = []
     for axis in (2, 3):
         second = grey.diff(dim=axis).diff(dim=axis).abs().mean(5 - axis).flatten(1)
