@@ -9,7 +9,7 @@ from blinddiff.degradation import NOISES, DegradationOperator, sample_kernels
 from blinddiff.training.recipe import DegradationRecipe
 
 MARGIN = 24
-"""HR pixels cut from each side after blurring: a multiple of every scale, and wider than kernel and resampling reach."""
+"""HR pixels cut from each side after blurring: a multiple of every scale, wider than kernel and resampling reach."""
 ALIGNMENT = 48
 """HR sides at scale 3 are multiples of this: of the scale, and of 16 for the network."""
 
@@ -30,9 +30,7 @@ class Pairs:
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
         """Random square of HR side ``side``: its HR rows and columns, then its LR rows and columns."""
         s = self.scale
-        top, left = (
-            int(torch.randint((n - side) // s + 1, (1,), generator=generator)) for n in self.x.shape[-2:]
-        )
+        top, left = (int(torch.randint((n - side) // s + 1, (1,), generator=generator)) for n in self.x.shape[-2:])
         small = side // s
         return (
             slice(top * s, top * s + side),

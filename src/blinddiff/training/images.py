@@ -19,8 +19,8 @@ class ImagePool:
     """Photographs from folders and tile sheets, from which random crops are cut.
 
     Args:
-        folders: each is searched for image files; one with a ``tiles.csv`` is read as tile sheets (256x256 tiles, the sheet,
-            row, column and source image of each in the table).
+        folders: each is searched for image files; one with a ``tiles.csv`` is read as tile sheets (256x256 tiles, the
+            sheet, row, column and source image of each in the table).
         held_out: endings of the paths (or of the tiles' source images) that are left out.
         smallest: photographs with a shorter side are left out.
 

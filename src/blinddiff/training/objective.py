@@ -22,7 +22,7 @@ def kernel_constraint(estimated: Tensor, true: Tensor) -> Tensor:
 
 
 def noise_level_constraint(estimated: Tensor, true: Tensor) -> Tensor:
-    """Mean error of the noise level in grey levels, relative to 1 + sigma: small levels matter as much as large ones."""
+    """Mean error of the noise level in grey levels, relative to 1 + sigma: small levels matter as much as large."""
     return ((estimated - true).abs() / (1 + true)).mean()
 
 
@@ -45,7 +45,8 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     """All constraints at a random t, with the network's own kernel in the modulation for most examples.
 
     Kernel and noise level are estimated on the whole context and the image on a patch of it. Crops tell less of the
-    kernel than photographs do, so the estimate is mixed with the truth, by a random share, down to the error it will have.
+    kernel than photographs do, so the estimate is mixed with the truth, by a random share, down to the error it will
+    have.
     """
     first = model.estimate(pairs.y, pairs.scale)
     own = torch.rand(len(pairs.x), generator=generator).to(pairs.x)

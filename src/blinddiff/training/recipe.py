@@ -33,7 +33,9 @@ class DegradationRecipe:
     """The degradations drawn, each with its share."""
 
     scales: dict[int, float] = field(default_factory=lambda: {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5})
-    kernels: dict[str, float] = field(default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "camera_shake": 0.2})
+    kernels: dict[str, float] = field(
+        default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "camera_shake": 0.2}
+    )
     noise: dict[str, float] = field(default_factory=lambda: {"none": 0.4, "gaussian": 0.6})
 
 
@@ -91,8 +93,7 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    recipe = parse_recipe(content, str(path))
-    return recipe
+    return parse_recipe(content, str(path))
 
 
 def parse_recipe(content: Any, where: str) -> Recipe:

@@ -4,6 +4,7 @@ import csv
 import math
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
-from concurrent.futures import ThreadPoolExecutor
+from accelerate.utils import ProjectConfiguration, is_tensorboard_available
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,11 +33,11 @@ def train(
 ) -> Path:
     """Run a recipe, or go on with it.
 
-    Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (all that a
-    resumed run needs), ``losses.csv``, TensorBoard's events, and ``sheet_*.png``.
+    Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (all
+    that a resumed run needs), ``losses.csv``, TensorBoard's events where it is installed, and ``sheet_*.png``.
 
-    Everything random at a step comes from the recipe's seed and the step's number, so that a resumed run goes on exactly as
-    an uninterrupted one would.
+    Everything random at a step comes from the recipe's seed and the step's number, so that a resumed run goes on
+    exactly as an uninterrupted one would.
 
     Args:
         recipe: what to train on what.
@@ -68,7 +68,7 @@ class Trainer:
             raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
         self.accelerator = Accelerator(
             cpu=device == "cpu",
-            log_with="tensorboard",
+            log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,9 @@ class Trainer:
         return aligned(self.recipe.data.context, scale) + 2 * MARGIN
 
     def _generator(self, step: int) -> torch.Generator:
-        seed = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index)).generate_state(1, np.uint64)
+        seed = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index)).generate_state(
+            1, np.uint64
+        )
         return torch.Generator().manual_seed(int(seed[0] >> 1))
 
     def _rate(self, step: int) -> float:
