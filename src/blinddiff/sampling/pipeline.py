@@ -1,0 +1,251 @@
+"""The pipeline: one call from a photograph to the sharp photograph, its kernel and its noise level."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import Tensor
+
+from blinddiff.degradation import SCALES, DegradationOperator, closed_form
+from blinddiff.degradation.kernels import check_kernel
+from blinddiff.errors import KernelError, ParameterError, WeightsError
+from blinddiff.models.kernel_estimators import Estimate
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.images import ImageInput, OutputType, from_batch, to_batch
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, fixed
+from blinddiff.sampling.loop import StepCallback, restore
+from blinddiff.sampling.output import BlindDiffOutput
+from blinddiff.sampling.schedulers import Scheduler, make_scheduler
+from blinddiff.weights import DEFAULT_WEIGHTS
+
+KernelInput = Tensor | npt.NDArray[Any]
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+class BlindDiffPipeline(DiffusionPipeline):
+    """Blind image super-resolution: image, kernel and noise level from one low-resolution photograph.
+
+    Args:
+        network: the prior for image and kernel.
+        scheduler: a scheduler of diffusers for x0-prediction over the network's noise schedule.
+    """
+
+    def __init__(self, network: MCFormer, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.network: MCFormer
+        self.scheduler: Any
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, weights: str | Path | None = None, device: str | torch.device | None = None
+    ) -> "BlindDiffPipeline":
+        """Load weights.
+
+        Args:
+            weights: a folder written by `save_pretrained` or by training, or a repository of the Hugging Face hub; the
+                weights in the package where None.
+            device: ``"cuda"``, ``"mps"`` or ``"cpu"``; the first of these that the machine has where None.
+
+        Raises:
+            WeightsError: missing, damaged, or of another architecture.
+            ParameterError: the machine has no such device.
+        """
+        network = load_network(DEFAULT_WEIGHTS if weights is None else weights)
+        network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        pipeline = cls(network, make_scheduler("ddim", network))
+        pipeline.to(choose_device(device))
+        return pipeline
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput,
+        scale: int = 4,
+        num_inference_steps: int = 1,
+        kernel: KernelInput | None = None,
+        noise_level: float | None = None,
+        image_step: str = "proximal",
+        kernel_step: str = "network",
+        scheduler: str | None = None,
+        generator: Generators = None,
+        output_type: OutputType = "pil",
+        callback_on_step_end: StepCallback | None = None,
+    ) -> BlindDiffOutput:
+        """Restore a photograph.
+
+        Args:
+            image: a PIL image, array or tensor, or a list or batch of one size, see `to_batch`.
+            scale: 1 (deblur and denoise), 2, 3 or 4.
+            num_inference_steps: steps of the reverse diffusion, 1 to 1000. One gives the posterior mean, closest in
+                the mean square; more give a sample.
+            kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result: guides, and
+                modulates the network, in place of the estimate.
+            noise_level: standard deviation of the noise in grey levels, where it is known.
+            image_step: ``"proximal"`` or ``"none"``.
+            kernel_step: ``"network"``, or ``"first"`` to estimate once.
+            scheduler: name of one of `SCHEDULERS`, in place of the pipeline's own.
+            generator: random generator, or a list of one for each image.
+            output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step.
+
+        Raises:
+            ImageError: the image cannot be used.
+            ParameterError: an argument outside its range.
+            KernelError: the kernel is none, or larger than the result.
+        """
+        y = to_batch(image).to(self.device)
+        _check_choice("image_step", image_step, IMAGE_STEPS)
+        _check_choice("kernel_step", kernel_step, KERNEL_STEPS)
+        _check_choice("output_type", output_type, ("pil", "np", "pt"))
+        self._check_scale(scale)
+        if noise_level is not None and not 0 <= noise_level <= 255:
+            raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
+        estimate = self.network.estimate(y, scale)
+        state = KernelState(estimate.kernel, estimate.noise_level)
+        step = KERNEL_STEPS[kernel_step]
+        if kernel is not None:
+            state, step = replace(state, kernel=_given_kernel(kernel, y, scale)), fixed
+        if noise_level is not None:
+            state = replace(state, noise_level=torch.full_like(state.noise_level, noise_level))
+        own = self.scheduler if scheduler is None else make_scheduler(scheduler, self.network)
+        shape = (len(y), 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        result = restore(
+            self.network,
+            Scheduler(own, num_inference_steps, y.device),
+            y,
+            scale,
+            state,
+            _noise_source(shape, generator, y.device),
+            IMAGE_STEPS[image_step],
+            step,
+            callback_on_step_end,
+        )
+        x = result.image.clamp(0, 1)
+        residuals = 255 * (y - DegradationOperator(result.kernel.kernel, scale)(x))
+        return BlindDiffOutput(
+            images=from_batch(x, output_type),
+            kernels=result.kernel.kernel.cpu(),
+            noise_levels=result.kernel.noise_level.cpu(),
+            residuals=residuals.cpu(),
+        )
+
+    @torch.no_grad()
+    def estimate(self, image: ImageInput, scale: int = 4) -> Estimate:
+        """Kernel, (B, n, n) in pixels of the result, and noise level, (B,) grey levels, from the photograph alone."""
+        self._check_scale(scale)
+        found = self.network.estimate(to_batch(image).to(self.device), scale)
+        return Estimate(found.kernel.cpu(), found.noise_level.cpu())
+
+    @torch.no_grad()
+    def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
+        """Estimated (or given) kernel and one proximal step from bicubic: (B, 3, H, W), without an image network."""
+        self._check_scale(scale)
+        y = to_batch(image).to(self.device)
+        found = self.network.estimate(y, scale)
+        chosen = found.kernel if kernel is None else _given_kernel(kernel, y, scale)
+        return closed_form(y, chosen, found.noise_level, scale).clamp(0, 1).cpu()
+
+    def _check_scale(self, scale: int) -> None:
+        known = [s for s in SCALES if s in self.network.config.scales]
+        if scale not in known:
+            raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, known))}")
+
+
+def load_network(weights: str | Path) -> MCFormer:
+    """A network from a folder (of a pipeline, or of the network alone), or from a repository of the hub.
+
+    Raises:
+        WeightsError: missing, damaged, or of another architecture.
+    """
+    folder = Path(weights)
+    on_hub = not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(weights)) is not None
+    if not on_hub:
+        if not folder.is_dir():
+            raise WeightsError(f"{weights}: no such folder of weights")
+        folder = folder / "network" if (folder / "network").is_dir() else folder
+        if not (folder / "config.json").is_file():
+            raise WeightsError(f"{weights}: holds no weights: config.json is missing")
+    try:
+        config = MCFormer.load_config(str(weights) if on_hub else folder, subfolder="network" if on_hub else None)
+        if config.get("_class_name") != MCFormer.__name__:
+            raise WeightsError(f"{weights}: holds {config.get('_class_name', 'no named architecture')}, not MCFormer")
+        return MCFormer.from_pretrained(
+            str(weights) if on_hub else folder,
+            subfolder="network" if on_hub else None,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+        )
+    except WeightsError:
+        raise
+    except Exception as error:  # diffusers raises errors of many kinds, from files, the hub and shapes alike
+        raise WeightsError(f"{weights}: cannot be loaded as weights: {' '.join(str(error).split())[:300]}") from error
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The named device, or the first of CUDA, MPS and CPU that the machine has.
+
+    Raises:
+        ParameterError: the name is none, or the machine has no such device.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ParameterError(f"device {str(device)!r} is not to be had: {str(error).splitlines()[0]}") from error
+    return chosen
+
+
+def _check_choice(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise ParameterError(f"{name} {value!r} is not one of {', '.join(known)}")
+
+
+def _given_kernel(kernel: KernelInput, y: Tensor, scale: int) -> Tensor:
+    """A user's kernel, checked, one for each image: (B, n, m)."""
+    given = torch.as_tensor(np.asarray(kernel) if not isinstance(kernel, Tensor) else kernel).to(y)
+    if given.ndim == 2:
+        given = given[None]
+    if given.ndim != 3 or len(given) not in (1, len(y)):
+        raise KernelError(
+            f"a kernel of shape {tuple(given.shape)} is not (height, width), or one for each of {len(y)} images"
+        )
+    for each in given:
+        check_kernel(each)
+    height, width = y.shape[-2] * scale, y.shape[-1] * scale
+    if given.shape[-2] > height or given.shape[-1] > width:
+        raise KernelError(
+            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
+        )
+    return given.expand(len(y), -1, -1)
+
+
+def _noise_source(
+    shape: tuple[int, int, int, int], generator: Generators, device: torch.device
+) -> Callable[[], Tensor]:
+    """Draws of standard normal noise: with a list of generators, what single images would have drawn."""
+    if isinstance(generator, Sequence):
+        if len(generator) != shape[0]:
+            raise ParameterError(f"{len(generator)} generators for {shape[0]} images")
+        sources: Sequence[torch.Generator | None] = generator
+        parts = (1, *shape[1:])
+    else:
+        sources, parts = [generator], shape
+
+    def draw() -> Tensor:
+        # Drawn where the generator lives, so that a seed gives the same image on every device.
+        drawn = [torch.randn(parts, generator=g, device="cpu" if g is None else g.device) for g in sources]
+        return torch.cat([part.to(device) for part in drawn])
+
+    return draw
