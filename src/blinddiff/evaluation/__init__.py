@@ -1,0 +1,1 @@
+"""Evaluation: metrics, benchmark protocols, methods side by side, records and reports."""

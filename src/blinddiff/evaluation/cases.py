@@ -1,0 +1,102 @@
+"""What is evaluated on: a case is one degraded image with all that is known about its degradation."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.downsampling import Bicubic, Downsampling
+from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.errors import ParameterError
+
+BICUBIC = Bicubic()
+
+
+@dataclass(frozen=True)
+class CaseReference:
+    """Names one case without making it: cheap to list, to send to a worker and to find again in a record."""
+
+    set: str
+    name: str
+    index: int  # which of the protocol's parameters (which kernel, which noise level)
+    source: Path
+
+    @property
+    def key(self) -> str:
+        """``Set14/comic/3``: unique within a protocol and scale."""
+        return f"{self.set}/{self.name}/{self.index}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One degraded image. Images are float32 in [0, 1], already at 8 bit.
+
+    Attributes:
+        hr: ground truth (3, H, W), or None where there is none.
+        y: LR image (3, h, w).
+        kernel: true blur kernel (kh, kw) in HR pixels, or None.
+        noise_level: true standard deviation of the noise in grey levels, before clipping and rounding; None if unknown.
+        index: which of the protocol's parameters.
+        seed: for whatever a method draws at random; differs from case to case.
+        downsampling: how the blurred image was thinned out.
+        centred_kernel: the kernel with its index centre on the middle of the LR pixel, where ``kernel``, which goes
+            with ``downsampling``, has it elsewhere; None: ``kernel`` itself.
+    """
+
+    set: str
+    name: str
+    index: int
+    scale: int
+    hr: Tensor | None
+    y: Tensor
+    kernel: Tensor | None
+    noise_level: float | None
+    seed: int
+    downsampling: Downsampling = BICUBIC
+    centred_kernel: Tensor | None = None
+
+    @property
+    def kernel_at_pixel_centre(self) -> Tensor | None:
+        """The true kernel that estimates are compared with: no shift means centred on the LR pixel."""
+        return self.kernel if self.centred_kernel is None else self.centred_kernel
+
+    @property
+    def key(self) -> str:
+        """As `CaseReference.key`."""
+        return f"{self.set}/{self.name}/{self.index}"
+
+    def operator(self) -> DegradationOperator:
+        """The true degradation, without its noise. Raises ParameterError if the kernel is not known."""
+        if self.kernel is None:
+            raise ParameterError(f"{self.key}: the true kernel is not known")
+        return DegradationOperator(self.kernel, self.scale, self.downsampling)
+
+
+def case_seed(*parts: str | int) -> int:
+    """A seed of 63 bits from names and numbers: the same on every machine and in any order of evaluation."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator_for(*parts: str | int) -> torch.Generator:
+    """A CPU generator seeded by `case_seed`."""
+    return torch.Generator().manual_seed(case_seed(*parts))
+
+
+def to_8bit(image: Tensor) -> Tensor:
+    """Clipped to [0, 1] and rounded to multiples of 1/255, as an 8-bit file would hold it."""
+    return image.clamp(0, 1).mul(255).round().div(255)
+
+
+def bytes_of(image: Tensor) -> np.ndarray:
+    """(3, h, w) in [0, 1] as (h, w, 3) uint8."""
+    return image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def checksum(image: Tensor) -> str:
+    """SHA-256 of the image's size and 8-bit pixels: two records with the same value evaluated the same input."""
+    pixels = bytes_of(image)
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,94 @@
+"""`blinddiff evaluate`: the arguments and what is done with them."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from blinddiff.evaluation.data import data_root
+from blinddiff.evaluation.evaluate import Settings, evaluate
+from blinddiff.evaluation.exporting import README, export_cases
+from blinddiff.evaluation.methods import METHODS
+from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.protocols import PROTOCOLS, protocol
+from blinddiff.evaluation.records import write_text
+from blinddiff.evaluation.report import overview
+
+PRINTED = 20  # failures on the screen; the report has all
+DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff evaluate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(
+        [
+            "protocols:",
+            *(f"  {name:<18} {p.degradation}; scales {', '.join(map(str, p.scales))}" for name, p in PROTOCOLS.items()),
+            "",
+            "methods:",
+            *(f"  {name:<18} {what}" for name, (what, _) in METHODS.items()),
+        ]
+    )
+    parser.add_argument("--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="how test images are made")
+    parser.add_argument("--scale", type=int, help="1 to 4; 4 if the protocol has it")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="test sets (default: the protocol's usual ones)")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        metavar="METHOD",
+        help=f"what is compared (default: {' '.join(DEFAULT_METHODS)}, as far as the truth is known)",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of test sets (default: $BLINDDIFF_DATA)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="log, record and report; a killed run goes on there")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of each set")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="parallel processes (default: 1)")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: those in the package)")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", default=10, help="network calls of 'perceptual' (default: 10)"
+    )
+    parser.add_argument("--device", help="cpu, cuda or mps (default: chosen)")
+    parser.add_argument("--seed", type=int, default=0, help="of degradations and methods (default: 0)")
+    parser.add_argument("--external", type=Path, metavar="DIR", help="folder of results for the method 'external'")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="only write the LR and HR images and kernels there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the tables; 0, or 1 if an image could not be evaluated. Raises BlindDiffError for bad input."""
+    kind = PROTOCOLS[args.protocol]
+    scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
+    plan = protocol(args.protocol, scale)
+    sets = tuple(args.sets or plan.sets)
+    if args.export is not None:
+        root = data_root(args.data)
+        references = [reference for name in sets for reference in plan.references(root, name, args.limit)]
+        count = export_cases((plan.make(reference, args.seed) for reference in references), args.export)
+        readme = README.format(name=plan.name, scale=scale, seed=args.seed, degradation=plan.degradation)
+        write_text(args.export / "README.md", readme)
+        print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
+        return 0
+    default = [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"]
+    settings = Settings(
+        protocol=args.protocol,
+        scale=scale,
+        sets=sets,
+        methods=tuple(dict.fromkeys(args.methods or default)),
+        data=args.data,
+        out=args.out or Path("results") / f"{args.protocol}_x{scale}",
+        options=Options(args.weights, args.device, args.steps, args.external),
+        seed=args.seed,
+        limit=args.limit,
+        workers=args.workers,
+        command=shlex.join(["blinddiff", *sys.argv[1:]]),
+    )
+    outcome = evaluate(settings)
+    for summary in outcome.summaries:
+        print(overview(summary), end="\n\n")
+    for failure in outcome.failures[:PRINTED]:
+        place = f"{failure.set}/{failure.name}/{failure.index}"
+        print(f"not evaluated: {failure.method}, {place}: {failure.error}", file=sys.stderr)
+    if len(outcome.failures) > PRINTED:
+        print(f"... and {len(outcome.failures) - PRINTED} more, see the report", file=sys.stderr)
+    print(f"report: {settings.out / 'report.md'}")
+    return 1 if outcome.failures else 0

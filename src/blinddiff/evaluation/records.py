@@ -1,0 +1,143 @@
+"""What an evaluation writes down: one line for each image as it is finished, and a record of the whole run."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from blinddiff.errors import OutputError
+
+FORMAT = 1
+LINES = "images.jsonl"
+RECORD = "record.json"
+PACKAGES = ("blinddiff", "torch", "numpy", "scipy", "pillow", "diffusers")
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One method on one case: its metrics, or why there are none.
+
+    Attributes:
+        metrics: name -> value, only those that apply.
+        y_checksum: SHA-256 of the LR image's pixels.
+        error: one line if the method could not be evaluated on this case, else None.
+    """
+
+    method: str
+    set: str
+    name: str
+    index: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    y_checksum: str = ""
+    error: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """(method, set, image, parameter index)."""
+        return self.method, self.set, self.name, self.index
+
+
+class ResultLog:
+    """The lines of a run in its folder: read on start, appended to as results come, so that a killed run goes on.
+
+    The first line is a fingerprint of all that the numbers depend on; another run's lines are refused.
+    """
+
+    def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
+        """Raises OutputError if the folder cannot be written or holds the lines of another run."""
+        self.path = folder / LINES
+        self.fingerprint = json.loads(json.dumps(fingerprint))
+        self.results: dict[tuple[str, str, str, int], ImageResult] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self._read()
+            self._rewrite()
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def _read(self) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        if not lines:
+            return
+        try:
+            first = json.loads(lines[0])["fingerprint"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{self.path}: is not a log of blinddiff evaluate; choose another --out") from error
+        if first != self.fingerprint:
+            now_is = self.fingerprint
+            changed = ", ".join(sorted(k for k in {*first, *now_is} if first.get(k) != now_is.get(k)))
+            raise OutputError(f"{self.path}: holds another run (differs in: {changed}); choose another --out")
+        for line in lines[1:]:
+            try:
+                result = ImageResult(**json.loads(line))
+            except (ValueError, TypeError):
+                continue  # the line that was being written when the run was killed
+            if result.error is None:  # what failed is tried again
+                self.results[result.key] = result
+
+    def _rewrite(self) -> None:
+        head = json.dumps({"fingerprint": self.fingerprint}, sort_keys=True)
+        results = [self.results[key] for key in sorted(self.results)]
+        write_text(self.path, "\n".join([head, *map(_line, results)]) + "\n")
+
+    def append(self, results: Iterable[ImageResult]) -> None:
+        """Add results, on disk before this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            for result in results:
+                self.results[result.key] = result
+                file.write(_line(result) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Sort the lines, so that runs that came to the same end in another order have the same file."""
+        self._rewrite()
+
+
+def _line(result: ImageResult) -> str:
+    return json.dumps(asdict(result), sort_keys=True, allow_nan=False)
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics that JSON can hold: an external result has no time, for example."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises OutputError if that is not possible."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that numbers may depend on."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that a person and `git diff` can read. Raises OutputError."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")

@@ -1,0 +1,104 @@
+"""DIV2KRK: the recipe reproduces the stored LR images, and our operator agrees with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from scipy.io import savemat
+
+from blinddiff.errors import ImageError, KernelError
+from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.protocols import protocol
+from blinddiff.evaluation.protocols.div2krk import degrade, read_stored_kernel, shifted_kernel
+
+# The top left part is degraded; what its cut sides touch is left out.
+PART, MARGIN = (256, 1280), 32
+KEPT = slice((PART[0] - MARGIN) // 4), slice((PART[1] - MARGIN) // 4)
+
+
+@pytest.fixture(scope="module", params=[43, 30, 80])
+def stored(request: pytest.FixtureRequest, public_data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """HR part, kernel and LR part of one image of the set."""
+    home = public_data / "DIV2KRK"
+    if not home.is_dir():
+        pytest.skip(f"{home}: not on this machine")
+    hr = np.asarray(Image.open(home / "gt" / f"im_{request.param}.webp"))[: PART[0], : PART[1]]
+    lr = np.asarray(Image.open(home / "lr_x4" / f"im_{request.param}.webp"))[KEPT]
+    return hr, read_stored_kernel(home / "gt_k_x4" / f"kernel_{request.param}.mat"), lr
+
+
+def part(lr: np.ndarray) -> np.ndarray:
+    return lr[KEPT]
+
+
+def test_the_recipe_reproduces_the_stored_images(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    hr, kernel, lr = stored
+    made = part(degrade(hr, kernel, 4)).astype(int)
+    assert np.abs(made - lr).max() <= 1
+    assert (made == lr).mean() > 0.9999
+
+
+def test_it_would_not_without_its_peculiarities(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    hr, kernel, lr = stored
+    flipped = part(degrade(hr, kernel[::-1, ::-1], 4))
+    assert (flipped == lr).mean() < 0.999
+    moved = shifted_kernel(kernel, 4)
+    linear = np.stack(
+        [ndimage.correlate(hr[..., c].astype(float), moved, mode="reflect")[::4, ::4] for c in range(3)], -1
+    )
+    assert (part(np.rint(linear)) == lr).mean() < 0.7  # rounding instead of truncation
+
+
+def made_set(folder: Path) -> None:
+    """A set of one made image with an asymmetric kernel, degraded by the recipe."""
+    home = folder / "DIV2KRK"
+    for name in ("gt", "lr_x4", "gt_k_x4"):
+        (home / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pixels = 255 * (0.5 + 0.5 * np.sin(ndimage.gaussian_filter(rng.standard_normal((160, 128, 3)), (3, 3, 0)) * 20))
+    hr = pixels.astype(np.uint8)
+    position = np.arange(31) - 15
+    kernel = np.exp(-(position[:, None] ** 2) / 8 - (position - 0.4 * position[:, None]) ** 2 / 18)
+    kernel *= 1 + 0.25 * rng.uniform(-1, 1, kernel.shape)
+    kernel /= kernel.sum()
+    savemat(home / "gt_k_x4" / "kernel_7.mat", {"Kernel": kernel})
+    Image.fromarray(hr).save(home / "gt" / "im_7.png")
+    Image.fromarray(degrade(hr, kernel, 4)).save(home / "lr_x4" / "im_7.png")
+
+
+def the_case(folder: Path) -> Case:
+    plan = protocol("div2krk", 4)
+    return plan.make(plan.references(folder, "DIV2KRK")[0], 0)
+
+
+def test_our_operator_is_the_recipe_but_for_borders_and_truncation(tmp_path: Path) -> None:
+    made_set(tmp_path)
+    case = the_case(tmp_path)
+    assert case.hr is not None
+    linear = case.operator().forward(case.hr[None])[0]
+    lost = 255 * (linear - case.y)[:, 5:-5, 5:-5]  # away from the border, which is symmetric there and reflected here
+    assert float(lost.min()) > -0.05
+    assert float(lost.max()) < 1.05
+    assert float(lost.mean()) == pytest.approx(0.5, abs=0.05)
+    assert case.centred_kernel is not None
+    assert case.kernel is not None
+    # The stored kernel is centred on the middle of the LR pixel; as applied, it is 1.5 px from the sampled HR pixel.
+    difference = shift_between(case.kernel, case.centred_kernel)
+    assert difference == pytest.approx([-1.5, -1.5], abs=0.35)
+
+
+def shift_between(a: torch.Tensor, b: torch.Tensor) -> list[float]:
+    return (np.array(ndimage.center_of_mass(a.numpy())) - np.array(ndimage.center_of_mass(b.numpy()))).tolist()
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    made_set(tmp_path)
+    (tmp_path / "DIV2KRK" / "lr_x4" / "im_7.png").rename(tmp_path / "lr.png")
+    with pytest.raises(ImageError, match=r"lr_x4/im_7: the LR image is missing"):
+        the_case(tmp_path)
+    (tmp_path / "DIV2KRK" / "gt_k_x4" / "kernel_7.mat").write_text("not a kernel")
+    with pytest.raises(KernelError, match=r"kernel_7\.mat: not a kernel of DIV2KRK"):
+        the_case(tmp_path)

@@ -1,0 +1,203 @@
+"""`blinddiff evaluate` from the arguments to the report, on made images."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from blinddiff.errors import OutputError, ParameterError, WeightsError
+from blinddiff.evaluation import command
+from blinddiff.evaluation.evaluate import Runner, Settings, evaluate
+from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.metrics.psnr import psnr_y
+from blinddiff.evaluation.protocols import protocol
+
+
+def run(*arguments: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def settings(data: Path, out: Path, **changes: object) -> Settings:
+    chosen: dict[str, object] = {
+        "protocol": "gaussian8",
+        "scale": 4,
+        "sets": ("Set5",),
+        "methods": ("bicubic", "lanczos"),
+        "data": data,
+        "out": out,
+        **changes,
+    }
+    return Settings(**chosen)  # type: ignore[arg-type]
+
+
+def lines(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()[1:]]
+
+
+def test_one_command_writes_log_record_and_report(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    common = ("--protocol", "gaussian8", "--sets", "Set5", "--data", data, "--out", out)
+    assert run(*common, "--methods", "bicubic", "lanczos", "closed-form-oracle") == 0
+    assert len(lines(out)) == 3 * 3 * 8
+    record = json.loads((out / "record.json").read_text())
+    means = record["sets"][0]["means"]
+    values = [line["metrics"]["psnr_y"] for line in lines(out) if line["method"] == "lanczos"]  # type: ignore[index]
+    assert means["lanczos"]["psnr_y"]["mean"] == pytest.approx(sum(values) / len(values))
+    assert means["lanczos"]["psnr_y"]["images"] == 3
+    assert means["closed-form-oracle"]["psnr_y"]["mean"] > means["lanczos"]["psnr_y"]["mean"] + 0.5
+    assert set(record["versions"]) >= {"python", "torch", "numpy", "blinddiff"}
+    assert len(record["data"]["Set5"]["sha256"]) == 64
+    assert record["fingerprint"]["seed"] == 0
+    assert record["fingerprint"]["protocol"]["parameters"][0] == "sigma 1.80"
+    report = (out / "report.md").read_text()
+    for expected in ("**3 of 5 images**", "closed-form-oracle - bicubic", "too few images", "DCLS", "sigma 3.20"):
+        assert expected in report
+    printed = capsys.readouterr().out
+    assert "closed-form-oracle" in printed
+    assert "PSNR-Y (dB)" in printed
+
+
+def test_values_are_those_of_the_metrics_on_the_case(data: Path, tmp_path: Path) -> None:
+    evaluate(settings(data, tmp_path, methods=("bicubic",)))
+    plan = protocol("gaussian8", 4)
+    case = plan.make(plan.references(data, "Set5")[5], 0)
+    restored = Runner(settings(data, tmp_path)).methods["bicubic"].restore(case.y, 4, case).image
+    eight_bit = (restored.clamp(0, 1) * 255).round() / 255
+    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == (case.name, case.index))
+    assert case.hr is not None
+    assert line["metrics"]["psnr_y"] == pytest.approx(psnr_y(eight_bit.double(), case.hr.double(), 4), abs=1e-4)  # type: ignore[index]
+
+
+def test_a_killed_run_goes_on_where_it_was(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    original = Runner.run
+
+    def counted(self: Runner, reference, names):  # type: ignore[no-untyped-def]
+        made.append(reference.key)
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        return original(self, reference, names)
+
+    monkeypatch.setattr(Runner, "run", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(settings(data, tmp_path / "killed"))
+    assert len(lines(tmp_path / "killed")) == 4 * 2
+    evaluate(settings(data, tmp_path / "killed"))
+    assert len(made) == 5 + 20
+    evaluate(settings(data, tmp_path / "whole"))
+    assert without_time(tmp_path / "killed") == without_time(tmp_path / "whole")
+
+
+def without_time(out: Path) -> list[dict[str, object]]:
+    found = lines(out)
+    for line in found:
+        line["metrics"].pop("seconds")  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_method_can_be_added_to_a_finished_run(data: Path, tmp_path: Path) -> None:
+    evaluate(settings(data, tmp_path, methods=("bicubic",)))
+    before = lines(tmp_path)
+    outcome = evaluate(settings(data, tmp_path, methods=("bicubic", "lanczos"), limit=1))
+    assert [line for line in lines(tmp_path) if line in before] == before
+    assert outcome.summaries[0].means["bicubic"]["psnr_y"].images == 1  # the report is of what was asked for
+
+
+def test_several_processes_come_to_the_same_results(data: Path, tmp_path: Path) -> None:
+    evaluate(settings(data, tmp_path / "one", limit=1))
+    evaluate(settings(data, tmp_path / "two", limit=1, workers=2))
+    assert without_time(tmp_path / "one") == without_time(tmp_path / "two")
+
+
+def test_another_seed_needs_another_folder(data: Path, tmp_path: Path) -> None:
+    evaluate(settings(data, tmp_path, limit=1))
+    with pytest.raises(OutputError, match=r"differs in: seed"):
+        evaluate(settings(data, tmp_path, limit=1, seed=1))
+
+
+def test_impossible_requests_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for changes, message in (
+        ({"methods": ("magic",)}, "method 'magic': one of bicubic, "),
+        ({"protocol": "magic"}, "protocol 'magic'"),
+        ({"sets": ("Set14",)}, "Set14: no images"),
+        ({"limit": 0}, "limit 0"),
+        ({"workers": 0}, "workers 0"),
+        ({"methods": ("external",)}, "needs --external FOLDER"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            evaluate(settings(data, out, **changes))
+    with pytest.raises(WeightsError, match="nowhere"):
+        evaluate(settings(data, out, methods=("fidelity",), options=Options(tmp_path / "nowhere")))
+    assert not out.exists()
+
+
+def test_what_cannot_be_evaluated_is_named_and_the_rest_is_not_lost(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "Set5" / "broken.png").write_text("not an image")
+    common = ("--protocol", "setting1", "--sets", "Set5", "--data", data, "--out", tmp_path / "out")
+    assert run(*common, "--methods", "bicubic") == 1
+    printed = capsys.readouterr()
+    assert "broken.png: cannot be read as an image" in printed.err
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["sets"][0]["means"]["bicubic"]["psnr_y"]["images"] == 3
+    assert [failure["name"] for failure in record["failures"]] == ["broken"]
+    assert "Not evaluated (1)" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.fixture
+def results(data: Path, tmp_path: Path) -> Path:
+    """Exported inputs, and 'results' made from them by enlarging with Pillow."""
+    exported, folder = tmp_path / "exported", tmp_path / "theirs"
+    assert run("--protocol", "setting2", "--sets", "Set5", "--data", data, "--export", exported) == 0
+    for path in sorted((exported / "LR" / "Set5").iterdir()):
+        (folder / "Set5").mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            enlarged = image.resize((image.width * 4, image.height * 4), Image.Resampling.LANCZOS)
+        enlarged.save(folder / "Set5" / path.name)
+        kernel = f"{path.stem}_kernel.npy"
+        (folder / "Set5" / kernel).write_bytes((exported / "kernel" / "Set5" / kernel).read_bytes())
+    return folder
+
+
+def test_results_of_another_program_on_exported_inputs(data: Path, results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    common = ("--protocol", "setting2", "--sets", "Set5", "--data", data, "--out", out)
+    assert run(*common, "--methods", "lanczos", "external", "--external", results) == 0
+    means = json.loads((out / "record.json").read_text())["sets"][0]["means"]
+    assert means["external"]["psnr_y"]["mean"] == pytest.approx(means["lanczos"]["psnr_y"]["mean"], abs=1e-9)
+    assert means["external"]["kernel_l1"]["mean"] == pytest.approx(0, abs=1e-5)
+    assert "seconds" not in means["external"]
+
+
+def test_missing_wrong_and_corrupt_results_are_named(
+    data: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (results / "Set5" / "image_0_0.png").unlink()
+    Image.new("RGB", (8, 8)).save(results / "Set5" / "image_1_0.png")
+    (results / "Set5" / "image_10_0.png").write_bytes(b"broken")
+    common = ("--protocol", "setting2", "--sets", "Set5", "--data", data, "--out", tmp_path / "out")
+    assert run(*common, "--methods", "bicubic", "external", "--external", results) == 1
+    errors = capsys.readouterr().err
+    assert "image_0_0.png: no such image" in errors
+    assert "image_1_0.png: is 8x8, not 68x56" in errors
+    assert "image_10_0.png: cannot be read as an image" in errors
+    means = json.loads((tmp_path / "out" / "record.json").read_text())["sets"][0]["means"]
+    assert means["bicubic"]["psnr_y"]["images"] == 3
+
+
+def test_exported_images_are_the_very_inputs(data: Path, tmp_path: Path) -> None:
+    run("--protocol", "aniso9", "--sets", "Set5", "--data", data, "--limit", "1", "--export", tmp_path / "exported")
+    plan = protocol("aniso9", 4)
+    case = plan.make(plan.references(data, "Set5")[20], 0)
+    with Image.open(tmp_path / "exported" / "LR" / "Set5" / "image_0_20.png") as image:
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(image.height, image.width, 3)
+    assert torch.equal(pixels.permute(2, 0, 1), (case.y * 255).round().byte())

@@ -1,0 +1,101 @@
+"""PSNR, SSIM and luma against scikit-image, and their conventions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.errors import ImageError
+from blinddiff.evaluation.metrics.lr_consistency import lr_consistency
+from blinddiff.evaluation.metrics.luma import full_swing_luma, luma
+from blinddiff.evaluation.metrics.psnr import psnr_full_swing, psnr_rgb, psnr_y
+from blinddiff.evaluation.metrics.ssim import ssim_rgb, ssim_y
+
+
+@pytest.fixture
+def pair(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return (image + 0.05 * noise).clamp(0, 1), image
+
+
+def as_array(image: torch.Tensor, crop: int) -> np.ndarray:
+    return image.permute(1, 2, 0).numpy()[crop:-crop, crop:-crop]
+
+
+def test_luma_is_that_of_an_independent_library(image: torch.Tensor) -> None:
+    expected = rgb2ycbcr(image.permute(1, 2, 0).numpy())[..., 0]
+    np.testing.assert_allclose(luma(image).numpy(), expected, atol=1e-9)
+
+
+def test_luma_of_black_and_white() -> None:
+    black_and_white = torch.tensor([0.0, 1.0]).expand(3, 1, 2)
+    assert luma(black_and_white)[0].tolist() == pytest.approx([16, 235], abs=1e-4)
+    assert full_swing_luma(black_and_white)[0].tolist() == pytest.approx([0, 255], abs=1e-4)
+
+
+@pytest.mark.parametrize("crop", [2, 4])
+def test_psnr_is_that_of_an_independent_library(pair: tuple[torch.Tensor, torch.Tensor], crop: int) -> None:
+    a, b = (as_array(x, crop) for x in pair)
+    expected = peak_signal_noise_ratio(rgb2ycbcr(b)[..., 0], rgb2ycbcr(a)[..., 0], data_range=255)
+    assert psnr_y(*pair, crop) == pytest.approx(expected, abs=1e-9)
+    assert psnr_rgb(*pair, crop) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1), abs=1e-9)
+
+
+@pytest.mark.parametrize("crop", [2, 4])
+def test_ssim_is_that_of_an_independent_library(pair: tuple[torch.Tensor, torch.Tensor], crop: int) -> None:
+    a, b = (as_array(x, crop) for x in pair)
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    expected_y = structural_similarity(rgb2ycbcr(a)[..., 0], rgb2ycbcr(b)[..., 0], **how)
+    expected_rgb = structural_similarity(255 * a, 255 * b, channel_axis=-1, **how)
+    assert ssim_y(*pair, crop) == pytest.approx(expected_y, abs=1e-10)
+    assert ssim_rgb(*pair, crop) == pytest.approx(expected_rgb, abs=1e-10)
+
+
+# psnr_y, psnr_rgb and ssim_y as scikit-image gives them; ssim_rgb as recorded.
+STORED = [35.6939686, 27.1897372, 0.9670312, 0.7429553]
+
+
+def test_values_of_a_small_stored_array() -> None:
+    reference = torch.arange(3 * 16 * 16, dtype=torch.float64).reshape(3, 16, 16) / 767
+    image = (reference * 7 % 1 / 10 + 0.9 * reference).clamp(0, 1)
+    values = [f(image, reference, 2) for f in (psnr_y, psnr_rgb, ssim_y, ssim_rgb)]
+    assert values == pytest.approx(STORED, abs=1e-6)
+
+
+def test_full_swing_reads_lower_by_the_swing(image: torch.Tensor) -> None:
+    other = (image + 0.02).clamp(0, 1)
+    swing = 20 * math.log10(255 / 219)
+    assert psnr_y(other, image, 0) - psnr_full_swing(other, image) == pytest.approx(swing, abs=2e-3)
+
+
+def test_cropped_border_does_not_count(image: torch.Tensor) -> None:
+    other = image.clone()
+    other[:, :4] = 0
+    other[:, :, -4:] = 1
+    assert psnr_y(other, image, 4) == psnr_rgb(other, image, 4) == math.inf
+    assert ssim_y(other, image, 4) == pytest.approx(1)
+    assert psnr_y(other, image, 3) < 30
+
+
+def test_images_that_cannot_be_compared(image: torch.Tensor) -> None:
+    with pytest.raises(ImageError, match="cannot be compared"):
+        psnr_y(image[..., :-1], image, 4)
+    with pytest.raises(ImageError, match="nothing left"):
+        psnr_y(image[..., :8, :], image[..., :8, :], 4)
+    with pytest.raises(ImageError, match="11x11"):
+        ssim_y(image[..., :16, :], image[..., :16, :], 4)
+
+
+def test_lr_consistency_is_the_rms_of_what_is_not_explained(image: torch.Tensor) -> None:
+    kernel = torch.zeros(5, 5, dtype=torch.float64)
+    kernel[2, 2], kernel[0, 1], kernel[3, 4] = 0.5, 0.3, 0.2  # asymmetric: a flipped one would show
+    operator = DegradationOperator(kernel, 4)
+    y = operator.forward(image[None])[0]
+    assert lr_consistency(image, y, operator) == pytest.approx(0, abs=1e-9)
+    assert lr_consistency(image, y + 2 / 255, operator) == pytest.approx(2, abs=1e-9)
+    flipped = DegradationOperator(kernel.flip(0, 1), 4)
+    assert lr_consistency(image, y, flipped) > 1

@@ -1,0 +1,104 @@
+"""Methods: the interpolations, the closed form, and the pipeline with a small untrained network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
+from blinddiff.errors import ImageError, ParameterError
+from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.methods import method
+from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.metrics import measure
+from blinddiff.evaluation.metrics.metric import Sample
+from blinddiff.evaluation.protocols import protocol
+from blinddiff.models.mcformer import MCFormer
+
+
+@pytest.fixture
+def case(data: Path) -> Case:
+    plan = protocol("gaussian8", 4)
+    return plan.make(plan.references(data, "Set5")[4], 0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small network of random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    MCFormer(dim=8, num_blocks=(1, 1), heads=(1, 2), embedding_dim=16, estimator_hidden=16).save_pretrained(folder)
+    return folder
+
+
+def test_lanczos_is_pillows(case: Case) -> None:
+    result = method("lanczos", Options()).restore(case.y, 4, case)
+    picture = Image.fromarray((case.y * 255).round().byte().permute(1, 2, 0).numpy())
+    expected = np.asarray(picture.resize((picture.width * 4, picture.height * 4), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal((result.image * 255).round().permute(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("name", ["bicubic", "lanczos", "closed-form-oracle"])
+def test_methods_without_a_network_need_no_weights(name: str, case: Case, tmp_path: Path) -> None:
+    result = method(name, Options(weights=tmp_path / "nowhere")).restore(case.y, 4, case)
+    assert case.hr is not None
+    assert result.image.shape == case.hr.shape
+    assert (result.kernel, result.noise_level, result.calls) == (None, None, 0)
+    assert measure(Sample(case, result))["psnr_y"] > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "estimates"),
+    [
+        ("closed-form", 0, True),
+        ("fidelity", 1, True),
+        ("perceptual", 3, True),
+        ("oracle", 1, False),
+        ("no-image-step", 1, True),
+        ("kernel-once", 1, True),
+    ],
+)
+def test_the_pipeline_as_a_method(name: str, calls: int, estimates: bool, case: Case, weights: Path) -> None:
+    chosen = method(name, Options(weights, device="cpu", steps=3))
+    result = chosen.restore(case.y, 4, case)
+    assert case.hr is not None
+    assert result.image.shape == case.hr.shape
+    assert result.calls == calls
+    assert result.seconds > 0
+    assert ("kernel_l1" in measure(Sample(case, result))) == estimates
+    again = chosen.restore(case.y, 4, case)
+    assert torch.equal(again.image, result.image)
+
+
+def test_the_oracle_uses_the_true_kernel(case: Case, weights: Path) -> None:
+    chosen = method("oracle", Options(weights, device="cpu"))
+    fidelity = method("fidelity", Options(weights, device="cpu")).restore(case.y, 4, case)
+    oracle = chosen.restore(case.y, 4, case)
+    told, own = (measure(Sample(case, r))["lr_rms"] for r in (oracle, fidelity))
+    assert told < 0.7 * own
+    other = replace(case, kernel=isotropic_gaussian(0.5, 21))
+    assert not torch.allclose(chosen.restore(other.y, 4, other).image, oracle.image, atol=1e-2)
+
+
+def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
+    unknown = Case(case.set, case.name, 0, 4, None, case.y, None, None, 0)
+    for name in ("oracle", "closed-form-oracle"):
+        with pytest.raises(ParameterError, match="needs the true kernel"):
+            method(name, Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
+    with pytest.raises(ParameterError, match="the true kernel is not known"):
+        unknown.operator()
+
+
+def test_metrics_that_do_not_apply_are_left_out(case: Case, weights: Path) -> None:
+    unknown = Case(case.set, case.name, 0, 4, None, case.y, None, None, 0)
+    result = method("fidelity", Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
+    assert set(measure(Sample(unknown, result))) == {"lr_rms_own", "seconds", "calls"}
+
+
+def test_a_result_of_the_wrong_size_is_an_error(case: Case) -> None:
+    result = method("bicubic", Options()).restore(case.y, 2, case)
+    with pytest.raises(ImageError, match="the result is 30x32, not 60x64"):
+        Sample(case, result)

@@ -1,0 +1,69 @@
+"""The log survives a kill, and refuses to mix runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blinddiff.errors import OutputError
+from blinddiff.evaluation.records import ImageResult, ResultLog
+
+RUN = {"protocol": "gaussian8", "seed": 0}
+
+
+def result(name: str, error: str | None = None) -> ImageResult:
+    return ImageResult("bicubic", "Set5", name, 0, {} if error else {"psnr_y": 30.0}, "abc", error)
+
+
+def test_results_are_on_disk_as_they_come(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path, RUN)
+    log.append([result("b"), result("a")])
+    again = ResultLog(tmp_path, RUN)
+    assert again.results == log.results
+    assert again.results["bicubic", "Set5", "a", 0].metrics == {"psnr_y": 30.0}
+
+
+def test_a_line_cut_off_by_a_kill_is_done_again(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path, RUN)
+    log.append([result("a"), result("b")])
+    text = log.path.read_text()
+    log.path.write_text(text[:-20])
+    again = ResultLog(tmp_path, RUN)
+    assert [key[2] for key in again.results] == ["a"]
+    again.append([result("b")])
+    assert len(again.path.read_text().splitlines()) == 3
+    assert all(json.loads(line) for line in again.path.read_text().splitlines())
+
+
+def test_what_failed_is_tried_again(tmp_path: Path) -> None:
+    ResultLog(tmp_path, RUN).append([result("a", error="a.png: no such image")])
+    assert ResultLog(tmp_path, RUN).results == {}
+
+
+def test_order_does_not_show_in_the_finished_log(tmp_path: Path) -> None:
+    texts = []
+    for order in ("ab", "ba"):
+        log = ResultLog(tmp_path / order, RUN)
+        log.append(result(name) for name in order)
+        log.finish()
+        texts.append(log.path.read_text())
+    assert texts[0] == texts[1]
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    ResultLog(tmp_path, RUN).append([result("a")])
+    with pytest.raises(OutputError, match=r"images\.jsonl: holds another run \(differs in: seed\)"):
+        ResultLog(tmp_path, {**RUN, "seed": 1})
+
+
+def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "images.jsonl").write_text("precious\n")
+    with pytest.raises(OutputError, match="is not a log of blinddiff evaluate"):
+        ResultLog(tmp_path, RUN)
+    assert (tmp_path / "images.jsonl").read_text() == "precious\n"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        ResultLog(tmp_path / "file", RUN)
