@@ -1,0 +1,44 @@
+# One environment in .venv serves every target; it is made once, and again when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.made-from-pyproject
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-long lint format types check clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## make the environment in .venv and install the package into it
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: env ## restore a sample photograph and write a comparison sheet
+	$(BIN)/blinddiff demo
+
+test: env ## run the test suite
+	$(BIN)/python -m pytest
+
+test-long: env ## run the tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+lint: env ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: env ## put every file into the common format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: env ## check types, strictly
+	$(BIN)/mypy
+
+check: lint types test ## everything that has to pass before a commit
+
+clean: ## remove the environment and every cache
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

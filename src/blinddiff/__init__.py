@@ -1,0 +1,45 @@
+"""Blind image super-resolution by diffusion with an explicit degradation model."""
+
+from typing import TYPE_CHECKING
+
+from blinddiff.errors import (
+    BlindDiffError,
+    ImageError,
+    KernelError,
+    OutputError,
+    ParameterError,
+    RecipeError,
+    TrainingError,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlindDiffError",
+    "BlindDiffPipeline",
+    "ImageError",
+    "KernelError",
+    "OutputError",
+    "ParameterError",
+    "RecipeError",
+    "TrainingError",
+    "WeightsError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    # The pipeline brings torch and diffusers, seconds of import: only who asks for it waits.
+    if name == "BlindDiffPipeline":
+        from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+        return BlindDiffPipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,58 @@
+"""`blinddiff`: one sub-command, one module; nothing is done here."""
+
+import argparse
+import importlib
+import sys
+from typing import NoReturn
+
+from blinddiff import __version__
+from blinddiff.errors import BlindDiffError
+
+COMMANDS = {
+    "demo": ("blinddiff.commands.demo", "restore the sample photograph and lay out what was found"),
+    "upscale": ("blinddiff.commands.upscale", "restore a photograph: sharper, larger, less noisy"),
+    "kernel": ("blinddiff.commands.kernel", "estimate the blur kernel and the noise level of a photograph"),
+    "degrade": ("blinddiff.commands.degrade", "make a test pair: blur, reduce and add noise to a sharp photograph"),
+    "train": ("blinddiff.commands.train", "train a network by a recipe"),
+    "evaluate": ("blinddiff.evaluation.command", "measure methods side by side by a published protocol"),
+}
+"""Name, module with `add_arguments` and `run`, and summary. Only the module that is asked for is imported."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; ``--help`` says the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="blinddiff",
+        description="Blind image super-resolution: the sharp photograph, its blur kernel and its noise level.",
+    )
+    parser.add_argument("--version", action="version", version=f"blinddiff {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name == chosen:
+            importlib.import_module(module).add_arguments(command)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line: 0 when done, 1 when part of the work failed, 2 for bad input, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = _parser(arguments[0] if arguments else None).parse_args(arguments)
+    try:
+        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+    except BlindDiffError as error:
+        print(f"blinddiff {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"blinddiff {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The sub-commands of `blinddiff`: for each, a file with its arguments and what is done with them."""

@@ -1,0 +1,63 @@
+"""`blinddiff degrade`: a sharp photograph in, a blurred, smaller and noisy one out, with its kernel."""
+
+import argparse
+from pathlib import Path
+
+from blinddiff.commands.options import add_scale_option, whole
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff degrade`."""
+    parser.add_argument("photograph", type=Path, help="the sharp image file")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="the degraded file to write: .png, .jpg or .webp"
+    )
+    add_scale_option(parser)
+    blur = parser.add_mutually_exclusive_group(required=True)
+    blur.add_argument("--sigma", type=float, help="Gaussian blur of this width, in pixels of the sharp photograph")
+    blur.add_argument("--kernel", type=Path, metavar="FILE", help="blur kernel: .npy, .mat, .csv, .json or .png")
+    blur.add_argument("--family", help="a random kernel of a family, such as isotropic, anisotropic, motion or disk")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)"
+    )
+    parser.add_argument("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise and the random kernel (default: 0)")
+    parser.add_argument(
+        "--save-kernel", type=Path, metavar="FILE", help="also write the kernel: .npy, .mat, .csv, .json or .png"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Degrade one photograph; 0."""
+    import torch
+
+    from blinddiff.commands.facts import kernel_words
+    from blinddiff.degradation import NOISES, DegradationOperator, sample_kernels
+    from blinddiff.degradation.kernels import isotropic_gaussian, read_kernel, write_kernel
+    from blinddiff.errors import ImageError
+    from blinddiff.imaging import check_output, check_writable, read_image, write_image
+
+    size = 31
+    photograph = read_image(args.photograph)
+    check_output(args.output, None)
+    if args.save_kernel is not None:
+        check_writable(args.save_kernel)
+    generator = torch.Generator().manual_seed(args.seed)
+    if args.kernel is not None:
+        kernel = read_kernel(args.kernel)
+    elif args.sigma is not None:
+        kernel = isotropic_gaussian(args.sigma, size)
+    else:
+        kernel = sample_kernels({args.family: 1.0}, 1, args.scale, size, generator)[0]
+    height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
+    if min(height, width) < args.scale:
+        raise ImageError(f"{args.photograph}: is too small to be reduced by {args.scale}")
+    y = DegradationOperator(kernel, args.scale)(photograph.pixels[None, :, :height, :width])
+    y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
+    if args.jpeg is not None:
+        y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
+    write_image(args.output, y[0])
+    if args.save_kernel is not None:
+        write_kernel(args.save_kernel, kernel)
+    print(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {kernel_words(kernel, args.noise)}")
+    return 0

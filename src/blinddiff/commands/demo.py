@@ -1,0 +1,80 @@
+"""`blinddiff demo`: the main job on a photograph that ships with the package."""
+
+import argparse
+import time
+from pathlib import Path
+
+from blinddiff.commands.options import add_model_options, load_pipeline, make_folder
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
+SCALE = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff demo`."""
+    parser.add_argument(
+        "photograph", type=Path, nargs="?", default=SAMPLE, help="another image file (default: the sample)"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restore, write the folder and say what is in it; 0."""
+    from tqdm import tqdm
+
+    with tqdm(total=4, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
+
+        def stage(what: str) -> None:
+            bar.set_description_str(what)
+
+        stage("reading the photograph")
+        import torch
+
+        from blinddiff.degradation import bicubic_upsample
+        from blinddiff.degradation.kernels import widths_and_angle, write_kernel
+        from blinddiff.imaging import (
+            SheetFacts,
+            comparison_sheet,
+            kernel_picture,
+            read_image,
+            write_image,
+            write_picture,
+        )
+
+        photograph = read_image(args.photograph)
+        make_folder(args.output)
+        bar.update()
+        stage("loading the weights")
+        pipeline = load_pipeline(args)
+        bar.update()
+        stage("restoring")
+        started = time.perf_counter()
+        out = pipeline(photograph.pixels, scale=SCALE, generator=torch.Generator().manual_seed(0), output_type="pt")
+        seconds = time.perf_counter() - started
+        bar.update()
+        stage("writing the folder")
+        bicubic = bicubic_upsample(photograph.pixels, SCALE).clamp(0, 1)
+        kernel, residual = out.kernels[0], out.residuals[0]
+        major, minor, angle = (float(value) for value in widths_and_angle(kernel))
+        facts = SheetFacts(
+            scale=SCALE,
+            noise_level=float(out.noise_levels[0]),
+            residual_rms=float(residual.square().mean().sqrt()),
+            kernel_widths=(major, minor),
+            kernel_angle=-angle,
+            seconds=seconds,
+        )
+        write_image(args.output / "input.png", photograph.pixels)
+        write_image(args.output / "bicubic.png", bicubic)
+        write_image(args.output / "result.png", out.images[0])
+        write_picture(args.output / "kernel.png", kernel_picture(kernel))
+        write_kernel(args.output / "kernel.csv", kernel)
+        sheet = comparison_sheet(
+            photograph.pixels, bicubic, out.images[0], kernel, residual / 255, facts, title=args.photograph.name
+        )
+        write_picture(args.output / "sheet.png", sheet)
+        bar.update()
+        stage("done")
+    print(f"{args.output / 'sheet.png'}: input, bicubic and result side by side, with the kernel and the figures")
+    return 0

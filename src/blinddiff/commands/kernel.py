@@ -1,0 +1,38 @@
+"""`blinddiff kernel`: the blur kernel and the noise level of a photograph."""
+
+import argparse
+from pathlib import Path
+
+from blinddiff.commands.options import add_model_options, add_scale_option, load_pipeline
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff kernel`."""
+    parser.add_argument("photograph", type=Path, help="the image file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        action="append",
+        default=[],
+        help="write the kernel there, as numbers (.npy, .mat, .csv, .json) or as a picture (.png); may be repeated",
+    )
+    add_scale_option(parser)
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Estimate, write and print; 0."""
+    from blinddiff.commands.facts import kernel_words
+    from blinddiff.degradation.kernels import write_kernel
+    from blinddiff.imaging import check_writable, read_image
+
+    photograph = read_image(args.photograph)
+    for path in args.output:
+        check_writable(path)
+    estimate = load_pipeline(args).estimate(photograph.pixels, args.scale)
+    for path in args.output:
+        write_kernel(path, estimate.kernel[0])
+    found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]))
+    print(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
+    return 0
