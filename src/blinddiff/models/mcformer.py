@@ -230,16 +230,18 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         y = self.to_diffusion(y)
         seen = torch.cat([x_t, F.interpolate(y, scale_factor=scale, mode="bicubic")], 1)
         k_hat = self.estimator(seen).unflatten(1, (self.config.kernel_size, -1))
-        modulating = k_hat if kernel is None else self._fit(kernel)
+        # The published code correlates where we convolve: its kernels are ours, turned by half a turn.
+        modulating = k_hat if kernel is None else self._fit(kernel).flip(-1, -2)
         time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
         condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
         height, width = seen.shape[-2:]
         seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
         out = F.pixel_shuffle(self.unet(self.unet.stem(seen), condition), self.config.patch_size)
-        noise, variance = out[..., :height, :width].chunk(2, 1)
+        # Both outputs are what has to be added to x_t.
+        noise, variance = (x_t + part for part in out[..., :height, :width].chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
-        return Prediction(self.to_image(x0_hat), k_hat, None, noise, variance)
+        return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, noise, variance)
 
     def _check_scale(self, scale: int) -> None:
         if scale not in self.config.scales:

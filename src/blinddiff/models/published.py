@@ -1,0 +1,126 @@
+"""Reading the checkpoints of the published BlindDiff code: their names and shapes, as ours.
+
+Source of names and shapes: the public code of arXiv 2403.10211, as recorded in state dicts.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from blinddiff.errors import WeightsError
+from blinddiff.models.mcformer import MCFormer
+
+LEVELS = 4
+EXPANSION = 2.66  # of all published networks
+
+_BLOCK = {
+    r"norm1\.body\.": "norm_attention.",
+    r"norm2\.body\.": "norm_feed_forward.",
+    r"attn\.qkv_dwconv\.": "attention.qkv_depthwise.",
+    r"attn\.project_out\.": "attention.project.",
+    r"attn\.": "attention.",
+    r"ffn\.dwconv\.": "feed_forward.depthwise.",
+    r"ffn\.": "feed_forward.",
+    r"modulation\.1\.": "modulation.",
+}
+_NAMES = {
+    r"patch_embed\.proj\.": "unet.stem.",
+    r"encoder_level(\d)\.": lambda m: f"unet.encoder.{int(m[1]) - 1}.",
+    r"decoder_level(\d)\.": lambda m: f"unet.decoder.{int(m[1]) - 1}.",
+    r"down(\d)_\d\.body\.": lambda m: f"unet.down.{int(m[1]) - 1}.",
+    r"up\d_(\d)\.body\.": lambda m: f"unet.up.{int(m[1]) - 1}.",
+    r"reduce_chan_level(\d)\.": lambda m: f"unet.reduce.{int(m[1]) - 2}.",
+    r"(latent|refinement|output)\.": r"unet.\1.",
+    r"t_embedder\.1\.": "time_mlp.0.",
+    r"t_embedder\.3\.": "time_mlp.2.",
+    r"k_mlp\.": "kernel_mlp.",
+    r"predictor\.": "estimator.",
+}
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The state dict of a published checkpoint: ``.pth`` with ``params_ema``, ``params`` or bare, or ``.safetensors``.
+
+    Raises:
+        WeightsError: missing, unreadable, or no state dict. Files are read as data; code in them is never run.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and safetensors raise errors of many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
+    for key in ("params_ema", "params", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: holds no state dict")
+    return {re.sub(r"^(module|state_dict)\.", "", str(name)): value for name, value in content.items()}
+
+
+def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> MCFormer:
+    """MCFormer with the weights of a published state dict, its architecture read off the shapes.
+
+    Args:
+        state: as `read_published` gives it.
+        scale: what the network was trained for, which no shape tells; 4 in all published settings.
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of a shape that no such network has.
+    """
+    try:
+        dim = state["patch_embed.proj.weight"].shape[0]
+        top, deepest = state["encoder_level1.0.ffn.project_out.weight"], state["latent.0.ffn.project_out.weight"]
+        kernel_entries = state["k_mlp.0.weight"].shape[1]
+    except KeyError as error:
+        raise WeightsError(f"not a checkpoint of the published BlindDiff: {error.args[0]} is missing") from error
+    expansion = EXPANSION
+    if top.shape[1] != int(dim * EXPANSION):
+        expansion = (deepest.shape[1] + 0.5) / deepest.shape[0]
+    stages = [*(f"encoder_level{level}" for level in range(1, LEVELS)), "latent"]
+    network = MCFormer(
+        dim=dim,
+        num_blocks=[_count(state, stage) for stage in stages],
+        num_refinement_blocks=_count(state, "refinement"),
+        heads=[state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages],
+        expansion=expansion,
+        embedding_dim=dim,
+        patch_size=1,
+        kernel_size=round(kernel_entries**0.5),
+        scales=[scale],
+        prediction="noise",
+        noise_schedule="linear",
+        image_mean=0.0,
+        image_std=1.0,
+    )
+    renamed = {_rename(name): value for name, value in state.items()}
+    try:
+        network.load_state_dict(renamed)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"not a checkpoint of the published BlindDiff: {reason}") from error
+    return network
+
+
+def _count(state: Mapping[str, Tensor], stage: str) -> int:
+    return len({name.split(".")[1] for name in state if name.startswith(f"{stage}.")})
+
+
+def _rename(name: str) -> str:
+    for pattern, replacement in _NAMES.items():
+        name, found = re.subn(f"^{pattern}", replacement, name)
+        if found:
+            break
+    for pattern, replacement in _BLOCK.items():
+        name, found = re.subn(rf"(?<=\.){pattern}", replacement, name, count=1)
+        if found and pattern.startswith(("norm", "modulation")):
+            break
+    return name
