@@ -59,7 +59,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             ParameterError: the machine has no such device.
         """
         network = load_network(DEFAULT_WEIGHTS if weights is None else weights)
-        network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        network = network.eval().requires_grad_(False)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
         pipeline = cls(network, make_scheduler("ddim", network))
         pipeline.to(choose_device(device))
         return pipeline
