@@ -103,8 +103,8 @@ def test_normal_equations_are_those_of_the_dense_problem(case: Case, generator: 
 
 
 def constrained_solution(gram: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """argmin k^T G k - 2 b^T k, k >= 0, sum k = 1, by scipy's active set; a sum other than 1 costs more than all else."""
-    heavy = 1e4
+    """argmin k^T G k - 2 b^T k, k >= 0, sum k = 1, by scipy's active set."""
+    heavy = 1e4  # a sum other than 1 costs more than all else
     factor = np.linalg.cholesky(gram)
     rows = np.vstack([factor.T, heavy * np.ones((1, len(gram)))])
     right = np.append(np.linalg.solve(factor, moment), heavy)

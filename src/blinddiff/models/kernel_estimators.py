@@ -37,7 +37,7 @@ class SpectralEstimator(nn.Module):
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         correction = nn.Linear(hidden, hidden)
-        self.joint = nn.Sequential(nn.Linear(hidden + pooled, hidden), nn.GELU(), correction)
+        self.joint = nn.Sequential(nn.Linear(hidden + pooled + kernel_size**2, hidden), nn.GELU(), correction)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
         # Until trained, the pooled features say nothing.
         nn.init.zeros_(correction.weight)
@@ -53,9 +53,10 @@ class SpectralEstimator(nn.Module):
         """The estimate from y alone."""
         return self._read(features)
 
-    def update(self, features: Tensor, pooled: Tensor) -> Estimate:
-        """The estimate joined with what the network sees at this step, pooled (B, P)."""
-        return self._read(features + self.joint(torch.cat([features, pooled], 1)))
+    def update(self, features: Tensor, pooled: Tensor, kernel: Tensor) -> Estimate:
+        """The estimate joined with what the network saw, pooled (B, P), when modulated by a kernel (B, size, size)."""
+        seen = torch.cat([features, pooled, kernel.clamp_min(0).sqrt().flatten(1)], 1)
+        return self._read(features + self.joint(seen))
 
     def _read(self, hidden: Tensor) -> Estimate:
         out = self.head(hidden).float()

@@ -27,7 +27,8 @@ class Prediction:
 
     Attributes:
         x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
-        kernel: kernel estimate k_hat_t, (B, size, size), on the simplex.
+        kernel: kernel estimate k_hat_t, (B, size, size), on the simplex: what y tells, corrected by what the network
+            saw in x_t, x_y and y under the kernel it was modulated by.
         noise_level: sigma, (B,), grey levels; None from the published network, which knows no noise.
         noise, variance: the raw outputs of the published network, (B, 3, H, W); None from the default one.
     """
@@ -110,7 +111,9 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
                 nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
             )
             self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
-            self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales), 2 * dim + embedding_dim)
+            self.estimator = SpectralEstimator(
+                kernel_size, estimator_hidden, tuple(scales), self.unet.pooled + embedding_dim
+            )
         else:
             self.estimator = ConvolutionalEstimator(dim, kernel_size)
         self.register_buffer("alpha_bar", alpha_bar(noise_schedule).float(), persistent=False)
@@ -170,7 +173,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             timestep: (B,), 0 to 999.
             y: LR image, (B, 3, h, w), in [0, 1].
             scale: one of the network's scales.
-            kernel: (B, size, size) to modulate by; the network's own estimate where None.
+            kernel: (B, n, m) to modulate by; the network's own estimate from y where None.
             noise_level: (B,), grey levels; the network's own where None.
             x_y: closed-form image for (y, kernel, noise_level), (B, 3, s*h, s*w), in [0, 1]; made where None.
         """
@@ -191,15 +194,11 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
     ) -> Prediction:
         assert isinstance(self.estimator, SpectralEstimator)
         told = self.estimator.features(y, scale)
+        first = self.estimator.first(told)
+        kernel = first.kernel if kernel is None else kernel
+        noise_level = first.noise_level if noise_level is None else noise_level
         if x_y is None:
-            first = self.estimator.first(told)
-            with torch.no_grad():
-                x_y = closed_form(
-                    y,
-                    first.kernel if kernel is None else kernel,
-                    first.noise_level if noise_level is None else noise_level,
-                    scale,
-                )
+            x_y = closed_form(y, kernel, noise_level, scale)
         base = self.to_diffusion(x_y)
         # z = r + sigma n: the residual r = x_0 - x_y under noise. c_skip z is its best linear estimate.
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
@@ -211,19 +210,15 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         seen = torch.cat([c_skip * z / tau2**0.5, base, self.to_diffusion(bicubic_upsample(y, scale))], 1)
         height, width = seen.shape[-2:]
         seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
-        features = self.unet.stem(seen.contiguous(memory_format=torch.channels_last))
         time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
-        pooled = torch.cat([features.mean((2, 3)), features.std((2, 3)), time], 1)
-        estimate = self.estimator.update(told, pooled)
-        kernel = estimate.kernel if kernel is None else kernel
-        noise_level = estimate.noise_level if noise_level is None else noise_level
-
         condition = time + self.noise_mlp(noise_level[:, None] / 10) + self.scale_embedding.weight[self._index(scale)]
         if self.config.kernel_modulation:
             # The square root has unit length for every kernel, wide or narrow.
             condition = condition + self.kernel_mlp(self._fit(kernel).clamp_min(0).sqrt().flatten(1))
-        out = F.pixel_shuffle(self.unet(features, condition), self.config.patch_size)[..., :height, :width]
+        out, pooled = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
+        out = F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width]
         x0_hat = base + c_skip * z + c_out * out
+        estimate = self.estimator.update(told, torch.cat([pooled, time], 1), self._fit(kernel))
         return Prediction(self.to_image(x0_hat), estimate.kernel, estimate.noise_level)
 
     def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
@@ -236,7 +231,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
         height, width = seen.shape[-2:]
         seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
-        out = F.pixel_shuffle(self.unet(self.unet.stem(seen), condition), self.config.patch_size)
+        out = F.pixel_shuffle(self.unet(seen, condition)[0], self.config.patch_size)
         # Both outputs are what has to be added to x_t.
         noise, variance = (x_t + part for part in out[..., :height, :width].chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)

@@ -6,6 +6,7 @@ Source of names and shapes: the public code of arXiv 2403.10211, as recorded in 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -22,24 +23,29 @@ _BLOCK = {
     r"norm2\.body\.": "norm_feed_forward.",
     r"attn\.qkv_dwconv\.": "attention.qkv_depthwise.",
     r"attn\.project_out\.": "attention.project.",
-    r"attn\.": "attention.",
+    r"attn\.qkv\.": "attention.qkv.",
+    r"attn\.temperature": "attention.temperature",
     r"ffn\.dwconv\.": "feed_forward.depthwise.",
-    r"ffn\.": "feed_forward.",
+    r"ffn\.project": "feed_forward.project",
     r"modulation\.1\.": "modulation.",
 }
-_NAMES = {
+_PARTS = {
     r"patch_embed\.proj\.": "unet.stem.",
-    r"encoder_level(\d)\.": lambda m: f"unet.encoder.{int(m[1]) - 1}.",
-    r"decoder_level(\d)\.": lambda m: f"unet.decoder.{int(m[1]) - 1}.",
-    r"down(\d)_\d\.body\.": lambda m: f"unet.down.{int(m[1]) - 1}.",
-    r"up\d_(\d)\.body\.": lambda m: f"unet.up.{int(m[1]) - 1}.",
-    r"reduce_chan_level(\d)\.": lambda m: f"unet.reduce.{int(m[1]) - 2}.",
-    r"(latent|refinement|output)\.": r"unet.\1.",
+    r"encoder_level(\d)\.": "unet.encoder.{}.",
+    r"decoder_level(\d)\.": "unet.decoder.{}.",
+    r"down(\d)_\d\.body\.": "unet.down.{}.",
+    r"up\d_(\d)\.body\.": "unet.up.{}.",
+    r"latent\.": "unet.latent.",
+    r"refinement\.": "unet.refinement.",
+    r"output\.": "unet.output.",
+    r"reduce_chan_level2\.": "unet.reduce.0.",
+    r"reduce_chan_level3\.": "unet.reduce.1.",
     r"t_embedder\.1\.": "time_mlp.0.",
     r"t_embedder\.3\.": "time_mlp.2.",
     r"k_mlp\.": "kernel_mlp.",
     r"predictor\.": "estimator.",
 }
+"""Beginnings of their names and of ours; {} is the level, counted from 0 instead of 1."""
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
@@ -51,6 +57,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
+        content: Any
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
@@ -115,12 +122,13 @@ def _count(state: Mapping[str, Tensor], stage: str) -> int:
 
 
 def _rename(name: str) -> str:
-    for pattern, replacement in _NAMES.items():
-        name, found = re.subn(f"^{pattern}", replacement, name)
-        if found:
+    for pattern, ours in _PARTS.items():
+        if found := re.match(pattern, name):
+            level = int(found[1]) - 1 if found.groups() else 0
+            name = ours.format(level) + name[found.end() :]
             break
-    for pattern, replacement in _BLOCK.items():
-        name, found = re.subn(rf"(?<=\.){pattern}", replacement, name, count=1)
-        if found and pattern.startswith(("norm", "modulation")):
+    for pattern, ours in _BLOCK.items():
+        name, count = re.subn(rf"(?<=\.){pattern}", ours, name, count=1)
+        if count:
             break
     return name
