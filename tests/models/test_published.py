@@ -11,7 +11,9 @@ from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.published import network_from_published, read_published
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
-needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the recorded tensors are not beside the repository")
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.is_dir(), reason="the recorded tensors are not beside the repository"
+)
 
 
 @needs_reference

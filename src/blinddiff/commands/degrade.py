@@ -1,9 +1,16 @@
 """`blinddiff degrade`: a sharp photograph in, a blurred, smaller and noisy one out, with its kernel."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from blinddiff.commands.options import add_scale_option, whole
+from blinddiff.commands.options import (
+    add_scale_option,
+    add_seed_option,
+    check_kernel_outputs,
+    read_photograph,
+    whole,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)"
     )
     parser.add_argument("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise and the random kernel (default: 0)")
+    add_seed_option(parser, "of the noise and the random kernel")
     parser.add_argument(
         "--save-kernel", type=Path, metavar="FILE", help="also write the kernel: .npy, .mat, .csv, .json or .png"
     )
@@ -34,14 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.commands.facts import kernel_words
     from blinddiff.degradation import NOISES, DegradationOperator, sample_kernels
     from blinddiff.degradation.kernels import isotropic_gaussian, read_kernel, write_kernel
-    from blinddiff.errors import ImageError
-    from blinddiff.imaging import check_output, check_writable, read_image, write_image
+    from blinddiff.imaging import check_output, write_image
 
     size = 31
-    photograph = read_image(args.photograph)
-    check_output(args.output, None)
+    photograph = read_photograph(args.photograph)
+    check_output(args.output, replace(photograph, alpha=None))  # transparency is not kept
     if args.save_kernel is not None:
-        check_writable(args.save_kernel)
+        check_kernel_outputs([args.save_kernel], args.photograph, args.output)
     generator = torch.Generator().manual_seed(args.seed)
     if args.kernel is not None:
         kernel = read_kernel(args.kernel)
@@ -50,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         kernel = sample_kernels({args.family: 1.0}, 1, args.scale, size, generator)[0]
     height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
-    if min(height, width) < args.scale:
-        raise ImageError(f"{args.photograph}: is too small to be reduced by {args.scale}")
     y = DegradationOperator(kernel, args.scale)(photograph.pixels[None, :, :height, :width])
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:

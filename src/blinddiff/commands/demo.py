@@ -4,10 +4,11 @@ import argparse
 import time
 from pathlib import Path
 
-from blinddiff.commands.options import add_model_options, load_pipeline, make_folder
+from blinddiff.commands.options import add_model_options, load_pipeline, make_folder, read_photograph
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 SCALE = 4
+PICTURES = ("input.png", "bicubic.png", "result.png", "kernel.png", "sheet.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,39 +22,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore, write the folder and say what is in it; 0."""
+    import torch
     from tqdm import tqdm
 
-    with tqdm(total=4, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
+    from blinddiff.degradation import bicubic_upsample
+    from blinddiff.degradation.kernels import widths_and_angle, write_kernel
+    from blinddiff.imaging import (
+        SheetFacts,
+        check_output,
+        comparison_sheet,
+        kernel_picture,
+        write_image,
+        write_picture,
+    )
+
+    # What can be wrong is found before the bar is shown: it is said in one line.
+    photograph = read_photograph(args.photograph)
+    pipeline = load_pipeline(args)
+    make_folder(args.output)
+    for name in PICTURES:
+        check_output(args.output / name, photograph)
+
+    with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
 
         def stage(what: str) -> None:
             bar.set_description_str(what)
 
-        stage("reading the photograph")
-        import torch
-
-        from blinddiff.degradation import bicubic_upsample
-        from blinddiff.degradation.kernels import widths_and_angle, write_kernel
-        from blinddiff.imaging import (
-            SheetFacts,
-            comparison_sheet,
-            kernel_picture,
-            read_image,
-            write_image,
-            write_picture,
-        )
-
-        photograph = read_image(args.photograph)
-        make_folder(args.output)
-        bar.update()
-        stage("loading the weights")
-        pipeline = load_pipeline(args)
-        bar.update()
         stage("restoring")
         started = time.perf_counter()
         out = pipeline(photograph.pixels, scale=SCALE, generator=torch.Generator().manual_seed(0), output_type="pt")
         seconds = time.perf_counter() - started
         bar.update()
-        stage("writing the folder")
+        stage("drawing the sheet")
         bicubic = bicubic_upsample(photograph.pixels, SCALE).clamp(0, 1)
         kernel, residual = out.kernels[0], out.residuals[0]
         major, minor, angle = (float(value) for value in widths_and_angle(kernel))
@@ -65,14 +65,16 @@ def run(args: argparse.Namespace) -> int:
             kernel_angle=-angle,
             seconds=seconds,
         )
+        sheet = comparison_sheet(
+            photograph.pixels, bicubic, out.images[0], kernel, residual / 255, facts, title=args.photograph.name
+        )
+        bar.update()
+        stage("writing the folder")
         write_image(args.output / "input.png", photograph.pixels)
         write_image(args.output / "bicubic.png", bicubic)
         write_image(args.output / "result.png", out.images[0])
         write_picture(args.output / "kernel.png", kernel_picture(kernel))
         write_kernel(args.output / "kernel.csv", kernel)
-        sheet = comparison_sheet(
-            photograph.pixels, bicubic, out.images[0], kernel, residual / 255, facts, title=args.photograph.name
-        )
         write_picture(args.output / "sheet.png", sheet)
         bar.update()
         stage("done")

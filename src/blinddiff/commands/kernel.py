@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from blinddiff.commands.options import add_model_options, add_scale_option, load_pipeline
+from blinddiff.commands.options import (
+    add_model_options,
+    add_scale_option,
+    check_kernel_outputs,
+    load_pipeline,
+    read_photograph,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +31,9 @@ def run(args: argparse.Namespace) -> int:
     """Estimate, write and print; 0."""
     from blinddiff.commands.facts import kernel_words
     from blinddiff.degradation.kernels import write_kernel
-    from blinddiff.imaging import check_writable, read_image
 
-    photograph = read_image(args.photograph)
-    for path in args.output:
-        check_writable(path)
+    photograph = read_photograph(args.photograph)
+    check_kernel_outputs(args.output, args.photograph)
     estimate = load_pipeline(args).estimate(photograph.pixels, args.scale)
     for path in args.output:
         write_kernel(path, estimate.kernel[0])

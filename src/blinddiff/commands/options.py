@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from blinddiff.imaging import Photograph
     from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +20,46 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_scale_option(parser: argparse.ArgumentParser) -> None:
     """How many times larger the result is."""
     parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="enlargement (default: 4)")
+
+
+def add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """What every random draw comes from."""
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help=f"{what} (default: 0)")
+
+
+def read_photograph(path: Path) -> "Photograph":
+    """An image file that can be restored.
+
+    Raises:
+        ImageError: it cannot be read, or is too small; the file is named.
+    """
+    from blinddiff.errors import ImageError
+    from blinddiff.imaging import read_image
+    from blinddiff.sampling.images import to_batch
+
+    photograph = read_image(path)
+    try:
+        to_batch(photograph.pixels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    return photograph
+
+
+def check_kernel_outputs(paths: list[Path], *taken: Path) -> None:
+    """Refuse now the kernel files that could not be written after the work, or that would replace files in use.
+
+    Raises:
+        OutputError: an unknown ending, a place that cannot be written to, or one of the files ``taken``.
+    """
+    from blinddiff.errors import OutputError
+    from blinddiff.imaging import check_writable
+
+    for path in paths:
+        if path.suffix.lower() not in KERNEL_ENDINGS:
+            raise OutputError(f"{path}: kernel files end in {', '.join(KERNEL_ENDINGS)}, not in {path.suffix!r}")
+        if path.resolve() in [other.resolve() for other in taken]:
+            raise OutputError(f"{path}: is the photograph or its result; choose another name for the kernel")
+        check_writable(path)
 
 
 def load_pipeline(args: argparse.Namespace) -> "BlindDiffPipeline":

@@ -4,6 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
+from blinddiff.commands.options import make_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff train`."""
@@ -23,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
 
     recipe = load_recipe(args.recipe)
     folder = args.output or Path("runs") / args.recipe.stem
+    if not args.resume:
+        make_folder(folder)
     weights = train(recipe, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
     print(f"weights: {weights}")
     return 0

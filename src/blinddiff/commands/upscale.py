@@ -4,7 +4,15 @@ import argparse
 import time
 from pathlib import Path
 
-from blinddiff.commands.options import add_model_options, add_scale_option, load_pipeline, whole
+from blinddiff.commands.options import (
+    add_model_options,
+    add_scale_option,
+    add_seed_option,
+    check_kernel_outputs,
+    load_pipeline,
+    read_photograph,
+    whole,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--noise-level", type=float, help="the noise in grey levels, where it is known")
     parser.add_argument("--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise that the diffusion starts from (default: 0)")
+    add_seed_option(parser, "of the noise that the diffusion starts from")
     add_model_options(parser)
 
 
@@ -30,26 +38,31 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.commands.facts import kernel_words
     from blinddiff.degradation import bicubic_upsample
     from blinddiff.degradation.kernels import read_kernel, write_kernel
-    from blinddiff.imaging import check_output, check_writable, read_image, write_image
+    from blinddiff.errors import KernelError
+    from blinddiff.imaging import check_output, write_image
 
-    photograph = read_image(args.photograph)
+    photograph = read_photograph(args.photograph)
     check_output(args.output, photograph)
     if args.save_kernel is not None:
-        check_writable(args.save_kernel)
+        check_kernel_outputs([args.save_kernel], args.photograph, args.output)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args)
     started = time.perf_counter()
-    with tqdm(total=args.steps, desc=args.photograph.name, unit="step") as bar:
-        out = pipeline(
-            photograph.pixels,
-            scale=args.scale,
-            num_inference_steps=args.steps,
-            kernel=kernel,
-            noise_level=args.noise_level,
-            generator=torch.Generator().manual_seed(args.seed),
-            output_type="pt",
-            callback_on_step_end=lambda *_: (bar.update(), None)[1],
-        )
+    # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
+    with tqdm(total=args.steps, desc=args.photograph.name, unit="step", delay=0.1) as bar:
+        try:
+            out = pipeline(
+                photograph.pixels,
+                scale=args.scale,
+                num_inference_steps=args.steps,
+                kernel=kernel,
+                noise_level=args.noise_level,
+                generator=torch.Generator().manual_seed(args.seed),
+                output_type="pt",
+                callback_on_step_end=lambda *_: (bar.update(), None)[1],
+            )
+        except KernelError as error:
+            raise KernelError(f"{args.kernel}: {error}") from error
     seconds = time.perf_counter() - started
     alpha = None if photograph.alpha is None else bicubic_upsample(photograph.alpha, args.scale).clamp(0, 1)
     write_image(args.output, out.images[0], photograph, alpha)

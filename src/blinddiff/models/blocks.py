@@ -33,8 +33,10 @@ class TransposedAttention(nn.Module):
         qkv = self.qkv_depthwise(self.qkv(x)).permute(0, 2, 3, 1).reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = qkv.unbind(2)  # (B, H*W, heads, c)
         q, k = q.transpose(1, 2), k.transpose(1, 2)
-        norms = (q.square().sum(-2)[..., :, None] * k.square().sum(-2)[..., None, :]).sqrt().clamp_min(1e-12)
-        attention = (q.transpose(-2, -1) @ k / norms * self.temperature).softmax(-1)  # (B, heads, c, c)
+        # Clamped before the root, whose gradient at 0 is infinite.
+        q_norm, k_norm = (part.square().sum(-2).clamp_min(1e-24).sqrt() for part in (q, k))
+        cosines = q.transpose(-2, -1) @ k / (q_norm[..., :, None] * k_norm[..., None, :])
+        attention = (cosines * self.temperature).softmax(-1)  # (B, heads, c, c)
         project = self.project.weight.view(channels, self.heads, -1)
         mixing = torch.einsum("ohi,bhij->bhjo", project, attention).reshape(batch, channels, channels)
         out = v.reshape(batch, height * width, channels) @ mixing

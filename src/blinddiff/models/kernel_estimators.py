@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blinddiff.degradation.kernel_residual import FLOORS
 from blinddiff.models.statistics import STATISTICS, spectral_statistics
 
+LEAST = 1e-7  # of a kernel's entry: what the correction may bring back
 NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
 
 
@@ -19,13 +21,13 @@ class Estimate(NamedTuple):
 
 
 class SpectralEstimator(nn.Module):
-    """Kernel and noise level from the spectral statistics of y, corrected by pooled features of the network.
+    """Kernel and noise level: first from the spectral statistics of y, then corrected at each step of the sampler.
 
     Args:
         kernel_size: side of the kernel's support, odd.
         hidden: width of the two hidden layers.
         scales: scales it is made for; the scale is one of its inputs.
-        pooled: length of the pooled features of `update`.
+        pooled: length of the network's pooled features, an input of the correction.
     """
 
     def __init__(self, kernel_size: int, hidden: int, scales: tuple[int, ...], pooled: int) -> None:
@@ -36,10 +38,14 @@ class SpectralEstimator(nn.Module):
         self.trunk = nn.Sequential(
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
-        correction = nn.Linear(hidden, hidden)
-        self.joint = nn.Sequential(nn.Linear(hidden + pooled + kernel_size**2, hidden), nn.GELU(), correction)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
-        # Until trained, the pooled features say nothing.
+        seen = pooled + (1 + len(FLOORS)) * kernel_size**2 + 1
+        self.normalise_seen = nn.BatchNorm1d(seen, affine=False, momentum=0.02)
+        correction = nn.Linear(hidden, kernel_size**2 + 1)
+        self.correct = nn.Sequential(
+            nn.Linear(hidden + seen, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), correction
+        )
+        # Until trained, nothing is corrected.
         nn.init.zeros_(correction.weight)
         nn.init.zeros_(correction.bias)
 
@@ -51,17 +57,27 @@ class SpectralEstimator(nn.Module):
 
     def first(self, features: Tensor) -> Estimate:
         """The estimate from y alone."""
-        return self._read(features)
-
-    def update(self, features: Tensor, pooled: Tensor, kernel: Tensor) -> Estimate:
-        """The estimate joined with what the network saw, pooled (B, P), when modulated by a kernel (B, size, size)."""
-        seen = torch.cat([features, pooled, kernel.clamp_min(0).sqrt().flatten(1)], 1)
-        return self._read(features + self.joint(seen))
-
-    def _read(self, hidden: Tensor) -> Estimate:
-        out = self.head(hidden).float()
+        out = self.head(features).float()
         kernel = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
         return Estimate(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
+
+    def update(self, features: Tensor, current: Estimate, pooled: Tensor, residual: Tensor) -> Estimate:
+        """The current estimate, corrected by what this step showed.
+
+        A step of mirror descent with a learned direction: log k grows by the correction, and k stays on the simplex.
+
+        Args:
+            features: of `features`.
+            current: the kernel (B, size, size) and noise level that the network was given.
+            pooled: features of the network, (B, pooled).
+            residual: the kernel error that the residual shows, (B, floors, size, size), see `kernel_residual`.
+        """
+        kernel = current.kernel.clamp_min(0).flatten(1)
+        noise_level = current.noise_level[:, None]
+        seen = [pooled, kernel.sqrt(), residual.flatten(1), (noise_level + 1).log()]
+        change = self.correct(torch.cat([features, self.normalise_seen(torch.cat(seen, 1))], 1)).float()
+        corrected = ((kernel + LEAST).log() + change[:, :-1]).softmax(1)
+        return Estimate(corrected.view_as(current.kernel), current.noise_level * change[:, -1].exp())
 
 
 class ConvolutionalEstimator(nn.Sequential):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from blinddiff.degradation.borders import extend
 from blinddiff.degradation.closed_form import closed_form
+from blinddiff.degradation.kernel_residual import kernel_residual
 from blinddiff.degradation.kernels import fit_size
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ParameterError
@@ -96,6 +97,11 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             raise ParameterError(f"prediction {prediction!r} is not 'residual' or 'noise'")
         if len(heads) != len(num_blocks):
             raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
+        if dim < 2 or dim % 2:
+            raise ParameterError(f"dim {dim} is not an even number of channels")
+        for level, count in enumerate(heads):
+            if count < 1 or dim * 2**level % count:
+                raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
         inputs, outputs = (9, 3) if prediction == "residual" else (6, 6)
         cells = patch_size**2
         self.unet = ModulatedUNet(
@@ -218,8 +224,12 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         out, pooled = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
         out = F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width]
         x0_hat = base + c_skip * z + c_out * out
-        estimate = self.estimator.update(told, torch.cat([pooled, time], 1), self._fit(kernel))
-        return Prediction(self.to_image(x0_hat), estimate.kernel, estimate.noise_level)
+        x0_hat = self.to_image(x0_hat)
+        # The kernel error is measured on an image that the data step has not yet bent to the kernel.
+        fitted = self._fit(kernel)
+        shown = kernel_residual(y, x0_hat.detach(), fitted, scale, self.config.kernel_size)
+        estimate = self.estimator.update(told, Estimate(fitted, noise_level), torch.cat([pooled, time], 1), shown)
+        return Prediction(x0_hat, estimate.kernel, estimate.noise_level)
 
     def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
         y = self.to_diffusion(y)

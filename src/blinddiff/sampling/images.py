@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.errors import ImageError
+from blinddiff.imaging import from_picture
 
 OutputType = Literal["pil", "np", "pt"]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
@@ -21,14 +22,14 @@ SMALLEST_SIDE = 8
 def to_batch(image: ImageInput) -> Tensor:
     """Any image or list of images of one size as (B, 3, h, w) float32 in [0, 1], on the CPU.
 
-    PIL images of any mode are read as RGB. Arrays are (h, w), (h, w, 3) or (B, h, w, 3), uint8 or floats in [0, 1].
-    Tensors are (3, h, w) or (B, 3, h, w), floats in [0, 1].
+    PIL images are grey (16-bit grey too), palette, RGB or RGBA; transparency is left out. Arrays are (h, w), (h, w, 3)
+    or (B, h, w, 3), uint8 or floats in [0, 1]. Tensors are (3, h, w) or (B, 3, h, w), floats in [0, 1].
 
     Raises:
-        ImageError: another shape or range, non-finite values, sides under 8 px, or sizes that differ.
+        ImageError: another kind of pixel, shape or range, non-finite values, sides under 8 px, or sizes that differ.
     """
     parts = [_one(part) for part in (image if isinstance(image, list | tuple) else [image])]
-    if not parts:
+    if not any(len(part) for part in parts):
         raise ImageError("no image given")
     if len({part.shape[-2:] for part in parts}) > 1:
         sizes = ", ".join(f"{part.shape[-1]}x{part.shape[-2]}" for part in parts)
@@ -59,13 +60,13 @@ def from_batch(batch: Tensor, output_type: OutputType) -> Any:
 
 def _one(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        return from_picture(image)[0][None]
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.ndim not in (3, 4) or image.shape[-1] != 3:
             raise ImageError(f"an array of shape {image.shape} is not (h, w), (h, w, 3) or (batch, h, w, 3)")
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, -3)
+        tensor = torch.from_numpy(np.array(image)).movedim(-1, -3)
         tensor = tensor.float() / 255 if image.dtype == np.uint8 else tensor.float()
     elif isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != 3:

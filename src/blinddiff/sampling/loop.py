@@ -33,7 +33,7 @@ def restore(
     y: Tensor,
     scale: int,
     state: KernelState,
-    noise: Callable[[], Tensor],
+    noise: Tensor,
     image_step: ImageStep,
     kernel_step: KernelStep,
     on_step_end: StepCallback | None = None,
@@ -43,13 +43,13 @@ def restore(
     Args:
         y: LR image, (B, 3, h, w), in [0, 1].
         state: the first kernel and noise level, see `MCFormer.estimate`.
-        noise: draws standard normal noise, (B, 3, s*h, s*w).
+        noise: standard normal, (B, 3, s*h, s*w); the start.
         image_step, kernel_step: see their folders.
     """
     # 0. What physics alone says, and the start: noise around it.
     x_y = closed_form(y, state.kernel, state.noise_level, scale)
     a = network.alpha_bar[scheduler.timesteps[0]]
-    x_t = a.sqrt() * network.to_diffusion(x_y) + (1 - a).sqrt() * noise()
+    x_t = a.sqrt() * network.to_diffusion(x_y) + (1 - a).sqrt() * noise
 
     for index, t in enumerate(scheduler.timesteps):
         # 1. Prior step: clean image and kernel from x_t.
@@ -63,7 +63,7 @@ def restore(
         context = ImageContext(y, state.kernel, state.noise_level, scale, error)
         x0_hat = image_step(prediction.x0_hat, context)
         # 4. Diffusion step.
-        x_t = scheduler.step(x_t, t, network.to_diffusion(x0_hat), noise)
+        x_t = scheduler.step(x_t, t, network.to_diffusion(x0_hat))
         if on_step_end is not None:
             on_step_end(index, int(t), x_t, x0_hat, state.kernel)
     return Sample(network.to_image(x_t), state)

@@ -1,7 +1,10 @@
 """The pipeline: one call from a photograph to the sharp photograph, its kernel and its noise level."""
 
+import logging
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from blinddiff.degradation import SCALES, DegradationOperator, closed_form
@@ -22,7 +26,7 @@ from blinddiff.sampling.images import ImageInput, OutputType, from_batch, to_bat
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, fixed
 from blinddiff.sampling.loop import StepCallback, restore
 from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.schedulers import Scheduler, make_scheduler
+from blinddiff.sampling.schedulers import Scheduler, make_scheduler, saved_scheduler
 from blinddiff.weights import DEFAULT_WEIGHTS
 
 KernelInput = Tensor | npt.NDArray[Any]
@@ -61,7 +65,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         network = load_network(DEFAULT_WEIGHTS if weights is None else weights)
         network = network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
-        pipeline = cls(network, make_scheduler("ddim", network))
+        pipeline = cls(network, saved_scheduler(DEFAULT_WEIGHTS if weights is None else weights, network))
         pipeline.to(choose_device(device))
         return pipeline
 
@@ -117,14 +121,17 @@ class BlindDiffPipeline(DiffusionPipeline):
         if noise_level is not None:
             state = replace(state, noise_level=torch.full_like(state.noise_level, noise_level))
         own = self.scheduler if scheduler is None else make_scheduler(scheduler, self.network)
+        generators = list(generator) if isinstance(generator, Sequence) else generator
+        if isinstance(generators, list) and len(generators) != len(y):
+            raise ParameterError(f"{len(generators)} generators for {len(y)} images")
         shape = (len(y), 3, y.shape[-2] * scale, y.shape[-1] * scale)
         result = restore(
             self.network,
-            Scheduler(own, num_inference_steps, y.device),
+            Scheduler(own, num_inference_steps, y.device, generators),
             y,
             scale,
             state,
-            _noise_source(shape, generator, y.device),
+            randn_tensor(shape, generators, y.device),
             IMAGE_STEPS[image_step],
             step,
             callback_on_step_end,
@@ -167,27 +174,48 @@ def load_network(weights: str | Path) -> MCFormer:
         WeightsError: missing, damaged, or of another architecture.
     """
     folder = Path(weights)
-    on_hub = not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(weights)) is not None
+    # A name below a folder that exists is a mistyped folder, not a repository.
+    on_hub = not folder.parent.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(weights)) is not None
     if not on_hub:
         if not folder.is_dir():
             raise WeightsError(f"{weights}: no such folder of weights")
         folder = folder / "network" if (folder / "network").is_dir() else folder
         if not (folder / "config.json").is_file():
             raise WeightsError(f"{weights}: holds no weights: config.json is missing")
+    source, subfolder = (str(weights), "network") if on_hub else (folder, None)
     try:
-        config = MCFormer.load_config(str(weights) if on_hub else folder, subfolder="network" if on_hub else None)
-        if config.get("_class_name") != MCFormer.__name__:
-            raise WeightsError(f"{weights}: holds {config.get('_class_name', 'no named architecture')}, not MCFormer")
-        return MCFormer.from_pretrained(
-            str(weights) if on_hub else folder,
-            subfolder="network" if on_hub else None,
-            use_safetensors=True,
-            low_cpu_mem_usage=False,
-        )
+        with _quiet_libraries():
+            config = MCFormer.load_config(source, subfolder=subfolder)
+            if config.get("_class_name") != MCFormer.__name__:
+                what = config.get("_class_name", "no named architecture")
+                raise WeightsError(f"{weights}: holds {what}, not MCFormer")
+            network, found = MCFormer.from_pretrained(
+                source, subfolder=subfolder, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+            )
     except WeightsError:
         raise
     except Exception as error:  # diffusers raises errors of many kinds, from files, the hub and shapes alike
         raise WeightsError(f"{weights}: cannot be loaded as weights: {' '.join(str(error).split())[:300]}") from error
+    for what in ("missing", "unexpected"):
+        if names := sorted(found[f"{what}_keys"]):
+            raise WeightsError(f"{weights}: does not fit its config.json: {len(names)} {what} weights, as {names[0]}")
+    return network
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep libraries from logging what is raised as an error of one line."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -204,7 +232,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"device {str(device)!r} is not to be had: {str(error).splitlines()[0]}") from error
+        raise ParameterError(f"device {str(device)!r}: this machine has none; cpu, cuda and mps are known") from error
     return chosen
 
 
@@ -230,23 +258,3 @@ def _given_kernel(kernel: KernelInput, y: Tensor, scale: int) -> Tensor:
             f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
         )
     return given.expand(len(y), -1, -1)
-
-
-def _noise_source(
-    shape: tuple[int, int, int, int], generator: Generators, device: torch.device
-) -> Callable[[], Tensor]:
-    """Draws of standard normal noise: with a list of generators, what single images would have drawn."""
-    if isinstance(generator, Sequence):
-        if len(generator) != shape[0]:
-            raise ParameterError(f"{len(generator)} generators for {shape[0]} images")
-        sources: Sequence[torch.Generator | None] = generator
-        parts = (1, *shape[1:])
-    else:
-        sources, parts = [generator], shape
-
-    def draw() -> Tensor:
-        # Drawn where the generator lives, so that a seed gives the same image on every device.
-        drawn = [torch.randn(parts, generator=g, device="cpu" if g is None else g.device) for g in sources]
-        return torch.cat([part.to(device) for part in drawn])
-
-    return draw

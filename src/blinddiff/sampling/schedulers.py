@@ -1,13 +1,15 @@
 """diffusers' schedulers, by name, over MCFormer's noise schedule."""
 
-from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
-from blinddiff.errors import ParameterError
+from blinddiff.errors import ParameterError, WeightsError
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.noise_schedule import NUM_TRAIN_TIMESTEPS, betas
 
@@ -37,17 +39,41 @@ def make_scheduler(name: str, network: MCFormer) -> SchedulerMixin:
     return SCHEDULERS[name].from_config(options)
 
 
-class Scheduler:
-    """A diffusers scheduler set to a number of steps, its noise drawn by the sampler, image by image."""
+def saved_scheduler(weights: str | Path, network: MCFormer) -> Any:
+    """The scheduler that a pipeline's folder was saved with; DDIM for a folder without, or the hub.
 
-    def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
+    Raises:
+        WeightsError: what is saved there is not a scheduler of diffusers.
+    """
+    folder = Path(weights) / "scheduler"
+    if not folder.is_dir():
+        return make_scheduler("ddim", network)
+    try:
+        config = DDIMScheduler.load_config(folder)
+        return getattr(diffusers, config["_class_name"]).from_config(config)
+    except Exception as error:  # diffusers raises errors of many kinds
+        raise WeightsError(f"{folder}: holds no scheduler of diffusers: {' '.join(str(error).split())}") from error
+
+
+class Scheduler:
+    """A diffusers scheduler set to a number of steps, its noise drawn from the user's generator, or one an image."""
+
+    def __init__(
+        self,
+        scheduler: Any,
+        num_inference_steps: int,
+        device: torch.device,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> None:
         if not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
             raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
         self._scheduler = scheduler
+        # Deterministic schedulers of diffusers may not take one.
+        self._noise = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
         scheduler.set_timesteps(num_inference_steps, device=device)
         self.timesteps: Tensor = scheduler.timesteps
 
-    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor) -> Tensor:
         """x_{t-1} from x_t and x0_hat, both in the range in which x_t is noised."""
-        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False)[0]
+        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **self._noise)[0]
         return stepped

@@ -12,6 +12,9 @@ from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.training.degrade import Pairs, aligned
 from blinddiff.training.recipe import Recipe
 
+TWICE = 0.3
+"""Share of the batches in which the correction learns on its second turn instead of its first."""
+
 
 def kernel_constraint(estimated: Tensor, true: Tensor) -> Tensor:
     """Mean over the batch of sum |k_hat - k|, both summing to 1: 0 for a perfect kernel, 2 for one that misses all.
@@ -57,18 +60,13 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
 
     rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
     x_0 = model.to_diffusion(pairs.x[..., rows, columns])
-    last = len(model.alpha_bar) - 1
-    t = torch.randint(last + 1, (len(x_0),), generator=generator)
-    t[torch.rand(len(t), generator=generator) < recipe.loss.pure_noise_share] = last
-    t = t.to(x_0.device)
-    a = model.alpha_bar[t].view(-1, 1, 1, 1)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-    x_t = a.sqrt() * x_0 + (1 - a).sqrt() * noise
+    t, x_t = _noised(model, x_0, recipe, generator)
 
     prediction: Prediction = model(
         x_t, t, pairs.y[..., small_rows, small_columns], pairs.scale, kernel, noise_level, x_y[..., rows, columns]
     )
-    sigma = ((1 - a) / a).sqrt().flatten()
+    a = model.alpha_bar[t]
+    sigma = ((1 - a) / a).sqrt()
     noise_loss = noise_constraint(model.to_diffusion(prediction.x0_hat), x_0, sigma, model.config.residual_std)
     if recipe.stage == "network":
         return _weighted(recipe, noise=noise_loss)
@@ -76,6 +74,35 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     at_step = _estimate_losses(Estimate(prediction.kernel, prediction.noise_level), pairs)
     from_y = _estimate_losses(first, pairs)
     return _weighted(recipe, noise=noise_loss, **{name: at_step[name] + from_y[name] for name in from_y})
+
+
+def correction_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
+    """The constraints on the kernel as the sampler goes round: after one alternation, or after two.
+
+    Only the correction learns, so only its last call needs a gradient, and nothing passes through the network.
+    """
+    with torch.no_grad():
+        current = model.estimate(pairs.y, pairs.scale)
+    t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
+    alternations = 1 + int(torch.rand((), generator=generator) < TWICE)
+    for _ in range(alternations):
+        kernel, noise_level = current.kernel.detach(), current.noise_level.detach()
+        x_y = closed_form(pairs.y, kernel, noise_level, pairs.scale)
+        prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, kernel, noise_level, x_y)
+        assert prediction.noise_level is not None
+        current = Estimate(prediction.kernel, prediction.noise_level)
+    return _weighted(recipe, **_estimate_losses(current, pairs))
+
+
+def _noised(model: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A timestep for each image, by the recipe's share of pure noise, and x_t there."""
+    last = len(model.alpha_bar) - 1
+    t = torch.randint(last + 1, (len(x_0),), generator=generator)
+    t[torch.rand(len(t), generator=generator) < recipe.loss.pure_noise_share] = last
+    t = t.to(x_0.device)
+    a = model.alpha_bar[t].view(-1, 1, 1, 1)
+    noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+    return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
 
 def _estimate_losses(estimate: Estimate, pairs: Pairs) -> dict[str, Tensor]:

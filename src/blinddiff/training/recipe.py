@@ -57,8 +57,8 @@ class Recipe:
     """A whole training run."""
 
     data: DataRecipe
-    stage: Literal["estimator", "network", "joint"] = "joint"
-    """Which part learns: the estimator alone, the rest with the estimator fixed, or both."""
+    stage: Literal["estimator", "network", "correction", "joint"] = "joint"
+    """What learns: the estimator alone, the rest with the estimator fixed, only the estimator's correction, or all."""
     model: dict[str, Any] = field(default_factory=dict)
     """Arguments of `MCFormer`; its defaults where absent."""
     init: str | None = None

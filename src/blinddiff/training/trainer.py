@@ -17,11 +17,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
+from blinddiff.models.kernel_estimators import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.degrade import MARGIN, aligned, degrade, draw_scale
 from blinddiff.training.ema import WeightAverage
 from blinddiff.training.images import ImagePool, Pixels
-from blinddiff.training.objective import estimator_losses, network_losses
+from blinddiff.training.objective import correction_losses, estimator_losses, network_losses
 from blinddiff.training.recipe import Recipe
 from blinddiff.training.sheet import write_sheet
 
@@ -122,12 +123,12 @@ class Trainer:
         side = self._side(scale)
         photographs = photographs[..., :side, :side].to(self.accelerator.device)
         pairs = degrade(photographs, scale, self.network.config.kernel_size, recipe.degradation, generator)
-        self.model.train()
+        self._set_training()
         if recipe.stage == "estimator":
             losses = estimator_losses(self.network, pairs, recipe)
+        elif recipe.stage == "correction":
+            losses = correction_losses(self.network, pairs, recipe, generator)
         else:
-            if recipe.stage == "network":
-                self.network.estimator.eval()
             losses = network_losses(self.network, pairs, recipe, generator)
         if not torch.isfinite(losses["total"]):
             raise TrainingError(
@@ -141,6 +142,14 @@ class Trainer:
         self.optimiser.zero_grad()
         self.average.update(self.network)
         return {name: value.detach() for name, value in losses.items()}
+
+    def _set_training(self) -> None:
+        """Let only the parts that learn gather statistics of what passes through them."""
+        self.model.train()
+        estimator = self.network.estimator
+        assert isinstance(estimator, SpectralEstimator)
+        estimator.normalise.train(self.recipe.stage == "estimator")
+        estimator.normalise_seen.train(self.recipe.stage in ("correction", "joint"))
 
     def _photographs(self, step: int) -> Pixels:
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
@@ -254,9 +263,10 @@ def initial_network(recipe: Recipe) -> MCFormer:
 def _learned(network: MCFormer, stage: str) -> list[Tensor]:
     """Mark which parameters learn in a stage, and return them."""
     for name, parameter in network.named_parameters():
-        of_estimator = name.startswith("estimator.")
-        if stage != "joint":
-            parameter.requires_grad_(of_estimator == (stage == "estimator"))
+        correction = name.startswith("estimator.correct.")
+        estimator = name.startswith("estimator.") and not correction
+        learns = {"estimator": estimator, "correction": correction, "network": not (estimator or correction)}
+        parameter.requires_grad_(learns.get(stage, True))
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 

@@ -91,7 +91,7 @@ def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
         before = length // 2 + first
         pads += [-before, size - length + before]
     fitted = torch.nn.functional.pad(kernel, pads)
-    cut = float((1 - fitted.sum((-2, -1)) / kernel.sum((-2, -1))).max()) if fitted.numel() else 0.0
+    cut = float((1 - fitted.detach().sum((-2, -1)) / kernel.detach().sum((-2, -1))).max()) if fitted.numel() else 0.0
     if cut > max_cut:
         raise KernelError(
             f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}: size {size} would cut off {cut:.1%} of its mass, "

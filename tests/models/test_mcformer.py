@@ -1,0 +1,293 @@
+"""The default MCFormer: what holds for any weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skimage.data
+import torch
+from torch import Tensor
+
+from blinddiff.degradation import closed_form
+from blinddiff.degradation.kernels import fit_size, isotropic_gaussian
+from blinddiff.errors import ParameterError
+from blinddiff.models.mcformer import MCFormer, Prediction
+
+LAST = 999
+TINY: dict[str, Any] = {
+    "dim": 8,
+    "num_blocks": [1, 1],
+    "heads": [1, 2],
+    "estimator_hidden": 32,
+    "embedding_dim": 16,
+}
+
+
+def network(seed: int = 0, **changes: Any) -> MCFormer:
+    """A small network whose every weight is away from its start, so that no path is switched off."""
+    torch.manual_seed(seed)
+    model = MCFormer(**{**TINY, **changes})
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> MCFormer:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def default() -> MCFormer:
+    torch.manual_seed(0)
+    return MCFormer().eval()
+
+
+def photograph(height: int, width: int, count: int = 1) -> Tensor:
+    """(count, 3, height, width): crops of a photograph, in [0, 1]."""
+    pixels = torch.from_numpy(skimage.data.cat().copy()).permute(2, 0, 1).float() / 255  # type: ignore[no-untyped-call]
+    return torch.stack([pixels[:, 60 + 40 * i :, 120 : 120 + width][:, :height] for i in range(count)])
+
+
+def noised(model: MCFormer, x_0: Tensor, t: int, seed: int = 0) -> Tensor:
+    a = model.alpha_bar[t]
+    return a.sqrt() * model.to_diffusion(x_0) + (1 - a).sqrt() * standard_normal(x_0, seed)
+
+
+def standard_normal(like: Tensor, seed: int) -> Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def call(model: MCFormer, x_t: Tensor, t: int, y: Tensor, scale: int, **given: Tensor) -> Prediction:
+    return model(x_t, torch.full((len(y),), t), y, scale, **given)
+
+
+def check_estimate(kernel: Tensor, noise_level: Tensor | None, count: int, size: int) -> None:
+    assert kernel.shape == (count, size, size)
+    assert (kernel >= 0).all()
+    torch.testing.assert_close(kernel.sum((1, 2)), torch.ones(count))
+    assert noise_level is not None
+    assert noise_level.shape == (count,)
+    assert (noise_level >= 0).all()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(5, 7), (33, 47)])
+def test_default_network_on_awkward_sizes(default: MCFormer, scale: int, size: tuple[int, int]) -> None:
+    y = photograph(*size)
+    x_t = standard_normal(torch.empty(1, 3, scale * size[0], scale * size[1]), 0)
+    said = call(default, x_t, LAST, y, scale)
+    assert said.x0_hat.shape == x_t.shape
+    assert torch.isfinite(said.x0_hat).all()
+    check_estimate(said.kernel, said.noise_level, 1, 31)
+    check_estimate(*default.estimate(y, scale), 1, 31)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3)])
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_the_smallest_images(size: tuple[int, int], levels: int) -> None:
+    model = network(num_blocks=[1] * levels, heads=[1] * levels)
+    x_t = standard_normal(torch.empty(2, 3, *size), 0)
+    said = call(model, x_t, LAST, photograph(*size, 2), 1)
+    assert said.x0_hat.shape == x_t.shape
+    assert torch.isfinite(said.x0_hat).all()
+    check_estimate(said.kernel, said.noise_level, 2, 31)
+    assert torch.isfinite(said.kernel).all()
+
+
+def test_batch_equals_single(model: MCFormer) -> None:
+    y = photograph(17, 22, 3)
+    y[1] = 0.5 * y[1] + 0.02 * standard_normal(y[1], 4)
+    x_t = standard_normal(torch.empty(3, 3, 68, 88), 0)
+    t = torch.tensor([10, 500, LAST])
+    with torch.no_grad():
+        together = model(x_t, t, y, 4)
+        for i in range(3):
+            alone = model(x_t[i : i + 1], t[i : i + 1], y[i : i + 1], 4)
+            for name in ("x0_hat", "kernel", "noise_level"):
+                batch, single = getattr(together, name)[i : i + 1], getattr(alone, name)
+                torch.testing.assert_close(batch, single, atol=1e-5, rtol=1e-4)
+
+
+def test_kernel_modulation_depends_on_the_kernel(model: MCFormer) -> None:
+    y, x_t = photograph(16, 16), standard_normal(torch.empty(1, 3, 64, 64), 0)
+    x_y = photograph(64, 64)
+    narrow, wide = (isotropic_gaussian(sigma, 31)[None] for sigma in (1.0, 3.0))
+    unmodulated = network(kernel_modulation=False)
+    for net, differs in ((model, True), (unmodulated, False)):
+        with_narrow, with_wide = (call(net, x_t, 300, y, 4, kernel=k, x_y=x_y).x0_hat for k in (narrow, wide))
+        assert torch.equal(with_narrow, with_wide) is not differs
+
+
+def test_noise_level_and_scale_modulate_too(model: MCFormer) -> None:
+    y, x_t, x_y = photograph(16, 16), standard_normal(torch.empty(1, 3, 16, 16), 0), photograph(16, 16)
+    kernel = isotropic_gaussian(1.0, 31)[None]
+    quiet, loud = (
+        call(model, x_t, 300, y, 1, kernel=kernel, noise_level=torch.tensor([s]), x_y=x_y).x0_hat for s in (0.0, 20.0)
+    )
+    assert not torch.equal(quiet, loud)
+    # The same tensors at scale 1 for two networks whose scales differ only in which embedding is 1's.
+    other = network(scales=[4, 3, 2, 1])
+    other.load_state_dict(model.state_dict())
+    given = {"kernel": kernel, "noise_level": torch.tensor([0.0]), "x_y": x_y}
+    assert not torch.equal(call(other, x_t, 300, y, 1, **given).x0_hat, quiet)
+
+
+def test_x_y_is_the_closed_form_of_what_is_given(model: MCFormer) -> None:
+    y, x_t = photograph(14, 18), standard_normal(torch.empty(1, 3, 42, 54), 0)
+    kernel, noise_level = isotropic_gaussian(1.4, 31)[None], torch.tensor([4.0])
+    made = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level)
+    x_y = closed_form(y, kernel, noise_level, 3)
+    told = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=x_y)
+    torch.testing.assert_close(made.x0_hat, told.x0_hat)
+    other = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=0.5 * x_y)
+    assert not torch.allclose(other.x0_hat, told.x0_hat, atol=1e-2)
+
+
+def test_its_own_estimate_is_used_where_none_is_given(model: MCFormer) -> None:
+    y, x_t = photograph(16, 20), standard_normal(torch.empty(1, 3, 32, 40), 0)
+    first = model.estimate(y, 2)
+    own = call(model, x_t, 400, y, 2)
+    told = call(model, x_t, 400, y, 2, kernel=first.kernel, noise_level=first.noise_level)
+    torch.testing.assert_close(own.x0_hat, told.x0_hat)
+
+
+@pytest.mark.parametrize("size", [11, 30, 45])
+def test_kernels_of_other_sizes_modulate_as_if_fitted(model: MCFormer, size: int) -> None:
+    y, x_t, x_y = photograph(16, 16), standard_normal(torch.empty(1, 3, 64, 64), 0), photograph(64, 64)
+    kernel = isotropic_gaussian(1.2, size)[None]
+    fitted = fit_size(kernel, 31, max_cut=1.0)
+    here, there = (call(model, x_t, 300, y, 4, kernel=k, x_y=x_y).x0_hat for k in (kernel, fitted))
+    torch.testing.assert_close(here, there)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_last_timestep_hardly_depends_on_x_t(seed: int) -> None:
+    model = network(seed)
+    y = photograph(16, 24)
+    x_0 = photograph(64, 96)
+    first, second = (call(model, noised(model, x_0, LAST, s), LAST, y, 4).x0_hat for s in (1, 2))
+    assert (first - second).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_first_timestep_gives_x_t_back(seed: int) -> None:
+    # sigma_0 = 0.01 is far below the residual's 0.1: c_skip = 0.99, and the network adds a hundredth of its output.
+    torch.manual_seed(seed)
+    model = MCFormer(**TINY).eval()
+    x_0 = photograph(64, 96)
+    unlike = photograph(16, 24).flip(1, 2, 3)  # even of an x_t that y knows nothing of
+    x0_hat = call(model, noised(model, x_0, 0), 0, unlike, 4).x0_hat
+    assert (x0_hat - x_0).abs().mean() < 0.01
+    assert (call(model, noised(model, x_0, LAST), LAST, unlike, 4).x0_hat - x_0).abs().mean() > 0.1
+
+
+def test_every_intermediate_timestep_matters(model: MCFormer) -> None:
+    y, x_t = photograph(16, 16), standard_normal(torch.empty(1, 3, 64, 64), 0)
+    results = [call(model, x_t, t, y, 4).x0_hat for t in (0, 300, 600, LAST)]
+    for i, earlier in enumerate(results):
+        for later in results[i + 1 :]:
+            assert (earlier - later).abs().mean() > 1e-3
+
+
+def test_remaining_error_falls_towards_the_image(model: MCFormer) -> None:
+    remaining = [model.remaining_error(torch.tensor(t)) for t in (0, 300, 600, LAST)]
+    assert remaining == sorted(remaining)
+    assert remaining[-1] == pytest.approx(1, abs=1e-3)
+    assert remaining[0] == pytest.approx(0.01 / (0.01**2 + 0.1**2) ** 0.5, rel=1e-3)
+
+
+def test_diffusion_range_and_back(model: MCFormer) -> None:
+    x = photograph(8, 8)
+    torch.testing.assert_close(model.to_image(model.to_diffusion(x)), x)
+    torch.testing.assert_close(model.to_diffusion(torch.tensor([0.0, 1.0])), torch.tensor([-1.0, 1.0]))
+
+
+@pytest.mark.parametrize("kernel_modulation", [True, False])
+def test_save_and_load(tmp_path: Path, kernel_modulation: bool) -> None:
+    model = network(kernel_modulation=kernel_modulation, scales=[2, 4], kernel_size=21, residual_std=0.2)
+    model.estimator.get_submodule("normalise").get_buffer("running_mean").fill_(0.3)
+    model.save_pretrained(tmp_path)
+    loaded = MCFormer.from_pretrained(tmp_path).eval()
+    assert [path.suffix for path in tmp_path.iterdir() if path.suffix != ".json"] == [".safetensors"]
+    arguments = [name for name in model.config if not name.startswith("_")]
+    assert [loaded.config[name] for name in arguments] == [model.config[name] for name in arguments]
+    torch.testing.assert_close(loaded.alpha_bar, model.alpha_bar)
+    y, x_t = photograph(9, 11), standard_normal(torch.empty(1, 3, 36, 44), 0)
+    before, after = (call(net, x_t, 700, y, 4) for net in (model, loaded))
+    torch.testing.assert_close(after.x0_hat, before.x0_hat, atol=1e-6, rtol=0)
+    torch.testing.assert_close(after.kernel, before.kernel, atol=1e-7, rtol=1e-5)
+    assert after.noise_level is not None
+    assert before.noise_level is not None
+    torch.testing.assert_close(after.noise_level, before.noise_level)
+
+
+def test_until_trained_the_estimate_from_y_is_not_corrected() -> None:
+    torch.manual_seed(0)
+    fresh = MCFormer(**TINY).eval()
+    y, x_t = photograph(16, 20), standard_normal(torch.empty(1, 3, 64, 80), 0)
+    first, said = fresh.estimate(y, 4), call(fresh, x_t, 500, y, 4)
+    torch.testing.assert_close(said.kernel, first.kernel, atol=1e-4, rtol=1e-3)
+    assert said.noise_level is not None
+    torch.testing.assert_close(said.noise_level, first.noise_level, atol=1e-4, rtol=1e-3)
+
+
+def test_the_corrected_kernel_depends_on_x_t(model: MCFormer) -> None:
+    y = photograph(16, 20)
+    first, second = (call(model, standard_normal(torch.empty(1, 3, 64, 80), s), 300, y, 4).kernel for s in (0, 1))
+    assert (first - second).abs().sum() > 1e-5
+    check_estimate(first, torch.zeros(1), 1, 31)
+
+
+def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
+    model.zero_grad()
+    y = photograph(16, 16, 2)
+    said = model(standard_normal(torch.empty(2, 3, 32, 32), 0), torch.tensor([100, 800]), y, 2)
+    assert said.noise_level is not None
+    (said.x0_hat.square().mean() + said.kernel.square().sum() + said.noise_level.sum()).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert without == []
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    model.zero_grad()
+
+
+def test_a_black_image_has_finite_gradients(model: MCFormer) -> None:
+    model.zero_grad()
+    said = model(torch.zeros(2, 3, 32, 32), torch.tensor([0, LAST]), torch.zeros(2, 3, 8, 8), 4)
+    (said.x0_hat.sum() + said.kernel.square().sum()).backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    model.zero_grad()
+
+
+@pytest.mark.parametrize("scale", [1, 7])
+def test_unknown_scale(scale: int) -> None:
+    model = network(scales=[2, 4])
+    y = photograph(8, 8)
+    with pytest.raises(ParameterError, match=f"scale {scale} is not one of the network's: 2, 4"):
+        model.estimate(y, scale)
+    with pytest.raises(ParameterError, match=f"scale {scale} is not"):
+        call(model, torch.zeros(1, 3, 8 * scale, 8 * scale), 0, y, scale)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prediction": "velocity"}, "prediction 'velocity' is not"),
+        ({"heads": [1, 2, 4]}, "3 numbers of heads for 2 levels"),
+        ({"noise_schedule": "cosine"}, "'cosine' is not one of"),
+        ({"heads": [1, 3]}, "3 heads .* 16 channels"),
+        ({"dim": 9, "heads": [1, 1]}, "dim 9"),
+    ],
+)
+def test_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        MCFormer(**{**TINY, **arguments})
+
+
+def test_published_variant_has_no_estimate_from_y_alone() -> None:
+    model = network(prediction="noise", patch_size=1, scales=[4])
+    with pytest.raises(ParameterError, match="not from y alone"):
+        model.estimate(photograph(8, 8), 4)
