@@ -138,6 +138,19 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         """The inverse of `to_diffusion`."""
         return x * self.config.image_std + self.config.image_mean
 
+    def first_image(self, y: Tensor, known: Estimate | None, scale: int) -> Tensor | None:
+        """x_y, the closed-form image for what is known of kernel and noise level; None for the published network."""
+        if self.config.prediction == "noise" or known is None:
+            return None
+        return closed_form(y, known.kernel, known.noise_level, scale)
+
+    def add_noise(self, x_y: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:
+        """x_t for the start: noise around the closed-form image, or noise alone."""
+        if x_y is None:
+            return noise
+        a = self.alpha_bar[timestep]
+        return a.sqrt() * self.to_diffusion(x_y) + (1 - a).sqrt() * noise
+
     def remaining_error(self, timestep: Tensor) -> float:
         """How much of the error at pure noise is left to x0_hat at a timestep: near 1 at the last, 0 at the first.
 

@@ -6,25 +6,26 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from blinddiff.degradation import closed_form
 from blinddiff.degradation.closed_form import PRIOR_ERROR
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import ImageContext, ImageStep
 from blinddiff.sampling.kernel_steps import KernelState, KernelStep
+from blinddiff.sampling.noise import NoiseSource
 from blinddiff.sampling.schedulers import Scheduler
 
 StepCallback = Callable[[int, int, Tensor, Tensor, Tensor], None]
-"""Called after each step with its index, t, x_t, x0_hat in [0, 1] and k_t."""
+"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t."""
 
 
 @dataclass
-class Sample:
-    """What the loop ends with: the image (B, 3, H, W) in [0, 1] up to overshoot, and the kernel's state."""
+class Restored:
+    """What the loop ends with: the image, (B, 3, H, W) in [0, 1] up to overshoot, and the state of every step."""
 
     image: Tensor
-    kernel: KernelState
+    states: list[KernelState]
 
 
 def restore(
@@ -32,38 +33,40 @@ def restore(
     scheduler: Scheduler,
     y: Tensor,
     scale: int,
-    state: KernelState,
-    noise: Tensor,
+    state: KernelState | None,
+    noise: NoiseSource,
     image_step: ImageStep,
     kernel_step: KernelStep,
     on_step_end: StepCallback | None = None,
-) -> Sample:
+) -> Restored:
     """Run the reverse diffusion over the scheduler's timesteps.
 
     Args:
         y: LR image, (B, 3, h, w), in [0, 1].
-        state: the first kernel and noise level, see `MCFormer.estimate`.
-        noise: standard normal, (B, 3, s*h, s*w); the start.
+        state: the first kernel and noise level, see `MCFormer.estimate`; None for a network that has none to give.
         image_step, kernel_step: see their folders.
     """
-    # 0. What physics alone says, and the start: noise around it.
-    x_y = closed_form(y, state.kernel, state.noise_level, scale)
-    a = network.alpha_bar[scheduler.timesteps[0]]
-    x_t = a.sqrt() * network.to_diffusion(x_y) + (1 - a).sqrt() * noise
-
+    # 0. What physics alone says of the image, and the start: noise around it.
+    x_y = network.first_image(y, state, scale)
+    x_t = network.add_noise(x_y, scheduler.timesteps[0], noise())
+    states = []
     for index, t in enumerate(scheduler.timesteps):
         # 1. Prior step: clean image and kernel from x_t.
-        prediction = network(x_t, t.expand(len(y)), y, scale, state.kernel, state.noise_level, x_y)
-        # 2. Kernel step.
-        before, state = state, kernel_step(state, prediction)
-        if state is not before:
-            x_y = closed_form(y, state.kernel, state.noise_level, scale)
-        # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.
-        error = PRIOR_ERROR * network.remaining_error(t)
-        context = ImageContext(y, state.kernel, state.noise_level, scale, error)
-        x0_hat = image_step(prediction.x0_hat, context)
+        x_t.requires_grad_(image_step.needs_gradient)
+        with torch.set_grad_enabled(image_step.needs_gradient):
+            known = (None, None) if state is None else (state.kernel, state.noise_level)
+            prediction = network(x_t, t.expand(len(y)), y, scale, *known, x_y)
+            # 2. Kernel step: the better image gives a better kernel.
+            before, state = state, kernel_step(state, prediction, y, scale)
+            # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.
+            prior_error = PRIOR_ERROR * network.remaining_error(t)
+            context = ImageContext(y, state.kernel, state.noise_level, scale, prior_error)
+            x0_hat, shift = image_step(x_t, prediction.x0_hat, context)
         # 4. Diffusion step.
-        x_t = scheduler.step(x_t, t, network.to_diffusion(x0_hat))
+        x_t = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift
+        states.append(state)
+        if state is not before:
+            x_y = network.first_image(y, state, scale)
         if on_step_end is not None:
             on_step_end(index, int(t), x_t, x0_hat, state.kernel)
-    return Sample(network.to_image(x_t), state)
+    return Restored(network.to_image(x_t), states)

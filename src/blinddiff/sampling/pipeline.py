@@ -13,24 +13,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from blinddiff.degradation import SCALES, DegradationOperator, closed_form
+from blinddiff.degradation import SCALES, closed_form
 from blinddiff.degradation.kernels import check_kernel
 from blinddiff.errors import KernelError, ParameterError, WeightsError
 from blinddiff.models.kernel_estimators import Estimate
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import IMAGE_STEPS
-from blinddiff.sampling.images import ImageInput, OutputType, from_batch, to_batch
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, fixed
+from blinddiff.sampling.images import ImageInput, OutputType, to_batch
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, keep_noise_level
 from blinddiff.sampling.loop import StepCallback, restore
-from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.schedulers import Scheduler, make_scheduler, saved_scheduler
+from blinddiff.sampling.modes import MODES, Mode
+from blinddiff.sampling.noise import Generators, NoiseSource
+from blinddiff.sampling.output import BlindDiffOutput, make_output
+from blinddiff.sampling.schedulers import LibraryScheduler, Scheduler, make_scheduler, saved_scheduler
 from blinddiff.weights import DEFAULT_WEIGHTS
 
 KernelInput = Tensor | npt.NDArray[Any]
-Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class BlindDiffPipeline(DiffusionPipeline):
@@ -74,11 +74,13 @@ class BlindDiffPipeline(DiffusionPipeline):
         self,
         image: ImageInput,
         scale: int = 4,
-        num_inference_steps: int = 1,
+        mode: str = "fidelity",
+        num_inference_steps: int | None = None,
+        num_samples: int = 1,
         kernel: KernelInput | None = None,
         noise_level: float | None = None,
-        image_step: str = "proximal",
-        kernel_step: str = "network",
+        image_step: str | None = None,
+        kernel_step: str | None = None,
         scheduler: str | None = None,
         generator: Generators = None,
         output_type: OutputType = "pil",
@@ -89,17 +91,21 @@ class BlindDiffPipeline(DiffusionPipeline):
         Args:
             image: a PIL image, array or tensor, or a list or batch of one size, see `to_batch`.
             scale: 1 (deblur and denoise), 2, 3 or 4.
-            num_inference_steps: steps of the reverse diffusion, 1 to 1000. One gives the posterior mean, closest in
-                the mean square; more give a sample.
+            mode: ``"fidelity"`` (closest in the mean square), ``"perceptual"`` (a sample: sharper) or ``"paper"`` (the
+                published sampler); it sets what is None below, see `MODES`.
+            num_inference_steps: steps, 1 to 1000.
+            num_samples: samples of each image; with more than one, ``images`` is their mean.
             kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result: guides, and
-                modulates the network, in place of the estimate.
+                modulates the network, in place of the estimate. With a ``kernel_step`` other than ``"fixed"`` it is
+                only where the estimate starts.
             noise_level: standard deviation of the noise in grey levels, where it is known.
-            image_step: ``"proximal"`` or ``"none"``.
-            kernel_step: ``"network"``, or ``"first"`` to estimate once.
-            scheduler: name of one of `SCHEDULERS`, in place of the pipeline's own.
+            image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
+            kernel_step: ``"network"``, ``"refine"``, ``"first"`` (estimated once) or ``"fixed"`` (a given kernel).
+            scheduler: ``"mean"``, ``"own"`` (the pipeline's), ``"ddim"``, ``"ddpm"``, ``"dpm-solver++"`` or
+                ``"published"``.
             generator: random generator, or a list of one for each image.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
-            callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step.
+            callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step, samples side by side.
 
         Raises:
             ImageError: the image cannot be used.
@@ -107,43 +113,51 @@ class BlindDiffPipeline(DiffusionPipeline):
             KernelError: the kernel is none, or larger than the result.
         """
         y = to_batch(image).to(self.device)
-        _check_choice("image_step", image_step, IMAGE_STEPS)
-        _check_choice("kernel_step", kernel_step, KERNEL_STEPS)
-        _check_choice("output_type", output_type, ("pil", "np", "pt"))
+        options = MODES[_choice("mode", mode, MODES)].changed(num_inference_steps, image_step, kernel_step, scheduler)
+        if kernel is not None and kernel_step is None:
+            options = replace(options, kernel_step="fixed")
+        _choice("output_type", output_type, ("pil", "np", "pt"))
         self._check_scale(scale)
+        if options.kernel_step == "fixed" and kernel is None:
+            raise ParameterError("kernel_step 'fixed' needs a kernel")
+        if num_samples < 1:
+            raise ParameterError(f"{num_samples} samples: 1 or more are possible")
         if noise_level is not None and not 0 <= noise_level <= 255:
             raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
-        estimate = self.network.estimate(y, scale)
-        state = KernelState(estimate.kernel, estimate.noise_level)
-        step = KERNEL_STEPS[kernel_step]
-        if kernel is not None:
-            state, step = replace(state, kernel=_given_kernel(kernel, y, scale)), fixed
-        if noise_level is not None:
-            state = replace(state, noise_level=torch.full_like(state.noise_level, noise_level))
-        own = self.scheduler if scheduler is None else make_scheduler(scheduler, self.network)
-        generators = list(generator) if isinstance(generator, Sequence) else generator
-        if isinstance(generators, list) and len(generators) != len(y):
-            raise ParameterError(f"{len(generators)} generators for {len(y)} images")
-        shape = (len(y), 3, y.shape[-2] * scale, y.shape[-1] * scale)
-        result = restore(
+        if isinstance(generator, Sequence):
+            generator = [g for g in generator for _ in range(num_samples)]
+        state = self._known(y, scale, kernel, noise_level)
+        kernel_update = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
+        shape = (len(y) * num_samples, 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        restored = restore(
             self.network,
-            Scheduler(own, num_inference_steps, y.device, generators),
-            y,
+            self._scheduler(options),
+            y.repeat_interleave(num_samples, 0),
             scale,
-            state,
-            randn_tensor(shape, generators, y.device),
-            IMAGE_STEPS[image_step],
-            step,
+            None if state is None else KernelState(*(part.repeat_interleave(num_samples, 0) for part in state)),
+            NoiseSource(shape, generator, y.device),
+            IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)],
+            kernel_update if noise_level is None else keep_noise_level(kernel_update),
             callback_on_step_end,
         )
-        x = result.image.clamp(0, 1)
-        residuals = 255 * (y - DegradationOperator(result.kernel.kernel, scale)(x))
-        return BlindDiffOutput(
-            images=from_batch(x, output_type),
-            kernels=result.kernel.kernel.cpu(),
-            noise_levels=result.kernel.noise_level.cpu(),
-            residuals=residuals.cpu(),
-        )
+        return make_output(y, scale, restored, num_samples, output_type)
+
+    def _scheduler(self, options: Mode) -> Scheduler:
+        if options.scheduler == "own":
+            return LibraryScheduler(self.scheduler, options.num_inference_steps, self.device)
+        return make_scheduler(options.scheduler, self.network, options.num_inference_steps, self.device)
+
+    def _known(
+        self, y: Tensor, scale: int, kernel: KernelInput | None, noise_level: float | None
+    ) -> KernelState | None:
+        """What is known of kernel and noise level before the first step."""
+        state = self.network.estimate(y, scale) if self.network.config.prediction == "residual" else None
+        if kernel is not None:
+            nothing = torch.zeros(len(y), device=y.device)
+            state = KernelState(_given_kernel(kernel, y, scale), nothing if state is None else state.noise_level)
+        if noise_level is not None and state is not None:
+            state = KernelState(state.kernel, torch.full_like(state.noise_level, noise_level))
+        return state
 
     @torch.no_grad()
     def estimate(self, image: ImageInput, scale: int = 4) -> Estimate:
@@ -236,14 +250,15 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def _check_choice(name: str, value: str, known: Any) -> None:
+def _choice(name: str, value: str, known: Any) -> str:
     if value not in known:
         raise ParameterError(f"{name} {value!r} is not one of {', '.join(known)}")
+    return value
 
 
 def _given_kernel(kernel: KernelInput, y: Tensor, scale: int) -> Tensor:
     """A user's kernel, checked, one for each image: (B, n, m)."""
-    given = torch.as_tensor(np.asarray(kernel) if not isinstance(kernel, Tensor) else kernel).to(y)
+    given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(y)
     if given.ndim == 2:
         given = given[None]
     if given.ndim != 3 or len(given) not in (1, len(y)):

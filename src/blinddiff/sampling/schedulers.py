@@ -1,42 +1,112 @@
-"""diffusers' schedulers, by name, over MCFormer's noise schedule."""
+"""The diffusion step: diffusers' schedulers by name, and two of our own, over MCFormer's noise schedule."""
 
-from inspect import signature
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import diffusers
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from blinddiff.errors import ParameterError, WeightsError
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.noise_schedule import NUM_TRAIN_TIMESTEPS, betas
+from blinddiff.sampling.noise import NoiseSource
+from blinddiff.sampling.published_diffusion import PublishedDiffusion
 
-SCHEDULERS: dict[str, type[Any]] = {
-    "ddim": DDIMScheduler,
-    "ddpm": DDPMScheduler,
-    "dpm-solver++": DPMSolverMultistepScheduler,
+
+class Scheduler(Protocol):
+    """Where the reverse diffusion stops on its way, and how it moves on."""
+
+    timesteps: Tensor
+
+    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
+        """x_{t-1} from x_t and the corrected x0_hat, both in the range in which x_t is noised."""
+        ...
+
+
+class LibraryScheduler:
+    """A scheduler of diffusers for x0-prediction."""
+
+    def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
+        _check_steps(num_inference_steps)
+        self._scheduler = scheduler
+        self._draws = "generator" in inspect.signature(scheduler.step).parameters
+        scheduler.set_timesteps(num_inference_steps, device=device)
+        self.timesteps: Tensor = scheduler.timesteps
+
+    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
+        """See `Scheduler`."""
+        drawing = {"generator": noise.generators} if self._draws else {}
+        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
+        return stepped
+
+
+class StayAtNoise:
+    """Every step at the last timestep, from the same pure noise: the posterior mean, under an ever better kernel."""
+
+    def __init__(self, num_inference_steps: int, device: torch.device) -> None:
+        self.timesteps = torch.full((num_inference_steps,), NUM_TRAIN_TIMESTEPS - 1, device=device)
+        self._left = num_inference_steps
+
+    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
+        """See `Scheduler`."""
+        self._left -= 1
+        return x_t if self._left else x0_hat
+
+
+def _library(kind: Any, **options: Any) -> Callable[[MCFormer, int, torch.device], Scheduler]:
+    def make(network: MCFormer, num_inference_steps: int, device: torch.device) -> Scheduler:
+        return LibraryScheduler(library_scheduler(kind, network, **options), num_inference_steps, device)
+
+    return make
+
+
+def library_scheduler(kind: Any, network: MCFormer, **options: Any) -> Any:
+    """A scheduler class of diffusers, set up for a network: x0-prediction, its noise schedule, last timestep first."""
+    return kind.from_config(
+        {
+            "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
+            "trained_betas": betas(network.config.noise_schedule).tolist(),
+            "prediction_type": "sample",
+            "timestep_spacing": "trailing",
+            **options,
+        }
+    )
+
+
+SCHEDULERS: dict[str, Callable[[MCFormer, int, torch.device], Scheduler]] = {
+    "mean": lambda _, steps, device: StayAtNoise(steps, device),
+    "ddim": _library(DDIMScheduler, clip_sample=False),
+    "ddpm": _library(DDPMScheduler, clip_sample=False),
+    "dpm-solver++": _library(DPMSolverMultistepScheduler),
+    "published": lambda network, steps, device: PublishedDiffusion(network.config.noise_schedule, steps, device),
 }
 
 
-def make_scheduler(name: str, network: MCFormer) -> SchedulerMixin:
-    """A scheduler of diffusers for x0-prediction over the network's noise schedule, last timestep first.
+def make_scheduler(name: str, network: MCFormer, num_inference_steps: int, device: torch.device) -> Scheduler:
+    """A scheduler by name, set to a number of steps.
 
     Raises:
-        ParameterError: the name is unknown.
+        ParameterError: the name is unknown, or the number of steps is not between 1 and 1000.
     """
     if name not in SCHEDULERS:
         raise ParameterError(f"scheduler {name!r} is not one of {', '.join(SCHEDULERS)}")
-    options = {
-        "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
-        "trained_betas": betas(network.config.noise_schedule).tolist(),
-        "prediction_type": "sample",
-        "timestep_spacing": "trailing",
-    }
-    if name != "dpm-solver++":
-        options["clip_sample"] = False
-    return SCHEDULERS[name].from_config(options)
+    _check_steps(num_inference_steps)
+    return SCHEDULERS[name](network, num_inference_steps, device)
+
+
+def _check_steps(num_inference_steps: int) -> None:
+    if not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
+        raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
+
+
+def default_scheduler(network: MCFormer) -> DDIMScheduler:
+    """DDIM over a network's noise schedule."""
+    scheduler: DDIMScheduler = library_scheduler(DDIMScheduler, network, clip_sample=False)
+    return scheduler
 
 
 def saved_scheduler(weights: str | Path, network: MCFormer) -> Any:
@@ -47,33 +117,9 @@ def saved_scheduler(weights: str | Path, network: MCFormer) -> Any:
     """
     folder = Path(weights) / "scheduler"
     if not folder.is_dir():
-        return make_scheduler("ddim", network)
+        return default_scheduler(network)
     try:
         config = DDIMScheduler.load_config(folder)
         return getattr(diffusers, config["_class_name"]).from_config(config)
     except Exception as error:  # diffusers raises errors of many kinds
         raise WeightsError(f"{folder}: holds no scheduler of diffusers: {' '.join(str(error).split())}") from error
-
-
-class Scheduler:
-    """A diffusers scheduler set to a number of steps, its noise drawn from the user's generator, or one an image."""
-
-    def __init__(
-        self,
-        scheduler: Any,
-        num_inference_steps: int,
-        device: torch.device,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> None:
-        if not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
-            raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
-        self._scheduler = scheduler
-        # Deterministic schedulers of diffusers may not take one.
-        self._noise = {"generator": generator} if "generator" in signature(scheduler.step).parameters else {}
-        scheduler.set_timesteps(num_inference_steps, device=device)
-        self.timesteps: Tensor = scheduler.timesteps
-
-    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor) -> Tensor:
-        """x_{t-1} from x_t and x0_hat, both in the range in which x_t is noised."""
-        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **self._noise)[0]
-        return stepped

@@ -1,9 +1,16 @@
 """Image steps by name. A new one is a file here and a line in `IMAGE_STEPS`."""
 
-from blinddiff.sampling.image_steps.none import none
-from blinddiff.sampling.image_steps.proximal import proximal
-from blinddiff.sampling.image_steps.step import ImageContext, ImageStep
+from blinddiff.sampling.image_steps.gradient import Gradient
+from blinddiff.sampling.image_steps.none import NoStep
+from blinddiff.sampling.image_steps.proximal import Proximal
+from blinddiff.sampling.image_steps.published import PublishedGuidance
+from blinddiff.sampling.image_steps.step import ImageContext, ImageCorrection, ImageStep
 
-IMAGE_STEPS: dict[str, ImageStep] = {"proximal": proximal, "none": none}
+IMAGE_STEPS: dict[str, ImageStep] = {
+    "proximal": Proximal(),
+    "gradient": Gradient(),
+    "none": NoStep(),
+    "published": PublishedGuidance(),
+}
 
-__all__ = ["IMAGE_STEPS", "ImageContext", "ImageStep"]
+__all__ = ["IMAGE_STEPS", "ImageContext", "ImageCorrection", "ImageStep"]

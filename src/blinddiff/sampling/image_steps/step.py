@@ -1,14 +1,14 @@
-"""What an image step is: something that pulls a clean-image estimate towards agreement with y."""
+"""What an image step is: something that pulls the clean-image estimate towards agreement with y."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 
 @dataclass
 class ImageContext:
-    """What an image step may use beside x0_hat.
+    """What an image step may use beside x_t and x0_hat.
 
     Attributes:
         y: LR image, (B, 3, h, w), in [0, 1].
@@ -25,9 +25,21 @@ class ImageContext:
     prior_error: float
 
 
-class ImageStep(Protocol):
-    """Corrects x0_hat, (B, 3, H, W) in [0, 1], by the data term."""
+class ImageCorrection(NamedTuple):
+    """x0_hat for the diffusion step, (B, 3, H, W) in [0, 1], and what is added to x_{t-1} after it, in its range."""
 
-    def __call__(self, x0_hat: Tensor, context: ImageContext) -> Tensor:
-        """The corrected x0_hat, (B, 3, H, W)."""
+    x0_hat: Tensor
+    shift: Tensor | float = 0.0
+
+
+class ImageStep(Protocol):
+    """The data term's part in a step of the sampler."""
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the prior step has to be recorded for back-propagation to x_t."""
+        ...
+
+    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
+        """The correction by the data term; x0_hat, (B, 3, H, W) in [0, 1], was made from x_t."""
         ...

@@ -1,9 +1,12 @@
-"""The kernel step that keeps what it is given."""
+"""The kernel step that keeps what there is."""
+
+from torch import Tensor
 
 from blinddiff.models.mcformer import Prediction
+from blinddiff.sampling.kernel_steps.network import network
 from blinddiff.sampling.kernel_steps.step import KernelState
 
 
-def fixed(state: KernelState, prediction: Prediction) -> KernelState:  # noqa: ARG001
-    """The kernel never changes: given by the user (non-blind mode), or estimated once (``first``)."""
-    return state
+def fixed(state: KernelState | None, prediction: Prediction, y: Tensor, scale: int) -> KernelState:
+    """The kernel never changes: given by the user (``fixed``), or estimated once and never again (``first``)."""
+    return network(None, prediction, y, scale) if state is None else state

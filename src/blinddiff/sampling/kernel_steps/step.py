@@ -1,25 +1,19 @@
 """What a kernel step is: something that moves the sampler's kernel on, given the network's estimate at this step."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
+from blinddiff.models.kernel_estimators import Estimate
 from blinddiff.models.mcformer import Prediction
 
-
-@dataclass
-class KernelState:
-    """The kernel as the sampler carries it: kernel (B, n, m), noise level (B,), and how many estimates made it."""
-
-    kernel: Tensor
-    noise_level: Tensor
-    estimates: int = 1
+KernelState: TypeAlias = Estimate
+"""The kernel k_t as the sampler carries it, (B, n, m), and the noise level, (B,), in grey levels."""
 
 
 class KernelStep(Protocol):
-    """The next state from this one and the network's prediction."""
+    """The state for the image step, and for the next prior step."""
 
-    def __call__(self, state: KernelState, prediction: Prediction) -> KernelState:
-        """The state for the image step, and for the next prior step."""
+    def __call__(self, state: KernelState | None, prediction: Prediction, y: Tensor, scale: int) -> KernelState:
+        """From the last state (None before the first, if nothing is known yet) and this step's prediction."""
         ...
