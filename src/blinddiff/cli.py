@@ -14,6 +14,7 @@ COMMANDS = {
     "kernel": ("blinddiff.commands.kernel", "estimate the blur kernel and the noise level of a photograph"),
     "degrade": ("blinddiff.commands.degrade", "make a test pair: blur, reduce and add noise to a sharp photograph"),
     "train": ("blinddiff.commands.train", "train a network by a recipe"),
+    "convert": ("blinddiff.commands.convert", "turn a checkpoint of the published code into weights for this package"),
     "evaluate": ("blinddiff.evaluation.command", "measure methods side by side by a published protocol"),
 }
 """Name, module with `add_arguments` and `run`, and summary. Only the module that is asked for is imported."""

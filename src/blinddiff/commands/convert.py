@@ -1,0 +1,36 @@
+"""`blinddiff convert`: a checkpoint of the published code in, a folder of weights for this package out."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff convert`."""
+    parser.add_argument("checkpoint", type=Path, help="the authors' file: .pth or .safetensors")
+    parser.add_argument("folder", type=Path, help="the folder to make, for --weights; use it with --mode paper")
+    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="what it was trained for (default: 4)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert; 0."""
+    from blinddiff.errors import OutputError
+    from blinddiff.models.published import network_from_published, read_published
+    from blinddiff.sampling.pipeline import BlindDiffPipeline
+    from blinddiff.sampling.schedulers import default_scheduler
+
+    if args.folder.exists():
+        raise OutputError(f"{args.folder}: exists already")
+    network = network_from_published(read_published(args.checkpoint), args.scale)
+    half_made = args.folder.with_name(f".{args.folder.name}.tmp")
+    try:
+        BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(half_made)
+        half_made.rename(args.folder)
+    except OSError as error:
+        raise OutputError(f"{args.folder}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(half_made, ignore_errors=True)
+    config = network.config
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    print(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
+    return 0
