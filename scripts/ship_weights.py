@@ -1,0 +1,33 @@
+"""Put trained weights into the package, in half precision.
+
+    python scripts/ship_weights.py runs/correction/weights
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from blinddiff.sampling.pipeline import BlindDiffPipeline, load_network
+from blinddiff.sampling.schedulers import default_scheduler
+from blinddiff.weights import DEFAULT_WEIGHTS
+
+
+def main() -> None:
+    """Write the folder of default weights anew; its README.md stays."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path, help="folder of trained weights")
+    args = parser.parse_args()
+    network = load_network(args.weights)
+    scheduler = default_scheduler(network)
+    network.to(torch.float16)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
+    for part in ("network", "scheduler"):
+        shutil.rmtree(DEFAULT_WEIGHTS / part, ignore_errors=True)
+    BlindDiffPipeline(network, scheduler).save_pretrained(DEFAULT_WEIGHTS)
+    size = sum(path.stat().st_size for path in DEFAULT_WEIGHTS.rglob("*")) / 1e6
+    print(f"{DEFAULT_WEIGHTS}: {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
