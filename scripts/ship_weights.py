@@ -1,13 +1,8 @@
-"""Put trained weights into the package, in half precision.
-
-    python scripts/ship_weights.py runs/correction/weights
-"""
+"""Put trained weights into the package, in half precision: python scripts/ship_weights.py runs/correction/weights."""
 
 import argparse
 import shutil
 from pathlib import Path
-
-import torch
 
 from blinddiff.sampling.pipeline import BlindDiffPipeline, load_network
 from blinddiff.sampling.schedulers import default_scheduler
@@ -21,7 +16,7 @@ def main() -> None:
     args = parser.parse_args()
     network = load_network(args.weights)
     scheduler = default_scheduler(network)
-    network.to(torch.float16)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
+    network.half()  # type: ignore[no-untyped-call]
     for part in ("network", "scheduler"):
         shutil.rmtree(DEFAULT_WEIGHTS / part, ignore_errors=True)
     BlindDiffPipeline(network, scheduler).save_pretrained(DEFAULT_WEIGHTS)

@@ -87,7 +87,7 @@ def degradation_matrix(kernel: Tensor, size: tuple[int, int], scale: int, offset
     blurred = scipy.ndimage.convolve(units, kernel.double().numpy()[None], mode=mode)
     rows = _thinning_matrix(height, scale, offset, boundary)
     columns = _thinning_matrix(width, scale, offset, boundary)
-    matrix: Matrix = np.einsum("ih,nhw,jw->nij", rows, blurred, columns).reshape(height * width, -1).T
+    matrix: Matrix = (rows @ blurred @ columns.T).reshape(height * width, -1).T
     return matrix
 
 

@@ -221,7 +221,8 @@ def test_reflect_proximal_is_close_to_the_exact_solution(
     def objective(z: Tensor) -> float:
         return float((y - operator(z)).square().sum() + rho * (z - x_hat).square().sum())
 
-    assert objective(exact) <= objective(found) < 1.05 * objective(exact)
+    # The border costs 1.4 % at most; without the margin, or wrapped round, it would cost 4.1 % at scale 1.
+    assert objective(exact) <= objective(found) < 1.02 * objective(exact)
     assert objective(found) < objective(x_hat)
 
 

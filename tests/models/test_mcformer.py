@@ -7,6 +7,7 @@ import pytest
 import skimage.data
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from blinddiff.degradation import closed_form
 from blinddiff.degradation.kernels import fit_size, isotropic_gaussian
@@ -96,6 +97,18 @@ def test_the_smallest_images(size: tuple[int, int], levels: int) -> None:
     assert torch.isfinite(said.x0_hat).all()
     check_estimate(said.kernel, said.noise_level, 2, 31)
     assert torch.isfinite(said.kernel).all()
+
+
+@pytest.mark.parametrize("size", [(21, 30), (8, 17)])
+def test_sides_are_mirrored_at_the_end_up_to_the_multiple(model: MCFormer, size: tuple[int, int]) -> None:
+    multiple = model.size_multiple
+    more = [-n % multiple for n in size]
+    y, x_y, x_t = photograph(*size), 0.9 * photograph(*size), standard_normal(torch.empty(1, 3, *size), 0)
+    given = {"kernel": isotropic_gaussian(1.0, 31)[None], "noise_level": torch.tensor([2.0])}
+    whole = [F.pad(part, (0, more[1], 0, more[0]), mode="reflect") for part in (x_t, y, x_y)]
+    here = call(model, x_t, 300, y, 1, x_y=x_y, **given).x0_hat
+    there = call(model, whole[0], 300, whole[1], 1, x_y=whole[2], **given).x0_hat
+    torch.testing.assert_close(here, there[..., : size[0], : size[1]], atol=1e-5, rtol=1e-4)
 
 
 def test_batch_equals_single(model: MCFormer) -> None:

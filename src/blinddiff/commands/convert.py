@@ -9,19 +9,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff convert`."""
     parser.add_argument("checkpoint", type=Path, help="the authors' file: .pth or .safetensors")
     parser.add_argument("folder", type=Path, help="the folder to make, for --weights; use it with --mode paper")
-    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="what it was trained for (default: 4)")
+    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="of its training (default: 4)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert; 0."""
-    from blinddiff.errors import OutputError
+    from blinddiff.errors import OutputError, ParameterError, WeightsError
     from blinddiff.models.published import network_from_published, read_published
     from blinddiff.sampling.pipeline import BlindDiffPipeline
     from blinddiff.sampling.schedulers import default_scheduler
 
     if args.folder.exists():
         raise OutputError(f"{args.folder}: exists already")
-    network = network_from_published(read_published(args.checkpoint), args.scale)
+    state = read_published(args.checkpoint)
+    try:
+        network = network_from_published(state, args.scale)
+    except (ParameterError, WeightsError) as error:
+        raise WeightsError(f"{args.checkpoint}: {error}") from error
     half_made = args.folder.with_name(f".{args.folder.name}.tmp")
     try:
         BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(half_made)

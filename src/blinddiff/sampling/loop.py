@@ -64,9 +64,10 @@ def restore(
             x0_hat, shift = image_step(x_t, prediction.x0_hat, context)
         # 4. Diffusion step.
         x_t = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift
-        states.append(state)
         if state is not before:
+            state = KernelState(*(part.detach() for part in state))  # this step's graph ends here
             x_y = network.first_image(y, state, scale)
+        states.append(state)
         if on_step_end is not None:
             on_step_end(index, int(t), x_t, x0_hat, state.kernel)
     return Restored(network.to_image(x_t), states)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from blinddiff.errors import RecipeError
+from blinddiff.errors import ImageError, RecipeError
 
 Pixels = npt.NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -25,7 +25,8 @@ class ImagePool:
         smallest: photographs with a shorter side are left out.
 
     Raises:
-        RecipeError: a folder is missing, or no photograph is left.
+        RecipeError: a folder is missing, a table of tiles lacks a column, or no photograph is left.
+        ImageError: an image file cannot be read.
     """
 
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
@@ -58,13 +59,19 @@ class ImagePool:
 
 
 def _read(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: cannot be read as a photograph: {error}") from error
 
 
 def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
-    with (folder / "tiles.csv").open(newline="") as table:
-        rows = [row for row in csv.DictReader(table) if not row["source_image"].endswith(tuple(held_out))]
+    with (folder / "tiles.csv").open(newline="") as file:
+        table = csv.DictReader(file)
+        if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
+            raise RecipeError(f"{folder / 'tiles.csv'}: column {min(missing)!r} is missing")
+        rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
     sheets = {name: _read(folder / name) for name in sorted({row["sheet"] for row in rows})}
     tiles = []
     for row in rows:

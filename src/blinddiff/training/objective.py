@@ -12,7 +12,7 @@ from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.training.degrade import Pairs, aligned
 from blinddiff.training.recipe import Recipe
 
-TWICE = 0.3
+TWICE = 0.2
 """Share of the batches in which the correction learns on its second turn instead of its first."""
 
 

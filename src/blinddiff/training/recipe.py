@@ -12,6 +12,9 @@ import yaml
 
 from blinddiff.errors import RecipeError
 
+LEAST_PATCH = 16
+"""HR side below which a network's coarse levels would have nothing to see."""
+
 
 @dataclass(frozen=True)
 class DataRecipe:
@@ -33,9 +36,7 @@ class DegradationRecipe:
     """The degradations drawn, each with its share."""
 
     scales: dict[int, float] = field(default_factory=lambda: {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5})
-    kernels: dict[str, float] = field(
-        default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "camera_shake": 0.2}
-    )
+    kernels: dict[str, float] = field(default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2})
     noise: dict[str, float] = field(default_factory=lambda: {"none": 0.4, "gaussian": 0.6})
 
 
@@ -174,8 +175,20 @@ def _check_values(recipe: Recipe, where: str) -> None:
         "sheet_steps": recipe.sheet_steps,
     }
     for name, number in positive.items():
-        if not number > 0:
+        if not 0 < number < float("inf"):
             raise RecipeError(f"{where}: {name}: {number} is not above 0")
+    not_negative = {
+        "loss: noise": recipe.loss.noise,
+        "loss: kernel": recipe.loss.kernel,
+        "loss: noise_level": recipe.loss.noise_level,
+        "warmup": recipe.warmup,
+        "weight_decay": recipe.weight_decay,
+        "seed": recipe.seed,
+        "checkpoint_minutes": recipe.checkpoint_minutes,
+    }
+    for name, number in not_negative.items():
+        if not 0 <= number < float("inf"):
+            raise RecipeError(f"{where}: {name}: {number} is not 0 or more")
     shares_of_one = {
         "loss: true_kernel_share": recipe.loss.true_kernel_share,
         "loss: pure_noise_share": recipe.loss.pure_noise_share,
@@ -185,5 +198,11 @@ def _check_values(recipe: Recipe, where: str) -> None:
     for name, share in shares_of_one.items():
         if not 0 <= share <= 1:
             raise RecipeError(f"{where}: {name}: {share} is not between 0 and 1")
+    if not recipe.data.folders:
+        raise RecipeError(f"{where}: data: folders: names no folder")
+    if recipe.data.patch < LEAST_PATCH:
+        raise RecipeError(f"{where}: data: patch: {recipe.data.patch} is less than {LEAST_PATCH}")
+    if recipe.data.batch < 2 and recipe.stage != "network":
+        raise RecipeError(f"{where}: data: batch: stage {recipe.stage} needs 2 or more, for statistics over the batch")
     if recipe.data.context < recipe.data.patch:
         raise RecipeError(f"{where}: data: patch {recipe.data.patch} is larger than context {recipe.data.context}")

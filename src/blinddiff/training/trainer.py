@@ -51,7 +51,8 @@ def train(
         The folder of the averaged weights.
 
     Raises:
-        TrainingError: a loss is not finite (the last good checkpoint stays), or there is nothing to resume.
+        TrainingError: a loss or its gradient is not finite (the last good checkpoint stays), or there is nothing to
+            resume.
         RecipeError: no photographs, or impossible model arguments.
     """
     return Trainer(recipe, folder, resume, device).run(max_minutes)
@@ -69,6 +70,7 @@ class Trainer:
             raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
         self.accelerator = Accelerator(
             cpu=device == "cpu",
+            step_scheduler_with_optimizer=False,  # else two processes would run through the schedule twice as fast
             log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
@@ -89,6 +91,8 @@ class Trainer:
         self.accelerator.init_trackers("")
         if resume:
             self._load(checkpoint)
+        elif self.accelerator.is_main_process:
+            (folder / "losses.csv").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
 
     def run(self, max_minutes: float) -> Path:
         """Train to the recipe's last step, or for ``max_minutes``."""
@@ -130,13 +134,15 @@ class Trainer:
             losses = correction_losses(self.network, pairs, recipe, generator)
         else:
             losses = network_losses(self.network, pairs, recipe, generator)
-        if not torch.isfinite(losses["total"]):
-            raise TrainingError(
-                f"the loss is {losses['total'].item()} at step {self.step}; "
-                f"the last good checkpoint is {self.folder / 'checkpoint'}"
-            )
         self.accelerator.backward(losses["total"])
-        self.accelerator.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], recipe.clip)
+        norm = self.accelerator.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], recipe.clip)
+        # A finite loss may have a gradient that is not, which would spoil the weights unseen until they are saved.
+        if not torch.isfinite(losses["total"] + norm):
+            checkpoint = self.folder / "checkpoint"
+            kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "no checkpoint was made yet"
+            raise TrainingError(
+                f"the loss is {losses['total'].item()} and its gradient {float(norm)} at step {self.step}; {kept}"
+            )
         self.optimiser.step()
         self.schedule.step()
         self.optimiser.zero_grad()

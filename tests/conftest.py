@@ -1,0 +1,37 @@
+"""A tiny network with random weights: everything about the pipeline but its quality can be tested with it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.schedulers import default_scheduler
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> dict[str, Any]:
+    """Arguments of `MCFormer`."""
+    return {"dim": 8, "num_blocks": [1, 1], "heads": [1, 1], "estimator_hidden": 32, "embedding_dim": 16}
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_model: dict[str, Any]) -> BlindDiffPipeline:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MCFormer(**tiny_model).eval().requires_grad_(False)
+        # Layers that start at zero would hide whether what goes into them arrives.
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return BlindDiffPipeline(network, default_scheduler(network))
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_pipeline: BlindDiffPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder written by `save_pretrained`."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return folder

@@ -1,0 +1,258 @@
+"""What a restoration returns: sizes, seeds, residuals, samples; and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+
+from blinddiff.errors import ParameterError
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.sampling.modes import MODES
+from blinddiff.sampling.pipeline import BlindDiffPipeline, choose_device
+from blinddiff.sampling.schedulers import SCHEDULERS, default_scheduler
+
+OWN_MODES = [mode for mode in MODES if mode != "paper"]  # 500 steps of the published sampler
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def restore(tiny_pipeline, photograph):
+    """Restore `photograph`, with a seed and as a tensor unless told otherwise."""
+
+    def restore(image=photograph, **arguments):
+        return tiny_pipeline(image, **{"generator": seeded(0), "output_type": "pt", **arguments})
+
+    return restore
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(8, 8), (8, 9), (13, 22), (31, 17)])
+def test_shapes_and_ranges(restore, scale, size):
+    height, width = size
+    image = torch.rand(2, 3, height, width, generator=seeded(height))
+    out = restore(image, scale=scale)
+    assert out.images.shape == (2, 3, scale * height, scale * width)
+    assert 0 <= float(out.images.min()) <= float(out.images.max()) <= 1
+    assert out.kernels.shape == (2, 31, 31)
+    assert float(out.kernels.min()) >= 0
+    assert torch.allclose(out.kernels.sum((1, 2)), torch.ones(2), atol=1e-5)
+    assert out.noise_levels.shape == (2,)
+    assert float(out.noise_levels.min()) >= 0
+    assert out.residuals.shape == (2, 3, height, width)
+    assert bool(torch.isfinite(out.residuals).all())
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("mode", OWN_MODES)
+def test_residuals_are_what_image_and_kernel_leave_unexplained(restore, photograph, degraded, scale, mode):
+    out = restore(scale=scale, mode=mode)
+    explained = degraded(out.images[0].permute(1, 2, 0).double().numpy(), out.kernels[0].double().numpy(), scale)
+    expected = photograph - 255 * explained
+    residual = out.residuals[0].permute(1, 2, 0).numpy()
+    inside = np.s_[:] if scale == 1 else np.s_[4:-4, 4:-4]
+    assert np.abs(expected[inside]).max() > 1
+    assert np.allclose(residual[inside], expected[inside], atol=5e-3)
+
+
+def test_consistency_compares_residual_and_noise(restore):
+    for noise_level in (0.0, 4.0):
+        out = restore(noise_level=noise_level)
+        rms = float(out.residuals.double().square().mean().sqrt())
+        assert float(out.consistency) == pytest.approx(rms / np.hypot(noise_level, 1 / np.sqrt(12)), rel=1e-4)
+
+
+@pytest.mark.parametrize("scheduler", [*SCHEDULERS, "own"])
+def test_the_seed_decides(restore, scheduler):
+    settings = {"scale": 2, "scheduler": scheduler, "num_inference_steps": 3}
+    torch.manual_seed(1)
+    first = restore(**settings)
+    torch.manual_seed(2)  # nothing may come from here
+    state = torch.get_rng_state()
+    again = restore(**settings)
+    assert torch.equal(torch.get_rng_state(), state)
+    other = restore(**settings, generator=seeded(1))
+    for name in ("images", "kernels", "noise_levels", "residuals"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    assert float((first.images - other.images).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_batch_is_its_images(restore, photograph, scheduler):
+    settings = {"scale": 3, "scheduler": scheduler, "num_inference_steps": 3}
+    images = [photograph, photograph[::-1].copy(), 255 - photograph]
+    batch = restore(images, **settings, generator=[seeded(seed) for seed in (5, 6, 7)])
+    for index, image in enumerate(images):
+        single = restore(image, **settings, generator=seeded(5 + index))
+        assert torch.allclose(batch.images[index], single.images[0], atol=1e-5)
+        assert torch.allclose(batch.kernels[index], single.kernels[0], atol=1e-5)
+        assert torch.allclose(batch.noise_levels[index], single.noise_levels[0], atol=1e-4)
+        assert torch.allclose(batch.residuals[index], single.residuals[0], atol=255e-5)
+        assert torch.allclose(batch.kernel_trajectory[:, index], single.kernel_trajectory[:, 0], atol=1e-5)
+        assert torch.allclose(batch.consistency[index], single.consistency[0], rtol=1e-4)
+    assert not torch.allclose(batch.images[0], batch.images[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("image_step", ["gradient", "published"])
+def test_a_batch_is_its_images_with_gradients_too(restore, photograph, image_step):
+    settings = {"scale": 2, "scheduler": "ddpm", "num_inference_steps": 3, "image_step": image_step}
+    images = [photograph, 255 - photograph]
+    batch = restore(images, **settings, generator=[seeded(5), seeded(6)])
+    for index, image in enumerate(images):
+        single = restore(image, **settings, generator=seeded(5 + index))
+        assert torch.allclose(batch.images[index], single.images[0], atol=1e-5)
+
+
+def test_without_generator_results_vary(restore):
+    settings = {"scale": 2, "num_inference_steps": 3, "generator": None}
+    assert not torch.equal(restore(**settings).images, restore(**settings).images)
+
+
+def test_samples(restore, photograph):
+    settings = {"scale": 2, "scheduler": "ddpm", "num_inference_steps": 3}
+    images = [photograph, 255 - photograph]
+    out = restore(images, **settings, num_samples=3, generator=[seeded(5), seeded(6)])
+    assert out.samples.shape == (2, 3, 3, 48, 40)
+    assert out.std.shape == (2, 3, 48, 40)
+    assert torch.allclose(out.images, out.samples.mean(1), atol=1e-6)
+    assert np.allclose(out.std, np.std(out.samples.numpy(), axis=1, ddof=1), atol=1e-5)
+    assert float(out.std.mean()) > 1e-3
+    assert out.kernels.shape == (2, 31, 31)
+    assert out.noise_levels.shape == (2,)
+    assert out.residuals.shape == (2, 3, 24, 20)
+    # A sample is a sample of its own image, whatever else is in the batch.
+    alone = restore(images[1], **settings, num_samples=3, generator=[seeded(6)])
+    assert torch.allclose(alone.samples[0], out.samples[1], atol=1e-5)
+    single = restore(images[1], **settings)
+    assert single.samples is None
+    assert single.std is None
+
+
+def test_trajectory_and_spread_of_the_kernel(restore):
+    out = restore(mode="perceptual", num_inference_steps=4)
+    assert out.kernel_trajectory.shape == (4, 1, 31, 31)
+    assert torch.allclose(out.kernels, out.kernel_trajectory.mean(0), atol=1e-7)
+    distances = np.abs(out.kernel_trajectory.numpy() - out.kernels.numpy()).sum((2, 3))
+    assert np.allclose(out.kernel_spread, distances.mean(0), atol=1e-6)
+    assert 0 < float(out.kernel_spread) < 2
+    assert float(restore(kernel_step="first", num_inference_steps=3).kernel_spread) == pytest.approx(0, abs=1e-6)
+
+
+def test_modes_set_what_is_not_given(restore, tiny_pipeline, photograph):
+    def steps(**arguments):
+        times = []
+        restore(scale=2, callback_on_step_end=lambda index, t, *_: times.append(t), **arguments)
+        return times
+
+    for mode in OWN_MODES:
+        assert len(steps(mode=mode)) == MODES[mode].num_inference_steps
+        assert len(steps(mode=mode, num_inference_steps=5)) == 5
+    assert len(steps(mode="paper", num_inference_steps=4)) == 4
+    assert torch.equal(restore().images, restore(mode="fidelity").images)
+    perceptual = restore(mode="perceptual", num_inference_steps=3)
+    assert not torch.allclose(perceptual.images, restore(num_inference_steps=3).images, atol=1e-3)
+    spelled = {"scheduler": "own", "image_step": "proximal", "kernel_step": "network", "num_inference_steps": 3}
+    assert torch.equal(perceptual.images, restore(mode="paper", **spelled).images)
+
+
+def test_the_network_learns_nothing_from_being_used(tiny_pipeline, restore):
+    before = {name: value.clone() for name, value in tiny_pipeline.network.state_dict().items()}
+    for image_step in ("proximal", "gradient", "published"):
+        out = restore(num_inference_steps=2, image_step=image_step)
+        assert not any(value.requires_grad for value in out.to_tuple() if value is not None)
+    after = tiny_pipeline.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in tiny_pipeline.network.parameters())
+
+
+def test_result_by_name_and_by_place(restore):
+    out = restore(scale=2)
+    images, kernels, noise_levels, residuals = out.to_tuple()[:4]
+    assert images is out["images"] is out.images
+    assert kernels is out.kernels
+    assert noise_levels is out.noise_levels
+    assert residuals is out.residuals
+
+
+def test_estimate_is_the_first_kernel(tiny_pipeline, photograph, restore):
+    estimate = tiny_pipeline.estimate(photograph, 3)
+    out = restore(scale=3, kernel_step="first")
+    assert torch.allclose(estimate.kernel, out.kernels, atol=1e-7)
+    assert torch.allclose(estimate.noise_level, out.noise_levels)
+
+
+def test_closed_form_explains_the_input_better_than_bicubic(tiny_pipeline, sharp, degraded, monkeypatch):
+    axis = np.exp(-np.square(np.arange(-6, 7)) / 2 / 1.5**2)
+    kernel = np.outer(axis, axis) / axis.sum() ** 2
+    y = degraded(sharp, kernel, 2)
+    estimate = tiny_pipeline.network.estimate
+    # The random network takes the photograph for noisy.
+    monkeypatch.setattr(
+        tiny_pipeline.network, "estimate", lambda *a: estimate(*a)._replace(noise_level=torch.tensor([0.5]))
+    )
+
+    def unexplained(x):
+        return np.sqrt(np.square(y - degraded(x, kernel, 2))[4:-4, 4:-4].mean())
+
+    image = tiny_pipeline.closed_form(y, 2, kernel)
+    assert image.shape == (1, 3, 96, 80)
+    assert 0 <= float(image.min()) <= float(image.max()) <= 1
+    bicubic = torch.nn.functional.interpolate(
+        torch.from_numpy(y).permute(2, 0, 1)[None], scale_factor=2, mode="bicubic"
+    )
+    unexplained_by_bicubic = unexplained(bicubic[0].permute(1, 2, 0).numpy())
+    assert unexplained(image[0].permute(1, 2, 0).double().numpy()) < 0.3 * unexplained_by_bicubic
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"scale": 7}, "scale 7 is not one of 1, 2, 3, 4"),
+        ({"scale": 0}, "scale 0"),
+        ({"scale": 2.5}, "scale 2.5"),
+        ({"num_inference_steps": 0}, "0 inference steps"),
+        ({"num_inference_steps": 1001}, "1001 inference steps: 1 to 1000"),
+        ({"num_inference_steps": -3}, "-3 inference steps"),
+        ({"num_inference_steps": 1001, "mode": "perceptual"}, "1001 inference steps: 1 to 1000"),
+        ({"num_samples": 0}, "0 samples"),
+        ({"noise_level": -1.0}, "noise level of -1.0 is not between 0 and 255"),
+        ({"noise_level": 256}, "noise level of 256"),
+        ({"noise_level": float("nan")}, "noise level of nan"),
+        ({"mode": "best"}, "mode 'best' is not one of .*fidelity"),
+        ({"image_step": "gradiant"}, "image_step 'gradiant' is not one of .*proximal"),
+        ({"kernel_step": "last"}, "kernel_step 'last' is not one of .*network"),
+        ({"kernel_step": "fixed"}, "kernel_step 'fixed' needs a kernel"),
+        ({"scheduler": "euler"}, "scheduler 'euler' is not one of .*ddim"),
+        ({"generator": [seeded(0), seeded(1)]}, "2 generators for 1 images"),
+        ({"generator": []}, "0 generators for 1 images"),
+    ],
+)
+def test_refused(restore, arguments, reason):
+    with pytest.raises(ParameterError, match=reason) as caught:
+        restore(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["estimate", "closed_form"])
+def test_scale_refused(tiny_pipeline, photograph, method):
+    with pytest.raises(ParameterError, match="scale 7 is not one of 1, 2, 3, 4"):
+        getattr(tiny_pipeline, method)(photograph, 7)
+
+
+def test_scales_are_those_of_the_weights(tiny_model, photograph):
+    network = MCFormer(**tiny_model, scales=[2, 4]).eval()
+    pipeline = BlindDiffPipeline(network, default_scheduler(network))
+    assert pipeline(photograph, 4).images[0].size == (80, 96)
+    with pytest.raises(ParameterError, match="scale 3 is not one of 2, 4"):
+        pipeline(photograph, 3)
+
+
+def test_device():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device(None).type in ("cpu", "cuda", "mps")
+    for name in ("banana", "cuda:99", "mps:99"):
+        with pytest.raises(ParameterError, match=f"device '{name}'.*cpu") as caught:
+            choose_device(name)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 200
