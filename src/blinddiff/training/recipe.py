@@ -3,13 +3,15 @@
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from blinddiff.degradation import NOISES, SCALES
+from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import RecipeError
 
 LEAST_PATCH = 16
@@ -101,6 +103,7 @@ def parse_recipe(content: Any, where: str) -> Recipe:
     """Check a recipe given as nested mappings; ``where`` names it in errors."""
     recipe: Recipe = _build(Recipe, content, where)
     _check_values(recipe, where)
+    _check_model(recipe, where)
     return recipe
 
 
@@ -110,10 +113,7 @@ def _build(kind: Any, content: Any, where: str) -> Any:
         raise RecipeError(f"{where}: should be a mapping of keys, not {type(content).__name__}")
     hints = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
-    for key in content:
-        if key not in names:
-            close = difflib.get_close_matches(str(key), names, 1)
-            raise RecipeError(f"{where}: unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+    _check_known(content, names, where)
     for f in dataclasses.fields(kind):
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and f.name not in content:
@@ -133,7 +133,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise RecipeError(f"{where}: should be a mapping, not {value!r}")
         return {_value(arguments[0], k, where): _value(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
-    if origin is list:
+    if origin in (list, Sequence):
         if not isinstance(value, list):
             raise RecipeError(f"{where}: should be a list, not {value!r}")
         return [_value(arguments[0], v, where) for v in value]
@@ -149,10 +149,30 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _check_values(recipe: Recipe, where: str) -> None:
-    from blinddiff.degradation import NOISES, SCALES
-    from blinddiff.degradation.kernels import FAMILIES
+def _check_model(recipe: Recipe, where: str) -> None:
+    """The model's arguments, by MCFormer's own signature, and what training asks of them."""
+    from blinddiff.models.mcformer import MCFormer
 
+    hints = typing.get_type_hints(MCFormer.__init__)
+    _check_known(recipe.model, [name for name in hints if name != "return"], f"{where}: model")
+    for name, value in recipe.model.items():
+        _value(hints[name], value, f"{where}: model: {name}")
+    if recipe.model.get("prediction", "residual") != "residual":
+        raise RecipeError(f"{where}: model: prediction: only 'residual' can be trained, not the published network")
+    scales = recipe.model.get("scales", SCALES)
+    for scale in recipe.degradation.scales:
+        if scale not in scales:
+            raise RecipeError(f"{where}: degradation: scales: {scale} is not one of the model's: {scales}")
+
+
+def _check_known(content: Mapping[Any, Any], names: list[str], where: str) -> None:
+    for key in content:
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, 1)
+            raise RecipeError(f"{where}: unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def _check_values(recipe: Recipe, where: str) -> None:
     degradation = recipe.degradation
     for key, shares, known in (
         ("scales", degradation.scales, list(SCALES)),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, is_tensorboard_available
+from accelerate.utils import ProjectConfiguration, broadcast, is_tensorboard_available
 from torch import Tensor
 from tqdm import tqdm
 
@@ -84,7 +84,10 @@ class Trainer:
             learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        self.model, self.optimiser, self.schedule = self.accelerator.prepare(self.network, optimiser, schedule)
+        # The losses call the network in more ways than one, which a wrapper around its forward would not see:
+        # Accelerate places and saves it, but gradients are averaged over processes by `_average_gradients`.
+        self.accelerator.prepare_model(self.network, evaluation_mode=True)
+        self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
         for name, value in self.average.average.items():
             self.average.average[name] = value.to(self.accelerator.device)
         self.accelerator.register_for_checkpointing(self.average)
@@ -98,12 +101,13 @@ class Trainer:
         """Train to the recipe's last step, or for ``max_minutes``."""
         recipe = self.recipe
         started = checkpointed = time.monotonic()
-        bar = tqdm(
-            total=recipe.steps, initial=self.step, desc=self.folder.name, disable=not self.accelerator.is_main_process
-        )
-        with ThreadPoolExecutor(1) as loader:
+        hidden = not self.accelerator.is_main_process
+        with (
+            tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
+            ThreadPoolExecutor(1) as loader,
+        ):
             coming = loader.submit(self._photographs, self.step)
-            while self.step < recipe.steps and time.monotonic() - started < 60 * max_minutes:
+            while self.step < recipe.steps and self._agree(time.monotonic() - started < 60 * max_minutes):
                 photographs = coming.result()
                 coming = loader.submit(self._photographs, self.step + 1)
                 losses = self._train_step(torch.from_numpy(photographs))
@@ -113,10 +117,9 @@ class Trainer:
                     self._log(losses, bar)
                 if self.step % recipe.sheet_steps == 0:
                     self._write_sheet()
-                if time.monotonic() - checkpointed > 60 * recipe.checkpoint_minutes:
+                if self._agree(time.monotonic() - checkpointed > 60 * recipe.checkpoint_minutes):
                     self._save()
                     checkpointed = time.monotonic()
-        bar.close()
         self._save()
         self.accelerator.end_training()
         return self.folder / "weights"
@@ -135,6 +138,7 @@ class Trainer:
         else:
             losses = network_losses(self.network, pairs, recipe, generator)
         self.accelerator.backward(losses["total"])
+        self._average_gradients()
         norm = self.accelerator.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], recipe.clip)
         # A finite loss may have a gradient that is not, which would spoil the weights unseen until they are saved.
         if not torch.isfinite(losses["total"] + norm):
@@ -149,9 +153,23 @@ class Trainer:
         self.average.update(self.network)
         return {name: value.detach() for name, value in losses.items()}
 
+    def _average_gradients(self) -> None:
+        """The mean of all processes' gradients, in one message; a NaN of one stops all."""
+        if self.accelerator.num_processes > 1:
+            gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+            mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
+            for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def _agree(self, decision: bool) -> bool:
+        """What the main process decided: clocks differ, and a process alone in a barrier would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return decision
+        return bool(broadcast(torch.tensor(int(decision), device=self.accelerator.device)))
+
     def _set_training(self) -> None:
         """Let only the parts that learn gather statistics of what passes through them."""
-        self.model.train()
+        self.network.train()
         estimator = self.network.estimator
         assert isinstance(estimator, SpectralEstimator)
         estimator.normalise.train(self.recipe.stage == "estimator")

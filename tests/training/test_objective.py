@@ -1,0 +1,145 @@
+"""The constraints that training minimises."""
+
+from collections.abc import Callable
+
+import pytest
+import skimage.data
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.training.degrade import Pairs, degrade
+from blinddiff.training.objective import (
+    estimator_losses,
+    kernel_constraint,
+    network_losses,
+    noise_constraint,
+    noise_level_constraint,
+)
+from blinddiff.training.recipe import DegradationRecipe, Recipe
+
+Tiny = Callable[..., Recipe]
+
+
+def delta(size: int) -> Tensor:
+    kernel = torch.zeros(1, size, size)
+    kernel[0, size // 2, size // 2] = 1
+    return kernel
+
+
+def test_kernel_constraint_of_known_pairs() -> None:
+    true = torch.tensor([[[0.5, 0.5], [0.0, 0.0]]])
+    assert float(kernel_constraint(true, true)) == 0
+    assert float(kernel_constraint(true.flip(1), true)) == 2
+    assert float(kernel_constraint(torch.full((1, 2, 2), 0.25), true)) == 1
+
+
+@pytest.mark.parametrize("sigma", [1.5, 2.4, 3.2])
+def test_uniform_and_delta_kernels_lose_clearly(sigma: float) -> None:
+    true = isotropic_gaussian(sigma, 31)[None]
+    close = float(kernel_constraint(isotropic_gaussian(1.08 * sigma, 31)[None], true))
+    assert 0.05 < close < 0.2, "a width off by 8 % costs about 0.12"
+    for wrong in (torch.full((1, 31, 31), 1 / 31**2), delta(31)):
+        assert float(kernel_constraint(wrong, true)) > 0.9
+        assert float(kernel_constraint(wrong, true)) > 6 * close
+
+
+def test_kernel_constraint_is_a_mean_over_the_batch() -> None:
+    true, wrong = isotropic_gaussian(2.0, 21)[None], isotropic_gaussian(3.0, 21)[None]
+    one = kernel_constraint(wrong, true)
+    torch.testing.assert_close(kernel_constraint(wrong.repeat(5, 1, 1), true.repeat(5, 1, 1)), one)
+    torch.testing.assert_close(kernel_constraint(torch.cat([wrong, true]), torch.cat([true, true])), one / 2)
+
+
+def test_noise_level_constraint_is_relative() -> None:
+    assert float(noise_level_constraint(torch.tensor([1.0]), torch.tensor([0.0]))) == pytest.approx(1.0)
+    assert float(noise_level_constraint(torch.tensor([9.0]), torch.tensor([4.0]))) == pytest.approx(1.0)
+    assert float(noise_level_constraint(torch.tensor([1.0, 4.0]), torch.tensor([0.0, 4.0]))) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("tau", [0.1, 0.3])
+def test_every_noise_level_weighs_alike(sigma: float, tau: float) -> None:
+    # The best linear estimate of a residual of RMS tau under noise sigma errs by exactly what the weight makes 1.
+    generator = torch.Generator().manual_seed(0)
+    x_0 = tau * torch.randn(4, 3, 64, 64, generator=generator)
+    z = x_0 + sigma * torch.randn(x_0.shape, generator=generator)
+    best = z * tau**2 / (tau**2 + sigma**2)
+    assert float(noise_constraint(best, x_0, torch.full((4,), sigma), tau)) == pytest.approx(1, abs=0.03)
+    assert float(noise_constraint(x_0, x_0, torch.full((4,), sigma), tau)) == 0
+
+
+def test_every_image_has_its_own_noise_level() -> None:
+    x_0, predicted = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
+    weights = [100 + 1 / 0.25, 100 + 1 / 4]
+    loss = noise_constraint(predicted, x_0, torch.tensor([0.5, 2.0]), 0.1)
+    assert float(loss) == pytest.approx(sum(weights) / 2, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    cat = skimage.data.cat()  # type: ignore[no-untyped-call]
+    pixels = torch.from_numpy(cat.copy()).permute(2, 0, 1)
+    photographs = torch.stack([pixels[:, 40:152, 100 * i : 100 * i + 112] for i in range(3)])
+    recipe = DegradationRecipe(kernels={"isotropic": 1.0}, noise={"gaussian": 1.0})
+    return degrade(photographs, 2, 21, recipe, torch.Generator().manual_seed(0))
+
+
+def network(recipe: Recipe, seed: int = 0) -> MCFormer:
+    torch.manual_seed(seed)
+    return MCFormer(**recipe.model).eval()
+
+
+def test_the_total_is_the_weighted_sum(tiny: Tiny, pairs: Pairs) -> None:
+    recipe = tiny(loss={"noise": 0.7, "kernel": 0.2, "noise_level": 0.05})
+    losses = estimator_losses(network(recipe), pairs, recipe)
+    expected = 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
+    torch.testing.assert_close(losses["total"], expected)
+    losses = network_losses(network(recipe), pairs, recipe, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        losses["total"], expected=0.7 * losses["noise"] + 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
+    )
+
+
+def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> None:
+    recipe = tiny(stage="estimator")
+    model = network(recipe)
+    estimate = model.estimate(pairs.y, pairs.scale)
+    losses = estimator_losses(model, pairs, recipe)
+    torch.testing.assert_close(losses["kernel"], (estimate.kernel - pairs.kernel).abs().sum((1, 2)).mean())
+    relative = (estimate.noise_level - pairs.noise_level).abs() / (1 + pairs.noise_level)
+    torch.testing.assert_close(losses["noise_level"], relative.mean())
+
+
+def test_the_same_generator_gives_the_same_losses(tiny: Tiny, pairs: Pairs) -> None:
+    recipe = tiny()
+    model = network(recipe)
+    first, again, other = (
+        network_losses(model, pairs, recipe, torch.Generator().manual_seed(seed))["total"] for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(("share", "matters"), [(1.0, False), (0.0, True)])
+def test_the_true_kernel_modulates_a_share_of_the_batch(tiny: Tiny, pairs: Pairs, share: float, matters: bool) -> None:
+    # With the true kernel everywhere, what the estimator says cannot change the image's loss.
+    recipe = tiny(stage="network", loss={"true_kernel_share": share, "pure_noise_share": 0.0})
+    model = network(recipe)
+    before = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))["noise"]
+    with torch.no_grad():
+        for parameter in model.estimator.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    after = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))["noise"]
+    assert torch.equal(before, after) is not matters
+
+
+def test_stage_network_does_not_teach_the_estimator(tiny: Tiny, pairs: Pairs) -> None:
+    recipe = tiny(stage="network")
+    model = network(recipe)
+    losses = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))
+    assert set(losses) == {"total", "noise"}
+    losses["total"].backward()
+    assert all(p.grad is None or not p.grad.any() for p in model.estimator.parameters())
+    assert all(p.grad is not None and bool(p.grad.any()) for p in model.unet.parameters())
