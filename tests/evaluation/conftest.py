@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from blinddiff.models.mcformer import MCFormer
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -35,6 +37,15 @@ def data(tmp_path: Path) -> Path:
     for number, (height, width) in enumerate([(66, 61), (57, 70)]):
         Image.fromarray(made_image(height, width, number)).save(folder / "Set5" / f"image_{number}.png")
     Image.fromarray(made_image(64, 64, 2)[..., 0]).save(folder / "Set5" / "image_10.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small network of random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    MCFormer(dim=8, num_blocks=(1, 1), heads=(1, 2), embedding_dim=16, estimator_hidden=16).save_pretrained(folder)
     return folder
 
 

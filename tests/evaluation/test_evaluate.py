@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from blinddiff.evaluation.protocols import protocol
 def run(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args([str(argument) for argument in arguments]))
+    return command.run(parser.parse_args([*(str(argument) for argument in arguments), "--no-costs"]))
 
 
 def settings(data: Path, out: Path, **changes: object) -> Settings:
@@ -30,6 +31,8 @@ def settings(data: Path, out: Path, **changes: object) -> Settings:
         "methods": ("bicubic", "lanczos"),
         "data": data,
         "out": out,
+        "costs": False,
+        "pictures": False,
         **changes,
     }
     return Settings(**chosen)  # type: ignore[arg-type]
@@ -137,6 +140,25 @@ def test_impossible_requests_are_refused_before_anything_is_written(data: Path, 
     with pytest.raises(WeightsError, match="nowhere"):
         evaluate(settings(data, out, methods=("fidelity",), options=Options(tmp_path / "nowhere")))
     assert not out.exists()
+
+
+def test_further_checkpoints_and_ablations_by_their_options(data: Path, weights: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    for name in ("full", "no_modulation"):
+        shutil.copytree(weights, trained / name / "weights")
+    common = ("--protocol", "setting1", "--sets", "Set5", "--data", data, "--limit", "1", "--weights", weights)
+    out = tmp_path / "out"
+    options = ("--no-pictures", "--checkpoint", f"mine={weights}", "--ablation-weights", trained, "--out", out)
+    assert run(*common, *options, "--methods", "bicubic") == 0
+    record = json.loads((out / "record.json").read_text())
+    assert record["methods"] == ["bicubic", "mine", "small-full", "small-no-modulation"]
+    assert len({record["weights"][name] for name in record["methods"][1:]}) == 1
+    assert "trained without the kernel in the modulation" in (out / "report.md").read_text()
+    for wrong in ("mine", "bicubic=x", "=x", "a b=x"):
+        with pytest.raises(ParameterError, match="NAME=DIR is accepted"):
+            run(*common, "--checkpoint", wrong)
+    with pytest.raises(ParameterError, match="holds no weights of full, no_modulation, no_kernel_loss"):
+        run(*common, "--ablation-weights", tmp_path)
 
 
 def test_what_cannot_be_evaluated_is_named_and_the_rest_is_not_lost(

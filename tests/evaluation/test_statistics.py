@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from blinddiff.evaluation.statistics import Difference, Estimate, all_pairs, estimate, paired_difference
+from blinddiff.evaluation.summary import compared_pairs
 
 
 def test_interval_is_that_of_the_normal_approximation_for_many_images() -> None:
@@ -56,3 +57,13 @@ def test_a_claim_needs_an_interval_without_zero(low: float, high: float, images:
 
 def test_every_method_is_compared_with_those_named_before_it() -> None:
     assert all_pairs(["a", "b", "c"]) == [("b", "a"), ("c", "a"), ("c", "b")]
+
+
+def test_of_many_methods_only_the_usual_pairs_are_compared() -> None:
+    methods = ["bicubic", "closed-form", "fidelity", "a", "b", "c", "d"]
+    pairs = compared_pairs(methods)
+    assert ("d", "fidelity") in pairs
+    assert ("fidelity", "closed-form") in pairs
+    assert ("d", "bicubic") in pairs
+    assert ("d", "c") not in pairs
+    assert compared_pairs(methods[:6]) == all_pairs(methods[:6])

@@ -125,7 +125,8 @@ def test_orientation_is_applied_once(orientation, kind, colours, encode):
     np.testing.assert_array_equal(as_array(photograph.pixels), upright)
     kept = Image.Exif()
     kept.load(photograph.exif)
-    assert dict(kept) == {ExifTags.Base.Model: "a camera"}
+    assert kept[ExifTags.Base.Model] == "a camera"
+    assert kept.get(ExifTags.Base.Orientation, 1) == 1
 
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
@@ -192,11 +193,6 @@ REFUSED = {
     "moving.webp": (lambda encode: animation(encode, "WEBP"), "animated"),
     "pages.tif": (lambda encode: animation(encode, "TIFF"), "3 pages"),
     "cmyk.jpg": (lambda encode: encode(Image.new("CMYK", (8, 8)), "JPEG"), "CMYK"),
-    "float.tif": (lambda encode: encode(Image.new("F", (8, 8)), "TIFF"), "kind F"),
-    "deep.png": (
-        lambda _: cv2.imencode(".png", np.full((8, 8, 3), 40_000, np.uint16))[1].tobytes(),
-        "16-bit colour in a PNG",
-    ),
 }
 
 

@@ -1,8 +1,9 @@
-"""`blinddiff upscale`: a photograph in, the sharp photograph out."""
+"""`blinddiff upscale`: a photograph in, the sharp photograph out; or a folder of them."""
 
 import argparse
-import time
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blinddiff.commands.options import (
     add_model_options,
@@ -10,66 +11,194 @@ from blinddiff.commands.options import (
     add_seed_option,
     check_kernel_outputs,
     load_pipeline,
-    read_photograph,
     whole,
 )
+
+if TYPE_CHECKING:
+    from blinddiff.imaging import Photograph
+    from blinddiff.upscaling import UpscaleSettings
+
+STREAM = "-"
+FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff upscale`."""
-    parser.add_argument("photograph", type=Path, help="the image file to restore")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write: .png, .jpg or .webp")
+    parser.add_argument(
+        "photograph", type=Path, help="the image file to restore, a folder of them, or - for standard input"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output",
+    )
     add_scale_option(parser)
     parser.add_argument("--steps", type=whole(1, 1000), default=1, help="steps of the reverse diffusion (default: 1)")
     parser.add_argument(
         "--kernel", type=Path, help="the blur kernel, where it is known: .npy, .mat, .csv, .json or .png"
     )
     parser.add_argument("--noise-level", type=float, help="the noise in grey levels, where it is known")
-    parser.add_argument("--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found")
+    parser.add_argument(
+        "--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found (of one photograph)"
+    )
     add_seed_option(parser, "of the noise that the diffusion starts from")
     add_model_options(parser)
+    parser.add_argument(
+        "--format", choices=FORMATS, help="of results in a folder and on standard output (default: png)"
+    )
+    parser.add_argument(
+        "--jobs", type=whole(1, 256), metavar="N", help="photographs side by side, for folders (default: what pays)"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write a line of JSON for each photograph there, or to standard output: -"
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        type=float,
+        metavar="N",
+        help="refuse larger photographs, against decompression bombs (default: 89.5)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restore one photograph; 0."""
-    import torch
+    """Restore one photograph, 0; or a folder of them, 0 if all could be restored, else 1."""
+    if str(args.photograph) != STREAM and os.path.isdir(args.photograph):
+        from blinddiff.commands.upscale_folder import run_folder
+
+        return run_folder(args, settings_of(args))
+    return _run_one(args, settings_of(args))
+
+
+def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
+    """The settings that the arguments ask for."""
+    from blinddiff.errors import ParameterError
+    from blinddiff.imaging import MAX_PIXELS
+    from blinddiff.upscaling import UpscaleSettings
+
+    if args.max_megapixels is not None and not 0 < args.max_megapixels < 1e6:
+        raise ParameterError(f"--max-megapixels: {args.max_megapixels:g} is not between 0 and 1000000")
+    if str(args.output) == STREAM and args.json == STREAM:
+        raise ParameterError("--json -: standard output takes the photograph already")
+    return UpscaleSettings(
+        weights=args.weights,
+        device=args.device,
+        scale=args.scale,
+        steps=args.steps,
+        seed=args.seed,
+        kernel=args.kernel,
+        noise_level=args.noise_level,
+        max_pixels=MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
+    )
+
+
+def check_json(path: str | None, *taken: Path) -> None:
+    """Refuse now a file for records that cannot be written after the work, or that would replace a photograph.
+
+    Raises:
+        OutputError: it is one of the files ``taken``, or an image, or the place cannot be written to.
+    """
+    from blinddiff.errors import OutputError
+    from blinddiff.imaging import SIGNATURE_BYTES, check_writable, image_format
+
+    if path is None or path == STREAM:
+        return
+    check_writable(path)
+    is_image = False
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            is_image = image_format(file.read(SIGNATURE_BYTES)) is not None
+    if is_image or os.path.realpath(path) in [os.path.realpath(other) for other in taken]:
+        raise OutputError(f"{path}: is the photograph, its result or another image; choose another name for --json")
+
+
+def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     from tqdm import tqdm
 
     from blinddiff.commands.facts import kernel_words
-    from blinddiff.degradation import bicubic_upsample
+    from blinddiff.commands.streams import check_standard_output, say, write_standard_output
     from blinddiff.degradation.kernels import read_kernel, write_kernel
-    from blinddiff.errors import KernelError
-    from blinddiff.imaging import check_output, write_image
+    from blinddiff.errors import ParameterError
+    from blinddiff.imaging import (
+        check_format,
+        check_output,
+        encode_image,
+        write_file,
+        written_bit_depth,
+    )
+    from blinddiff.upscaling import Record, facts_of, upscale_photograph
 
-    photograph = read_photograph(args.photograph)
-    check_output(args.output, photograph)
+    if args.jobs is not None:
+        raise ParameterError("--jobs: is for folders")
+    photograph = _read(args, settings)
+    height, width = (side * settings.scale for side in photograph.pixels.shape[-2:])
+    to_stream = str(args.output) == STREAM
+    if to_stream:
+        output = Path("standard output").with_suffix(_stream_suffix(args, photograph))
+        check_standard_output()
+        check_format(output, photograph, (width, height))
+    else:
+        output = args.output
+        if args.format is not None:
+            raise ParameterError(f"--format: is for folders and standard output; {output} says its own")
+        check_output(output, photograph, (width, height))
     if args.save_kernel is not None:
-        check_kernel_outputs([args.save_kernel], args.photograph, args.output)
+        check_kernel_outputs([args.save_kernel], args.photograph, output)
+    check_json(args.json, args.photograph, output)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args)
-    started = time.perf_counter()
+    name = _name(args.photograph)
     # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
-    with tqdm(total=args.steps, desc=args.photograph.name, unit="step", delay=0.1) as bar:
-        try:
-            out = pipeline(
-                photograph.pixels,
-                scale=args.scale,
-                num_inference_steps=args.steps,
-                kernel=kernel,
-                noise_level=args.noise_level,
-                generator=torch.Generator().manual_seed(args.seed),
-                output_type="pt",
-                callback_on_step_end=lambda *_: (bar.update(), None)[1],
-            )
-        except KernelError as error:
-            raise KernelError(f"{args.kernel}: {error}") from error
-    seconds = time.perf_counter() - started
-    alpha = None if photograph.alpha is None else bicubic_upsample(photograph.alpha, args.scale).clamp(0, 1)
-    write_image(args.output, out.images[0], photograph, alpha)
+    with tqdm(total=args.steps, desc=Path(name).name, unit="step", delay=0.1) as bar:
+        upscaled = upscale_photograph(pipeline, photograph, settings, kernel, bar.update)
+    result = encode_image(output, upscaled.pixels, photograph, upscaled.alpha)
+    if to_stream:
+        write_standard_output(result)
+    else:
+        write_file(output, result)
     if args.save_kernel is not None:
-        write_kernel(args.save_kernel, out.kernels[0])
-    residual = float(out.residuals[0].square().mean().sqrt())
-    height, width = out.images.shape[-2:]
-    found = kernel_words(out.kernels[0], float(out.noise_levels[0]))
-    print(f"{args.output}: {width} x {height}; {found}; residual {residual:.2f} grey levels; {seconds:.1f} s")
+        write_kernel(args.save_kernel, upscaled.kernel)
+    if args.json is not None:
+        facts = facts_of(photograph, upscaled, written_bit_depth(output, photograph))
+        line = Record(name, str(output), "done", facts=facts).line() + "\n"
+        if args.json == STREAM:
+            write_standard_output(line.encode())
+        else:
+            write_file(args.json, line.encode())
+    found = kernel_words(upscaled.kernel, upscaled.noise_level)
+    say(
+        f"{output}: {width} x {height}; {found}; residual {upscaled.residual_rms:.2f} grey levels; "
+        f"{upscaled.seconds:.1f} s",
+        aside=to_stream or args.json == STREAM,
+    )
     return 0
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == STREAM else str(path)
+
+
+def _read(args: argparse.Namespace, settings: "UpscaleSettings") -> "Photograph":
+    """The photograph, found to be one that can be restored."""
+    from blinddiff.commands.streams import read_standard_input
+    from blinddiff.errors import ImageError
+    from blinddiff.imaging import largest_file, read_image
+    from blinddiff.sampling.images import to_batch
+
+    name = _name(args.photograph)
+    source = args.photograph
+    if str(source) == STREAM:
+        source = read_standard_input(largest_file(settings.max_pixels))
+    photograph = read_image(source, settings.max_pixels, name)
+    try:
+        to_batch(photograph.pixels)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    return photograph
+
+
+def _stream_suffix(args: argparse.Namespace, photograph: "Photograph") -> str:
+    from blinddiff.upscaling import SAME, suffix_of_format
+
+    return suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"

@@ -1,10 +1,13 @@
 """`blinddiff evaluate`: the arguments and what is done with them."""
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
 
+from blinddiff.errors import ParameterError
+from blinddiff.evaluation.ablations import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.evaluation.data import data_root
 from blinddiff.evaluation.evaluate import Settings, evaluate
 from blinddiff.evaluation.exporting import README, export_cases
@@ -27,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             *(f"  {name:<18} {p.degradation}; scales {', '.join(map(str, p.scales))}" for name, p in PROTOCOLS.items()),
             "",
             "methods:",
-            *(f"  {name:<18} {what}" for name, (what, _) in METHODS.items()),
+            *(f"  {name:<24} {entry.what}" for name, entry in METHODS.items()),
+            "  NAME@STEPS               any of this package's with another number of steps, as in perceptual@20",
         ]
     )
     parser.add_argument("--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="how test images are made")
@@ -36,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods",
         nargs="+",
-        choices=METHODS,
         metavar="METHOD",
         help=f"what is compared (default: {' '.join(DEFAULT_METHODS)}, as far as the truth is known)",
     )
@@ -46,11 +49,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="parallel processes (default: 1)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: those in the package)")
     parser.add_argument(
-        "--steps", type=int, metavar="N", default=10, help="network calls of 'perceptual' (default: 10)"
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="one more method: this package with the weights in a folder, a converted checkpoint for one; repeatable",
+    )
+    parser.add_argument("--ablations", action="store_true", help="also every ablation that can be measured")
+    parser.add_argument(
+        "--ablation-weights",
+        type=Path,
+        metavar="DIR",
+        help="folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss",
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: chosen)")
     parser.add_argument("--seed", type=int, default=0, help="of degradations and methods (default: 0)")
     parser.add_argument("--external", type=Path, metavar="DIR", help="folder of results for the method 'external'")
+    parser.add_argument("--no-costs", action="store_true", help="leave out memory, multiplications and parameters")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out of report.html")
     parser.add_argument("--export", type=Path, metavar="DIR", help="only write the LR and HR images and kernels there")
 
 
@@ -68,18 +84,27 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.export / "README.md", readme)
         print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
         return 0
-    default = [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"]
+    checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
+    trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
+    if args.ablation_weights is not None and not trained:
+        raise ParameterError(f"{args.ablation_weights}: holds no weights of {', '.join(TRAINED.values())}")
+    methods = list(args.methods or [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"])
+    methods += checkpoints
+    if args.ablations or trained:
+        methods += all_ablation_methods(list(trained)) if args.ablations else trained
     settings = Settings(
         protocol=args.protocol,
         scale=scale,
         sets=sets,
-        methods=tuple(dict.fromkeys(args.methods or default)),
+        methods=tuple(dict.fromkeys(methods)),
         data=args.data,
         out=args.out or Path("results") / f"{args.protocol}_x{scale}",
-        options=Options(args.weights, args.device, args.steps, args.external),
+        options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
         seed=args.seed,
         limit=args.limit,
         workers=args.workers,
+        costs=not args.no_costs,
+        pictures=not args.no_pictures,
         command=shlex.join(["blinddiff", *sys.argv[1:]]),
     )
     outcome = evaluate(settings)
@@ -90,5 +115,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"not evaluated: {failure.method}, {place}: {failure.error}", file=sys.stderr)
     if len(outcome.failures) > PRINTED:
         print(f"... and {len(outcome.failures) - PRINTED} more, see the report", file=sys.stderr)
-    print(f"report: {settings.out / 'report.md'}")
+    print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
     return 1 if outcome.failures else 0
+
+
+def _checkpoint(text: str) -> tuple[str, Path]:
+    """NAME=DIR. Raises ParameterError."""
+    name, equals, folder = text.partition("=")
+    if not (equals and folder and re.fullmatch(r"[\w.-]+", name)) or name in METHODS or name in TRAINED:
+        raise ParameterError(f"--checkpoint '{text}': NAME=DIR is accepted, with a name that no method has")
+    return name, Path(folder)

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from blinddiff.errors import ImageError, ParameterError
+from blinddiff.weights import DEFAULT_WEIGHTS
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ENVIRONMENT = "BLINDDIFF_DATA"
@@ -116,3 +117,10 @@ def files_checksum(paths: list[Path]) -> str:
     """One SHA-256 for many files: of the lines ``name checksum``, sorted; folders do not count."""
     lines = sorted(f"{path.name} {file_checksum(path)}" for path in paths)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def weights_checksum(folder: Path | None) -> str | None:
+    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
+    place = folder or DEFAULT_WEIGHTS
+    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in place.rglob(pattern))
+    return files_checksum(files) if files else None

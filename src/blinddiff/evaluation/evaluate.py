@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,10 +16,11 @@ from tqdm import tqdm
 
 from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.evaluation.cases import CaseReference, checksum
+from blinddiff.evaluation.costs import measure_costs
 from blinddiff.evaluation.data import data_root, files_checksum
-from blinddiff.evaluation.methods import method
+from blinddiff.evaluation.methods import fingerprint_of, method
 from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.metrics import measure
+from blinddiff.evaluation.metrics import learned, measure
 from blinddiff.evaluation.metrics.metric import Sample
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.records import (
@@ -32,9 +34,9 @@ from blinddiff.evaluation.records import (
     write_json,
     write_text,
 )
-from blinddiff.evaluation.report import report
+from blinddiff.evaluation.report import Findings, as_html, as_markdown, page
+from blinddiff.evaluation.report.showcase import Showcase, make_showcase
 from blinddiff.evaluation.summary import SetSummary, summarise
-from blinddiff.weights import DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Settings:
         seed: of the degradations and of the methods.
         limit: evaluate the first images of each set only.
         workers: processes; 1 for this one alone.
+        costs: measure memory, multiplications and parameters of each method, in a process for each.
+        pictures: show chosen cases in `report.html`.
         command: how the user called it, for the record.
     """
 
@@ -63,6 +67,8 @@ class Settings:
     seed: int = 0
     limit: int | None = None
     workers: int = 1
+    costs: bool = True
+    pictures: bool = True
     command: str = ""
 
 
@@ -103,7 +109,7 @@ class Runner:
 
 
 def evaluate(settings: Settings) -> Outcome:
-    """Run what is not in the log yet, then write `record.json` and `report.md` beside it.
+    """Run what is not in the log yet, then write `record.json`, `report.md` and `report.html` beside it.
 
     Raises ParameterError for unknown names or missing data, WeightsError for weights that cannot be loaded, OutputError
     if `out` cannot be written or holds another run.
@@ -117,23 +123,22 @@ def evaluate(settings: Settings) -> Outcome:
     plan = runner.protocol
     root = data_root(settings.data)
     references = {name: plan.references(root, name, settings.limit) for name in settings.sets}
-    weights = weights_checksum(settings.options.weights)
     fingerprint = {
         "format": FORMAT,
         "protocol": plan.describe(),
         "seed": settings.seed,
-        "weights": weights,
-        "steps": settings.options.steps,
+        "learned metrics": learned.available(),
         "blinddiff": versions()["blinddiff"],
     }
-    log = ResultLog(settings.out, fingerprint)
+    weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
+    log = ResultLog(settings.out, fingerprint, weights)
     cases = [reference for group in references.values() for reference in group]
     tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
     done = len(cases) * len(settings.methods) - sum(len(names) for _, names in tasks)
     with tqdm(
         total=len(cases) * len(settings.methods),
         initial=done,
-        unit="image",
+        unit="result",
         mininterval=0.2 if sys.stderr.isatty() else 30,
     ) as progress:
         for results in _results(settings, runner, tasks):
@@ -146,6 +151,8 @@ def evaluate(settings: Settings) -> Outcome:
     summaries = summarise(results, settings.sets, settings.methods)
     failures = sorted((r for r in results if r.error is not None), key=lambda r: r.key)
     images = {name: len({case.name for case in group}) for name, group in references.items()}
+    costs = measure_costs(settings.methods, settings.options, settings.scale, settings.out) if settings.costs else {}
+    showcase = _showcase(runner, results, cases) if settings.pictures else Showcase()
     record = {
         "fingerprint": fingerprint,
         "command": settings.command,
@@ -158,28 +165,30 @@ def evaluate(settings: Settings) -> Outcome:
         "device": settings.options.device,
         "limit": settings.limit,
         "methods": list(settings.methods),
+        "weights": weights,
         "data": {
             name: {"images": images[name], "sha256": files_checksum(sorted({case.source for case in group}))}
             for name, group in references.items()
         },
         "sets": [_as_json(summary) for summary in summaries],
+        "costs": costs,
         "failures": [asdict(failure) for failure in failures],
     }
     write_json(settings.out / RECORD, record)
-    page = report(plan, summaries, failures, images, settings.command, settings.seed)
-    write_text(settings.out / "report.md", page)
+    evaluated = {name: len({r.name for r in results if r.set == name and r.error is None}) for name in settings.sets}
+    blocks = page(Findings(plan, settings.methods, summaries, results, evaluated, costs, showcase, record))
+    write_text(settings.out / "report.md", as_markdown(blocks))
+    write_text(settings.out / "report.html", as_html(blocks))
     return Outcome(summaries, failures)
+
+
+def _showcase(runner: Runner, results: Sequence[ImageResult], cases: Sequence[CaseReference]) -> Showcase:
+    by_key = {(case.set, case.name, case.index): case for case in cases}
+    return make_showcase(results, runner.methods, lambda key: runner.protocol.make(by_key[key], runner.seed))
 
 
 def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
     return [name for name in methods if (name, case.set, case.name, case.index) not in log.results]
-
-
-def weights_checksum(folder: Path | None) -> str | None:
-    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
-    place = folder or DEFAULT_WEIGHTS
-    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in place.rglob(pattern))
-    return files_checksum(files) if files else None
 
 
 def _results(
@@ -210,8 +219,17 @@ _runner: Runner | None = None
 
 def _start_worker(settings: Settings) -> None:
     global _runner
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
     _runner = Runner(settings)
+
+
+def _end_with_parent() -> None:
+    """A killed run cannot tell its workers, which would wait for more work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(case: CaseReference, names: list[str]) -> list[ImageResult]:

@@ -4,7 +4,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -13,10 +14,11 @@ from typing import Any
 
 from blinddiff.errors import OutputError
 
-FORMAT = 1
+FORMAT = 2
 LINES = "images.jsonl"
 RECORD = "record.json"
 PACKAGES = ("blinddiff", "torch", "numpy", "scipy", "pillow", "diffusers")
+OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,18 @@ class ImageResult:
 class ResultLog:
     """The lines of a run in its folder: read on start, appended to as results come, so that a killed run goes on.
 
-    The first line is a fingerprint of all that the numbers depend on; another run's lines are refused.
+    The first line is a fingerprint of all that the numbers depend on, and of what each method's depend on beside that;
+    another run's lines are refused. Methods may be added to a run.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
-        """Raises OutputError if the folder cannot be written or holds the lines of another run."""
+    def __init__(self, folder: Path, fingerprint: dict[str, Any], methods: Mapping[str, str | None]) -> None:
+        """methods: name -> fingerprint, None to drop the lines there are.
+
+        Raises OutputError if the folder cannot be written or holds the lines of another run.
+        """
         self.path = folder / LINES
         self.fingerprint = json.loads(json.dumps(fingerprint))
+        self.methods = dict(methods)
         self.results: dict[tuple[str, str, str, int], ImageResult] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,23 +74,31 @@ class ResultLog:
         if not lines:
             return
         try:
-            first = json.loads(lines[0])["fingerprint"]
+            head = json.loads(lines[0])
+            first, methods = dict(head["fingerprint"]), dict(head["methods"])
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{self.path}: is not a log of blinddiff evaluate; choose another --out") from error
-        if first != self.fingerprint:
-            now_is = self.fingerprint
-            changed = ", ".join(sorted(k for k in {*first, *now_is} if first.get(k) != now_is.get(k)))
-            raise OutputError(f"{self.path}: holds another run (differs in: {changed}); choose another --out")
+        now_is = self.fingerprint
+        changed = sorted(k for k in {*first, *now_is} if first.get(k) != now_is.get(k))
+        changed += [
+            f"weights of {name}" for name in sorted(methods) if methods[name] != self.methods.get(name, methods[name])
+        ]
+        if changed:
+            raise OutputError(
+                f"{self.path}: holds another run (differs in: {', '.join(changed)}); choose another --out"
+            )
+        self.methods = {**methods, **self.methods}
         for line in lines[1:]:
             try:
                 result = ImageResult(**json.loads(line))
             except (ValueError, TypeError):
                 continue  # the line that was being written when the run was killed
-            if result.error is None:  # what failed is tried again
+            # What failed is tried again, and so is what may have changed.
+            if result.error is None and self.methods.get(result.method) is not None:
                 self.results[result.key] = result
 
     def _rewrite(self) -> None:
-        head = json.dumps({"fingerprint": self.fingerprint}, sort_keys=True)
+        head = json.dumps({"fingerprint": self.fingerprint, "methods": self.methods}, sort_keys=True)
         results = [self.results[key] for key in sorted(self.results)]
         write_text(self.path, "\n".join([head, *map(_line, results)]) + "\n")
 
@@ -130,6 +145,9 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = "not installed as a package"
+    for package in OPTIONAL_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
     return found
 
 

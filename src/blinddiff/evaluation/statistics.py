@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 RESAMPLES = 5000
 CONFIDENCE = 0.95
@@ -44,11 +46,17 @@ def estimate(values: Mapping[tuple[str, int], float]) -> Estimate:
         by_image[image].append(value)
     sums = np.array([sum(group) for group in by_image.values()])
     counts = np.array([len(group) for group in by_image.values()])
-    draws = np.random.Generator(np.random.PCG64(SEED)).integers(0, len(sums), size=(RESAMPLES, len(sums)))
+    draws = _draws(len(sums))
     means = sums[draws].sum(1) / counts[draws].sum(1)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(float(sums.sum() / counts.sum()), float(low), float(high), len(sums), int(counts.sum()))
+
+
+@cache
+def _draws(images: int) -> npt.NDArray[np.int64]:
+    """The images of each resample, (RESAMPLES, images): always the same for a number of images."""
+    return np.random.Generator(np.random.PCG64(SEED)).integers(0, images, size=(RESAMPLES, images))
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from blinddiff.evaluation.ablations import ablation_methods
 from blinddiff.evaluation.metrics import BY_NAME
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.statistics import Difference, Estimate, all_pairs, estimate, paired_difference
 
-COMPARED = ("psnr_y", "ssim_y", "lr_rms", "kernel_l1")
+COMPARED = ("psnr_y", "ssim_y", "niqe", "lpips", "dists", "lr_rms", "kernel_l1")
+
+
+MOST_FOR_ALL_PAIRS = 6  # methods; with more, the list of all pairs is longer than anybody reads
+USUAL_BASELINES = ("closed-form", "fidelity")
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class SetSummary:
     Attributes:
         means: method -> metric -> mean over all its cases.
         by_parameter: method -> parameter index -> mean PSNR on Y.
-        differences: metric -> every method against every other that was named before it.
+        differences: metric -> the pairs of `compared_pairs`, and what ablations compare.
     """
 
     set: str
@@ -39,6 +44,14 @@ def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequ
     return [_summarise_set(set_name, values[set_name], methods) for set_name in sets]
 
 
+def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """(method, baseline): each against all that were named before it; of many, against the usual baselines alone."""
+    pairs = all_pairs(methods)
+    if len(methods) <= MOST_FOR_ALL_PAIRS:
+        return pairs
+    return [(a, b) for a, b in pairs if b in (methods[0], *USUAL_BASELINES)]
+
+
 def _summarise_set(
     set_name: str, values: dict[str, dict[str, dict[tuple[str, int], float]]], methods: Sequence[str]
 ) -> SetSummary:
@@ -54,6 +67,7 @@ def _summarise_set(
         by_parameter[method] = {index: sum(group) / len(group) for index, group in sorted(groups.items())}
     differences = {}
     for metric in COMPARED:
-        pairs = (paired_difference(a, b, values[metric]) for a, b in all_pairs(methods))
+        wanted = dict.fromkeys([*compared_pairs(methods), *ablation_methods(methods)])
+        pairs = (paired_difference(a, b, values[metric]) for a, b in wanted)
         differences[metric] = [pair for pair in pairs if pair is not None]
     return SetSummary(set_name, means, by_parameter, differences)

@@ -1,24 +1,49 @@
 """Image files in and out, and pictures for people. Imports nothing of ours but the errors."""
 
-from blinddiff.imaging.atomic import check_writable, write_file
+from blinddiff.imaging.atomic import check_writable, lock, remove_leftovers, write_file
+from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 from blinddiff.imaging.kernel_picture import kernel_picture
 from blinddiff.imaging.photograph import Photograph
 from blinddiff.imaging.pixels import from_picture, to_picture
-from blinddiff.imaging.reading import read_image
+from blinddiff.imaging.reading import MAX_PIXELS, largest_file, read_bytes, read_image
 from blinddiff.imaging.sheet import SheetFacts, comparison_sheet
-from blinddiff.imaging.writing import check_output, write_image, write_picture
+from blinddiff.imaging.transparency import spread_colours
+from blinddiff.imaging.writing import (
+    OUTPUT_FORMATS,
+    check_format,
+    check_output,
+    encode_image,
+    write_image,
+    write_picture,
+    written_bit_depth,
+)
 
 __all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "OUTPUT_FORMATS",
+    "SIGNATURE_BYTES",
     "Photograph",
     "SheetFacts",
+    "check_format",
     "check_output",
     "check_writable",
     "comparison_sheet",
+    "encode_image",
     "from_picture",
+    "has_image_name",
+    "has_raw_name",
+    "image_format",
     "kernel_picture",
+    "largest_file",
+    "lock",
+    "read_bytes",
     "read_image",
+    "remove_leftovers",
+    "spread_colours",
     "to_picture",
     "write_file",
     "write_image",
     "write_picture",
+    "written_bit_depth",
 ]

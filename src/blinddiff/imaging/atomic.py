@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import contextlib
 import os
 import secrets
 import stat
@@ -9,6 +10,12 @@ from pathlib import Path
 
 from blinddiff.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed anyway
+    fcntl = None  # type: ignore[assignment]
+
+_HIDDEN_NAME = ".blinddiff-{}.tmp"
 _HIDDEN_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -16,7 +23,8 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one, whatever happens meanwhile.
 
     The bytes go to a hidden file in the same folder, are flushed to the disk and then take the name. A link is
-    followed: its target is replaced, the link stays. On an error nothing is left behind.
+    followed: its target is replaced, the link stays. On an error nothing is left behind; after a kill or a power cut
+    the hidden file may be (`remove_leftovers`).
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, or `path` is not a regular file.
@@ -27,6 +35,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
         hidden, descriptor = _open_hidden(target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                lock(descriptor)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -35,6 +44,15 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             hidden.unlink(missing_ok=True)
             raise
     _flush_folder(target.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove what writers that were killed left in a folder; what another is writing just now stays."""
+    with contextlib.suppress(OSError):
+        for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
+            with contextlib.suppress(OSError), open(hidden, "rb") as file:
+                lock(file.fileno())
+                hidden.unlink()
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -70,8 +88,22 @@ def _target(path: Path) -> Path:
 def _open_hidden(folder: Path) -> tuple[Path, int]:
     # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The short name of its own
     # leaves room: the final name may already be as long as the file system allows.
-    hidden = folder / f".blinddiff-{secrets.token_hex(8)}.tmp"
+    hidden = folder / _HIDDEN_NAME.format(secrets.token_hex(8))
     return hidden, os.open(hidden, _HIDDEN_FILE_FLAGS, 0o666)
+
+
+def lock(descriptor: int) -> None:
+    """Lock an open file for as long as its process lives; raises BlockingIOError where another has.
+
+    File systems that know no locks are left without.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,43 +1,40 @@
 """Image files in: pixels upright and without loss, or one line that says why not."""
 
+import contextlib
 import io
 import logging
 import os
 import stat
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
-import tifffile
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
+from blinddiff.imaging.deep import deep_pixels, refuse_too_many_pixels, without_colour_of_grey_avif
+from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, unknown_format
+from blinddiff.imaging.jpeg2000 import jpeg2000_profile
+from blinddiff.imaging.metadata import exif_of_tiff, upright_exif, upright_xmp
 from blinddiff.imaging.photograph import Photograph
-from blinddiff.imaging.pixels import COLOUR_MODES, GREY_MODES, picture_array, split_channels
+from blinddiff.imaging.pixels import Samples, picture_array, split_channels
+from blinddiff.imaging.reading_tiff import mode_of, read_tiff
+from blinddiff.imaging.tone import tone_curve
+
+MAX_PIXELS = 89_478_485
+"""Default limit against decompression bombs: Pillow's, which is a quarter of a GiB of 3-byte pixels."""
+LARGEST_PIXEL = 32
+"""Bytes: four channels of 64-bit floats. A file of the largest number of pixels cannot need more for each, beside
+`LARGEST_METADATA` bytes."""
+LARGEST_METADATA = 64 << 20
+LARGEST_CHUNK = 16 << 20
+"""Bytes of a PNG's colour profile or text, unpacked."""
 
 # What these say of a damaged file, the one error line says; a program that listens to its loggers still hears them.
-for _chatty in ("PIL", "tifffile"):
+for _chatty in ("PIL", "tifffile", "imagecodecs"):
     logging.getLogger(_chatty).addHandler(logging.NullHandler())
 
-# A TIFF's EXIF block is the file's whole directory: these describe the photograph, the rest the storing of pixels.
-_DESCRIPTIVE_TIFF_TAGS = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.XResolution,
-        ExifTags.Base.YResolution,
-        ExifTags.Base.ResolutionUnit,
-        ExifTags.Base.Software,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.Copyright,
-        ExifTags.Base.ExifOffset,
-        ExifTags.Base.GPSInfo,
-    }
-)
 # EXIF orientation -> (transpose, flip rows, flip columns), in this order
 _UPRIGHT = {
     1: (False, False, False),
@@ -49,21 +46,38 @@ _UPRIGHT = {
     7: (True, True, True),
     8: (True, True, False),
 }
+_PILLOW = threading.Lock()  # its limit and the warnings' filters are of the whole process
 
 
-def read_image(source: str | os.PathLike[str] | bytes) -> Photograph:
+def read_image(
+    source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Photograph:
     """Read one still image: a file, or the bytes of one.
 
-    The format is told by the content, not by the name. 8-bit images of every format that Pillow knows, 16-bit grey
-    PNG, and 16-bit TIFF, grey or colour, are read without loss.
+    The format is told by the content, not by the name: see `FORMATS`. Up to 16 bits and floats in [0, 1] are read
+    without loss. Memory stays under 40 bytes a pixel, twice the file and 100 MB (measured: docs/reliability.md).
+
+    Args:
+        source: a path, or the whole file as bytes.
+        max_pixels: limit against decompression bombs.
+        name: what error lines call the image, in place of its path.
 
     Raises:
-        ImageError: the file is missing, empty, damaged, no image, animated, of more pixels than Pillow's limit against
-            decompression bombs (89 million), or of a kind of pixel that cannot be kept: one line naming the file.
+        ImageError: the file is missing, empty, damaged, no image, animated, of more pixels than the limit, or of a kind
+            of pixel that cannot be kept: one line naming the file.
     """
     if isinstance(source, bytes):
-        return _read("image bytes", io.BytesIO(source), len(source), None)
+        return _read(name or "image bytes", source, None, max_pixels)
     path = Path(source)
+    return _read(name or str(path), read_bytes(path, max_pixels), path, max_pixels)
+
+
+def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return an image file's bytes, once it is clear that it is a file and could be an image within the limit.
+
+    Raises:
+        ImageError: it is missing, a folder or a device, not readable, or too large.
+    """
     try:
         kind = os.stat(path).st_mode  # before opening: opening a pipe would wait for a writer
         if stat.S_ISDIR(kind):
@@ -71,90 +85,103 @@ def read_image(source: str | os.PathLike[str] | bytes) -> Photograph:
         if not stat.S_ISREG(kind):
             raise ImageError(f"{path}: is not a regular file")
         with open(path, "rb") as file:
-            return _read(str(path), file, os.fstat(file.fileno()).st_size, path)
+            if os.fstat(file.fileno()).st_size > largest_file(max_pixels):
+                raise ImageError(f"{path}: is larger than any image of {max_pixels:,} pixels, the limit")
+            return file.read()
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(f"{str(path)!r}: cannot be opened: {reason or error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: does not fit the memory") from error
 
 
-def _read(name: str, file: BinaryIO, size: int, path: Path | None) -> Photograph:
-    if size == 0:
+def largest_file(max_pixels: int) -> int:
+    """Return how many bytes a file of at most so many pixels can have."""
+    return max_pixels * LARGEST_PIXEL + LARGEST_METADATA
+
+
+def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photograph:
+    if not data:
         raise ImageError(f"{name}: is empty (0 bytes)")
+    kind = image_format(data[:SIGNATURE_BYTES])
+    if kind is None:
+        raise ImageError(f"{name}: {unknown_format(data[:SIGNATURE_BYTES])}")
     try:
-        with warnings.catch_warnings():
+        with _PILLOW, warnings.catch_warnings(), _limits_of_pillow():
             warnings.simplefilter("ignore")  # such as damaged EXIF: the pixels are what matters
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as picture:
-                return _photograph(picture, file, path)
+            return _photograph(kind, data, path, max_pixels)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: is not an image of a known format") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name}: has more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are accepted") from error
+        raise ImageError(f"{name}: is damaged, or a kind of {kind.name} file that is not read") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: does not fit the memory") from error
     except Exception as error:  # decoders of damaged files raise anything: struct.error, IndexError, SyntaxError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
 
 
-def _photograph(picture: Image.Image, file: BinaryIO, path: Path | None) -> Photograph:
-    frames = getattr(picture, "n_frames", 1)
-    # MPO: a JPEG photograph followed by previews or depth maps, as many phones write
-    if frames > 1 and picture.format != "MPO":
-        what = "pages" if picture.format == "TIFF" else "frames: it is animated"
-        raise ImageError(f"has {frames} {what}; only single images are read")
-    mode, colour_bits = picture.mode, _bits_lost_by_pillow(picture)
-    if colour_bits > 8:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        array = _deep_colour_array(picture, file, colour_bits)
-    else:
-        array = picture_array(picture)
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)  # 1 for TIFF: Pillow has applied it
-    pixels, alpha = split_channels(_upright(array, orientation))
+@contextlib.contextmanager
+def _limits_of_pillow() -> Iterator[None]:
+    """Our limit of pixels instead of Pillow's, and room for colour profiles with large tables."""
+    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, LARGEST_CHUNK
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
+
+
+def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -> Photograph:
+    if kind.name == "TIFF":
+        tiff = read_tiff(data, max_pixels)
+        array = _upright(tiff.array, tiff.orientation)
+        return _assembled(array, tiff.mode, "TIFF", tiff.icc_profile, exif_of_tiff(data), tiff.xmp, path)
+    with Image.open(io.BytesIO(data), formats=[kind.name]) as picture:
+        refuse_too_many_pixels(*picture.size, max_pixels)
+        frames = getattr(picture, "n_frames", 1)
+        # MPO: a JPEG photograph followed by previews or depth maps, as many phones write
+        if frames > 1 and kind.name != "JPEG":
+            raise ImageError(f"has {frames} frames: it is animated; only single images are read")
+        deep = deep_pixels(picture, data)
+        array = picture_array(picture) if deep is None else deep
+        if kind.name == "AVIF":
+            array = without_colour_of_grey_avif(array, data)
+        array = _upright(array, picture.getexif().get(ExifTags.Base.Orientation))
+        mode = picture.mode if deep is None else mode_of(deep)
+        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
+        return _assembled(array, mode, kind.name, profile, upright_exif(picture), picture.info.get("xmp"), path)
+
+
+def _assembled(
+    array: Samples,
+    mode: str,
+    file_format: str,
+    profile: bytes | None,
+    exif: bytes | None,
+    xmp: object,
+    path: Path | None,
+) -> Photograph:
+    profile = profile or None
+    grey = array.shape[-1] < 3
+    pixels, alpha = split_channels(array, tone_curve(profile, grey))
     return Photograph(
         pixels=pixels,
         alpha=alpha,
-        grey=mode in GREY_MODES,
+        grey=grey,
         bit_depth=8 * array.dtype.itemsize,
         mode=mode,
-        icc_profile=picture.info.get("icc_profile") or None,
-        exif=_exif_without_orientation(picture),
+        file_format=file_format,
+        icc_profile=profile,
+        exif=exif,
+        xmp=upright_xmp(xmp),
         path=path,
     )
 
 
-def _bits_lost_by_pillow(picture: Image.Image) -> int:
-    """Return the bits of one channel where Pillow would cut a colour image down to 8 of them, else 8."""
-    if picture.mode not in COLOUR_MODES:
-        return 8
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return int(max(picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))))
-    if isinstance(picture, PngImagePlugin.PngImageFile) and ";16" in str(picture.tile[0].args):
-        return 16
-    return 8
-
-
-def _deep_colour_array(picture: Image.Image, file: BinaryIO, bits: int) -> NDArray[np.integer]:
-    """Return the (H, W, 3 or 4) uint16 array of a 16-bit TIFF."""
-    if picture.format != "TIFF" or bits != 16:
-        raise ImageError(
-            f"{bits}-bit colour in a {picture.format} file is not supported: save it as 16-bit TIFF, or with 8 bits"
-        )
-    file.seek(0)
-    with tifffile.TiffFile(file) as tiff:
-        page = tiff.pages.first
-        array, extra = page.asarray(), page.extrasamples
-        if page.axes == "SYX":
-            array = array.transpose(1, 2, 0)
-    unmultiplied = array.shape[-1] == 3 or extra == (tifffile.EXTRASAMPLE.UNASSALPHA,)
-    if array.ndim != 3 or array.shape[-1] not in (3, 4) or array.dtype != np.uint16 or not unmultiplied:
-        raise ImageError("this kind of 16-bit TIFF is not supported: save it as RGB, or RGB with plain alpha")
-    return np.asarray(array)
-
-
-def _upright(array: NDArray[np.integer], orientation: object) -> NDArray[np.integer]:
+def _upright(array: Samples, orientation: object) -> Samples:
     """Apply an EXIF orientation to an (H, W, C) array; a value outside 1 to 8 means none."""
     transpose, flip_rows, flip_columns = _UPRIGHT[
         orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
@@ -164,16 +191,3 @@ def _upright(array: NDArray[np.integer], orientation: object) -> NDArray[np.inte
     if flip_rows:
         array = array[::-1]
     return array[:, ::-1] if flip_columns else array
-
-
-def _exif_without_orientation(picture: Image.Image) -> bytes | None:
-    """Return the EXIF block, or None if there is none or it cannot be read."""
-    try:
-        exif = picture.getexif()
-        for tag in list(exif):
-            structural = picture.format == "TIFF" and tag not in _DESCRIPTIVE_TIFF_TAGS
-            if tag == ExifTags.Base.Orientation or structural:
-                del exif[tag]
-        return exif.tobytes() if len(exif) else None
-    except Exception:  # noqa: BLE001 - a damaged block, however it fails, must not cost the photograph
-        return None

@@ -28,6 +28,11 @@ class ExternalMethod:
         """As the folder is called."""
         return f"external:{self.folder.name}"
 
+    @property
+    def parameters(self) -> None:
+        """See `Method.parameters`."""
+        return
+
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`. Raises ImageError naming the file if it is missing, corrupt or of another size."""
         stem = f"{case.name}_{case.index}"

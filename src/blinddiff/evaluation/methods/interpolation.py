@@ -18,6 +18,7 @@ class BicubicMethod:
     """MATLAB's imresize; at scale 1 the image itself."""
 
     name: str = "bicubic"
+    parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`."""
@@ -30,6 +31,7 @@ class LanczosMethod:
     """Pillow's Lanczos filter of three lobes, on 8-bit pixels."""
 
     name: str = "lanczos"
+    parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blinddiff.errors import ParameterError
 from blinddiff.evaluation.cases import Case
-from blinddiff.evaluation.methods.method import timed
+from blinddiff.evaluation.methods.method import count_parameters, timed
 from blinddiff.evaluation.restoration import Restoration
 
 if TYPE_CHECKING:
@@ -39,17 +39,22 @@ class PipelineMethod:
     """`BlindDiffPipeline` on one image.
 
     Attributes:
-        steps: of the reverse diffusion; 1 is the posterior mean.
-        image_step, kernel_step: as the pipeline names them.
+        mode, steps, image_step, kernel_step: as the pipeline takes them; None leaves it to the mode.
         true_kernel: give the pipeline the true kernel; the result then claims no estimate of it.
     """
 
     name: str
     pipeline: "BlindDiffPipeline"
-    steps: int = 1
-    image_step: str = "proximal"
-    kernel_step: str = "network"
+    mode: str = "fidelity"
+    steps: int | None = None
+    image_step: str | None = None
+    kernel_step: str | None = None
     true_kernel: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """See `Method.parameters`."""
+        return count_parameters(self.pipeline.network)
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`. Raises ParameterError if the true kernel is asked for and not known."""
@@ -62,6 +67,7 @@ class PipelineMethod:
                 lambda: self.pipeline(
                     y,
                     scale=scale,
+                    mode=self.mode,
                     num_inference_steps=self.steps,
                     kernel=kernel,
                     image_step=self.image_step,
@@ -70,10 +76,17 @@ class PipelineMethod:
                     output_type="pt",
                 )
             )
+        knows_noise = self.pipeline.network.config.prediction == "residual"
         return Restoration(
             image=out.images[0].cpu(),
             kernel=None if self.true_kernel else out.kernels[0].cpu(),
-            noise_level=float(out.noise_levels[0]),
+            noise_level=float(out.noise_levels[0]) if knows_noise else None,
             seconds=seconds,
             calls=counter.calls,
         )
+
+
+def checkpoint(name: str, pipeline: "BlindDiffPipeline") -> PipelineMethod:
+    """Any other weights, in the mode that fits them: the published network knows only the published sampler."""
+    published = pipeline.network.config.prediction == "noise"
+    return PipelineMethod(name, pipeline, mode="paper" if published else "fidelity")

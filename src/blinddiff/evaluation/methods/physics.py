@@ -9,7 +9,7 @@ from torch import Tensor
 from blinddiff.degradation.closed_form import closed_form
 from blinddiff.errors import ParameterError
 from blinddiff.evaluation.cases import Case
-from blinddiff.evaluation.methods.method import timed
+from blinddiff.evaluation.methods.method import count_parameters, timed
 from blinddiff.evaluation.restoration import Restoration
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ class ClosedFormMethod:
 
     pipeline: "BlindDiffPipeline"
     name: str = "closed-form"
+
+    @property
+    def parameters(self) -> int:
+        """See `Method.parameters`."""
+        return count_parameters(self.pipeline.network.estimator)
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`."""
@@ -39,6 +44,7 @@ class ClosedFormOracle:
     """The same step with the true degradation and noise level: what a perfect kernel is worth without a network."""
 
     name: str = "closed-form-oracle"
+    parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`. Raises ParameterError where the truth is not known."""

@@ -4,8 +4,10 @@ from blinddiff.evaluation.metrics.cost import CALLS, SECONDS
 from blinddiff.evaluation.metrics.kernel_geometry import KERNEL_ANGLE, KERNEL_SHIFT, KERNEL_WIDTH
 from blinddiff.evaluation.metrics.kernel_l1 import KERNEL_L1, KERNEL_L1_CENTRED
 from blinddiff.evaluation.metrics.kernel_psnr import KERNEL_PSNR, KERNEL_PSNR_FKP, KERNEL_PSNR_FKP_UNIFORM
+from blinddiff.evaluation.metrics.learned import DISTS, LPIPS
 from blinddiff.evaluation.metrics.lr_consistency import LR_CONSISTENCY, LR_SELF_CONSISTENCY
 from blinddiff.evaluation.metrics.metric import Metric, Sample
+from blinddiff.evaluation.metrics.niqe import NIQE
 from blinddiff.evaluation.metrics.noise_level import NOISE_LEVEL
 from blinddiff.evaluation.metrics.psnr import PSNR_FULL_SWING, PSNR_RGB, PSNR_Y
 from blinddiff.evaluation.metrics.ssim import SSIM_RGB, SSIM_Y
@@ -16,6 +18,9 @@ METRICS: tuple[Metric, ...] = (
     PSNR_RGB,
     SSIM_RGB,
     PSNR_FULL_SWING,
+    NIQE,
+    LPIPS,
+    DISTS,
     LR_CONSISTENCY,
     LR_SELF_CONSISTENCY,
     KERNEL_L1,

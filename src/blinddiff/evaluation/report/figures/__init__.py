@@ -1,0 +1,1 @@
+"""The figures of `report.html`, one file each."""

@@ -1,0 +1,165 @@
+"""TIFF files in: every kind of grey, palette and RGB, 1 to 16 bits and floats, however compressed.
+
+By tifffile throughout: Pillow opens only some of them, cuts colours of 16 bits down to 8, and its libtiff writes to the
+terminal what it thinks of a damaged file.
+"""
+
+import io
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import tifffile
+
+from blinddiff.errors import ImageError
+from blinddiff.imaging.deep import channels_last, refuse_too_many_pixels, stretched
+from blinddiff.imaging.directory import read_directory
+from blinddiff.imaging.metadata import ICC_TAG, ORIENTATION_TAG, XMP_TAG
+from blinddiff.imaging.pixels import Samples
+
+_KINDS = tifffile.PHOTOMETRIC
+_COLOURS: dict[int | None, int] = {
+    _KINDS.MINISBLACK: 1,
+    _KINDS.MINISWHITE: 1,
+    _KINDS.PALETTE: 1,
+    _KINDS.RGB: 3,
+    _KINDS.YCBCR: 3,  # inside of JPEG, whose decoder gives RGB
+}
+_WORDS: dict[int | None, str] = {_KINDS.SEPARATED: "CMYK (printing inks)", _KINDS.CIELAB: "LAB (CIE Lab)"}
+_STRUCTURE = {258, 273, 277, 279, 320, 324, 325, 338, 339, 347}  # tags: bits, strips, tiles, palette, ... tables
+_JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
+
+
+@dataclass(frozen=True)
+class TiffContents:
+    """A TIFF file, read.
+
+    Attributes:
+        array: the pixels as stored, whole numbers stretched to 8 or 16 bits.
+        mode: see `Photograph`.
+        orientation: as in EXIF; None if it is not stated.
+        icc_profile, xmp: as embedded.
+    """
+
+    array: Samples
+    mode: str
+    orientation: int | None
+    icc_profile: bytes | None
+    xmp: bytes | None
+
+
+def read_tiff(data: bytes, max_pixels: int) -> TiffContents:
+    """Read a TIFF file.
+
+    Raises:
+        ImageError: several pages, more than `max_pixels`, or a kind of pixel that is not read.
+        Exception: of whatever type, from decoding a damaged file.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        if page.is_reduced or page.is_dng or data[8:10] == b"CR":
+            raise ImageError("is a camera's raw file, which is not read: develop it first")
+        pages = sum(_is_image(other) for other in itertools.islice(tiff.pages, 1000))
+        if pages > 1:
+            raise ImageError(f"has {pages} pages; only single images are read")
+        refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
+        colours, bits = _checked(page)
+        fields = read_directory(data)
+        # What is missing would be filled up, or taken for something else.
+        strips = zip(page.dataoffsets, page.databytecounts, strict=True)
+        if fields.dangling & _STRUCTURE or any(sum(strip) > len(data) for strip in strips):
+            raise ImageError("is damaged or cut short (it points beyond its end)")
+        array = np.asarray(page.asarray(maxworkers=1))
+        array = channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
+        mode = "1" if bits == 1 else "P"
+        if page.photometric == _KINDS.PALETTE:
+            array = _looked_up(array, page.colormap)
+        else:
+            array = _levelled(array, bits)
+            if page.photometric == _KINDS.MINISWHITE:
+                array = np.concatenate([_white(array) - array[..., :1], array[..., 1:]], axis=-1)
+            array = _with_plain_alpha(array, colours, page.extrasamples)
+            mode = mode_of(array) if bits > 1 else mode
+    profile, packet = (fields.fields.get(tag) for tag in (ICC_TAG, XMP_TAG))
+    return TiffContents(
+        array=array,
+        mode=mode,
+        orientation=fields.number(ORIENTATION_TAG),
+        icc_profile=None if profile is None else profile.value,
+        xmp=None if packet is None else packet.value,
+    )
+
+
+def mode_of(array: Samples) -> str:
+    """Return what Pillow calls, or would call, such pixels."""
+    suffix = {"uint8": "", "uint16": ";16", "float32": ";32F"}[array.dtype.name]
+    return (
+        "I" if suffix == ";16" and array.shape[-1] == 1 else ("L", "LA", "RGB", "RGBA")[array.shape[-1] - 1]
+    ) + suffix
+
+
+def _is_image(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    """Whether a page is neither thumbnail nor mask of another."""
+    return not (isinstance(page, tifffile.TiffPage) and (page.is_reduced or page.is_mask))
+
+
+def _checked(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Return the number of colours and the bits of a channel, if this kind of pixel is read."""
+    kind, dtype, bits = page.photometric, page.dtype, int(np.max(page.bitspersample))
+    colours = _COLOURS.get(kind)
+    if colours is None or (kind == _KINDS.YCBCR and page.compression not in _JPEG) or page.imagedepth != 1:
+        name = _WORDS.get(kind, getattr(kind, "name", str(kind)))
+        raise ImageError(f"pixels of kind {name} are not supported: convert the image to grey, RGB or RGBA first")
+    whole = dtype is not None and dtype.kind in "bu" and bits <= 16
+    if dtype is None or not (whole or dtype.kind == "f") or page.samplesperpixel > 16:
+        channels = f"{page.samplesperpixel} channels of {dtype}"
+        raise ImageError(f"{channels} are not supported: save the image with 8 or 16 bits, or as floats")
+    if page.samplesperpixel < colours:
+        raise ImageError("is damaged or cut short (too few channels)")
+    return colours, bits
+
+
+def _levelled(array: Samples, bits: int) -> Samples:
+    """Return pixels of any depth as uint8, uint16 or float32, white at the top."""
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ImageError(_floats_beyond_range(array))
+        return array
+    if bits > 8:
+        return stretched(array.astype(np.uint16, copy=False), bits)
+    return array.astype(np.uint8) * np.uint8(255 // (2**bits - 1)) if bits in (1, 2, 4) else array.astype(np.uint8)
+
+
+def _looked_up(indices: Samples, palette: Samples | None) -> Samples:
+    if palette is None or int(indices[..., 0].max()) >= palette.shape[-1]:
+        raise ImageError("is damaged or cut short (palette too short)")
+    levels = palette >> 8 if palette.max() > 255 else palette  # 16 bits by the standard, 8 in some old files
+    return levels.astype(np.uint8).T[indices[..., 0]]
+
+
+def _white(pixels: Samples) -> np.uint8 | np.uint16 | np.float32:
+    return pixels.dtype.type(1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
+
+
+def _with_plain_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) -> Samples:
+    """Keep the colours and the transparency, if one of the further channels is declared to be that."""
+    kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
+    found = [index for index, extra in enumerate(extras) if extra in kinds]
+    if not found:
+        return pixels[..., :colours]
+    alpha = pixels[..., colours + found[0], None]
+    if extras[found[0]] == tifffile.EXTRASAMPLE.UNASSALPHA:
+        return np.concatenate([pixels[..., :colours], alpha], axis=-1)
+    # Colours multiplied with it: divided, and black where nothing is left of them.
+    white = float(_white(pixels))
+    plain = pixels[..., :colours] * white / np.maximum(alpha, white / 65535)
+    plain = plain if pixels.dtype.kind == "f" else plain.round()
+    return np.concatenate([plain.clip(0, white).astype(pixels.dtype), alpha], axis=-1)
+
+
+def _floats_beyond_range(pixels: Samples) -> str:
+    bad = pixels.size - int(np.isfinite(pixels).sum())
+    if bad:
+        return f"holds {bad:,} values that are not finite (NaN or infinity)"
+    return f"holds floats from {pixels.min():.3g} to {pixels.max():.3g}; accepted are 0 (black) to 1 (white)"

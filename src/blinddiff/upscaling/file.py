@@ -1,0 +1,56 @@
+"""One file of a folder: read, restored, written."""
+
+import hashlib
+from dataclasses import replace
+
+from blinddiff.degradation.kernels import read_kernel
+from blinddiff.errors import ImageError, OutputError
+from blinddiff.imaging import check_output, encode_image, read_bytes, read_image, write_file, written_bit_depth
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.upscaling.plan import Job
+from blinddiff.upscaling.record import Done, facts_of
+from blinddiff.upscaling.restoring import upscale_photograph
+from blinddiff.upscaling.settings import UpscaleSettings
+
+
+class FileUpscaler:
+    """The pipeline, loaded once for many files."""
+
+    def __init__(self, settings: UpscaleSettings) -> None:
+        """Load weights and kernel.
+
+        Raises:
+            WeightsError, KernelError, ParameterError: they cannot be used.
+        """
+        self._settings = settings
+        self._pipeline = BlindDiffPipeline.from_pretrained(settings.weights, settings.device)
+        self._kernel = None if settings.kernel is None else read_kernel(settings.kernel)
+
+    def __call__(self, job: Job) -> Done:
+        """Do one file.
+
+        Raises:
+            BlindDiffError: it cannot be read, restored or written.
+        """
+        # One reading serves hash and pixels: what the ledger says is of the very bytes that were restored.
+        data = read_bytes(job.source, self._settings.max_pixels)
+        photograph = read_image(data, self._settings.max_pixels, name=str(job.source))
+        photograph = replace(photograph, path=job.source)
+        _make_folder(job)
+        height, width = (self._settings.scale * side for side in photograph.pixels.shape[-2:])
+        check_output(job.target, photograph, (width, height))
+        try:
+            upscaled = upscale_photograph(self._pipeline, photograph, self._settings, self._kernel)
+        except ImageError as error:
+            raise ImageError(f"{job.source}: {error}") from error
+        result = encode_image(job.target, upscaled.pixels, photograph, upscaled.alpha)
+        write_file(job.target, result)
+        facts = facts_of(photograph, upscaled, written_bit_depth(job.target, photograph))
+        return Done(hashlib.sha256(data).hexdigest(), hashlib.sha256(result).hexdigest(), facts)
+
+
+def _make_folder(job: Job) -> None:
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{job.target.parent}: cannot be made: {error.strerror}") from error

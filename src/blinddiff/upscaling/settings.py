@@ -1,0 +1,56 @@
+"""What a restoration of files is asked to be."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blinddiff import __version__
+from blinddiff.imaging import MAX_PIXELS
+from blinddiff.weights import DEFAULT_WEIGHTS
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """The same for every file of a run; small and plain, for it goes to the processes that do the work.
+
+    Attributes:
+        weights: folder or hub repository; None for the weights in the package.
+        device: as for `BlindDiffPipeline.from_pretrained`.
+        scale: 1, 2, 3 or 4.
+        steps: of the reverse diffusion.
+        seed: of the noise, the same for every file: a file's result does not depend on its neighbours.
+        kernel: file of the blur kernel, where it is known.
+        noise_level: in grey levels, where it is known.
+        max_pixels: limit of an input image, against decompression bombs.
+    """
+
+    weights: str | None = None
+    device: str | None = None
+    scale: int = 4
+    steps: int = 1
+    seed: int = 0
+    kernel: Path | None = None
+    noise_level: float | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes with everything that changes results: settings, weights, kernel, version."""
+        facts = asdict(self)
+        del facts["device"], facts["max_pixels"]  # the same image but for rounding; and none, or the same
+        facts["kernel"] = None if self.kernel is None else hashlib.sha256(self.kernel.read_bytes()).hexdigest()
+        facts["weights"] = _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights)
+        facts["version"] = __version__
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _weights_hash(weights: str | Path) -> str:
+    """Hash of a folder's files; of the name of a repository on the hub."""
+    digest = hashlib.sha256()
+    folder = Path(weights)
+    if not folder.is_dir():
+        return str(weights)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors"):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

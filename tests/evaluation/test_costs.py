@@ -1,0 +1,69 @@
+"""Costs: multiplications that can be counted by hand, and memory of a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blinddiff.evaluation import costs
+from blinddiff.evaluation.costs import cost_case, measure_cost, measure_costs, peak_memory
+from blinddiff.evaluation.methods.method import Options
+
+PROGRAM = """
+import json, torch
+from dataclasses import asdict
+from blinddiff.evaluation import costs
+from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.restoration import Restoration
+
+class Made:
+    name, parameters = "made", 3
+    def restore(self, y, scale, case):
+        ballast = torch.ones(200 * 2**18)  # 200 MiB
+        torch.nn.functional.conv2d(y[None], torch.ones(5, 3, 3, 3), padding=1)
+        return Restoration(y.repeat_interleave(4, 1).repeat_interleave(4, 2), None, None, 0.25, 7)
+
+costs.method = lambda name, options: Made()
+print(json.dumps(asdict(costs.measure_cost("made", Options(), 4, 1))))
+"""
+
+
+def test_memory_and_multiplications_of_a_method_that_is_known() -> None:
+    ballast = bytearray(2**29)  # 512 MiB of this process must not count
+    answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    del ballast
+    cost = json.loads(answer.stdout)
+    assert cost["gmacs"] == round(64 * 64 * 5 * 3 * 9 / 1e9, 4)
+    assert (cost["calls"], cost["parameters"], cost["seconds"]) == (7, 3, 0.25)
+    if cost["loaded_mib"] is None:
+        pytest.skip("this system does not tell a process's memory")
+    assert 195 < cost["peak_mib"] - cost["loaded_mib"] < 260
+
+
+def test_a_network_costs_as_many_multiplications_as_it_is_called(weights: Path) -> None:
+    one, three = (measure_cost(name, Options(weights, "cpu"), 4, 1) for name in ("perceptual@1", "perceptual@3"))
+    assert (one.calls, three.calls) == (1, 3)
+    assert three.gmacs == pytest.approx(3 * one.gmacs, rel=0.05)
+    assert one.parameters == three.parameters
+    closed = measure_cost("closed-form", Options(weights, "cpu"), 4, 1)
+    assert closed.parameters is not None
+    assert one.parameters is not None
+    assert 0 < closed.parameters < one.parameters
+
+
+def test_costs_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = measure_costs(["bicubic", "external"], Options(), 3, tmp_path)
+    assert record["result"] == "255x255"
+    assert list(record["methods"]) == ["bicubic"]
+    assert record["methods"]["bicubic"]["parameters"] == 0
+    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: pytest.fail("measured again"))
+    assert measure_costs(["bicubic"], Options(), 3, tmp_path)["methods"] == record["methods"]
+
+
+def test_the_input_is_the_same_for_all() -> None:
+    a, b = cost_case(4), cost_case(4)
+    assert a.y.equal(b.y)
+    assert a.y.shape == (3, 64, 64)
+    assert peak_memory() is None or peak_memory() > 2**26  # type: ignore[operator]

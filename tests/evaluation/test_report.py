@@ -1,0 +1,235 @@
+"""The report: nothing outside the file, drawings that are well formed, cases chosen as the page says."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.evaluate import Settings, evaluate
+from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.records import ImageResult
+from blinddiff.evaluation.report.blocks import Figure, FigureNote, Heading, Items, Paragraph, Table
+from blinddiff.evaluation.report.figures.pictures import data_uri
+from blinddiff.evaluation.report.figures.scatter import Point, label_places
+from blinddiff.evaluation.report.figures.svg import CHARACTER, Axis, padded_range
+from blinddiff.evaluation.report.figures.width_histogram import BINS, width_histogram
+from blinddiff.evaluation.report.html import as_html
+from blinddiff.evaluation.report.markdown import as_markdown
+from blinddiff.evaluation.report.showcase import EACH, busiest_window, chosen_cases, chosen_kernels, make_showcase
+from blinddiff.evaluation.statistics import Estimate
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Page(HTMLParser):
+    """Collects what a page asks for from elsewhere, and whether its elements are closed."""
+
+    VOID = ("meta", "img", "line", "circle", "rect", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data")]
+        assert tag not in ("script", "link", "iframe", "object")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
+    """The folder of a whole run with pictures, on two made images."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "data" / "Set5").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        pixels = np.kron(rng.integers(0, 256, (13, 13, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "data" / "Set5" / f"image_{number}.png")
+    Image.fromarray(pixels[:2]).save(folder / "data" / "Set5" / "too<small>.png")
+    methods = ("bicubic", "closed-form", "fidelity@1")
+    options = Options(weights, "cpu")
+    evaluate(Settings("gaussian8", 4, ("Set5",), methods, folder / "data", folder / "out", options, costs=False))
+    return folder / "out"
+
+
+def test_the_page_needs_nothing_beside_it(report: Path) -> None:
+    text = (report / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.addresses
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_drawings_are_well_formed_and_labelled(report: Path) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", (report / "report.html").read_text(), re.DOTALL)
+    titles = [ElementTree.fromstring(drawing).findtext(f"{SVG}title") for drawing in drawings]
+    assert titles == [
+        "Set5: NIQE against PSNR-Y",
+        "Set5: PSNR-Y against seconds",
+        "Set5: measured and published PSNR-Y",
+        "Histograms of width error",
+    ]
+    for drawing in drawings:
+        labels = {"".join(text.itertext()) for text in ElementTree.fromstring(drawing).iter(f"{SVG}text")}
+        assert any("fidelity@1" in label for label in labels)
+
+
+def test_a_page_says_what_a_reviewer_would_ask(report: Path) -> None:
+    html, markdown = ((report / f"report.{kind}").read_text() for kind in ("html", "md"))
+    for expected in ("**2 of 5 images**", "2 of 5 images", "published", "DCLS", "worst: ", "Not evaluated (24)"):
+        assert expected in markdown
+    for expected in ("worst: ", "Kernels of", "too&lt;small&gt;", "CVPR 2022"):
+        assert expected in html
+    assert "too<small>" not in html
+    assert "<svg" not in markdown
+    assert "report.html" not in html
+
+
+def test_pictures_are_kept_without_loss() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    kind, content = data_uri(Image.fromarray(pixels)).split(",")
+    assert kind == "data:image/webp;base64"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))), pixels)
+
+
+def test_one_list_of_blocks_is_written_down_twice() -> None:
+    blocks = [
+        Heading(1, "A & B"),
+        Paragraph("`code <x>`, **bold** and *thin*"),
+        FigureNote("a figure"),
+        Items(["one"]),
+        Table(["", "dB", "source"], [["a|b", "1.50 [1.00, 2.00] better", "a paper"]]),
+        Figure("<svg/>", "caption"),
+    ]
+    html = as_html(blocks)
+    for expected in (
+        "<title>A &amp; B</title>",
+        "<code>code &lt;x&gt;</code>, <strong>bold</strong> and <em>thin</em>",
+        "<td>1.50<small>[1.00, 2.00]</small> better</td>",
+        '<td class="words">a paper</td>',
+        "<svg/>",
+    ):
+        assert expected in html
+    assert "a figure" not in html
+    markdown = as_markdown(blocks)
+    assert "a figure" in markdown
+    assert "| a\\|b | 1.50 [1.00, 2.00] better | a paper |" in markdown
+    assert "caption" not in markdown
+
+
+@pytest.mark.parametrize(
+    ("axis", "labels"),
+    [
+        (Axis(0, 1, 0, 100), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        (Axis(25.87, 29.7, 0, 100), ["26", "27", "28", "29"]),
+        (Axis(0.003, 20, 0, 100, log=True), ["0.01", "0.1", "1", "10"]),
+        (Axis(2, 60, 0, 100, log=True), ["2", "5", "10", "20", "50"]),
+    ],
+)
+def test_ticks_are_round_and_inside(axis: Axis, labels: list[str]) -> None:
+    assert [label for _, label in axis.ticks()] == labels
+    assert all(0 <= axis(value) <= 100 for value, _ in axis.ticks())
+
+
+def test_axes_lead_from_end_to_end() -> None:
+    assert [Axis(2, 4, 300, 100)(v) for v in (2, 3, 4)] == [300, 200, 100]
+    assert Axis(1, 100, 0, 10, log=True)(10) == pytest.approx(5)
+    assert padded_range([3.0, 3.0])[0] < 3 < padded_range([3.0, 3.0])[1]
+    low, high = padded_range([0.01, 10.0], log=True)
+    assert 0 < low < 0.01
+    assert high > 10
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    points = [Point(f"method {i}", *(Estimate(v, v, v, 1, 1) for v in (1.0, 30 + i / 100))) for i in range(6)]
+    places = label_places(points, Axis(0, 2, 60, 700), Axis(29, 31, 340, 40))
+    for i, (left, base) in enumerate(places):
+        for other_left, other_base in places[:i]:
+            apart = abs(left - other_left) >= CHARACTER * 8 or abs(base - other_base) >= 12
+            assert apart
+
+
+def results(method: str, gains: list[float], **metrics: list[float]) -> list[ImageResult]:
+    return [
+        ImageResult(
+            method,
+            "Set5",
+            f"image{i // 2}",
+            i % 2,
+            {"psnr_y": 30 + gain, **{name: values[i] for name, values in metrics.items()}},
+        )
+        for i, gain in enumerate(gains)
+    ]
+
+
+def test_histograms_count_every_kernel_once() -> None:
+    errors = [0.0, 2.4, 2.6, 49.9, 50.0, 400.0]
+    found = results("fidelity", [0.0] * 6, kernel_width_error=errors)
+    (figure,) = width_histogram(found, ["bicubic", "fidelity"])
+    bars = [float(bar.get("height", "")) for bar in ElementTree.fromstring(figure.html).iter(f"{SVG}rect")]
+    assert len(bars) == BINS
+    tall = max(bars)
+    assert [round(3 * bar / tall) for bar in bars] == [2, 1, *[0] * (BINS - 3), 3]
+    assert "median 49.9 %, 6 kernels" in figure.html
+    assert width_histogram(found, ["bicubic"]) == []
+
+
+def test_cases_are_the_worst_and_the_best_images() -> None:
+    gains = [1.0, 0.9, 2.0, 5.0, -1.0, 3.0, 4.0, 4.1, 0.2, 0.3, 9.0, 0.0, 8.0, 8.0]
+    found = results("fidelity", gains) + results("bicubic", [0.0] * len(gains))
+    chosen = chosen_cases(found, "fidelity", "bicubic")
+    worst, best = chosen[:EACH], chosen[EACH:]
+    assert [key[1:] for _, key in worst] == [("image2", 0), ("image5", 1), ("image4", 0)]
+    assert [key[1] for _, key in best] == ["image6", "image1", "image3"]  # image5 is shown already
+    assert worst[0][0] == "worst: -1.00 dB over bicubic"
+    assert [title for title, _ in chosen_cases(found, "bicubic", "bicubic")] == ["example"] * EACH
+
+
+def test_kernels_are_from_the_best_to_the_worst() -> None:
+    found = results("fidelity", [0.0] * 10, kernel_l1=[0.5, 0.1, 0.9, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 1.0])
+    chosen = chosen_kernels(found, "fidelity")
+    assert chosen[0] == ("best: L1 0.100", ("Set5", "image0", 1))
+    assert chosen[-1] == ("worst: L1 1.000", ("Set5", "image4", 1))
+    assert len({key for _, key in chosen}) == len(chosen)
+    assert [title for title, _ in chosen_kernels(results("fidelity", [0.0] * 4), "fidelity")] == ["estimate"] * 4
+
+
+def test_crops_are_where_the_image_has_structure() -> None:
+    image = torch.zeros(3, 80, 96)
+    image[:, 40:60, 64:90] = torch.rand(20, 26, generator=torch.Generator().manual_seed(0))
+    top, left = busiest_window(image, 32, 4)
+    assert top % 4 == left % 4 == 0
+    assert 28 <= top <= 40
+    assert 58 <= left <= 64
+    assert busiest_window(image[:, :20, :20], 32, 4) == (0, 0)
+
+
+def test_a_case_that_cannot_be_made_is_left_out(data: Path) -> None:
+    from blinddiff.errors import ImageError
+    from blinddiff.evaluation.methods import method
+
+    def lost(key: tuple[str, str, int]) -> Case:
+        raise ImageError(f"{key}: gone")
+
+    methods = {name: method(name, Options()) for name in ("bicubic", "lanczos")}
+    found = results("bicubic", [0.0]) + results("lanczos", [1.0])
+    assert make_showcase(found, methods, lost).strips == []

@@ -1,0 +1,113 @@
+"""Colour profiles: their tone against LittleCMS's own conversions, and the way back."""
+
+import io
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from blinddiff.imaging import encode_image, read_image
+from blinddiff.imaging.tone import LEAST_SLOPE, tone_curve
+
+WHITE = [0.3127, 0.3290, 1]
+P3 = [0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1]
+
+
+def rgb_profile(gamma):
+    return imagecodecs.cms_profile("rgb", whitepoint=WHITE, primaries=P3, gamma=gamma)
+
+
+def grey_profile(gamma):
+    return imagecodecs.cms_profile("gray", whitepoint=WHITE, gamma=gamma)
+
+
+def srgb_profile():
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2, 2.6])
+def test_neutral_colours_become_what_a_colour_management_makes_of_them(gamma):
+    ramp = np.arange(256, dtype=np.uint8).reshape(1, 256)
+    picture = Image.merge("RGB", [Image.fromarray(ramp)] * 3)
+    managed = ImageCms.profileToProfile(
+        picture, ImageCms.getOpenProfile(io.BytesIO(rgb_profile(gamma))), ImageCms.createProfile("sRGB")
+    )
+    expected = np.asarray(managed).astype(float).mean(-1)[0]
+    found = 255 * tone_curve(rgb_profile(gamma), False).to_srgb((ramp[0] / 255).astype(np.float32))
+    # A share of the straight line is mixed in, for the way back.
+    mixed = (1 - LEAST_SLOPE) * expected + LEAST_SLOPE * ramp[0]
+    assert np.abs(found - mixed).max() < 1
+    assert np.abs(expected - ramp[0]).max() > 5  # there was something to convert
+
+
+def test_grey_profiles():
+    values = np.linspace(0, 1, 1000, dtype=np.float32)
+    colour, grey = tone_curve(rgb_profile(1.8), False), tone_curve(grey_profile(1.8), True)
+    np.testing.assert_allclose(grey.to_srgb(values), colour.to_srgb(values), atol=1e-3)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
+def test_the_way_back_is_exact_for_16_bits(gamma):
+    curve = tone_curve(rgb_profile(gamma), False)
+    levels = np.arange(65536)
+    back = curve.from_srgb(curve.to_srgb((levels / 65535).astype(np.float32)))
+    np.testing.assert_array_equal((back.astype(np.float64) * 65535).round(), levels)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.2, 3.0])
+def test_errors_of_the_result_are_not_blown_up(gamma):
+    """Half a grey level more or less in the restoration is at most a few in the file, in the blackest black too."""
+    curve = tone_curve(rgb_profile(gamma), False)
+    values = np.linspace(0, 1 - 0.5 / 255, 4096, dtype=np.float32)
+    assert (curve.from_srgb(values + np.float32(0.5 / 255)) - curve.from_srgb(values)).max() < 0.5 / 255 / LEAST_SLOPE
+
+
+def test_nothing_to_convert():
+    damaged = rgb_profile(1.8)[:200]
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for profile, grey in (
+        (None, False),
+        (b"", False),
+        (b"no profile", False),
+        (damaged, False),
+        (lab, False),
+        (srgb_profile(), False),
+        (rgb_profile(1.8), True),  # of another kind of pixel
+        (grey_profile(1.8), False),
+    ):
+        assert tone_curve(profile, grey) is None
+
+
+def test_files_come_back_as_they_were_with_saturated_colours_unclipped():
+    """Display P3's reddest red and greenest green are beyond sRGB."""
+    array = np.zeros((8, 12, 3), np.uint16)
+    array[:, :4, 0], array[:, 4:8, 1], array[:, 8:, 2] = 65535, 65535, 65535
+    array[4:] //= np.arange(1, 13, dtype=np.uint16)[:, None]
+    buffer = io.BytesIO()
+    for profile in (rgb_profile(1.8), rgb_profile(2.2), srgb_profile()):
+        buffer = io.BytesIO()
+        Image.fromarray((array >> 8).astype(np.uint8)).save(buffer, "PNG", icc_profile=profile)
+        photograph = read_image(buffer.getvalue())
+        back = Image.open(io.BytesIO(encode_image("a.png", photograph.pixels, photograph)))
+        np.testing.assert_array_equal(np.asarray(back), array >> 8)
+        assert back.info["icc_profile"] == profile
+
+
+def test_what_the_network_sees_does_not_depend_on_the_profile():
+    """One scene, written linearly and as sRGB: the same pixels but for rounding and the share of the straight line."""
+    light = np.random.default_rng(0).random((16, 16), dtype=np.float32)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    linear = imagecodecs.png_encode((np.repeat(light[..., None], 3, -1) * 65535).round().astype(np.uint16))
+    end = 33
+    photograph = read_image(linear[:end] + profile_chunk(rgb_profile(1.0)) + linear[end:])
+    assert photograph.bit_depth == 16
+    np.testing.assert_allclose(photograph.pixels[0].numpy(), (1 - LEAST_SLOPE) * srgb + LEAST_SLOPE * light, atol=2e-4)
+
+
+def profile_chunk(profile):
+    import struct
+    import zlib
+
+    data = b"iCCP" + b"linear\0\0" + zlib.compress(profile)
+    return struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
