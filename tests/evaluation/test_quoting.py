@@ -79,6 +79,7 @@ def test_differences_have_their_intervals(root: Path) -> None:
     filled = quote(TABLE.format(columns="Set14/psnr_y/bicubic", body="", single=""), root)
     assert "Set14 PSNR-Y (dB), minus bicubic" in filled
     assert "+2.48 [+2.38, +2.58]" in filled
+    assert "-2.48 [-2.58, -2.38]" in quote(TABLE.format(columns="Set14/psnr_y/fidelity", body="", single=""), root)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_differences_have_their_intervals(root: Path) -> None:
         ("<!-- figure: results/record.json fidelity Set14/psnr --><!-- end of figure -->", "column 'Set14/psnr'"),
         ("<!-- figure: results/record.json bicubic Set14/kernel_l1 --><!-- end of figure -->", "bicubic has no"),
         (
-            "<!-- figure: results/record.json bicubic Set14/psnr_y/fidelity --><!-- end of figure -->",
+            "<!-- figure: results/record.json bicubic Set14/psnr_y/magic --><!-- end of figure -->",
             "no paired difference",
         ),
     ],

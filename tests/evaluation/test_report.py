@@ -23,7 +23,14 @@ from blinddiff.evaluation.report.figures.svg import CHARACTER, Axis, padded_rang
 from blinddiff.evaluation.report.figures.width_histogram import BINS, width_histogram
 from blinddiff.evaluation.report.html import as_html
 from blinddiff.evaluation.report.markdown import as_markdown
-from blinddiff.evaluation.report.showcase import EACH, busiest_window, chosen_cases, chosen_kernels, make_showcase
+from blinddiff.evaluation.report.showcase import (
+    EACH,
+    busiest_window,
+    chosen_cases,
+    chosen_kernels,
+    make_showcase,
+    subject_of,
+)
 from blinddiff.evaluation.statistics import Estimate
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -191,6 +198,19 @@ def test_histograms_count_every_kernel_once() -> None:
     assert [round(3 * bar / tall) for bar in bars] == [2, 1, *[0] * (BINS - 3), 3]
     assert "median 49.9 %, 6 kernels" in figure.html
     assert width_histogram(found, ["bicubic"]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "subject"),
+    [
+        (["bicubic", "external", "fidelity", "oracle"], "fidelity"),
+        (["bicubic", "fidelity@1", "oracle"], "fidelity@1"),
+        (["bicubic", "closed-form", "closed-form-oracle"], "closed-form"),
+        (["oracle"], "oracle"),
+    ],
+)
+def test_cases_are_those_of_this_package_and_never_of_an_oracle(names: list[str], subject: str) -> None:
+    assert subject_of(names) == subject
 
 
 def test_cases_are_the_worst_and_the_best_images() -> None:

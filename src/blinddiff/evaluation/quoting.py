@@ -126,10 +126,16 @@ def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
     if method == baseline:
         return ""
     for pair in found["differences"].get(metric, []):
+        e = pair["estimate"]
         if (pair["method"], pair["baseline"]) == (method, baseline):
-            e = pair["estimate"]
-            return f"{e['mean']:+.{digits}f} [{e['low']:+.{digits}f}, {e['high']:+.{digits}f}]"
+            return _difference(e["mean"], e["low"], e["high"], digits)
+        if (pair["baseline"], pair["method"]) == (method, baseline):
+            return _difference(-e["mean"], -e["high"], -e["low"], digits)
     raise ParameterError(f"{where}: no paired difference of {method} from {baseline} in {metric}")
+
+
+def _difference(mean: float, low: float, high: float, digits: int) -> str:
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

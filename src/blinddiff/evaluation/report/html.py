@@ -11,7 +11,7 @@ INTERVAL = re.compile(r" (\[[^\]]+\])")
 STYLE = """
 :root { color-scheme: light; --ink: #1c2024; --dim: #60646c; --line: #d9dce1; --ground: #fff; --soft: #f5f6f8; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 76rem; background: var(--ground); color: var(--ink);
+body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 80rem; background: var(--ground); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem; }
 h2 { font-size: 1.4rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); }

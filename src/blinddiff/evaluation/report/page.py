@@ -111,6 +111,10 @@ def _origin_section(findings: Findings) -> list[Block]:
             f"{name}: {data['images']} images, SHA-256 of their files `{data['sha256'][:16]}`"
             for name, data in record["data"].items()
         ),
-        *(f"weights of {name}: SHA-256 `{checksum[:16]}`" for name, checksum in record["weights"].items() if checksum),
+        *(
+            f"weights of {', '.join(n for n, c in record['weights'].items() if c == checksum)}: "
+            f"SHA-256 `{checksum[:16]}`"
+            for checksum in dict.fromkeys(filter(None, record["weights"].values()))
+        ),
     ]
     return [Heading(2, "Origin"), Items(lines)]
