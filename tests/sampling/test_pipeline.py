@@ -1,5 +1,8 @@
 """What a restoration returns: sizes, seeds, residuals, samples; and what it refuses."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -256,3 +259,42 @@ def test_device():
             choose_device(name)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 2.0}, "scale 2.0 is not one of"),
+        ({"num_inference_steps": 2.5}, "2.5 inference steps"),
+        ({"num_samples": 2, "generator": [torch.Generator(), torch.Generator()]}, "2 generators for 1 images"),
+        ({"num_samples": 0}, "0 samples"),
+        ({"kernel_step": "fixed"}, "kernel_step 'fixed' needs a kernel"),
+        ({"mode": "best"}, "mode 'best' is not one of fidelity, perceptual, paper"),
+    ],
+)
+def test_refused_by_name_and_kind(tiny_pipeline: BlindDiffPipeline, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        tiny_pipeline(torch.rand(3, 16, 16), **arguments)
+
+
+def test_samples_are_what_single_calls_give(tiny_pipeline: BlindDiffPipeline) -> None:
+    y = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    options = {"scale": 2, "mode": "perceptual", "num_inference_steps": 2, "output_type": "pt"}
+    several = tiny_pipeline(y, **options, num_samples=3, generator=[torch.Generator().manual_seed(1)])
+    generator = torch.Generator().manual_seed(1)
+    singles = torch.cat([tiny_pipeline(y, **options, generator=generator).images for _ in range(3)])
+    assert several.samples is not None
+    assert several.std is not None
+    torch.testing.assert_close(several.samples[0], singles, atol=1e-5, rtol=0)
+    torch.testing.assert_close(several.images[0], singles.mean(0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(several.std[0], singles.std(0), atol=1e-5, rtol=0)
+    assert float(several.std.max()) > 0
+
+
+def test_kernels_are_the_mean_of_their_trajectory(tiny_pipeline: BlindDiffPipeline) -> None:
+    out = tiny_pipeline(torch.rand(1, 3, 16, 16), scale=2, num_inference_steps=4)
+    assert out.kernel_trajectory.shape[:2] == (4, 1)
+    torch.testing.assert_close(out.kernels, out.kernel_trajectory.mean(0))
+    distances = (out.kernel_trajectory - out.kernels).abs().sum((-2, -1)).mean(0)
+    torch.testing.assert_close(out.kernel_spread, distances)
+    assert float(out.kernel_spread) > 0

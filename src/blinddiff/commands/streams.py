@@ -1,8 +1,13 @@
-"""Standard input and output: of photographs, and of words with names that no encoding can hold."""
+"""Standard input and output, of photographs and of words; and the file that takes records in their place."""
 
+import os
 import sys
+from pathlib import Path
 
 from blinddiff.errors import ImageError, OutputError
+
+STREAM = "-"
+"""How a command line names standard input or output."""
 
 _PART = 1 << 20
 
@@ -53,3 +58,22 @@ def say(line: str, aside: bool = False) -> None:
     stream = sys.stderr if aside else sys.stdout
     encoding = stream.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def check_json(path: str | None, *taken: Path) -> None:
+    """Refuse now a file for records that cannot be written after the work, or that would replace a photograph.
+
+    Raises:
+        OutputError: it is one of the files ``taken``, or an image, or the place cannot be written to.
+    """
+    from blinddiff.imaging import SIGNATURE_BYTES, check_writable, image_format
+
+    if path is None or path == STREAM:
+        return
+    check_writable(path)
+    is_image = False
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            is_image = image_format(file.read(SIGNATURE_BYTES)) is not None
+    if is_image or os.path.realpath(path) in [os.path.realpath(other) for other in taken]:
+        raise OutputError(f"{path}: is the photograph, its result or another image; choose another name for --json")

@@ -13,12 +13,13 @@ from blinddiff.commands.options import (
     load_pipeline,
     whole,
 )
+from blinddiff.commands.streams import STREAM, check_json
+from blinddiff.sampling.modes import MODES
 
 if TYPE_CHECKING:
     from blinddiff.imaging import Photograph
     from blinddiff.upscaling import UpscaleSettings
 
-STREAM = "-"
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 
 
@@ -35,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output",
     )
     add_scale_option(parser)
-    parser.add_argument("--steps", type=whole(1, 1000), default=1, help="steps of the reverse diffusion (default: 1)")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="fidelity",
+        help="fidelity: closest on average; perceptual: sharper, partly invented; paper: the published sampler "
+        "(default: fidelity)",
+    )
+    parser.add_argument("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
     parser.add_argument(
         "--kernel", type=Path, help="the blur kernel, where it is known: .npy, .mat, .csv, .json or .png"
     )
@@ -85,32 +93,13 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
         weights=args.weights,
         device=args.device,
         scale=args.scale,
+        mode=args.mode,
         steps=args.steps,
         seed=args.seed,
         kernel=args.kernel,
         noise_level=args.noise_level,
         max_pixels=MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
     )
-
-
-def check_json(path: str | None, *taken: Path) -> None:
-    """Refuse now a file for records that cannot be written after the work, or that would replace a photograph.
-
-    Raises:
-        OutputError: it is one of the files ``taken``, or an image, or the place cannot be written to.
-    """
-    from blinddiff.errors import OutputError
-    from blinddiff.imaging import SIGNATURE_BYTES, check_writable, image_format
-
-    if path is None or path == STREAM:
-        return
-    check_writable(path)
-    is_image = False
-    if os.path.isfile(path):
-        with open(path, "rb") as file:
-            is_image = image_format(file.read(SIGNATURE_BYTES)) is not None
-    if is_image or os.path.realpath(path) in [os.path.realpath(other) for other in taken]:
-        raise OutputError(f"{path}: is the photograph, its result or another image; choose another name for --json")
 
 
 def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
@@ -150,7 +139,8 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     pipeline = load_pipeline(args)
     name = _name(args.photograph)
     # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
-    with tqdm(total=args.steps, desc=Path(name).name, unit="step", delay=0.1) as bar:
+    steps = settings.steps or MODES[settings.mode].num_inference_steps
+    with tqdm(total=steps, desc=Path(name).name, unit="step", delay=0.1) as bar:
         upscaled = upscale_photograph(pipeline, photograph, settings, kernel, bar.update)
     result = encode_image(output, upscaled.pixels, photograph, upscaled.alpha)
     if to_stream:

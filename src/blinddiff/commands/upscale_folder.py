@@ -6,8 +6,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from blinddiff.commands.streams import say, write_standard_output
-from blinddiff.commands.upscale import STREAM, check_json
+from blinddiff.commands.streams import STREAM, check_json, say, write_standard_output
 from blinddiff.degradation.kernels import read_kernel
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.imaging import write_file

@@ -62,7 +62,8 @@ def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tenso
     colours = channels - (channels in (2, 4))
     planes = torch.empty(3, *array.shape[:2])
     for index in range(colours):  # one after the other: a whole image of float32 is four times the file's pixels
-        plane = array[..., index].astype(np.float32) / white
+        plane = array[..., index].astype(np.float32)
+        plane /= white
         planes[index] = torch.from_numpy(plane if tone is None else tone.to_srgb(plane))
     planes[colours:] = planes[0]
     if colours == channels:

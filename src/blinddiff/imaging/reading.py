@@ -55,7 +55,7 @@ def read_image(
     """Read one still image: a file, or the bytes of one.
 
     The format is told by the content, not by the name: see `FORMATS`. Up to 16 bits and floats in [0, 1] are read
-    without loss. Memory stays under 40 bytes a pixel, twice the file and 100 MB (measured: docs/reliability.md).
+    without loss. Memory stays under 48 bytes a pixel beside the file (measured: docs/reliability.md).
 
     Args:
         source: a path, or the whole file as bytes.

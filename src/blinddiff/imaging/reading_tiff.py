@@ -148,14 +148,15 @@ def _with_plain_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) ->
     found = [index for index, extra in enumerate(extras) if extra in kinds]
     if not found:
         return pixels[..., :colours]
-    alpha = pixels[..., colours + found[0], None]
-    if extras[found[0]] == tifffile.EXTRASAMPLE.UNASSALPHA:
-        return np.concatenate([pixels[..., :colours], alpha], axis=-1)
-    # Colours multiplied with it: divided, and black where nothing is left of them.
-    white = float(_white(pixels))
-    plain = pixels[..., :colours] * white / np.maximum(alpha, white / 65535)
-    plain = plain if pixels.dtype.kind == "f" else plain.round()
-    return np.concatenate([plain.clip(0, white).astype(pixels.dtype), alpha], axis=-1)
+    pixels = pixels[..., [*range(colours), colours + found[0]]]
+    if extras[found[0]] == tifffile.EXTRASAMPLE.ASSOCALPHA:
+        # Colours multiplied with it: divided, and black where nothing is left of them.
+        white = np.float32(_white(pixels))
+        share = np.maximum(pixels[..., -1].astype(np.float32) / white, np.float32(1 / 65535))
+        for index in range(colours):
+            plain = (pixels[..., index] / share).clip(0, white)
+            pixels[..., index] = plain if pixels.dtype.kind == "f" else plain.round()
+    return pixels
 
 
 def _floats_beyond_range(pixels: Samples) -> str:

@@ -30,16 +30,24 @@ class ToneCurve:
     srgb: NDArray[np.float64]
 
     def to_srgb(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values of the file, any shape, in the tone of sRGB."""
-        return np.interp(values, self._file, self.srgb).astype(np.float32)
+        """Values of the file, an array of any shape, in the tone of sRGB."""
+        return _interpolated(values, self._file, self.srgb)
 
     def from_srgb(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """The way back: exact up to float32."""
-        return np.interp(values, self.srgb, self._file).astype(np.float32)
+        return _interpolated(values, self.srgb, self._file)
 
     @property
     def _file(self) -> NDArray[np.float64]:
         return np.linspace(0, 1, len(self.srgb))
+
+
+def _interpolated(values: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Row by row: numpy interpolates in 64 bits, which for a whole image would be twice its memory."""
+    out = np.empty_like(values)
+    for row in range(len(values)):
+        out[row] = np.interp(values[row], x, y)
+    return out
 
 
 @functools.lru_cache(maxsize=8)

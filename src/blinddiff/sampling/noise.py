@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blinddiff.errors import ParameterError
-
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -19,14 +17,9 @@ class NoiseSource:
     Args:
         shape: of the noise, (B, 3, H, W).
         generator: one, a list of B, or None for the global one.
-
-    Raises:
-        ParameterError: a list of another length.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], generator: Generators, device: torch.device) -> None:
-        if isinstance(generator, Sequence) and len(generator) != shape[0]:
-            raise ParameterError(f"{len(generator)} generators for {shape[0]} images")
         self.generators = list(generator) if isinstance(generator, Sequence) else generator
         self._shape, self._device = shape, device
 

@@ -125,6 +125,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         if noise_level is not None and not 0 <= noise_level <= 255:
             raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
         if isinstance(generator, Sequence):
+            if len(generator) != len(y):
+                raise ParameterError(f"{len(generator)} generators for {len(y)} images")
             generator = [g for g in generator for _ in range(num_samples)]
         state = self._known(y, scale, kernel, noise_level)
         kernel_update = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
@@ -177,7 +179,7 @@ class BlindDiffPipeline(DiffusionPipeline):
 
     def _check_scale(self, scale: int) -> None:
         known = [s for s in SCALES if s in self.network.config.scales]
-        if scale not in known:
+        if not isinstance(scale, int) or scale not in known:
             raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, known))}")
 
 

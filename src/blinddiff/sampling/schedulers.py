@@ -99,7 +99,7 @@ def make_scheduler(name: str, network: MCFormer, num_inference_steps: int, devic
 
 
 def _check_steps(num_inference_steps: int) -> None:
-    if not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
+    if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
         raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
 
 

@@ -32,7 +32,7 @@ class Facts:
     bit_depth: int
     written_bit_depth: int
     kernel: list[list[float]]
-    kernel_widths: tuple[float, float]
+    kernel_widths: list[float]
     kernel_angle: float
     noise_level: float
     residual_rms: float
@@ -91,7 +91,7 @@ def facts_of(photograph: Photograph, upscaled: Upscaled, written_bit_depth: int)
             bit_depth=photograph.bit_depth,
             written_bit_depth=written_bit_depth,
             kernel=[[float(f"{value:.5g}") for value in row] for row in upscaled.kernel.tolist()],
-            kernel_widths=(major, minor),
+            kernel_widths=[major, minor],
             kernel_angle=angle,
             noise_level=upscaled.noise_level,
             residual_rms=upscaled.residual_rms,

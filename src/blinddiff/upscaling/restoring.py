@@ -53,7 +53,7 @@ def upscale_photograph(
     Args:
         pipeline: holds the weights that the settings name.
         photograph: as read.
-        settings: scale, steps, seed, noise level.
+        settings: scale, mode, steps, seed, noise level.
         kernel: the contents of the settings' kernel file.
         on_step: called after each step.
 
@@ -70,6 +70,7 @@ def upscale_photograph(
         out = pipeline(
             pixels,
             scale=settings.scale,
+            mode=settings.mode,
             num_inference_steps=settings.steps,
             kernel=kernel,
             noise_level=settings.noise_level,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blinddiff import __version__
+from blinddiff.errors import WeightsError
 from blinddiff.imaging import MAX_PIXELS
 from blinddiff.weights import DEFAULT_WEIGHTS
 
@@ -18,7 +19,8 @@ class UpscaleSettings:
         weights: folder or hub repository; None for the weights in the package.
         device: as for `BlindDiffPipeline.from_pretrained`.
         scale: 1, 2, 3 or 4.
-        steps: of the reverse diffusion.
+        mode: a name of `MODES`: ``"fidelity"``, ``"perceptual"`` or ``"paper"``.
+        steps: of the reverse diffusion; the mode's own where None.
         seed: of the noise, the same for every file: a file's result does not depend on its neighbours.
         kernel: file of the blur kernel, where it is known.
         noise_level: in grey levels, where it is known.
@@ -28,14 +30,19 @@ class UpscaleSettings:
     weights: str | None = None
     device: str | None = None
     scale: int = 4
-    steps: int = 1
+    mode: str = "fidelity"
+    steps: int | None = None
     seed: int = 0
     kernel: Path | None = None
     noise_level: float | None = None
     max_pixels: int = MAX_PIXELS
 
     def fingerprint(self) -> str:
-        """Return a hash that changes with everything that changes results: settings, weights, kernel, version."""
+        """Return a hash that changes with everything that changes results: settings, weights, kernel, version.
+
+        Raises:
+            WeightsError: the folder of weights cannot be read.
+        """
         facts = asdict(self)
         del facts["device"], facts["max_pixels"]  # the same image but for rounding; and none, or the same
         facts["kernel"] = None if self.kernel is None else hashlib.sha256(self.kernel.read_bytes()).hexdigest()
@@ -48,9 +55,12 @@ def _weights_hash(weights: str | Path) -> str:
     """Hash of a folder's files; of the name of a repository on the hub."""
     digest = hashlib.sha256()
     folder = Path(weights)
-    if not folder.is_dir():
-        return str(weights)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors"):
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    try:
+        if not folder.is_dir():
+            return str(weights)
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".json", ".safetensors"):
+                digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{weights}: cannot be read: {error.strerror}") from error
     return digest.hexdigest()
