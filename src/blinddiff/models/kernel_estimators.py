@@ -34,7 +34,7 @@ class SpectralEstimator(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         self.scales = scales
-        self.normalise = nn.BatchNorm1d(STATISTICS, affine=False)
+        self.normalise = nn.BatchNorm1d(STATISTICS, affine=False, momentum=0.02)
         self.trunk = nn.Sequential(
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
@@ -51,9 +51,12 @@ class SpectralEstimator(nn.Module):
 
     def features(self, y: Tensor, scale: int) -> Tensor:
         """What y alone tells, once an image: (B, 3, h, w) in [0, 1] -> (B, hidden)."""
-        statistics = self.normalise(spectral_statistics(y))
-        which = torch.tensor([float(scale == s) for s in self.scales], device=y.device)
-        return self.trunk(torch.cat([statistics, which.expand(len(y), -1)], 1))
+        return self.told(spectral_statistics(y), torch.full((len(y),), scale, device=y.device))
+
+    def told(self, statistics: Tensor, scale: Tensor) -> Tensor:
+        """The same from the `spectral_statistics` of images, (B, `STATISTICS`), and the scale of each, (B,)."""
+        which = (scale[:, None] == torch.tensor(self.scales, device=scale.device)).to(statistics)
+        return self.trunk(torch.cat([self.normalise(statistics), which], 1))
 
     def first(self, features: Tensor) -> Estimate:
         """The estimate from y alone."""

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import closed_form
-from blinddiff.models.kernel_estimators import Estimate
+from blinddiff.models.kernel_estimators import Estimate, SpectralEstimator
 from blinddiff.models.mcformer import MCFormer, Prediction
+from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.degrade import Pairs, aligned
 from blinddiff.training.recipe import Recipe
+from blinddiff.training.replay import Replay
 
 TWICE = 0.2
 """Share of the batches in which the correction learns on its second turn instead of its first."""
@@ -39,9 +41,25 @@ def noise_constraint(predicted: Tensor, x_0: Tensor, sigma: Tensor, residual_std
     return (weight * (predicted - x_0).square()).mean()
 
 
-def estimator_losses(model: MCFormer, pairs: Pairs, recipe: Recipe) -> dict[str, Tensor]:
-    """The constraints on the estimate from y alone, unweighted and their weighted sum, by name."""
-    return _weighted(recipe, **_estimate_losses(model.estimate(pairs.y, pairs.scale), pairs))
+def estimator_losses(
+    model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The constraints on the estimate from y alone, unweighted and their weighted sum, by name.
+
+    On the new pairs and on as many old ones as the recipe wants; of these only the statistics were kept.
+    """
+    estimator = model.estimator
+    assert isinstance(estimator, SpectralEstimator)
+    scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
+    made = [spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level]
+    if recipe.data.replayed:
+        replay.add(*made)
+        old = replay.draw(recipe.data.replayed, generator)
+        made = [torch.cat(parts) for parts in zip(made, old, strict=True)]
+    statistics, scales, kernel, noise_level = made
+    return _weighted(
+        recipe, **_estimate_losses(estimator.first(estimator.told(statistics, scales)), kernel, noise_level)
+    )
 
 
 def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
@@ -71,8 +89,8 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     if recipe.stage == "network":
         return _weighted(recipe, noise=noise_loss)
     assert prediction.noise_level is not None
-    at_step = _estimate_losses(Estimate(prediction.kernel, prediction.noise_level), pairs)
-    from_y = _estimate_losses(first, pairs)
+    at_step = _estimate_losses(Estimate(prediction.kernel, prediction.noise_level), pairs.kernel, pairs.noise_level)
+    from_y = _estimate_losses(first, pairs.kernel, pairs.noise_level)
     return _weighted(recipe, noise=noise_loss, **{name: at_step[name] + from_y[name] for name in from_y})
 
 
@@ -91,7 +109,7 @@ def correction_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: 
         prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, kernel, noise_level, x_y)
         assert prediction.noise_level is not None
         current = Estimate(prediction.kernel, prediction.noise_level)
-    return _weighted(recipe, **_estimate_losses(current, pairs))
+    return _weighted(recipe, **_estimate_losses(current, pairs.kernel, pairs.noise_level))
 
 
 def _noised(model: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -105,10 +123,10 @@ def _noised(model: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Gener
     return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
 
-def _estimate_losses(estimate: Estimate, pairs: Pairs) -> dict[str, Tensor]:
+def _estimate_losses(estimate: Estimate, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
     return {
-        "kernel": kernel_constraint(estimate.kernel, pairs.kernel),
-        "noise_level": noise_level_constraint(estimate.noise_level, pairs.noise_level),
+        "kernel": kernel_constraint(estimate.kernel, kernel),
+        "noise_level": noise_level_constraint(estimate.noise_level, noise_level),
     }
 
 

@@ -31,6 +31,8 @@ class DataRecipe:
     patch: int = 128
     """HR side of the crop on which the network is trained, inside the context."""
     batch: int = 8
+    replayed: int = 0
+    """Earlier examples that each step of the stage ``estimator`` learns from beside its new ones."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the network's blocks compute in; weights, kernels and closed-form images stay in single precision."""
     seed: int = 0
     checkpoint_minutes: float = 3.0
     sheet_steps: int = 1000
@@ -198,6 +202,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
         if not 0 < number < float("inf"):
             raise RecipeError(f"{where}: {name}: {number} is not above 0")
     not_negative = {
+        "data: replayed": recipe.data.replayed,
         "loss: noise": recipe.loss.noise,
         "loss: kernel": recipe.loss.kernel,
         "loss: noise_level": recipe.loss.noise_level,

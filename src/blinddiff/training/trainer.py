@@ -24,6 +24,7 @@ from blinddiff.training.ema import WeightAverage
 from blinddiff.training.images import ImagePool, Pixels
 from blinddiff.training.objective import correction_losses, estimator_losses, network_losses
 from blinddiff.training.recipe import Recipe
+from blinddiff.training.replay import Replay
 from blinddiff.training.sheet import write_sheet
 
 LOG_STEPS = 20
@@ -90,7 +91,12 @@ class Trainer:
         self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
         for name, value in self.average.average.items():
             self.average.average[name] = value.to(self.accelerator.device)
-        self.accelerator.register_for_checkpointing(self.average)
+        if recipe.precision == "bfloat16":
+            blocks = self.network.unet
+            reduced = torch.autocast(self.accelerator.device.type, torch.bfloat16)
+            blocks.forward = reduced(blocks.forward)  # type: ignore[method-assign]
+        self.replay = Replay()
+        self.accelerator.register_for_checkpointing(self.average, self.replay)
         self.accelerator.init_trackers("")
         if resume:
             self._load(checkpoint)
@@ -132,7 +138,7 @@ class Trainer:
         pairs = degrade(photographs, scale, self.network.config.kernel_size, recipe.degradation, generator)
         self._set_training()
         if recipe.stage == "estimator":
-            losses = estimator_losses(self.network, pairs, recipe)
+            losses = estimator_losses(self.network, pairs, recipe, self.replay, generator)
         elif recipe.stage == "correction":
             losses = correction_losses(self.network, pairs, recipe, generator)
         else:

@@ -13,6 +13,7 @@ from blinddiff.degradation.kernels.gaussian import (
     roughen,
 )
 from blinddiff.degradation.kernels.generalized_gaussian import GeneralizedGaussian, generalized_gaussian
+from blinddiff.degradation.kernels.identity import Identity, identity
 from blinddiff.degradation.kernels.measures import centre_kernel, centroid, fit_size, shift_kernel, widths_and_angle
 from blinddiff.degradation.kernels.motion import CameraShake, LineMotion, camera_shake, line_motion
 from blinddiff.degradation.kernels.plateau import Plateau, plateau
@@ -23,6 +24,7 @@ __all__ = [
     "CameraShake",
     "Disk",
     "GeneralizedGaussian",
+    "Identity",
     "IsotropicGaussian",
     "KernelFamily",
     "LineMotion",
@@ -35,6 +37,7 @@ __all__ = [
     "disk",
     "fit_size",
     "generalized_gaussian",
+    "identity",
     "isotropic_gaussian",
     "line_motion",
     "plateau",

@@ -9,11 +9,13 @@ from blinddiff.degradation.kernels.disk import Disk
 from blinddiff.degradation.kernels.family import KernelFamily
 from blinddiff.degradation.kernels.gaussian import AnisotropicGaussian, IsotropicGaussian
 from blinddiff.degradation.kernels.generalized_gaussian import GeneralizedGaussian
+from blinddiff.degradation.kernels.identity import Identity
 from blinddiff.degradation.kernels.motion import CameraShake, LineMotion
 from blinddiff.degradation.kernels.plateau import Plateau
 from blinddiff.errors import ParameterError
 
 _ALL: tuple[KernelFamily, ...] = (
+    Identity(),
     IsotropicGaussian(),
     AnisotropicGaussian(),
     AnisotropicGaussian(name="rough_anisotropic", roughness=0.25),

@@ -6,5 +6,16 @@ from blinddiff.degradation.noise.jpeg import JpegNoise
 from blinddiff.degradation.noise.noise import Noise
 from blinddiff.degradation.noise.poisson import PoissonNoise
 from blinddiff.degradation.noise.registry import NOISES
+from blinddiff.degradation.noise.resized_jpeg import ResizedJpegNoise
+from blinddiff.degradation.noise.sharpened import Sharpened
 
-__all__ = ["NOISES", "CorrelatedNoise", "GaussianNoise", "JpegNoise", "Noise", "PoissonNoise"]
+__all__ = [
+    "NOISES",
+    "CorrelatedNoise",
+    "GaussianNoise",
+    "JpegNoise",
+    "Noise",
+    "PoissonNoise",
+    "ResizedJpegNoise",
+    "Sharpened",
+]

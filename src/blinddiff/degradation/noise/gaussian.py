@@ -17,7 +17,7 @@ class GaussianNoise:
     """
 
     name: str = "gaussian"
-    max_sigma: float = 15.0
+    max_sigma: float = 25.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         """See `Noise.apply`."""
