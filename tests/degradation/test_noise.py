@@ -8,7 +8,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.degradation.noise import NOISES, CorrelatedNoise, GaussianNoise, JpegNoise, PoissonNoise
+from blinddiff.degradation.noise import (
+    NOISES,
+    CorrelatedNoise,
+    GaussianNoise,
+    JpegNoise,
+    PoissonNoise,
+    ResizedJpegNoise,
+    Sharpened,
+)
 from blinddiff.errors import ParameterError
 
 
@@ -104,6 +112,35 @@ def test_jpeg_is_pillow_s_and_each_image_has_its_quality() -> None:
     torch.testing.assert_close(noisy[1], expected)
 
 
+def test_resized_jpeg_hides_the_lattice_and_keeps_the_picture() -> None:
+    """The blocks' edges, 8 pixels apart after JPEG, are no stronger than other places once the size has changed."""
+    r = torch.linspace(0, 6, 96)
+    waves = 0.5 + 0.2 * torch.sin(1.3 * r[:, None]) + 0.2 * torch.sin(1.7 * r + r[:, None])
+    y = waves.expand(4, 3, -1, -1)
+
+    def lattice(noisy: Tensor) -> float:
+        steps = (noisy - y).diff(dim=3).abs().mean((0, 1, 2))
+        return float(steps[7::8].mean() / steps.mean())
+
+    quality = torch.full((4,), 20.0)
+    stored = JpegNoise().apply(y, quality, seeded())
+    resized = ResizedJpegNoise(max_factor=2.0).apply(y, quality, seeded(1))
+    assert lattice(stored) > 2
+    assert abs(lattice(resized) - 1) < 0.1
+    assert (resized - y).square().mean() < (stored - y).square().mean(), "enlarged, it loses less"
+
+
+def test_sharpening_is_a_linear_filter_that_keeps_flat_areas_and_overshoots_at_edges() -> None:
+    y = torch.full((2, 1, 32, 32), 0.3)
+    y[..., 16:] = 0.6
+    sharp = Sharpened().apply(y, torch.tensor([0.0, 1.0]), seeded())
+    assert torch.allclose(sharp[0], y[0], atol=1e-6)
+    assert torch.allclose(sharp[1, ..., :8], y[1, ..., :8], atol=1e-6)
+    assert sharp[1].max() > 0.62
+    assert sharp[1].min() < 0.28
+    assert float(sharp[1].mean()) == pytest.approx(float(y[1].mean()), abs=1e-4)
+
+
 def test_jpeg_takes_grey_and_refuses_other_channels_and_qualities() -> None:
     grey = pictures(2, 1)
     assert JpegNoise().apply(grey, torch.tensor([50.0, 95.0]), seeded()).shape == grey.shape
@@ -116,7 +153,14 @@ def test_jpeg_takes_grey_and_refuses_other_channels_and_qualities() -> None:
 
 @pytest.mark.parametrize("name", NOISES)
 def test_levels_stay_in_their_range_and_fill_it(name: str) -> None:
-    ranges = {"gaussian": (0, 15), "correlated": (0, 15), "poisson": (100, 10000), "jpeg": (30, 95)}
+    ranges = {
+        "gaussian": (0, 25),
+        "correlated": (0, 15),
+        "poisson": (100, 10000),
+        "jpeg": (30, 95),
+        "resized_jpeg": (30, 95),
+        "sharpened": (0, 1),
+    }
     low, high = ranges[name]
     level = NOISES[name].sample_level(2000, seeded())
     assert low * 0.999 <= level.min() < low + 0.05 * (high - low)

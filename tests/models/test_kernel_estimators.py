@@ -7,13 +7,11 @@ from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.kernel_estimators import ConvolutionalEstimator, SpectralEstimator
 
-POOLED = 6
-
 
 @pytest.fixture
 def estimator() -> SpectralEstimator:
     torch.manual_seed(0)
-    return SpectralEstimator(kernel_size=9, hidden=16, scales=(1, 2, 4), pooled=POOLED).eval()
+    return SpectralEstimator(kernel_size=9, hidden=16, scales=(1, 2, 4)).eval()
 
 
 def images(count: int) -> torch.Tensor:
@@ -39,7 +37,7 @@ def test_scale_is_one_of_its_inputs(estimator: SpectralEstimator) -> None:
 def test_learns_a_width_from_spectra() -> None:
     # Blurred noise of two widths; a few steps suffice to tell them apart.
     torch.manual_seed(0)
-    estimator = SpectralEstimator(kernel_size=9, hidden=16, scales=(1,), pooled=POOLED)
+    estimator = SpectralEstimator(kernel_size=9, hidden=16, scales=(1,))
     truth = torch.stack([isotropic_gaussian(sigma, 9) for sigma in (0.6, 1.8)] * 8)
     y = DegradationOperator(truth, 1)(torch.rand(16, 3, 48, 48))
     optimiser = torch.optim.Adam(estimator.parameters(), 1e-2)

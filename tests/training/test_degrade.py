@@ -77,7 +77,7 @@ def test_gaussian_noise_level_is_the_noise_that_came_out(photographs: Tensor, sc
     residual = (pairs.y - DegradationOperator(pairs.kernel, scale)(pairs.x))[..., margin:-margin, margin:-margin]
     measured = 255 * residual.square().mean((1, 2, 3)).sqrt()
     torch.testing.assert_close(pairs.noise_level, measured, atol=0.05, rtol=0.12)
-    assert pairs.noise_level.max() < 15.5
+    assert pairs.noise_level.max() < 25.5
     assert pairs.noise_level.max() > 2 * pairs.noise_level.min(), "levels differ within a batch"
 
 

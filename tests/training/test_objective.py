@@ -11,6 +11,7 @@ from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.degrade import Pairs, degrade
 from blinddiff.training.objective import (
+    correction_losses,
     estimator_losses,
     kernel_constraint,
     network_losses,
@@ -18,6 +19,7 @@ from blinddiff.training.objective import (
     noise_level_constraint,
 )
 from blinddiff.training.recipe import DegradationRecipe, Recipe
+from blinddiff.training.replay import Replay
 
 Tiny = Callable[..., Recipe]
 
@@ -93,7 +95,7 @@ def network(recipe: Recipe, seed: int = 0) -> MCFormer:
 
 def test_the_total_is_the_weighted_sum(tiny: Tiny, pairs: Pairs) -> None:
     recipe = tiny(loss={"noise": 0.7, "kernel": 0.2, "noise_level": 0.05})
-    losses = estimator_losses(network(recipe), pairs, recipe)
+    losses = estimator_losses(network(recipe), pairs, recipe, Replay(), torch.Generator())
     expected = 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
     torch.testing.assert_close(losses["total"], expected)
     losses = network_losses(network(recipe), pairs, recipe, torch.Generator().manual_seed(0))
@@ -106,10 +108,41 @@ def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> No
     recipe = tiny(stage="estimator")
     model = network(recipe)
     estimate = model.estimate(pairs.y, pairs.scale)
-    losses = estimator_losses(model, pairs, recipe)
+    losses = estimator_losses(model, pairs, recipe, Replay(), torch.Generator())
     torch.testing.assert_close(losses["kernel"], (estimate.kernel - pairs.kernel).abs().sum((1, 2)).mean())
     relative = (estimate.noise_level - pairs.noise_level).abs() / (1 + pairs.noise_level)
     torch.testing.assert_close(losses["noise_level"], relative.mean())
+
+
+def test_replayed_examples_count_like_new_ones(tiny: Tiny, pairs: Pairs) -> None:
+    """Seen again in any order, a batch of equal examples loses what it lost before."""
+    recipe = tiny(stage="estimator", data={"replayed": 5})
+    model, replay, generator = network(recipe), Replay(), torch.Generator().manual_seed(0)
+    equal = Pairs(
+        *(part[:1].repeat(3, *[1] * (part.ndim - 1)) for part in (pairs.x, pairs.y, pairs.kernel)),
+        pairs.noise_level[:1].repeat(3),
+        pairs.scale,
+    )
+    expected = estimator_losses(model, equal, tiny(stage="estimator"), Replay(), generator)
+    for _ in range(2):
+        losses = estimator_losses(model, equal, recipe, replay, generator)
+        torch.testing.assert_close(losses["total"], expected["total"])
+    other = estimator_losses(model, pairs, recipe, replay, generator)
+    alone = estimator_losses(model, pairs, tiny(stage="estimator"), Replay(), generator)
+    assert not torch.allclose(other["total"], alone["total"]), "old examples take part"
+
+
+def test_the_correction_learns_on_replayed_evidence(tiny: Tiny, pairs: Pairs) -> None:
+    recipe = tiny(stage="correction", data={"replayed": 4})
+    model = network(recipe)
+    losses = correction_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(0))
+    estimate = model.estimate(pairs.y, pairs.scale)  # an untrained correction changes nothing
+    expected = (estimate.kernel - pairs.kernel).abs().sum((1, 2))
+    assert expected.min() - 1e-4 <= float(losses["kernel"].detach()) <= expected.max() + 1e-4
+    losses["total"].backward()
+    learning = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert learning
+    assert all(name.startswith("estimator.correct.") for name in learning)
 
 
 def test_the_same_generator_gives_the_same_losses(tiny: Tiny, pairs: Pairs) -> None:

@@ -100,7 +100,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         ("loss.noise", float("nan"), "loss: noise: nan"),
         # shares
         ("degradation.scales", {5: 1.0}, "degradation: scales: 5 is not one of 1, 2, 3, 4"),
-        ("degradation.kernels", {"gauss": 1.0}, "degradation: kernels: 'gauss' is not one of isotropic, "),
+        ("degradation.kernels", {"gauss": 1.0}, "degradation: kernels: 'gauss' is not one of identity, isotropic, "),
         ("degradation.noise", {"salt": 1.0}, "degradation: noise: 'salt' is not one of none, gaussian"),
         ("degradation.noise", {"gaussian": -0.1}, r"noise: gaussian: a share of -0\.1 is not 0 or more"),
         ("degradation.kernels", {"disk": float("inf")}, "kernels: disk: a share of inf"),

@@ -18,6 +18,7 @@ from blinddiff.training.degrade import MARGIN, Pairs, degrade, draw_scale
 from blinddiff.training.images import ImagePool
 from blinddiff.training.objective import estimator_losses, network_losses
 from blinddiff.training.recipe import Recipe
+from blinddiff.training.replay import Replay
 from blinddiff.training.trainer import initial_network, train
 
 Tiny = Callable[..., Recipe]
@@ -51,7 +52,7 @@ def evaluated(network: MCFormer, recipe: Recipe) -> dict[str, float]:
     network.eval()
     pairs = fixed_pairs(recipe)
     losses = network_losses(network, pairs, recipe, torch.Generator().manual_seed(9))
-    alone = estimator_losses(network, pairs, recipe)
+    alone = estimator_losses(network, pairs, recipe, Replay(), torch.Generator())
     return {name: float(value) for name, value in {**losses, "kernel from y": alone["kernel"]}.items()}
 
 
@@ -73,7 +74,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_the_losses_fall(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = tiny(data={"batch": 8}, steps=80)
+    recipe = tiny(data={"batch": 8}, degradation={"noise": {"none": 1.0}}, steps=80)
     torch.manual_seed(recipe.seed)
     before = evaluated(initial_network(recipe), recipe)
     folder = train(recipe, tmp_path / "run", device="cpu")
@@ -118,12 +119,12 @@ def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str)
     assert learned == ({"estimator", "correction", "network"} if stage == "joint" else {stage})
 
 
-@pytest.mark.parametrize("stage", ["estimator", "joint"])
+@pytest.mark.parametrize("stage", ["estimator", "correction", "joint"])
 def test_resumed_run_equals_an_uninterrupted_one(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     monkeypatch.setattr(trainer, "LOG_STEPS", 1)
-    recipe = tiny(stage=stage, steps=16, checkpoint_minutes=AT_EVERY_STEP)
+    recipe = tiny(stage=stage, steps=16, checkpoint_minutes=AT_EVERY_STEP, data={"replayed": 6})
     train(recipe, tmp_path / "whole", device="cpu")
 
     with monkeypatch.context() as patch:
@@ -142,6 +143,17 @@ def test_resumed_run_equals_an_uninterrupted_one(
     whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     for name, value in whole.items():
         torch.testing.assert_close(cut[name], value, atol=1e-6, rtol=0)
+
+
+def test_bfloat16_learns_what_single_precision_learns(tiny: Tiny, tmp_path: Path) -> None:
+    """The same losses to the half-precision's three digits at first, and weights of full precision."""
+    for precision in ("float32", "bfloat16"):
+        train(tiny(stage="network", steps=4, precision=precision), tmp_path / precision, device="cpu")
+    whole, reduced = (losses_of(tmp_path / precision) for precision in ("float32", "bfloat16"))
+    assert whole != reduced, "the precision does take effect"
+    for one, other in zip(whole, reduced, strict=True):
+        assert float(other["noise"]) == pytest.approx(float(one["noise"]), rel=0.02)
+    assert all(value.dtype != torch.bfloat16 for value in weights_of(tmp_path / "bfloat16").values())
 
 
 def test_resuming_when_done_changes_nothing(tiny: Tiny, tmp_path: Path) -> None:

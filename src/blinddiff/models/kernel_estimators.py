@@ -20,6 +20,21 @@ class Estimate(NamedTuple):
     noise_level: Tensor
 
 
+class Evidence(NamedTuple):
+    """What a step of the sampler shows of the kernel's error.
+
+    Attributes:
+        statistics: `spectral_statistics` of x0_hat, (B, `STATISTICS`): too wide a kernel leaves ringing, too narrow a
+            one leaves blur.
+        residual: the kernel error that y - A(x0_hat, k) shows, (B, floors, size, size), see `kernel_residual`.
+        log_snr: log of alpha_bar / (1 - alpha_bar) at the step's t, (B,).
+    """
+
+    statistics: Tensor
+    residual: Tensor
+    log_snr: Tensor
+
+
 class SpectralEstimator(nn.Module):
     """Kernel and noise level: first from the spectral statistics of y, then corrected at each step of the sampler.
 
@@ -27,10 +42,9 @@ class SpectralEstimator(nn.Module):
         kernel_size: side of the kernel's support, odd.
         hidden: width of the two hidden layers.
         scales: scales it is made for; the scale is one of its inputs.
-        pooled: length of the network's pooled features, an input of the correction.
     """
 
-    def __init__(self, kernel_size: int, hidden: int, scales: tuple[int, ...], pooled: int) -> None:
+    def __init__(self, kernel_size: int, hidden: int, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.scales = scales
@@ -39,7 +53,7 @@ class SpectralEstimator(nn.Module):
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
-        seen = pooled + (1 + len(FLOORS)) * kernel_size**2 + 1
+        seen = STATISTICS + (1 + len(FLOORS)) * kernel_size**2 + 2
         self.normalise_seen = nn.BatchNorm1d(seen, affine=False, momentum=0.02)
         correction = nn.Linear(hidden, kernel_size**2 + 1)
         self.correct = nn.Sequential(
@@ -64,7 +78,7 @@ class SpectralEstimator(nn.Module):
         kernel = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
         return Estimate(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
 
-    def update(self, features: Tensor, current: Estimate, pooled: Tensor, residual: Tensor) -> Estimate:
+    def update(self, features: Tensor, current: Estimate, evidence: Evidence) -> Estimate:
         """The current estimate, corrected by what this step showed.
 
         A step of mirror descent with a learned direction: log k grows by the correction, and k stays on the simplex.
@@ -72,12 +86,12 @@ class SpectralEstimator(nn.Module):
         Args:
             features: of `features`.
             current: the kernel (B, size, size) and noise level that the network was given.
-            pooled: features of the network, (B, pooled).
-            residual: the kernel error that the residual shows, (B, floors, size, size), see `kernel_residual`.
+            evidence: what the step shows under them.
         """
         kernel = current.kernel.clamp_min(0).flatten(1)
         noise_level = current.noise_level[:, None]
-        seen = [pooled, kernel.sqrt(), residual.flatten(1), (noise_level + 1).log()]
+        statistics, residual, log_snr = evidence
+        seen = [statistics, kernel.sqrt(), residual.flatten(1), (noise_level + 1).log(), log_snr[:, None]]
         change = self.correct(torch.cat([features, self.normalise_seen(torch.cat(seen, 1))], 1)).float()
         corrected = ((kernel + LEAST).log() + change[:, :-1]).softmax(1)
         return Estimate(corrected.view_as(current.kernel), current.noise_level * change[:, -1].exp())

@@ -17,8 +17,9 @@ from blinddiff.degradation.kernels import fit_size
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ParameterError
 from blinddiff.models.blocks import sinusoidal_embedding
-from blinddiff.models.kernel_estimators import ConvolutionalEstimator, Estimate, SpectralEstimator
+from blinddiff.models.kernel_estimators import ConvolutionalEstimator, Estimate, Evidence, SpectralEstimator
 from blinddiff.models.noise_schedule import alpha_bar
+from blinddiff.models.statistics import spectral_statistics
 from blinddiff.models.unet import ModulatedUNet
 
 
@@ -28,8 +29,8 @@ class Prediction:
 
     Attributes:
         x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
-        kernel: kernel estimate k_hat_t, (B, size, size), on the simplex: what y tells, corrected by what the network
-            saw in x_t, x_y and y under the kernel it was modulated by.
+        kernel: kernel estimate k_hat_t, (B, size, size), on the simplex: what y tells, corrected by what x0_hat
+            shows under the kernel that it was made with.
         noise_level: sigma, (B,), grey levels; None from the published network, which knows no noise.
         noise, variance: the raw outputs of the published network, (B, 3, H, W); None from the default one.
     """
@@ -117,9 +118,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
                 nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
             )
             self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
-            self.estimator = SpectralEstimator(
-                kernel_size, estimator_hidden, tuple(scales), self.unet.pooled + embedding_dim
-            )
+            self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
         else:
             self.estimator = ConvolutionalEstimator(dim, kernel_size)
         self.register_buffer("alpha_bar", alpha_bar(noise_schedule).float(), persistent=False)
@@ -234,15 +233,27 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         if self.config.kernel_modulation:
             # The square root has unit length for every kernel, wide or narrow.
             condition = condition + self.kernel_mlp(self._fit(kernel).clamp_min(0).sqrt().flatten(1))
-        out, pooled = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
+        out = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
         out = F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width]
         x0_hat = base + c_skip * z + c_out * out
         x0_hat = self.to_image(x0_hat)
-        # The kernel error is measured on an image that the data step has not yet bent to the kernel.
-        fitted = self._fit(kernel)
-        shown = kernel_residual(y, x0_hat.detach(), fitted, scale, self.config.kernel_size)
-        estimate = self.estimator.update(told, Estimate(fitted, noise_level), torch.cat([pooled, time], 1), shown)
+        current = Estimate(self._fit(kernel), noise_level)
+        evidence = self.evidence(y, x0_hat.detach(), current.kernel, scale, timestep)
+        estimate = self.estimator.update(told, current, evidence)
         return Prediction(x0_hat, estimate.kernel, estimate.noise_level)
+
+    def evidence(self, y: Tensor, x0_hat: Tensor, kernel: Tensor, scale: int, timestep: Tensor) -> Evidence:
+        """What x0_hat, not yet bent to the kernel by the data step, shows of the kernel's error.
+
+        Args:
+            y: LR image, (B, 3, h, w), in [0, 1].
+            x0_hat: (B, 3, s*h, s*w), made under `kernel`.
+            kernel: (B, size, size).
+            scale: one of the network's scales.
+            timestep: (B,).
+        """
+        residual = kernel_residual(y, x0_hat, kernel, scale, self.config.kernel_size)
+        return Evidence(spectral_statistics(x0_hat), residual, self.alpha_bar[timestep].logit())
 
     def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
         y = self.to_diffusion(y)
@@ -254,7 +265,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
         height, width = seen.shape[-2:]
         seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
-        out = F.pixel_shuffle(self.unet(seen, condition)[0], self.config.patch_size)
+        out = F.pixel_shuffle(self.unet(seen, condition), self.config.patch_size)
         # Both outputs are what has to be added to x_t.
         noise, variance = (x_t + part for part in out[..., :height, :width].chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)

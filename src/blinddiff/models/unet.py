@@ -44,7 +44,6 @@ class ModulatedUNet(nn.Module):
         def stack(count: int, width: int, level: int) -> BlockStack:
             return BlockStack(count, width, heads[level], expansion, embedding)
 
-        self.pooled = 2 * (dims[-1] + top)
         self.stem = nn.Conv2d(in_channels, dim, 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(stack(num_blocks[i], dims[i], i) for i in range(levels - 1))
         self.down = nn.ModuleList(
@@ -59,22 +58,18 @@ class ModulatedUNet(nn.Module):
         self.refinement = stack(num_refinement_blocks, top, 0)
         self.output = nn.Conv2d(top, out_channels, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (B, in_channels, H, W) and condition (B, E) -> (B, out_channels, H, W), and features pooled over it.
-
-        The pooled features, (B, `pooled`), are mean and standard deviation of the latent's and of the last channels.
-        """
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Image (B, in_channels, H, W) and condition (B, E) -> (B, out_channels, H, W)."""
         x, skips = self.stem(x), []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             x = blocks(x, condition)
             skips.append(x)
             x = down(x)
-        x = latent = self.latent(x, condition)
+        x = self.latent(x, condition)
         for level in reversed(range(len(self.decoder))):
             x = torch.cat([self.up[level](x), skips[level]], 1)
             if level > 0:
                 x = self.reduce[level - 1](x)
             x = self.decoder[level](x, condition)
         x = self.refinement(x, condition)
-        pooled = [pool for part in (latent, x) for pool in (part.mean((2, 3)), part.std((2, 3), correction=0))]
-        return self.output(x), torch.cat(pooled, 1)
+        return self.output(x)

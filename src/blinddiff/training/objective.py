@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import closed_form
-from blinddiff.models.kernel_estimators import Estimate, SpectralEstimator
+from blinddiff.models.kernel_estimators import Estimate, Evidence, SpectralEstimator
 from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.degrade import Pairs, aligned
@@ -52,11 +52,7 @@ def estimator_losses(
     assert isinstance(estimator, SpectralEstimator)
     scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
     made = [spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level]
-    if recipe.data.replayed:
-        replay.add(*made)
-        old = replay.draw(recipe.data.replayed, generator)
-        made = [torch.cat(parts) for parts in zip(made, old, strict=True)]
-    statistics, scales, kernel, noise_level = made
+    statistics, scales, kernel, noise_level = _with_replayed(made, recipe, replay, generator)
     return _weighted(
         recipe, **_estimate_losses(estimator.first(estimator.told(statistics, scales)), kernel, noise_level)
     )
@@ -94,22 +90,37 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     return _weighted(recipe, noise=noise_loss, **{name: at_step[name] + from_y[name] for name in from_y})
 
 
-def correction_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
+def correction_losses(
+    model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
+) -> dict[str, Tensor]:
     """The constraints on the kernel as the sampler goes round: after one alternation, or after two.
 
-    Only the correction learns, so only its last call needs a gradient, and nothing passes through the network.
+    Only the correction learns, so nothing passes through the network, and what earlier pairs showed can be seen again.
     """
+    estimator = model.estimator
+    assert isinstance(estimator, SpectralEstimator)
     with torch.no_grad():
-        current = model.estimate(pairs.y, pairs.scale)
-    t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
-    alternations = 1 + int(torch.rand((), generator=generator) < TWICE)
-    for _ in range(alternations):
-        kernel, noise_level = current.kernel.detach(), current.noise_level.detach()
-        x_y = closed_form(pairs.y, kernel, noise_level, pairs.scale)
-        prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, kernel, noise_level, x_y)
-        assert prediction.noise_level is not None
-        current = Estimate(prediction.kernel, prediction.noise_level)
-    return _weighted(recipe, **_estimate_losses(current, pairs.kernel, pairs.noise_level))
+        told = estimator.features(pairs.y, pairs.scale)
+        current = estimator.first(told)
+        t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
+        prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, *current)
+        if torch.rand((), generator=generator) < TWICE:
+            assert prediction.noise_level is not None
+            current = Estimate(prediction.kernel, prediction.noise_level)
+            prediction = model(x_t, t, pairs.y, pairs.scale, *current)
+        evidence = model.evidence(pairs.y, prediction.x0_hat, current.kernel, pairs.scale, t)
+    rows = _with_replayed([told, *current, *evidence, pairs.kernel, pairs.noise_level], recipe, replay, generator)
+    told, current, evidence, truth = rows[0], Estimate(*rows[1:3]), Evidence(*rows[3:6]), rows[6:]
+    return _weighted(recipe, **_estimate_losses(estimator.update(told, current, evidence), *truth))
+
+
+def _with_replayed(made: list[Tensor], recipe: Recipe, replay: Replay, generator: torch.Generator) -> list[Tensor]:
+    """The new examples, with as many old ones as the recipe wants below them."""
+    if not recipe.data.replayed:
+        return made
+    replay.add(*made)
+    old = replay.draw(recipe.data.replayed, generator)
+    return [torch.cat(parts) for parts in zip(made, old, strict=True)]
 
 
 def _noised(model: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:

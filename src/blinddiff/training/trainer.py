@@ -140,7 +140,7 @@ class Trainer:
         if recipe.stage == "estimator":
             losses = estimator_losses(self.network, pairs, recipe, self.replay, generator)
         elif recipe.stage == "correction":
-            losses = correction_losses(self.network, pairs, recipe, generator)
+            losses = correction_losses(self.network, pairs, recipe, self.replay, generator)
         else:
             losses = network_losses(self.network, pairs, recipe, generator)
         self.accelerator.backward(losses["total"])
