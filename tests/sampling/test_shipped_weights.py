@@ -1,0 +1,67 @@
+"""What the weights in the package have to do, on photographs that they were not trained on."""
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from torch import Tensor
+
+from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.weights import DEFAULT_WEIGHTS
+
+pytestmark = pytest.mark.skipif(
+    not (DEFAULT_WEIGHTS / "network").is_dir(), reason="the weights that ship are not there"
+)
+SIDE = 192
+
+
+@pytest.fixture(scope="module")
+def pipe() -> BlindDiffPipeline:
+    return BlindDiffPipeline.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Tensor]:
+    crops = (("astronaut", 0, 150), ("cat", 40, 130), ("coffee", 100, 200), ("rocket", 60, 220))
+    found = []
+    for name, top, left in crops:
+        pixels = np.asarray(getattr(skimage.data, name)())[top : top + SIDE, left : left + SIDE]
+        found.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255)
+    return found
+
+
+def degraded(x: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    return (DegradationOperator(kernel[None], scale)(x).clamp(0, 1) * 255).round() / 255
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a - b)[..., 4:-4, 4:-4].square().mean()))
+
+
+def test_a_sharp_picture_is_left_alone_at_scale_1(pipe: BlindDiffPipeline, photographs: list[Tensor]) -> None:
+    for x in photographs[:2]:
+        assert psnr(pipe(x, scale=1, output_type="pt").images, x) > 40
+
+
+def test_the_true_kernel_is_never_worse_on_average(pipe: BlindDiffPipeline, photographs: list[Tensor]) -> None:
+    gains = []
+    for index, x in enumerate(photographs):
+        for kernel in (isotropic_gaussian(2.4, 21), anisotropic_gaussian(3.5, 1.5, 0.5 + index, 21)):
+            y = degraded(x, kernel, 4)
+            given, blind = (pipe(y, scale=4, kernel=k, output_type="pt").images for k in (kernel, None))
+            gains.append(psnr(given, x) - psnr(blind, x))
+    assert sum(gains) / len(gains) >= 0
+
+
+def test_the_residual_tells_a_wrong_kernel(pipe: BlindDiffPipeline, photographs: list[Tensor]) -> None:
+    true, wrong = isotropic_gaussian(1.8, 21), anisotropic_gaussian(5.0, 1.0, 0.8, 21)
+    for x in photographs:
+        y = degraded(x, true, 4)
+        right, misled = (
+            float(pipe(y, scale=4, kernel=kernel, noise_level=1.0, output_type="pt").consistency[0])
+            for kernel in (true, wrong)
+        )
+        assert right < 1.3
+        assert misled > 1.5 * right
