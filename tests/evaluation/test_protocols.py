@@ -44,7 +44,9 @@ def test_cases_are_whole(name: str, scale: int, data: Path) -> None:
         assert case.kernel.sum() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize(("name", "scale"), [("setting2", 4), ("motion", 2), ("deblur", 1), ("aniso9", 4)])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("setting2", 4), ("setting2_noise10", 4), ("motion", 2), ("deblur", 1), ("aniso9", 4)]
+)
 def test_a_case_depends_on_its_seed_and_on_no_other_case(name: str, scale: int, data: Path) -> None:
     plan = protocol(name, scale)
     references = plan.references(data, "Set5")
@@ -106,6 +108,16 @@ def test_aniso9_widths_angles_and_noise(data: Path) -> None:
         assert case.kernel is not None
         major, minor, angle = widths_and_angle(case.kernel.double())
         assert (float(major), float(minor), float(angle)) == pytest.approx((3.5, 1.5, 30), abs=0.1)
+
+
+def test_setting2_with_noise_is_setting2_and_noise(data: Path) -> None:
+    plan = protocol("setting2_noise10", 4)
+    assert plan.labels == protocol("setting2", 4).labels
+    Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(data / "Set5" / "flat.png")
+    case = plan.make(next(r for r in plan.references(data, "Set5") if r.name == "flat"), 0)
+    assert case.noise_level == 10
+    assert float((case.y * 255).std()) == pytest.approx(10, rel=0.03)
+    assert "noise 10" in plan.degradation
 
 
 def test_settings_stay_in_their_ranges(data: Path) -> None:

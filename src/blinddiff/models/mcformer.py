@@ -32,12 +32,14 @@ class Prediction:
         kernel: kernel estimate k_hat_t, (B, size, size), on the simplex: what y tells, corrected by what x0_hat
             shows under the kernel that it was made with.
         noise_level: sigma, (B,), grey levels; None from the published network, which knows no noise.
+        evidence: what the step showed of the kernel's error; None from the published network.
         noise, variance: the raw outputs of the published network, (B, 3, H, W); None from the default one.
     """
 
     x0_hat: Tensor
     kernel: Tensor
     noise_level: Tensor | None
+    evidence: Evidence | None = None
     noise: Tensor | None = None
     variance: Tensor | None = None
 
@@ -238,22 +240,12 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         x0_hat = base + c_skip * z + c_out * out
         x0_hat = self.to_image(x0_hat)
         current = Estimate(self._fit(kernel), noise_level)
-        evidence = self.evidence(y, x0_hat.detach(), current.kernel, scale, timestep)
+        # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
+        shown = x0_hat.detach()
+        residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
+        evidence = Evidence(spectral_statistics(shown), residual, self.alpha_bar[timestep].logit())
         estimate = self.estimator.update(told, current, evidence)
-        return Prediction(x0_hat, estimate.kernel, estimate.noise_level)
-
-    def evidence(self, y: Tensor, x0_hat: Tensor, kernel: Tensor, scale: int, timestep: Tensor) -> Evidence:
-        """What x0_hat, not yet bent to the kernel by the data step, shows of the kernel's error.
-
-        Args:
-            y: LR image, (B, 3, h, w), in [0, 1].
-            x0_hat: (B, 3, s*h, s*w), made under `kernel`.
-            kernel: (B, size, size).
-            scale: one of the network's scales.
-            timestep: (B,).
-        """
-        residual = kernel_residual(y, x0_hat, kernel, scale, self.config.kernel_size)
-        return Evidence(spectral_statistics(x0_hat), residual, self.alpha_bar[timestep].logit())
+        return Prediction(x0_hat, estimate.kernel, estimate.noise_level, evidence)
 
     def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
         y = self.to_diffusion(y)
@@ -270,7 +262,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         noise, variance = (x_t + part for part in out[..., :height, :width].chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
-        return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, noise, variance)
+        return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, None, noise, variance)
 
     def _check_scale(self, scale: int) -> None:
         if scale not in self.config.scales:

@@ -14,7 +14,7 @@ from blinddiff.training.degrade import Pairs, aligned
 from blinddiff.training.recipe import Recipe
 from blinddiff.training.replay import Replay
 
-TWICE = 0.2
+TWICE = 0.4
 """Share of the batches in which the correction learns on its second turn instead of its first."""
 
 
@@ -108,8 +108,10 @@ def correction_losses(
             assert prediction.noise_level is not None
             current = Estimate(prediction.kernel, prediction.noise_level)
             prediction = model(x_t, t, pairs.y, pairs.scale, *current)
-        evidence = model.evidence(pairs.y, prediction.x0_hat, current.kernel, pairs.scale, t)
-    rows = _with_replayed([told, *current, *evidence, pairs.kernel, pairs.noise_level], recipe, replay, generator)
+        assert prediction.evidence is not None
+    rows = _with_replayed(
+        [told, *current, *prediction.evidence, pairs.kernel, pairs.noise_level], recipe, replay, generator
+    )
     told, current, evidence, truth = rows[0], Estimate(*rows[1:3]), Evidence(*rows[3:6]), rows[6:]
     return _weighted(recipe, **_estimate_losses(estimator.update(told, current, evidence), *truth))
 

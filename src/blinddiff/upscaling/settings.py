@@ -19,7 +19,7 @@ class UpscaleSettings:
         weights: folder or hub repository; None for the weights in the package.
         device: as for `BlindDiffPipeline.from_pretrained`.
         scale: 1, 2, 3 or 4.
-        mode: a name of `MODES`: ``"fidelity"``, ``"perceptual"`` or ``"paper"``.
+        mode: a name of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
         steps: of the reverse diffusion; the mode's own where None.
         seed: of the noise, the same for every file: a file's result does not depend on its neighbours.
         kernel: file of the blur kernel, where it is known.

@@ -54,6 +54,7 @@ METHODS: dict[str, Entry] = {
     **dict(
         [
             _pipeline("fidelity", "this package as it is called by default: closest in the mean square"),
+            _pipeline("fast", "this package in one call of the network", mode="fast"),
             _pipeline("perceptual", "this package, a sample of the posterior", mode="perceptual"),
             _pipeline("paper", "the published sampler with these weights", mode="paper"),
             _pipeline("oracle", "fidelity, given the true kernel", true_kernel=True),

@@ -2,7 +2,7 @@
 
 from blinddiff.errors import ParameterError
 from blinddiff.evaluation.protocols.aniso9 import Aniso9
-from blinddiff.evaluation.protocols.blinddiff_settings import Setting1, Setting2
+from blinddiff.evaluation.protocols.blinddiff_settings import Setting1, Setting2, Setting2Noise10
 from blinddiff.evaluation.protocols.deblur import Deblur
 from blinddiff.evaluation.protocols.div2krk import Div2krk
 from blinddiff.evaluation.protocols.gaussian8 import Gaussian8
@@ -11,7 +11,8 @@ from blinddiff.evaluation.protocols.protocol import Protocol
 from blinddiff.evaluation.protocols.real import Real
 
 PROTOCOLS: dict[str, type[Protocol]] = {
-    protocol.name: protocol for protocol in (Gaussian8, Setting1, Setting2, Aniso9, Div2krk, Motion, Deblur, Real)
+    protocol.name: protocol
+    for protocol in (Gaussian8, Setting1, Setting2, Setting2Noise10, Aniso9, Div2krk, Motion, Deblur, Real)
 }
 
 

@@ -53,3 +53,14 @@ class Setting2(SyntheticProtocol):
         sigma_x, sigma_y = draw_uniform((2, 1), 0.6, 5.0, generator)
         theta = draw_uniform(1, -math.pi, math.pi, generator)
         return roughen(anisotropic_gaussian(sigma_x, sigma_y, theta, KERNEL_SIZE), 0.25, generator)[0]
+
+
+class Setting2Noise10(Setting2):
+    """Setting 2 with noise of 10 grey levels: what the paper calls complex degradation, without a set of its own."""
+
+    name = "setting2_noise10"
+    degradation = Setting2.degradation.replace(", 8 bit", ", Gaussian noise 10, 8 bit")
+
+    def noise_level(self, index: int) -> float:
+        """See `SyntheticProtocol.noise_level`."""
+        return 10.0
