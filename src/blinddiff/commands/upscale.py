@@ -11,6 +11,7 @@ from blinddiff.commands.options import (
     add_seed_option,
     check_kernel_outputs,
     load_pipeline,
+    memory_size,
     whole,
 )
 from blinddiff.commands.streams import STREAM, check_json
@@ -68,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="refuse larger photographs, against decompression bombs (default: 89.5)",
     )
+    parser.add_argument(
+        "--max-memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="memory that the restoration may take, as 500M or 2G; what needs more goes through in tiles "
+        "(default: half of what is free)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,6 +107,7 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
         kernel=args.kernel,
         noise_level=args.noise_level,
         max_pixels=MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
+        max_memory=args.max_memory,
     )
 
 

@@ -24,10 +24,12 @@ from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, keep_noise_level
 from blinddiff.sampling.loop import StepCallback, restore
+from blinddiff.sampling.memory import free_memory
 from blinddiff.sampling.modes import MODES, Mode
 from blinddiff.sampling.noise import Generators, NoiseSource
 from blinddiff.sampling.output import BlindDiffOutput, make_output
 from blinddiff.sampling.schedulers import LibraryScheduler, Scheduler, make_scheduler, saved_scheduler
+from blinddiff.sampling.tiles import TiledImageStep, TiledNetwork, plan_tiles, tiled_kernel_step
 from blinddiff.weights import DEFAULT_WEIGHTS
 
 KernelInput = Tensor | npt.NDArray[Any]
@@ -84,6 +86,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         scheduler: str | None = None,
         generator: Generators = None,
         output_type: OutputType = "pil",
+        max_memory: int | None = None,
         callback_on_step_end: StepCallback | None = None,
     ) -> BlindDiffOutput:
         """Restore a photograph.
@@ -105,6 +108,9 @@ class BlindDiffPipeline(DiffusionPipeline):
                 ``"published"``.
             generator: random generator, or a list of one for each image.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
+                None. An image for which that is too little goes through in tiles, see `tiles`; so does one for which
+                memory runs out, in ever smaller ones.
             callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step, samples side by side.
 
         Raises:
@@ -124,22 +130,31 @@ class BlindDiffPipeline(DiffusionPipeline):
             raise ParameterError(f"{num_samples} samples: 1 or more are possible")
         if noise_level is not None and not 0 <= noise_level <= 255:
             raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
+        if max_memory is not None and max_memory < 1:
+            raise ParameterError(f"max_memory: {max_memory} bytes; 1 or more are possible")
         if isinstance(generator, Sequence):
             if len(generator) != len(y):
                 raise ParameterError(f"{len(generator)} generators for {len(y)} images")
             generator = [g for g in generator for _ in range(num_samples)]
-        state = self._known(y, scale, kernel, noise_level)
         kernel_update = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
-        shape = (len(y) * num_samples, 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        kernel_update = kernel_update if noise_level is None else keep_noise_level(kernel_update)
+        image_update = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
+        state = self._known(y, scale, kernel, noise_level)
+        if state is not None:
+            state = KernelState(*(part.repeat_interleave(num_samples, 0) for part in state))
+        samples = y.repeat_interleave(num_samples, 0)
+        shape = (len(samples), 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        max_memory = free_memory(self.device) if max_memory is None else max_memory
+        tiles = plan_tiles(samples, scale, self.network, image_update.needs_gradient, max_memory)
         restored = restore(
-            self.network,
+            TiledNetwork(self.network, tiles),
             self._scheduler(options),
-            y.repeat_interleave(num_samples, 0),
+            samples,
             scale,
-            None if state is None else KernelState(*(part.repeat_interleave(num_samples, 0) for part in state)),
+            state,
             NoiseSource(shape, generator, y.device),
-            IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)],
-            kernel_update if noise_level is None else keep_noise_level(kernel_update),
+            TiledImageStep(image_update, tiles),
+            tiled_kernel_step(kernel_update, tiles),
             callback_on_step_end,
         )
         return make_output(y, scale, restored, num_samples, output_type)
