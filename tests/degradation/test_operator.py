@@ -277,10 +277,8 @@ def test_large_images_go_in_blocks(
     case = Case(downsampling, scale, "reflect", kernel_size, (41, 67))
     x, operator = case.images(2, case.hr_size, 1), case.operator(case.kernels(2))
     whole = operator(x)
+    sizes, forward = [], operator._forward
     monkeypatch.setattr("blinddiff.degradation.operator.BLOCK", 24)
+    monkeypatch.setattr(operator, "_forward", lambda part: sizes.append(part.shape[-1]) or forward(part))
     torch.testing.assert_close(operator(x), whole, atol=1e-12, rtol=0)
-    calls = []
-    monkeypatch.setattr(operator, "_forward", lambda part: calls.append(part.shape) or torch.zeros_like(whole))
-    with pytest.raises(RuntimeError):
-        operator(x)
-    assert calls[0][-1] < x.shape[-1]
+    assert len(sizes) > 1

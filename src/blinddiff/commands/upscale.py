@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     from tqdm import tqdm
 
     from blinddiff.commands.facts import kernel_words
-    from blinddiff.commands.streams import check_standard_output, say, write_standard_output
+    from blinddiff.commands.streams import check_standard_output, printable, say, write_standard_output
     from blinddiff.degradation.kernels import read_kernel, write_kernel
     from blinddiff.errors import ParameterError
     from blinddiff.imaging import (
@@ -149,7 +150,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     name = _name(args.photograph)
     # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
     steps = settings.steps or MODES[settings.mode].num_inference_steps
-    with tqdm(total=steps, desc=Path(name).name, unit="step", delay=0.1) as bar:
+    with tqdm(total=steps, desc=printable(Path(name).name, sys.stderr), unit="step", delay=0.1) as bar:
         upscaled = upscale_photograph(pipeline, photograph, settings, kernel, bar.update)
     result = encode_image(output, upscaled.pixels, photograph, upscaled.alpha)
     if to_stream:

@@ -15,7 +15,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
-from blinddiff.degradation import SCALES, closed_form
+from blinddiff.degradation import SCALES
 from blinddiff.degradation.kernels import check_kernel
 from blinddiff.errors import KernelError, ParameterError, WeightsError
 from blinddiff.models.kernel_estimators import Estimate
@@ -39,13 +39,13 @@ class BlindDiffPipeline(DiffusionPipeline):
     """Blind image super-resolution: image, kernel and noise level from one low-resolution photograph.
 
     Args:
-        network: the prior for image and kernel.
+        network: the prior for image and kernel; set to evaluation, for what training averages over a batch.
         scheduler: a scheduler of diffusers for x0-prediction over the network's noise schedule.
     """
 
     def __init__(self, network: MCFormer, scheduler: Any) -> None:
         super().__init__()
-        self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.register_modules(network=network.eval(), scheduler=scheduler)  # type: ignore[no-untyped-call]
         self.network: MCFormer
         self.scheduler: Any
 
@@ -65,7 +65,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             ParameterError: the machine has no such device.
         """
         network = load_network(DEFAULT_WEIGHTS if weights is None else weights)
-        network = network.eval().requires_grad_(False)
+        network.requires_grad_(False)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
         pipeline = cls(network, saved_scheduler(DEFAULT_WEIGHTS if weights is None else weights, network))
         pipeline.to(choose_device(device))
@@ -190,7 +190,10 @@ class BlindDiffPipeline(DiffusionPipeline):
         y = to_batch(image).to(self.device)
         found = self.network.estimate(y, scale)
         chosen = found.kernel if kernel is None else _given_kernel(kernel, y, scale)
-        return closed_form(y, chosen, found.noise_level, scale).clamp(0, 1).cpu()
+        tiles = plan_tiles(y, scale, self.network, False, free_memory(self.device))
+        x_y = TiledNetwork(self.network, tiles).first_image(y, Estimate(chosen, found.noise_level), scale)
+        assert x_y is not None  # only a network without an estimate has none
+        return x_y.clamp_(0, 1).cpu()
 
     def _check_scale(self, scale: int) -> None:
         known = [s for s in SCALES if s in self.network.config.scales]

@@ -19,7 +19,7 @@ from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.statistics import gradient_energy
 from blinddiff.sampling.image_steps import ImageContext, ImageCorrection, ImageStep
 from blinddiff.sampling.kernel_steps import KernelState, KernelStep
-from blinddiff.sampling.memory import IMAGES, bytes_per_pixel, is_lack_of_memory
+from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, is_lack_of_memory
 
 HALO = 48
 """Pixels along a tile's inner edges that count for nothing: there the network and the operator miss what lies beyond.
@@ -187,7 +187,7 @@ def plan_tiles(y: Tensor, scale: int, network: MCFormer, needs_gradient: bool, m
             leave less than the smallest tile needs, the smallest tile is taken.
     """
     batch, height, width = len(y), y.shape[-2] * scale, y.shape[-1] * scale
-    images = IMAGES * 4 * 3 * batch * height * width
+    images = (IMAGES + INPUTS / scale**2) * 4 * 3 * batch * height * width
     pixels = max(0, max_memory - images) / bytes_per_pixel(network, needs_gradient)
     if batch * height * width <= pixels:
         return Tiles(y, scale, network.size_multiple, None)
