@@ -44,14 +44,15 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line: 0 when done, 1 when part of the work failed, 2 for bad input, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser(arguments[0] if arguments else None).parse_args(arguments)
+    chosen = arguments[0] if arguments else None
     try:
+        args = _parser(chosen).parse_args(arguments)
         return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except BlindDiffError as error:
-        print(f"blinddiff {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"blinddiff {chosen}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"blinddiff {args.command}: interrupted", file=sys.stderr)
+        print(f"blinddiff {chosen}: interrupted", file=sys.stderr)
         return 130
 
 

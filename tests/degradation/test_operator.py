@@ -265,3 +265,20 @@ def test_unknown_boundary() -> None:
 def test_a_kernel_has_two_or_three_axes(shape: tuple[int, ...]) -> None:
     with pytest.raises(KernelError, match="shape"):
         DegradationOperator(torch.ones(shape), 2)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("kernel_size", [(5, 5), (4, 9), (31, 21)])
+@pytest.mark.parametrize("downsampling", [Bicubic(), Decimate(0)])
+def test_large_images_go_in_blocks(
+    scale: int, kernel_size: tuple[int, int], downsampling: Downsampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is that of all at once: A reaches no further than kernel and filter."""
+    case = Case(downsampling, scale, "reflect", kernel_size, (41, 67))
+    x, operator = case.images(2, case.hr_size, 1), case.operator(case.kernels(2))
+    whole = operator(x)
+    sizes, forward = [], operator._forward
+    monkeypatch.setattr("blinddiff.degradation.operator.BLOCK", 24)
+    monkeypatch.setattr(operator, "_forward", lambda part: sizes.append(part.shape[-1]) or forward(part))
+    torch.testing.assert_close(operator(x), whole, atol=1e-12, rtol=0)
+    assert len(sizes) > 1

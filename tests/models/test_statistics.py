@@ -169,3 +169,24 @@ def test_blocks_of_eight_pixels_stand_out(photograph: Tensor) -> None:
     assert (blocky > plain + 0.1).all()
     assert (striped[1] > plain[1] + 0.1).all(), "steps between columns are seen along the second axis"
     torch.testing.assert_close(striped[0], plain[0], atol=0.05, rtol=0)
+
+
+def test_a_large_image_is_told_by_its_most_informative_windows(
+    photograph: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside much blue sky, the statistics are those of the part that shows something."""
+    monkeypatch.setattr("blinddiff.models.statistics.WINDOW", 64)
+    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 6)
+    part = photograph[..., :128, :192]
+    large = torch.full((2, 3, 256, 512), 0.6)
+    large[0, :, 64:192, 128:320] = part
+    large[1, :, :128, 320:] = part.flip(-1)
+    alone, within = spectral_statistics(torch.cat([part, part.flip(-1)])), spectral_statistics(large)
+    # Blocks over the windows' edges are left out: 294 of 345 count.
+    torch.testing.assert_close(within[:, MEAN], alone[:, MEAN], atol=0.5, rtol=0)
+    assert (within - alone).abs().mean() < 0.1
+    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 100)
+    assert (spectral_statistics(large) - alone).abs().mean() > 0.5
+    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 2)
+    thin = spectral_statistics(photograph[:, :, :30].repeat(1, 1, 1, 5))
+    assert torch.isfinite(thin).all()

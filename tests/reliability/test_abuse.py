@@ -1,6 +1,7 @@
 """What files, folders, disks and people do to a program: a right result, or one line and the exit code that says so."""
 
 import io
+import json
 import os
 import resource
 import shutil
@@ -238,6 +239,20 @@ def test_a_disk_without_room(small, tmp_path, tiny_weights):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["in.png", "small.png"]
 
 
+@posix
+def test_names_that_are_no_text(run, small, tmp_path):
+    """Linux allows any bytes in a name; a terminal does not."""
+    folder = os.fsencode(tmp_path) + b"/in \xff"
+    os.mkdir(folder)
+    name = os.fsdecode(folder + b"/a\xfe\xff.png")
+    Path(name).write_bytes(small.read_bytes())
+    result = os.fsdecode(os.fsencode(tmp_path) + b"/out \xff.png")
+    code, out, _ = run(name, "-o", result, "--scale", 1, "--json", tmp_path / "records")
+    assert (code, Path(result).exists()) == (0, True)
+    assert r"out \udcff.png" in out
+    assert json.loads((tmp_path / "records").read_text())["input"] == name
+
+
 # Shapes
 
 
@@ -340,3 +355,58 @@ def test_ctrl_c_while_one_is_restored(small, tmp_path, tiny_weights):
     assert err.splitlines()[-1] == "blinddiff upscale: interrupted"
     assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.png"]
+
+
+@posix
+def test_ctrl_c_before_anything_is_done(tmp_path, tiny_weights, small):
+    """The records asked for are there, and tell of nothing."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    small.rename(folder / "a.png")
+    records = tmp_path / "records"
+    records.write_text("those of an earlier run")
+    arguments = (folder, "-o", tmp_path / "out", "--weights", tiny_weights, "--json", records)
+    running = process(*arguments, start_new_session=True)
+    wait_for(lambda: (tmp_path / "out" / ".blinddiff-ledger.jsonl").exists(), running)
+    time.sleep(0.5)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, err.splitlines()[-1]) == (130, "blinddiff upscale: interrupted")
+    assert "Traceback" not in err
+    assert records.read_text() == ""
+    assert not (tmp_path / "out" / "a.png").exists()
+
+
+@posix
+def test_ctrl_c_in_a_folder_and_on(tmp_path, tiny_weights):
+    """As a terminal sends it: to every process of the group. What was done stays done."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    count = 40
+    for number in range(count):
+        Image.fromarray(np.roll(colours(), number, 1)).save(source / f"{number:02}.png")
+    options = ("--weights", tiny_weights, "--jobs", 2, "--scale", 2, "--json", tmp_path / "records")
+    command = (source, "-o", output, *options)
+    running = process(*command, start_new_session=True)
+    ledger = output / ".blinddiff-ledger.jsonl"
+    wait_for(lambda: ledger.exists() and len(ledger.read_text().splitlines()) >= 2, running)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert err.splitlines()[-1] == "blinddiff upscale: interrupted"
+    assert "Traceback" not in err
+    assert group_ends(running.pid)
+    done = {path.name: path.read_bytes() for path in output.glob("*.png")}
+    assert 2 <= len(done) < count
+    assert all(Image.open(output / name).size == (48, 36) for name in done)
+    assert list(output.glob(".*.tmp")) == []
+    entered = ledger.read_text().splitlines()
+    assert len(done) - 2 <= len(entered) <= len(done)
+    assert len((tmp_path / "records").read_text().splitlines()) == len(entered)
+
+    again = process(*command)
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    assert f"{count - len(entered)} restored, {len(entered)} done before" in out
+    assert all((output / name).read_bytes() == data for name, data in done.items())
+    assert len((tmp_path / "records").read_text().splitlines()) == count

@@ -298,3 +298,15 @@ def test_kernels_are_the_mean_of_their_trajectory(tiny_pipeline: BlindDiffPipeli
     distances = (out.kernel_trajectory - out.kernels).abs().sum((-2, -1)).mean(0)
     torch.testing.assert_close(out.kernel_spread, distances)
     assert float(out.kernel_spread) > 0
+
+
+def test_a_network_left_in_training_is_set_to_evaluation(tiny_pipeline, photograph):
+    """Else each result would hang on the rest of its batch, and change the network's averages."""
+    network = MCFormer.from_config(tiny_pipeline.network.config)
+    network.load_state_dict(tiny_pipeline.network.state_dict())
+    network.train()
+    made = BlindDiffPipeline(network, tiny_pipeline.scheduler)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    outs = [each(photograph, generator=seeded(0), output_type="pt") for each in (made, tiny_pipeline)]
+    assert torch.equal(outs[0].images, outs[1].images)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Estimate, write and print; 0."""
     from blinddiff.commands.facts import kernel_words
+    from blinddiff.commands.streams import say
     from blinddiff.degradation.kernels import write_kernel
 
     photograph = read_photograph(args.photograph)
@@ -38,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
     found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]))
-    print(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
+    say(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
     return 0

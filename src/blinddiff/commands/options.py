@@ -1,6 +1,7 @@
 """Options that several sub-commands share."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,15 @@ def whole(low: int, high: int) -> "type[int]":
 
     read.__name__ = "whole number"
     return read  # type: ignore[return-value]
+
+
+def memory_size(text: str) -> int:
+    """An argparse type: bytes, or with K, M, G or T the 1024, 1024^2, ... of them."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.strip().lower())
+    size = 0 if found is None else int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+    if not 0 < size < 2**60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500M or 2G")
+    return size
 
 
 def make_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from blinddiff.errors import ImageError, OutputError
 
@@ -54,10 +55,15 @@ def write_standard_output(data: bytes) -> None:
 
 
 def say(line: str, aside: bool = False) -> None:
-    """Print a line; on standard error where standard output is taken. What an encoding cannot hold is escaped."""
+    """Print a line; on standard error where standard output is taken."""
     stream = sys.stderr if aside else sys.stdout
+    print(printable(line, stream), file=stream)
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text, with what a stream's encoding cannot hold escaped: a file's name may be any bytes."""
     encoding = stream.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def check_json(path: str | None, *taken: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from blinddiff.commands.options import (
     add_seed_option,
     check_kernel_outputs,
     load_pipeline,
+    memory_size,
     whole,
 )
 from blinddiff.commands.streams import STREAM, check_json
@@ -68,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="refuse larger photographs, against decompression bombs (default: 89.5)",
     )
+    parser.add_argument(
+        "--max-memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="memory that the restoration may take, as 500M or 2G; what needs more goes through in tiles "
+        "(default: half of what is free)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,6 +108,7 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
         kernel=args.kernel,
         noise_level=args.noise_level,
         max_pixels=MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
+        max_memory=args.max_memory,
     )
 
 
@@ -106,7 +116,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     from tqdm import tqdm
 
     from blinddiff.commands.facts import kernel_words
-    from blinddiff.commands.streams import check_standard_output, say, write_standard_output
+    from blinddiff.commands.streams import check_standard_output, printable, say, write_standard_output
     from blinddiff.degradation.kernels import read_kernel, write_kernel
     from blinddiff.errors import ParameterError
     from blinddiff.imaging import (
@@ -140,7 +150,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     name = _name(args.photograph)
     # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
     steps = settings.steps or MODES[settings.mode].num_inference_steps
-    with tqdm(total=steps, desc=Path(name).name, unit="step", delay=0.1) as bar:
+    with tqdm(total=steps, desc=printable(Path(name).name, sys.stderr), unit="step", delay=0.1) as bar:
         upscaled = upscale_photograph(pipeline, photograph, settings, kernel, bar.update)
     result = encode_image(output, upscaled.pixels, photograph, upscaled.alpha)
     if to_stream:

@@ -50,10 +50,12 @@ class _Progress:
         self._file = None if aside else args.json
         self._to_stream = aside
         self._lines: list[str] = []
+        self._begun = False
         # On a terminal only: a log is better off without.
         self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)
 
     def begin(self, what: str, count: int) -> None:
+        self._begun = True
         self._bar.set_description_str(what, refresh=False)
         self._bar.reset(count)
 
@@ -69,5 +71,6 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
-        if self._file is not None and self._lines:
+        # Once begun, there are records, if only of nothing: an interrupted run leaves none of an earlier one's.
+        if self._file is not None and self._begun:
             write_file(self._file, "".join(self._lines).encode())

@@ -18,6 +18,9 @@ from blinddiff.degradation.resize import correlate_decimate, correlate_decimate_
 from blinddiff.errors import KernelError, ParameterError
 
 SCALES = (1, 2, 3, 4)
+BLOCK = 1024
+"""A x is made in blocks of this side where the image has more pixels than four of them: what the spectra take is
+bounded."""
 
 
 def _fast(length: int) -> int:
@@ -89,7 +92,27 @@ class DegradationOperator:
         if self.boundary == "circular":
             size = x.shape[-2], x.shape[-1]
             return self._thin(self._transfer(size, x) * rfft2(x), size)
+        if x.shape[-2] * x.shape[-1] > 4 * BLOCK**2:
+            return self._forward_in_blocks(x)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         return correlate_decimate(self.blur(x), self._taps, self._first, self.scale, "symmetric")
+
+    def _forward_in_blocks(self, x: Tensor) -> Tensor:
+        """The same, for A reaches no further than the kernel and the downsampling filter do."""
+        height, width = x.shape[-2] // self.scale, x.shape[-1] // self.scale
+        side = BLOCK // self.scale
+        reach = -(-(max(self.kernel.shape[-2:]) + len(self._taps)) // self.scale)
+        y = x.new_empty(*x.shape[:-2], height, width)
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                above, before = max(top - reach, 0), max(left - reach, 0)
+                seen = x[..., above * self.scale : (top + side + reach) * self.scale, :]
+                seen = seen[..., before * self.scale : (left + side + reach) * self.scale]
+                block = self._forward(seen)[..., top - above :, left - before :][..., :side, :side]
+                y[..., top : top + side, left : left + side] = block
+        return y
 
     def adjoint(self, y: Tensor) -> Tensor:
         """A^T y: (B, C, h, w) -> (B, C, s*h, s*w)."""

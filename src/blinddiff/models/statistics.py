@@ -18,6 +18,8 @@ GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statist
 QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # power of 0.03 grey levels: below rounding
+WINDOW = 128  # side of the windows that stand for a large image; a multiple of JPEG's lattice
+MOST_WINDOWS = 64  # as many pixels as 1024 x 1024
 
 STATISTICS = GROUPS * BLOCK * (BLOCK // 2 + 1) + len(DIRECTIONS) * len(QUANTILES) + 8
 """Number of statistics of an image."""
@@ -37,8 +39,11 @@ def spectral_statistics(y: Tensor) -> Tensor:
     tenth of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
     differences in four directions; the harmonics of the differences' strength over the 8-pixel lattice (JPEG).
 
+    Of an image of more pixels than `MOST_WINDOWS` windows have, they are those of the windows with most gradient
+    energy: the most informative places tell as much, and cost the same for an image of any size.
+
     Args:
-        y: images, (B, C, h, w), in [0, 1]; sides under 16 are extended by mirroring.
+        y: images, (B, C, h, w), in [0, 1]; sides under 24 are extended by mirroring.
 
     Returns:
         (B, `STATISTICS`) float32.
@@ -46,6 +51,8 @@ def spectral_statistics(y: Tensor) -> Tensor:
     grey = y.float().mean(1, keepdim=True)
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
     grey = extend(grey, (0, short[0]), (0, short[1]), "symmetric")
+    if grey.shape[-2] * grey.shape[-1] > MOST_WINDOWS * WINDOW**2:
+        grey = _informative_windows(grey)
     blocks = grey.unfold(2, BLOCK, STRIDE).unfold(3, BLOCK, STRIDE).flatten(1, 3)  # (B, N, 16, 16)
     blocks = (blocks - blocks.mean((-2, -1), keepdim=True)) * _window().to(grey)
     power = torch.fft.rfft2(blocks).abs().square().flatten(2) + FLOOR  # (B, N, 144)
@@ -62,6 +69,21 @@ def spectral_statistics(y: Tensor) -> Tensor:
         power.gather(1, weakest).mean(1).log(),
     ]
     return torch.cat([*spectra, _gradient_quantiles(grey), _lattice_harmonics(grey)], 1)
+
+
+def gradient_energy(grey: Tensor) -> Tensor:
+    """Sum of the squared differences of neighbours over the last two axes: how much an image tells of its blur."""
+    return sum((grey.diff(dim=axis).square().sum((-2, -1)) for axis in (-2, -1)), torch.zeros(()).to(grey))
+
+
+def _informative_windows(grey: Tensor) -> Tensor:
+    """The windows of (B, 1, h, w) with most gradient energy, as many as `MOST_WINDOWS` in area: (B, windows, n, m)."""
+    rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
+    windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
+    # One after another: the differences of all at once would be images of their own.
+    energy = torch.stack([gradient_energy(window) for window in windows.unbind(1)], 1)
+    best = energy.topk(min(MOST_WINDOWS * WINDOW**2 // (rows * columns), energy.shape[1])).indices.sort().values
+    return torch.stack([image[chosen] for image, chosen in zip(windows, best, strict=True)])
 
 
 def _gradient_quantiles(grey: Tensor) -> Tensor:
@@ -81,7 +103,7 @@ def _lattice_harmonics(grey: Tensor) -> Tensor:
     """Strength of the differences at each phase of an 8-pixel lattice, as four harmonics along each axis: (B, 8)."""
     out = []
     for axis in (2, 3):
-        second = grey.diff(dim=axis).diff(dim=axis).abs().mean(5 - axis).flatten(1)
+        second = grey.diff(dim=axis).diff(dim=axis).abs().mean((1, 5 - axis))
         whole = second.shape[1] // 8 * 8
         phases = second[:, :whole].unflatten(1, (-1, 8)).mean(1)
         out.append(torch.fft.rfft(phases / (phases.mean(1, keepdim=True) + 1e-4)).abs()[:, 1:])

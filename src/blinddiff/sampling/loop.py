@@ -15,6 +15,7 @@ from blinddiff.sampling.image_steps import ImageContext, ImageStep
 from blinddiff.sampling.kernel_steps import KernelState, KernelStep
 from blinddiff.sampling.noise import NoiseSource
 from blinddiff.sampling.schedulers import Scheduler
+from blinddiff.sampling.tiles import TiledNetwork
 
 StepCallback = Callable[[int, int, Tensor, Tensor, Tensor], None]
 """Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t."""
@@ -29,7 +30,7 @@ class Restored:
 
 
 def restore(
-    network: MCFormer,
+    network: MCFormer | TiledNetwork,
     scheduler: Scheduler,
     y: Tensor,
     scale: int,
@@ -44,7 +45,7 @@ def restore(
     Args:
         y: LR image, (B, 3, h, w), in [0, 1].
         state: the first kernel and noise level, see `MCFormer.estimate`; None for a network that has none to give.
-        image_step, kernel_step: see their folders.
+        network, image_step, kernel_step: see their folders, and `tiles` for those that go tile by tile.
     """
     # 0. What physics alone says of the image, and the start: noise around it.
     x_y = network.first_image(y, state, scale)
@@ -54,8 +55,8 @@ def restore(
         # 1. Prior step: clean image and kernel from x_t.
         x_t.requires_grad_(image_step.needs_gradient)
         with torch.set_grad_enabled(image_step.needs_gradient):
-            known = (None, None) if state is None else (state.kernel, state.noise_level)
-            prediction = network(x_t, t.expand(len(y)), y, scale, *known, x_y)
+            kernel, noise_level = (None, None) if state is None else state
+            prediction = network(x_t, t.expand(len(y)), y, scale, kernel, noise_level, x_y)
             # 2. Kernel step: the better image gives a better kernel.
             before, state = state, kernel_step(state, prediction, y, scale)
             # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.

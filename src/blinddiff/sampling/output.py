@@ -51,14 +51,14 @@ def make_output(
     def apart(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(y), num_samples))
 
-    samples = apart(restored.image.clamp(0, 1))
-    x = samples.mean(1)
+    several = num_samples > 1
+    samples = apart(restored.image.clamp_(0, 1))
+    x = samples.mean(1) if several else samples[:, 0]
     trajectory = torch.stack([apart(state.kernel).mean(1) for state in restored.states])
     kernels = trajectory.mean(0)
     noise_levels = apart(restored.states[-1].noise_level).mean(1)
     residuals = 255 * (y - DegradationOperator(kernels, scale)(x))
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
-    several = num_samples > 1
     return BlindDiffOutput(
         images=from_batch(x, output_type),
         kernels=kernels.cpu(),

@@ -15,7 +15,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
-from blinddiff.degradation import SCALES, closed_form
+from blinddiff.degradation import SCALES
 from blinddiff.degradation.kernels import check_kernel
 from blinddiff.errors import KernelError, ParameterError, WeightsError
 from blinddiff.models.kernel_estimators import Estimate
@@ -24,10 +24,12 @@ from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, keep_noise_level
 from blinddiff.sampling.loop import StepCallback, restore
+from blinddiff.sampling.memory import free_memory
 from blinddiff.sampling.modes import MODES, Mode
 from blinddiff.sampling.noise import Generators, NoiseSource
 from blinddiff.sampling.output import BlindDiffOutput, make_output
 from blinddiff.sampling.schedulers import LibraryScheduler, Scheduler, make_scheduler, saved_scheduler
+from blinddiff.sampling.tiles import TiledImageStep, TiledNetwork, plan_tiles, tiled_kernel_step
 from blinddiff.weights import DEFAULT_WEIGHTS
 
 KernelInput = Tensor | npt.NDArray[Any]
@@ -37,13 +39,13 @@ class BlindDiffPipeline(DiffusionPipeline):
     """Blind image super-resolution: image, kernel and noise level from one low-resolution photograph.
 
     Args:
-        network: the prior for image and kernel.
+        network: the prior for image and kernel; set to evaluation, for what training averages over a batch.
         scheduler: a scheduler of diffusers for x0-prediction over the network's noise schedule.
     """
 
     def __init__(self, network: MCFormer, scheduler: Any) -> None:
         super().__init__()
-        self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.register_modules(network=network.eval(), scheduler=scheduler)  # type: ignore[no-untyped-call]
         self.network: MCFormer
         self.scheduler: Any
 
@@ -63,7 +65,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             ParameterError: the machine has no such device.
         """
         network = load_network(DEFAULT_WEIGHTS if weights is None else weights)
-        network = network.eval().requires_grad_(False)
+        network.requires_grad_(False)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
         pipeline = cls(network, saved_scheduler(DEFAULT_WEIGHTS if weights is None else weights, network))
         pipeline.to(choose_device(device))
@@ -84,6 +86,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         scheduler: str | None = None,
         generator: Generators = None,
         output_type: OutputType = "pil",
+        max_memory: int | None = None,
         callback_on_step_end: StepCallback | None = None,
     ) -> BlindDiffOutput:
         """Restore a photograph.
@@ -106,6 +109,9 @@ class BlindDiffPipeline(DiffusionPipeline):
                 ``"published"``.
             generator: random generator, or a list of one for each image.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
+                None. An image for which that is too little goes through in tiles, see `tiles`; so does one for which
+                memory runs out, in ever smaller ones.
             callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step, samples side by side.
 
         Raises:
@@ -125,22 +131,31 @@ class BlindDiffPipeline(DiffusionPipeline):
             raise ParameterError(f"{num_samples} samples: 1 or more are possible")
         if noise_level is not None and not 0 <= noise_level <= 255:
             raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
+        if max_memory is not None and max_memory < 1:
+            raise ParameterError(f"max_memory: {max_memory} bytes; 1 or more are possible")
         if isinstance(generator, Sequence):
             if len(generator) != len(y):
                 raise ParameterError(f"{len(generator)} generators for {len(y)} images")
             generator = [g for g in generator for _ in range(num_samples)]
-        state = self._known(y, scale, kernel, noise_level)
         kernel_update = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
-        shape = (len(y) * num_samples, 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        kernel_update = kernel_update if noise_level is None else keep_noise_level(kernel_update)
+        image_update = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
+        state = self._known(y, scale, kernel, noise_level)
+        if state is not None:
+            state = KernelState(*(part.repeat_interleave(num_samples, 0) for part in state))
+        samples = y.repeat_interleave(num_samples, 0)
+        shape = (len(samples), 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        max_memory = free_memory(self.device) if max_memory is None else max_memory
+        tiles = plan_tiles(samples, scale, self.network, image_update.needs_gradient, max_memory)
         restored = restore(
-            self.network,
+            TiledNetwork(self.network, tiles),
             self._scheduler(options),
-            y.repeat_interleave(num_samples, 0),
+            samples,
             scale,
-            None if state is None else KernelState(*(part.repeat_interleave(num_samples, 0) for part in state)),
+            state,
             NoiseSource(shape, generator, y.device),
-            IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)],
-            kernel_update if noise_level is None else keep_noise_level(kernel_update),
+            TiledImageStep(image_update, tiles),
+            tiled_kernel_step(kernel_update, tiles),
             callback_on_step_end,
         )
         return make_output(y, scale, restored, num_samples, output_type)
@@ -176,7 +191,10 @@ class BlindDiffPipeline(DiffusionPipeline):
         y = to_batch(image).to(self.device)
         found = self.network.estimate(y, scale)
         chosen = found.kernel if kernel is None else _given_kernel(kernel, y, scale)
-        return closed_form(y, chosen, found.noise_level, scale).clamp(0, 1).cpu()
+        tiles = plan_tiles(y, scale, self.network, False, free_memory(self.device))
+        x_y = TiledNetwork(self.network, tiles).first_image(y, Estimate(chosen, found.noise_level), scale)
+        assert x_y is not None  # only a network without an estimate has none
+        return x_y.clamp_(0, 1).cpu()
 
     def _check_scale(self, scale: int) -> None:
         known = [s for s in SCALES if s in self.network.config.scales]

@@ -3,13 +3,14 @@
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from blinddiff.errors import OutputError
 from blinddiff.imaging import remove_leftovers
+from blinddiff.sampling.memory import free_memory
 from blinddiff.upscaling.ledger import Ledger
 from blinddiff.upscaling.plan import Job, Plan, make_plan
 from blinddiff.upscaling.record import Done, Record
@@ -96,7 +97,7 @@ def upscale_folder(
         listener.begin("restoring", len(todo))
         count = min(len(todo), processes_that_pay(settings.device) if processes is None else processes)
         threads = max(1, torch.get_num_threads() // max(1, count))
-        outcomes = run_jobs(todo, settings, count, threads)
+        outcomes = run_jobs(todo, _with_share_of_memory(settings, count), count, threads)
         try:
             for job, outcome in outcomes:
                 _enter(report, listener, ledger, fingerprint, job, outcome)
@@ -111,6 +112,15 @@ def processes_that_pay(device: str | None) -> int:
     if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         return 2  # one reads and writes while the other has the accelerator
     return max(1, min(4, torch.get_num_threads() // 2))
+
+
+def _with_share_of_memory(settings: UpscaleSettings, processes: int) -> UpscaleSettings:
+    """Settings for one of several processes."""
+    if processes <= 1:
+        return settings
+    on_gpu = torch.cuda.is_available() and (settings.device or "cuda").startswith("cuda")
+    memory = settings.max_memory or free_memory(torch.device("cuda" if on_gpu else "cpu"))
+    return replace(settings, max_memory=max(1, memory // processes))
 
 
 def _enter(

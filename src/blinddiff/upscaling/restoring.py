@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from blinddiff.degradation import bicubic_upsample
 from blinddiff.errors import ImageError, KernelError
 from blinddiff.imaging import Photograph, spread_colours
+from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.upscaling.settings import UpscaleSettings
 
 if TYPE_CHECKING:
@@ -53,12 +54,12 @@ def upscale_photograph(
     Args:
         pipeline: holds the weights that the settings name.
         photograph: as read.
-        settings: scale, mode, steps, seed, noise level.
+        settings: scale, mode, steps, seed, noise level, memory.
         kernel: the contents of the settings' kernel file.
         on_step: called after each step.
 
     Raises:
-        ImageError: the photograph is too small, or its result does not fit the memory.
+        ImageError: the photograph is too small, or does not fit the memory even in the smallest tiles.
         KernelError: the kernel does not fit the photograph.
         ParameterError: a setting outside its range.
     """
@@ -76,12 +77,13 @@ def upscale_photograph(
             noise_level=settings.noise_level,
             generator=torch.Generator().manual_seed(settings.seed),
             output_type="pt",
+            max_memory=settings.max_memory,
             callback_on_step_end=None if on_step is None else lambda *_: (on_step(), None)[1],
         )
     except KernelError as error:
         raise KernelError(f"{settings.kernel}: {error}") from error
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         height, width = pixels.shape[-2:]
         raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit the memory") from error
@@ -106,8 +108,3 @@ def upscale_alpha(alpha: Tensor, scale: int) -> Tensor:
     most, least = (sign * F.max_pool2d(sign * alpha, 3, stride=1, padding=1) for sign in (1, -1))
     high, low = (bound.repeat_interleave(scale, -2).repeat_interleave(scale, -1) for bound in (most, least))
     return bicubic_upsample(alpha, scale).clamp(low, high)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "bad allocation")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

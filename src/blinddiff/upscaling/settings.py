@@ -25,6 +25,7 @@ class UpscaleSettings:
         kernel: file of the blur kernel, where it is known.
         noise_level: in grey levels, where it is known.
         max_pixels: limit of an input image, against decompression bombs.
+        max_memory: bytes that the restorations may take together, see `BlindDiffPipeline`; None: half of what is free.
     """
 
     weights: str | None = None
@@ -36,6 +37,7 @@ class UpscaleSettings:
     kernel: Path | None = None
     noise_level: float | None = None
     max_pixels: int = MAX_PIXELS
+    max_memory: int | None = None
 
     def fingerprint(self) -> str:
         """Return a hash that changes with everything that changes results: settings, weights, kernel, version.
@@ -44,7 +46,8 @@ class UpscaleSettings:
             WeightsError: the folder of weights cannot be read.
         """
         facts = asdict(self)
-        del facts["device"], facts["max_pixels"]  # the same image but for rounding; and none, or the same
+        # The same image but for rounding; none, or the same; the same but for what tiles change, which is not seen.
+        del facts["device"], facts["max_pixels"], facts["max_memory"]
         facts["kernel"] = None if self.kernel is None else hashlib.sha256(self.kernel.read_bytes()).hexdigest()
         facts["weights"] = _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights)
         facts["version"] = __version__
