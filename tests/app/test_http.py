@@ -87,11 +87,14 @@ def test_what_cannot_be_done_is_said(client, photograph, changed, words):
 
 def test_bad_files_are_refused_by_name(client, tmp_path):
     (tmp_path / "notes.png").write_text("no photograph")
-    with pytest.raises(AppError, match=r"Notes.png: is not an image of a known format\."):
+    with pytest.raises(AppError, match=r"notes.png: is not an image of a known format\."):
         client.predict(**asked(tmp_path / "notes.png"))
-    large = drawn(tmp_path / "large.png", 800, 400, compress_level=9, bits=1)
-    with pytest.raises(AppError, match=r"large.png"):
-        client.predict(**asked(large.rename(tmp_path / "large.png")))
+    Image.new("L", (800, 400)).save(tmp_path / "large.png")
+    with pytest.raises(AppError, match=r"large.png: .*800 x 400 pixels"):
+        client.predict(**asked(tmp_path / "large.png"))
+    drawn(tmp_path / "kernel.png", 9, 9)
+    with pytest.raises(AppError, match=r"kernel.png: picture is in colour"):
+        client.predict(**asked(drawn(tmp_path / "photo.png"), kernel_file=handle_file(tmp_path / "kernel.png")))
 
 
 def test_a_given_kernel_and_a_region_are_used(client, photograph):

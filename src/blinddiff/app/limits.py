@@ -40,8 +40,8 @@ class Limits:
         if asked <= self.pixels:
             return
         several = f", {samples} samples," if samples > 1 else ""
+        fewer = " or fewer samples" if several else ""
         raise ParameterError(
             f"{name}: {width} x {height} pixels times {scale}{several} make {asked / 1e6:.1f} megapixels, and this "
-            f"page takes {self.megapixels:g}: choose a smaller scale{' or fewer samples' if several else ''}, or cut out "
-            "a part of the photograph"
+            f"page takes {self.megapixels:g}: choose a smaller scale{fewer}, or cut out a part of the photograph"
         )

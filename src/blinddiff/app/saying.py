@@ -10,7 +10,9 @@ UNEXPECTED = "Something went wrong in the program, not by your doing; the server
 def sentence(error: BlindDiffError) -> str:
     """An error's text as one plain sentence."""
     words = " ".join(str(error).split())
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "?", "!")) else ".")
+    if "." not in words.split(" ")[0]:  # as a file's name has
+        words = words[:1].upper() + words[1:]
+    return words + ("" if words.endswith((".", "?", "!")) else ".")
 
 
 def shown_error(words: str) -> gr.Error:
