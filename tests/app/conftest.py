@@ -1,9 +1,6 @@
 """The page on the tiny network, once for all tests of this folder."""
 
 import pytest
-
-pytest.importorskip("gradio", reason="the extra `ui` is not installed")
-
 from gradio_client import Client
 
 from blinddiff.app.limits import Limits

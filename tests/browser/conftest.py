@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
-
 from blinddiff.app.limits import Limits
 from blinddiff.app.server import served
 from blinddiff.sampling.pipeline import BlindDiffPipeline
@@ -40,6 +38,7 @@ def address(request):
 
 @pytest.fixture(scope="session")
 def browser(chromium_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
     with playwright.sync_playwright() as driver:
         # Without its sandbox it runs as root, too; it sees this page alone.
         browser = driver.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
@@ -65,6 +64,10 @@ class Visitor:
     def status(self):
         return self.page.locator("#status")
 
+    @property
+    def figures(self):
+        return self.page.get_by_role("table", name="What was found")
+
     def choose(self, path):
         self.page.locator("#upload input[type=file]").set_input_files(path)
 
@@ -72,7 +75,7 @@ class Visitor:
         self.page.get_by_role("button", name="Restore").click()
 
     def wait_for(self, words, seconds=120):
-        playwright.expect(self.status).to_contain_text(words, timeout=seconds * 1000)
+        self.status.filter(has_text=words).wait_for(timeout=seconds * 1000)
 
     def screenshot(self, name):
         if SCREENSHOTS:
