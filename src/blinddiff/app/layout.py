@@ -42,6 +42,15 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
                 with gr.Row():
                     gr.Markdown("Or try one of ours:")
                     samples = [gr.Button(name, size="sm", min_width=80) for name in SAMPLES]
+                chosen = gr.Image(
+                    label="Your photograph",
+                    alt_text="Your photograph, as it was read",
+                    type="filepath",
+                    interactive=False,
+                    visible=False,
+                    height=180,
+                    buttons=["fullscreen"],
+                )
                 scale = gr.Radio([1, 2, 3, 4], value=4, label="Scale: how many times larger")
                 mode = gr.Radio([(_MODE_WORDS[name], name) for name in MODES], value="fidelity", label="Mode")
                 with gr.Row():
@@ -131,7 +140,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
         cancel.click(
             lambda: status("Cancelled"), None, words, cancels=[restoring], queue=False, api_visibility="private"
         )
-        looking = {"outputs": [shown, region, words], "api_visibility": "private", "show_progress": "hidden"}
+        looking = {"outputs": [chosen, shown, region, words], "api_visibility": "private", "show_progress": "hidden"}
         photograph.change(looker.look, photograph, **looking)
         shown.select(looker.mark, [photograph, region], **looking)
         for button, name in zip(samples, SAMPLES.values(), strict=True):
@@ -147,7 +156,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
 def _picture(label: str, alt_text: str, name: str) -> gr.Image:
     return gr.Image(
         label=label, alt_text=alt_text, type="filepath", interactive=False, elem_id=name,
-        min_width=200, buttons=["fullscreen"],
+        min_width=150, buttons=["fullscreen"],
     )  # fmt: skip
 
 

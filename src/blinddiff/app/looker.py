@@ -32,15 +32,16 @@ class Looker:
         self._files = files
         self._one_at_a_time = threading.Lock()  # for the memory's sake
 
-    def look(self, photograph: str | None, request: gr.Request) -> tuple[Any, str, str]:
+    def look(self, photograph: str | None, request: gr.Request) -> tuple[Any, Any, str, str]:
         """A new photograph: its preview, no region, and the status line."""
         if photograph is None:
-            return gr.update(value=None, visible=False), "", status("")
+            nothing = gr.update(value=None, visible=False)
+            return nothing, nothing, "", status("")
         return self._shown(Path(photograph), "", None, request)
 
     def mark(
         self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request
-    ) -> tuple[Any, str, str]:
+    ) -> tuple[Any, Any, str, str]:
         """A click on the preview: the first chooses a corner of the region, the second the opposite one."""
         if photograph is None:
             raise shown_error("Choose a photograph first.")
@@ -48,7 +49,7 @@ class Looker:
 
     def _shown(
         self, path: Path, region: str, click: tuple[int, int] | None, request: gr.Request
-    ) -> tuple[Any, str, str]:
+    ) -> tuple[Any, Any, str, str]:
         visitor = str(request.session_hash)
         self._files.uses(visitor, path)
         try:
@@ -70,7 +71,8 @@ class Looker:
             LOG.exception("a photograph could not be shown")
             raise shown_error(UNEXPECTED) from None
         words = f"{path.name}: {width} x {height} pixels"
-        return gr.update(value=str(file), visible=True), region, status(words)
+        seen = gr.update(value=str(file), visible=True)
+        return seen if click is None else gr.skip(), seen, region, status(words)
 
 
 def marked(region: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:

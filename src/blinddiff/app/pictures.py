@@ -5,7 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +17,8 @@ LONGEST_SIDE = 1600
 """Of pictures on the page, in pixels; the file to download is whole."""
 _DRAWN_TWICE = 2  # lines and ellipses are drawn at twice the size, then reduced: Pillow's have steps
 _LINE, _MARK = "#7fe3ff", "#ffb000"
+_CAPTION = 32  # height of a line of text
+_LEAST_REACH, _SHOWN_MASS = 4, 0.995  # of a kernel: entries around the middle one, and the share of its mass
 
 
 def shown_size(pixels: Tensor) -> tuple[int, int]:
@@ -54,7 +56,8 @@ def preview(photograph: Photograph, region: Region | None, corner: tuple[int, in
 
 
 def drawn_kernel(kernel: Tensor, side: int = 372) -> Image.Image:
-    """The kernel as a picture, with the ellipse of its widths and the line of its longer axis."""
+    """The kernel, where its mass is, with the ellipse of its widths and its longer axis drawn, and both in words."""
+    kernel = _core(kernel)
     blocks = kernel_picture(kernel, side).convert("RGB")
     picture = blocks.resize((_DRAWN_TWICE * blocks.width, _DRAWN_TWICE * blocks.height), Image.Resampling.NEAREST)
     block = picture.width / kernel.shape[-1]
@@ -64,18 +67,39 @@ def drawn_kernel(kernel: Tensor, side: int = 372) -> Image.Image:
     y, x = (kernel.shape[-2] // 2 + 0.5 + down) * block, (kernel.shape[-1] // 2 + 0.5 + across) * block
     turn = math.radians(degrees)
     along, aside = (math.cos(turn), math.sin(turn)), (-math.sin(turn), math.cos(turn))
-    round_about = [
-        tuple(
-            centre + block * (major * math.cos(a) * axis + minor * math.sin(a) * other)
-            for centre, axis, other in zip((x, y), along, aside, strict=True)
+    ellipse = [
+        (
+            x + block * (major * math.cos(a) * along[0] + minor * math.sin(a) * aside[0]),
+            y + block * (major * math.cos(a) * along[1] + minor * math.sin(a) * aside[1]),
         )
         for a in np.linspace(0, 2 * math.pi, 73)
     ]
     draw = ImageDraw.Draw(picture)
-    draw.line(round_about, fill=_LINE, width=2 * _DRAWN_TWICE)
+    draw.line(ellipse, fill=_LINE, width=2 * _DRAWN_TWICE)
     reach = block * major
-    draw.line((x - reach * along[0], y - reach * along[1], x + reach * along[0], y + reach * along[1]), _LINE, 2)
-    return picture.resize(blocks.size, Image.Resampling.LANCZOS)
+    draw.line(
+        (x - reach * along[0], y - reach * along[1], x + reach * along[0], y + reach * along[1]), _LINE, _DRAWN_TWICE
+    )
+    drawn = Image.new("RGB", (blocks.width, blocks.height + _CAPTION), "#ffffff")
+    drawn.paste(picture.resize(blocks.size, Image.Resampling.LANCZOS))
+    words = f"{major:.2f} x {minor:.2f} pixels" + (f", {degrees:.0f}\u00b0" if major > 1.05 * minor else ", round")
+    font = ImageFont.load_default(size=20)
+    ImageDraw.Draw(drawn).text((6, blocks.height + 4), words, fill="#1d1d1f", font=font)
+    return drawn
+
+
+def _core(kernel: Tensor) -> Tensor:
+    """The middle of a kernel, as large as it takes to hold nearly all of its mass, and a rim of one entry."""
+    rows, columns = kernel.shape
+    total = kernel.sum()
+    for reach in range(_LEAST_REACH, max(rows, columns)):
+        top, left = max(0, rows // 2 - reach), max(0, columns // 2 - reach)
+        core = kernel[top : rows // 2 + reach + 1, left : columns // 2 + reach + 1]
+        # Cut evenly on both sides, so that its "no shift" entry stays the middle one
+        whole_circle = core.shape == (2 * reach + 1, 2 * reach + 1)
+        if whole_circle and core[1:-1, 1:-1].sum() >= _SHOWN_MASS * total:
+            return core
+    return kernel
 
 
 def drawn_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
