@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-long lint format types check clean
+.PHONY: help env demo test test-long test-browser lint format types check clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## make the environment in .venv and install the package into it
 
@@ -25,6 +25,11 @@ test: env ## run the test suite
 
 test-long: env ## run the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+test-browser: env ## drive the page in Chromium; installs what that needs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser-test]'
+	scripts/install_chromium.sh
+	$(BIN)/python -m pytest -m browser tests/browser
 
 lint: env ## check style and format
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ COMMANDS = {
     "degrade": ("blinddiff.commands.degrade", "make a test pair: blur, reduce and add noise to a sharp photograph"),
     "train": ("blinddiff.commands.train", "train a network by a recipe"),
     "convert": ("blinddiff.commands.convert", "turn a checkpoint of the published code into weights for this package"),
+    "app": ("blinddiff.commands.app", "the page to try it on, in a browser"),
     "evaluate": ("blinddiff.evaluation.command", "measure methods side by side by a published protocol"),
 }
 """Name, module with `add_arguments` and `run`, and summary. Only the module that is asked for is imported."""

@@ -2,10 +2,11 @@
 
 from blinddiff.imaging.atomic import check_writable, lock, remove_leftovers, write_file
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
-from blinddiff.imaging.kernel_picture import kernel_picture
+from blinddiff.imaging.kernel_picture import heat_colours, kernel_picture
 from blinddiff.imaging.photograph import Photograph
 from blinddiff.imaging.pixels import from_picture, to_picture
 from blinddiff.imaging.reading import MAX_PIXELS, largest_file, read_bytes, read_image
+from blinddiff.imaging.residual_picture import residual_picture
 from blinddiff.imaging.sheet import SheetFacts, comparison_sheet
 from blinddiff.imaging.transparency import spread_colours
 from blinddiff.imaging.writing import (
@@ -33,6 +34,7 @@ __all__ = [
     "from_picture",
     "has_image_name",
     "has_raw_name",
+    "heat_colours",
     "image_format",
     "kernel_picture",
     "largest_file",
@@ -40,6 +42,7 @@ __all__ = [
     "read_bytes",
     "read_image",
     "remove_leftovers",
+    "residual_picture",
     "spread_colours",
     "to_picture",
     "write_file",

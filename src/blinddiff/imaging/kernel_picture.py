@@ -36,10 +36,10 @@ def kernel_picture(kernel: Tensor, side: int = 240, heat: bool = True) -> Image.
         raise KernelError("kernel: has negative or non-finite entries, or none above zero")
     block = max(1, side // max(values.shape))
     enlarged = np.kron(values / values.max(), np.ones((block, block)))
-    return Image.fromarray(_heat(enlarged) if heat else (enlarged * 255).round().astype(np.uint8))
+    return Image.fromarray(heat_colours(enlarged) if heat else (enlarged * 255).round().astype(np.uint8))
 
 
-def _heat(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 3) colours of values in [0, 1]."""
     stops = np.linspace(0, 1, len(_HEAT))
     channels = [np.interp(values, stops, [colour[channel] for colour in _HEAT]) for channel in range(3)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from blinddiff.errors import ParameterError
 from blinddiff.imaging.kernel_picture import kernel_picture
 from blinddiff.imaging.pixels import to_picture
+from blinddiff.imaging.residual_picture import residual_picture
 
 _PAPER, _INK, _PALE_INK, _FRAME = "#ffffff", "#1d1d1f", "#6e6e73", "#ffb000"
 _MARGIN, _GAP = 28, 16
@@ -139,23 +140,13 @@ def _framed(picture: Image.Image, box: _Box, size: tuple[int, int]) -> Image.Ima
     return panel
 
 
-def _residual_picture(residual: Tensor) -> tuple[Image.Image, float]:
-    """Return the residual around mid-grey, enlarged, and the grey levels that its black and white stand for."""
-    levels = residual.detach().cpu().float() * 255
-    extent = max(1.0, 4 * float(levels.square().mean().sqrt()))
-    picture = to_picture(0.5 + levels / (2 * extent))
-    factor = _EVIDENCE_SIDE / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS), extent
-
-
 def _evidence(sheet: Image.Image, top: int, kernel: Tensor, residual: Tensor, facts: SheetFacts) -> None:
     """Draw the last row: kernel, residual, figures."""
     drawn_kernel = kernel_picture(kernel, _EVIDENCE_SIDE)
     rows, columns = kernel.shape
     _panel(sheet, drawn_kernel, (_MARGIN, top), f"blur kernel, {columns} x {rows} pixels")
     left = _MARGIN + max(drawn_kernel.width, _EVIDENCE_SIDE) + _GAP
-    drawn_residual, extent = _residual_picture(residual)
+    drawn_residual, extent = residual_picture(residual * 255, _EVIDENCE_SIDE)
     _panel(sheet, drawn_residual, (left, top), f"residual, ±{extent:.1f} levels")
     left += _EVIDENCE_SIDE + 3 * _GAP
     broad, narrow = facts.kernel_widths

@@ -1,0 +1,169 @@
+"""The page: what is on it, and what is bound to what."""
+
+import shutil
+from pathlib import Path
+
+import gradio as gr
+
+from blinddiff.app.asked import FORMATS, KERNEL_SUFFIXES
+from blinddiff.app.figures import status
+from blinddiff.app.files import Files
+from blinddiff.app.limits import Limits
+from blinddiff.app.looker import Looker
+from blinddiff.app.restorer import Restorer
+from blinddiff.sampling.modes import MODES
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+TITLE = "blinddiff"
+SAMPLES = {"Flowers": "flowers.jpg", "Guitar": "guitar.jpg"}
+MOST_SAMPLES = 16
+_SAMPLES_FOLDER = Path(__file__).parents[1] / "samples"
+_MODE_WORDS = {
+    "fidelity": "Fidelity: closest on average",
+    "perceptual": "Perceptual: sharper, partly invented",
+    "paper": "Paper: the published sampler, slow",
+}
+CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+
+def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.Blocks:
+    """The page on a pipeline; `server.serve` opens it to visitors."""
+    restorer, looker = Restorer(pipeline, limits, files), Looker(limits, files)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.Markdown(
+            "# blinddiff\n"
+            "A small, blurred or noisy photograph goes in; out come the sharp photograph, and the blur kernel and "
+            "noise level that explain the input."
+        )
+        with gr.Row():
+            with gr.Column(min_width=300):
+                # Of any name: what is in it is looked at, and what is wrong with it is said in one sentence.
+                photograph = gr.File(label="Photograph", height=140, elem_id="upload")
+                with gr.Row():
+                    gr.Markdown("Or try one of ours:")
+                    samples = [gr.Button(name, size="sm", min_width=80) for name in SAMPLES]
+                chosen = gr.Image(
+                    label="Your photograph",
+                    alt_text="Your photograph, as it was read",
+                    type="filepath",
+                    interactive=False,
+                    visible=False,
+                    height=180,
+                    buttons=["fullscreen"],
+                )
+                scale = gr.Radio([1, 2, 3, 4], value=4, label="Scale: how many times larger")
+                mode = gr.Radio([(_MODE_WORDS[name], name) for name in MODES], value="fidelity", label="Mode")
+                with gr.Row():
+                    start = gr.Button("Restore", variant="primary", min_width=120, elem_id="restore")
+                    cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
+                with gr.Accordion("More choices", open=False):
+                    count = gr.Slider(
+                        1, MOST_SAMPLES, 1, step=1, label="Samples: with several, an uncertainty map is drawn"
+                    )
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1)
+                    file_format = gr.Dropdown(FORMATS, value="png", label="Format of the result")
+                    noise_level = gr.Number(
+                        None, label="Noise level in grey levels, where you know it", minimum=0, maximum=255
+                    )
+                    steps = gr.Number(None, label="Steps (empty: the mode's own)", precision=0, minimum=1, maximum=1000)
+                with gr.Accordion("The blur kernel, if you know it", open=False):
+                    kernel_file = gr.File(
+                        label=f"Kernel file: a grey picture or numbers ({', '.join(KERNEL_SUFFIXES)})", height=120
+                    )
+                    kernel_numbers = gr.Textbox(
+                        label="Kernel numbers: a row on each line, with the sum 1",
+                        lines=3,
+                        value="",
+                        placeholder="0.25 0.5 0.25",
+                    )
+                with gr.Accordion("The region that the kernel is estimated from", open=False):
+                    region = gr.Textbox(
+                        label="Region: left, top, width, height in pixels (empty: the whole photograph)",
+                        value="",
+                        placeholder="or press two opposite corners in the photograph below",
+                    )
+                    shown = gr.Image(
+                        label="Your photograph: press two corners of a region",
+                        alt_text="Your photograph, with the region that the kernel is estimated from",
+                        type="filepath",
+                        interactive=False,
+                        visible=False,
+                        buttons=[],
+                        elem_id="photograph",
+                    )
+            with gr.Column(min_width=300, scale=2):
+                words = gr.HTML(status("Choose a photograph, then press Restore."), label="Status", elem_id="status")
+                slider = gr.ImageSlider(
+                    label="Before and after", type="filepath", interactive=False,
+                    buttons=["fullscreen"], elem_id="slider",
+                )  # fmt: skip
+                figures = gr.HTML("", label="Figures", elem_id="figures")
+                with gr.Row():
+                    kernel = _picture("Kernel", "The blur kernel with the ellipse of its widths", "kernel")
+                    residual = _picture(
+                        "Residual", "What the result does not explain of the input, around mid-grey", "residual"
+                    )
+                    uncertainty = _picture(
+                        "Uncertainty", "Where the samples disagree: the lighter, the less sure", "uncertainty"
+                    )
+                with gr.Row():
+                    result = gr.File(label="Result", interactive=False)
+                    estimate = gr.File(label="Estimate", interactive=False)
+                with gr.Accordion("What was estimated, for programs", open=False):
+                    facts = gr.JSON(label="Facts", max_height=300)
+
+        restoring = start.click(
+            restorer.restore,
+            [
+                photograph,
+                scale,
+                mode,
+                count,
+                seed,
+                file_format,
+                noise_level,
+                steps,
+                kernel_file,
+                kernel_numbers,
+                region,
+            ],
+            [words, slider, figures, kernel, residual, uncertainty, result, estimate, facts],
+            api_name="restore",
+            api_description="Restore a photograph; see docs/guides/http.md.",
+            concurrency_id="restoring",
+            concurrency_limit=1,
+            show_progress="minimal",
+            show_progress_on=words,
+            trigger_mode="once",
+        )
+        # Not queued: whoever wants out need not wait.
+        cancel.click(
+            lambda: status("Cancelled"), None, words, cancels=[restoring], queue=False, api_visibility="private"
+        )
+        looking = {"outputs": [chosen, shown, region, words], "api_visibility": "private", "show_progress": "hidden"}
+        photograph.change(looker.look, photograph, **looking)
+        shown.select(looker.mark, [photograph, region], **looking)
+        for button, name in zip(samples, SAMPLES.values(), strict=True):
+            button.click(_sample_giver(files, name), None, photograph, api_visibility="private")
+
+        def leave(request: gr.Request) -> None:
+            files.forget(str(request.session_hash))
+
+        page.unload(leave)
+    return page
+
+
+def _picture(label: str, alt_text: str, name: str) -> gr.Image:
+    return gr.Image(
+        label=label, alt_text=alt_text, type="filepath", interactive=False, elem_id=name,
+        min_width=150, buttons=["fullscreen"],
+    )  # fmt: skip
+
+
+def _sample_giver(files: Files, name: str):  # type: ignore[no-untyped-def]  # the framework reads the inner types
+    def give(request: gr.Request) -> str:
+        copy = files.new_folder(str(request.session_hash)) / name
+        shutil.copyfile(_SAMPLES_FOLDER / name, copy)
+        return str(copy)
+
+    return give

@@ -1,0 +1,165 @@
+"""The HTTP interface, called by the framework's own client, and by hand where that is too polite."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from blinddiff.imaging import read_image
+
+ARGUMENTS = {
+    "scale": 2,
+    "mode": "fidelity",
+    "samples": 1,
+    "seed": 0,
+    "file_format": "png",
+    "noise_level": None,
+    "steps": 1,
+    "kernel_file": None,
+    "kernel_numbers": "",
+    "region": "",
+}
+
+
+def asked(photograph, **changed):
+    """As docs/guides/http.md has it."""
+    return {"photograph": handle_file(photograph), **ARGUMENTS, **changed, "api_name": "/restore"}
+
+
+def drawn(path, width=48, height=40, **extra):
+    array = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(array).save(path, **extra)
+    return path
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """With EXIF."""
+    exif = Image.Exif()
+    exif[315] = "Ada"
+    return drawn(tmp_path / "photo.png", exif=exif)
+
+
+def test_a_photograph_is_restored(client, photograph):
+    job = client.submit(**asked(photograph, samples=2, steps=2, mode="perceptual"))
+    status, slider, figures, kernel, residual, uncertainty, result, estimate, facts = job.result(timeout=60)
+    assert "Done in" in status
+    restored = read_image(result)
+    assert restored.pixels.shape == (3, 80, 96)
+    assert b"Ada" in restored.exif
+    assert json.loads(Path(estimate).read_text()) == facts
+    assert (facts["scale"], facts["samples"], facts["seed"], facts["width"]) == (2, 2, 0, 96)
+    assert facts["photograph"] == "photo.png"
+    assert np.array(facts["kernel"]).sum() == pytest.approx(1, abs=1e-3)
+    assert facts["uncertainty"] > 0
+    for picture in (*slider, kernel, residual, uncertainty):
+        assert Image.open(picture).size > (8, 8)
+    assert "Kernel widths" in figures
+    # step by step
+    said = [answer[0] for answer in job.outputs()]
+    assert any("Step 1 of 2" in words for words in said)
+    assert any("Step 2 of 2" in words for words in said)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"scale": 4, "samples": 16}, "0.5 megapixels, and this page takes 0.3"),
+        ({"kernel_numbers": "1 2\n3"}, "Kernel numbers: needs rows of equal length"),
+        ({"kernel_numbers": "1", "region": "0, 0, 40, 40"}, "can come from one of them only"),
+        ({"region": "1, 2"}, "four whole numbers are needed"),
+        ({"region": "20, 0, 40, 40"}, "outside the photograph of 48 x 40 pixels"),
+        ({"mode": "magic"}, "magic"),
+        ({"noise_level": 300}, "255"),
+    ],
+)
+def test_what_cannot_be_done_is_said(client, photograph, changed, words):
+    with pytest.raises(AppError, match=re.escape(words)):
+        client.predict(**asked(photograph, **changed))
+
+
+def test_bad_files_are_refused_by_name(client, tmp_path):
+    (tmp_path / "notes.png").write_text("no photograph")
+    with pytest.raises(AppError, match=r"notes.png: is not an image of a known format\."):
+        client.predict(**asked(tmp_path / "notes.png"))
+    Image.new("L", (800, 400)).save(tmp_path / "large.png")
+    with pytest.raises(AppError, match=r"large.png: .*800 x 400 pixels"):
+        client.predict(**asked(tmp_path / "large.png"))
+    drawn(tmp_path / "kernel.png", 9, 9)
+    with pytest.raises(AppError, match=r"kernel.png: picture is in colour"):
+        client.predict(**asked(drawn(tmp_path / "photo.png"), kernel_file=handle_file(tmp_path / "kernel.png")))
+
+
+def test_a_given_kernel_and_a_region_are_used(client, photograph):
+    given = client.predict(**asked(photograph, kernel_numbers="0 0 0\n0.25 0.5 0.25\n0 0 0"))[-1]
+    assert given["kernel_from"] == "given"
+    assert np.array(given["kernel"]) == pytest.approx(np.array([[0, 0, 0], [0.25, 0.5, 0.25], [0, 0, 0]]))
+    whole = client.predict(**asked(photograph))[-1]
+    part = client.predict(**asked(photograph, region="8, 4, 32, 32"))[-1]
+    assert part["kernel_from"] == "region 8, 4, 32, 32"
+    assert part["kernel"] != whole["kernel"]
+
+
+def test_no_path_of_the_machine_in_any_answer(address, photograph):
+    """Every text that a visit brings, whole."""
+    texts = []
+    with httpx.Client(base_url=address, timeout=60) as http:
+        for path in ("/", "/config", "/gradio_api/info", "/theme.css"):
+            texts.append(http.get(path).text)
+        upload = http.post("/gradio_api/upload", files={"files": ("photo.png", photograph.read_bytes())})
+        texts.append(upload.text)
+        [path] = upload.json()
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *ARGUMENTS.values()]
+        event = http.post("/gradio_api/call/restore", json={"data": data})
+        answer = http.get(f"/gradio_api/call/restore/{event.json()['event_id']}")
+        texts += [event.text, answer.text]
+        assert "event: complete" in answer.text
+        missing = http.post("/gradio_api/call/restore", json={"data": [None, *ARGUMENTS.values()]})
+        texts.append(http.get(f"/gradio_api/call/restore/{missing.json()['event_id']}").text)
+        assert "choose one first" in texts[-1]
+    for text in texts:
+        assert not re.search(r"(/tmp|/home|/work|/usr|/root|site-packages|/var)/[\w.-]+", text)
+
+
+def test_other_files_cannot_be_reached(address, photograph):
+    with httpx.Client(base_url=address, timeout=30) as http:
+        for path in (
+            "/etc/passwd",
+            "files/../../etc/passwd",
+            "files//etc/passwd",
+            "pyproject.toml",
+            "https://example.org/",
+            str(photograph),
+        ):
+            assert http.get(f"/gradio_api/file={path}").status_code == 404
+            data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, *ARGUMENTS.values()]
+            assert http.post("/gradio_api/call/restore", json={"data": data}).status_code == 400
+        assert http.get("/gradio_api/proxy=https://example.org/").status_code == 404
+        assert http.get("/monitoring").status_code in (403, 404, 405)
+        assert http.get("/", headers={"host": "rebound.example"}).status_code == 400
+        assert http.post("/gradio_api/call/restore", content=b"{" * 100).status_code == 400
+        assert http.post("/gradio_api/call/restore", content=b" " * (5 << 20)).status_code == 413
+        # past the queue
+        assert http.post("/gradio_api/run/restore", json={"data": [None, *ARGUMENTS.values()]}).status_code == 404
+        large = http.post("/gradio_api/upload", files={"files": ("large.png", bytes(600_000))})
+        assert large.status_code == 413
+
+
+def test_cancelling_frees_the_machine(address, client, photograph):
+    """A thousand steps, given up: the next visitor is answered at once."""
+    job = client.submit(**asked(photograph, mode="perceptual", steps=1000))
+    while not any("Step" in answer[0] for answer in job.outputs()):
+        time.sleep(0.05)
+    job.cancel()
+    second = Client(address, verbose=False, analytics_enabled=False, download_files=False)
+    started = time.perf_counter()
+    assert "Done" in second.predict(**asked(photograph))[0]
+    assert time.perf_counter() - started < 20
+    second.close()

@@ -1,0 +1,117 @@
+"""The page as a process of its own: many at once, its memory, its end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from blinddiff.imaging import read_image
+
+START = "import sys; from blinddiff.cli import main; sys.exit(main(['app', *sys.argv[1:]]))"
+QUEUE = 12
+
+
+class Page:
+    """A page that runs, and a visitor of it without manners."""
+
+    def __init__(self, *options, folder):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, "--queue", str(QUEUE), *map(str, options)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
+        self.address = self.process.stdout.readline().split(";")[0]
+
+    def restore(self, photograph, scale):
+        """Status and, where it is answered, the last event's text."""
+        with httpx.Client(base_url=self.address, timeout=600) as http:
+            [path] = http.post("/gradio_api/upload", files={"files": (photograph.name, photograph.read_bytes())}).json()
+            file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            data = [file, scale, "fidelity", 1, 0, "png", None, None, None, "", ""]
+            event = http.post("/gradio_api/call/restore", json={"data": data})
+            if event.status_code != 200:
+                return event.status_code, event.text
+            answer = http.get(f"/gradio_api/call/restore/{event.json()['event_id']}").text
+            return 200, answer[answer.rindex("event: ") :]
+
+    def fetch(self, event):
+        name = re.search(r'"path":\s*"(files/\w+/[^"]*-x\d\.png)"', event)[1]
+        return httpx.get(f"{self.address}gradio_api/file={name}").content
+
+    def memory(self):
+        """Resident bytes."""
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
+
+
+@pytest.fixture
+def open_page(tmp_path):
+    pages = []
+
+    def open_page(*options):
+        (tmp_path / "tmp").mkdir()
+        pages.append(Page(*options, folder=tmp_path / "tmp"))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.process.kill()
+        page.process.wait()
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    Image.fromarray(array).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_twenty_at_once(open_page, tiny_weights, photograph, tmp_path):
+    page = open_page("--weights", tiny_weights)
+    # what the libraries take once, on first use
+    for _ in range(3):
+        assert page.restore(photograph, 4)[0] == 200
+    time.sleep(2)
+    before = page.memory()
+    with ThreadPoolExecutor(20) as visitors:
+        answers = list(visitors.map(lambda _: page.restore(photograph, 4), range(20)))
+    done = [text for status, text in answers if status == 200]
+    refused = [text for status, text in answers if status == 503]
+    assert len(done) + len(refused) == 20
+    assert all(text.startswith("event: complete") and "Done in" in text for text in done)
+    assert all("Queue is full" in text for text in refused)
+    assert len(done) >= QUEUE
+    assert page.process.poll() is None
+    time.sleep(5)
+    after = page.memory()
+    print(f"20 at once: {len(done)} answered, {len(refused)} refused; {before / 2**20:.0f} -> {after / 2**20:.0f} MiB")
+    assert after < 1.1 * before
+    # asked to end, it takes its files along
+    assert len(list((tmp_path / "tmp").glob("blinddiff-*/*"))) > 20
+    page.process.send_signal(signal.SIGTERM)
+    assert page.process.wait(30) == 0
+    assert list((tmp_path / "tmp").glob("blinddiff-*")) == []
+
+
+@pytest.mark.long
+def test_seconds_for_a_photograph(open_page, photograph):
+    """320x240 at x4 by the package's weights: under 10 s on two free cores; here, only that it is answered."""
+    page = open_page()
+    page.restore(photograph, 1)
+    started = time.perf_counter()
+    status, event = page.restore(photograph, 4)
+    print(f"320x240 at x4 over HTTP: {time.perf_counter() - started:.1f} s")
+    assert status == 200
+    assert read_image(page.fetch(event)).pixels.shape == (3, 960, 1280)

@@ -1,0 +1,96 @@
+"""The page in a real browser: Chromium as the system has it, driven by Playwright."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from blinddiff.app.limits import Limits
+from blinddiff.app.server import served
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+LIMITS = Limits(megapixels=2, upload_megabytes=1, queue=8, seconds=300)
+SCREENSHOTS = os.environ.get("BLINDDIFF_SCREENSHOTS")
+"""A folder: the run then restores with the package's own weights, and leaves its pictures there."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium_path():
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.fail("no Chromium: `make test-browser` installs it, or says how")
+
+
+@pytest.fixture(scope="session")
+def address(request):
+    pipeline = BlindDiffPipeline.from_pretrained() if SCREENSHOTS else request.getfixturevalue("tiny_pipeline")
+    with served(pipeline, limits=LIMITS) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
+    with playwright.sync_playwright() as driver:
+        # Without its sandbox it runs as root, too; it sees this page alone.
+        browser = driver.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One visitor's tab, with the names that they see."""
+
+    def __init__(self, browser, address, width=1200, height=900):
+        self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        self.page = self.context.new_page()
+        self.asked_of = set()
+        self.complaints = []
+        self.page.on("request", lambda request: self.asked_of.add(request.url.split("/")[2]))
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.set_default_timeout(60_000)
+        self.page.goto(address)
+        self.page.get_by_role("button", name="Restore").wait_for()
+
+    @property
+    def status(self):
+        return self.page.locator("#status")
+
+    @property
+    def figures(self):
+        return self.page.get_by_role("table", name="What was found")
+
+    def choose(self, path):
+        self.page.locator("#upload input[type=file]").set_input_files(path)
+
+    def restore(self):
+        self.page.get_by_role("button", name="Restore").click()
+
+    def wait_for(self, words, seconds=120):
+        self.status.filter(has_text=words).wait_for(timeout=seconds * 1000)
+
+    def screenshot(self, name):
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+
+@pytest.fixture
+def visit(browser, address):
+    visitors = []
+
+    def visit(**size):
+        visitors.append(Visitor(browser, address, **size))
+        return visitors[-1]
+
+    yield visit
+    for visitor in visitors:
+        visitor.context.close()

@@ -1,0 +1,171 @@
+"""What a visitor does, and sees."""
+
+import re
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blinddiff.imaging import read_image
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser").expect
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    exif = Image.Exif()
+    exif[315] = "Ada"
+    array = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    Image.fromarray(array).save(tmp_path / "photo.png", exif=exif)
+    return tmp_path / "photo.png"
+
+
+def test_upload_restore_download(visit, photograph, address):
+    visitor = visit()
+    visitor.choose(photograph)
+    visitor.wait_for("photo.png: 48 x 40 pixels")
+    visitor.page.get_by_label("2", exact=True).check()
+    visitor.restore()
+    visitor.wait_for("Done in")
+    expect(visitor.figures).to_contain_text("Kernel widths")
+    for name in ("kernel", "residual"):
+        picture = visitor.page.locator(f"#{name} img")
+        expect(picture).to_have_attribute("alt", re.compile("kernel|explain"))
+        assert picture.evaluate("image => image.complete && image.naturalWidth") > 8
+    with visitor.page.expect_download() as download:
+        visitor.page.get_by_role("link", name=re.compile(r"photo-x2\.png|KB|B$")).first.click()
+    restored = read_image(download.value.path().read_bytes())
+    assert restored.pixels.shape == (3, 80, 96)
+    assert b"Ada" in restored.exif
+    # nobody else was asked for anything, and nothing went wrong on the way
+    assert visitor.asked_of == {urlsplit(address).netloc}
+    assert visitor.complaints == []
+
+
+def test_example_slider_and_step_by_step(visit):
+    visitor = visit()
+    visitor.page.get_by_role("button", name="Flowers").click()
+    visitor.wait_for("flowers.jpg: 192 x 144 pixels")
+    visitor.screenshot("chosen")
+    visitor.restore()
+    visitor.wait_for("Step 1 of 2")
+    visitor.wait_for("Done in", seconds=300)
+    slider = visitor.page.locator("#slider")
+    handle = slider.locator(".outer")
+    before = handle.bounding_box()["x"]
+    box = slider.locator("img").first.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    visitor.page.mouse.move(box["x"] + box["width"] / 2, middle)
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(box["x"] + box["width"] / 4, middle, steps=5)
+    visitor.page.mouse.up()
+    assert handle.bounding_box()["x"] < before - box["width"] / 8
+    visitor.screenshot("restored")
+
+
+def test_cancel(visit, photograph):
+    visitor = visit()
+    visitor.choose(photograph)
+    visitor.wait_for("photo.png")
+    visitor.page.get_by_role("button", name="More choices").click()
+    visitor.page.get_by_label(re.compile("^Steps")).fill("1000")
+    visitor.restore()
+    visitor.wait_for("Step")
+    visitor.page.get_by_role("button", name="Cancel").click()
+    visitor.wait_for("Cancelled")
+    # the machine is free: a short one is done long before the thousand steps would be
+    visitor.page.get_by_label(re.compile("^Steps")).fill("1")
+    visitor.restore()
+    visitor.wait_for("Done in", seconds=60)
+
+
+def test_bad_file(visit, tmp_path):
+    (tmp_path / "notes.png").write_text("no photograph")
+    visitor = visit()
+    visitor.choose(tmp_path / "notes.png")
+    toast = visitor.page.get_by_text("notes.png: is not an image of a known format.")
+    toast.first.wait_for()
+    visitor.restore()
+    visitor.wait_for("notes.png: is not an image of a known format.")
+    visitor.screenshot("refused")
+
+
+def test_oversize_file(visit, tmp_path):
+    (tmp_path / "large.png").write_bytes(bytes(1_100_000))
+    visitor = visit()
+    visitor.choose(tmp_path / "large.png")
+    visitor.page.get_by_text(re.compile("maximum|too large|exceeds", re.IGNORECASE)).first.wait_for()
+
+
+def test_two_users_at_once(visit, tmp_path):
+    """Each gets the result of their own photograph."""
+    visitors = []
+    for number, side in enumerate((40, 56)):
+        path = tmp_path / f"photo{number}.png"
+        Image.new("RGB", (side, side), (200 * number, 90, 40)).save(path)
+        visitors.append(visit())
+        visitors[-1].choose(path)
+        visitors[-1].wait_for(path.name)
+    for visitor in visitors:
+        visitor.restore()
+    for visitor, side in zip(visitors, (160, 224), strict=True):
+        visitor.wait_for("Done in")
+        expect(visitor.figures).to_contain_text(f"{side} x {side} pixels")
+
+
+def test_narrow_screen(visit):
+    visitor = visit(width=360, height=740)
+    visitor.page.get_by_role("button", name="Flowers").click()
+    visitor.wait_for("flowers.jpg")
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360
+    visitor.restore()
+    visitor.wait_for("Done in", seconds=300)
+    for name in ("restore", "cancel", "slider", "kernel"):
+        box = visitor.page.locator(f"#{name}").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 360
+    visitor.screenshot("phone")
+
+
+def test_keyboard_and_labels(visit):
+    """Every control has a name, and the keyboard alone gets to a result."""
+    visitor = visit()
+    nameless = visitor.page.evaluate(
+        """() => [...document.querySelectorAll('input, button, textarea, select')]
+            .filter(e => e.offsetParent !== null)
+            .filter(e => !(e.labels?.length || e.ariaLabel || e.title || e.textContent.trim()
+                || e.getAttribute('aria-labelledby')))
+            .map(e => e.outerHTML.slice(0, 200))"""
+    )
+    assert nameless == []
+    visitor.page.get_by_role("button", name="Guitar").focus()
+    visitor.page.keyboard.press("Enter")
+    visitor.wait_for("guitar.jpg: 144 x 192 pixels")
+    visitor.page.get_by_role("button", name="Restore").focus()
+    visitor.page.keyboard.press("Enter")
+    visitor.wait_for("Done in", seconds=300)
+    assert visitor.page.locator("#status [role=status][aria-live=polite]").count() == 1
+
+
+def test_region_by_two_clicks(visit):
+    visitor = visit()
+    visitor.page.get_by_role("button", name="Flowers").click()
+    visitor.wait_for("flowers.jpg")
+    visitor.page.get_by_role("button", name="The region").click()
+    picture = visitor.page.locator("#photograph img")
+    region = visitor.page.get_by_label("Region: left, top")
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.25})
+    expect(region).to_have_value(re.compile(r"^\d+, \d+$"))
+    picture.click(position={"x": box["width"] * 0.75, "y": box["height"] * 0.75})
+    expect(region).to_have_value(re.compile(r"^(\d+), (\d+), (\d+), (\d+)$"))
+    left, top, width, height = map(int, region.input_value().split(", "))
+    assert abs(left - 48) <= 3
+    assert abs(top - 36) <= 3
+    assert abs(width - 96) <= 4
+    assert abs(height - 72) <= 4
+    visitor.restore()
+    visitor.wait_for("Done in", seconds=300)
+    expect(visitor.figures).to_contain_text(f"region {left}, {top}, {width}, {height}")
