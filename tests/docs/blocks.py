@@ -42,7 +42,13 @@ class Block:
 def pages(root: Path = REPOSITORY) -> list[Path]:
     """README and every page of the site that is written by hand."""
     card = root / "src/blinddiff/weights/default/README.md"
-    found = [root / "README.md", root / "CONTRIBUTING.md", card, *sorted((root / "docs").rglob("*.md"))]
+    found = [
+        root / "README.md",
+        root / "CONTRIBUTING.md",
+        root / "SECURITY.md",
+        card,
+        *sorted((root / "docs").rglob("*.md")),
+    ]
     return [path for path in found if path.is_file()]
 
 
