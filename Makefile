@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-long test-browser lint format types check clean
+.PHONY: help env demo test test-long test-browser lint format types check docs clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ types: env ## check types, strictly
 
 check: lint types test ## everything that has to pass before a commit
 
+docs: env ## build the site into site/, strictly; it loads nothing from other servers
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean: ## remove the environment and every cache
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -42,6 +42,13 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one sub-command, a key of `COMMANDS`."""
+    parser = _Parser(prog=f"blinddiff {name}")
+    importlib.import_module(COMMANDS[name][0]).add_arguments(parser)
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line: 0 when done, 1 when part of the work failed, 2 for bad input, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -1,0 +1,223 @@
+"""Every code block of README and site is run, or says why not and is checked as far as that goes.
+
+The blocks of a page are run from top to bottom, in one folder that holds the files that the pages speak of, and the
+Python blocks of a page share their names, as a reader who tries them has it.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skimage.data
+import yaml
+from blocks import REPOSITORY, Block, blinddiff_arguments, blocks_of, commands_of, inline_code, is_plain, pages
+from PIL import Image
+
+from blinddiff import cli
+from blinddiff.degradation import NOISES
+from blinddiff.degradation.kernels import FAMILIES
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
+from blinddiff.training.recipe import parse_recipe
+
+RUN = {"python", "bash"}
+DATA = {"text", "yaml", "json"}
+PAGES = {path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8") for path in pages()}
+BLOCKS = {page: blocks_of(text, page) for page, text in PAGES.items()}
+ALL = [block for blocks in BLOCKS.values() for block in blocks]
+MOST_NOT_RUN = 14
+"""Blocks with a `<!-- not run: reason -->` before them. Raise it only for what cannot be run by any test."""
+LONG = {"docs/guides/photographs.md", "docs/guides/training.md", "docs/quickstart.md"}
+"""Pages whose commands take long: they train, start processes or restore whole samples."""
+OTHER_OPTIONS = {"--check"}
+"""Options that pages name by themselves, and that are none of `blinddiff`: those of `blinddiff.evaluation.quoting`."""
+
+runnable = [
+    pytest.param(page, marks=pytest.mark.long if page in LONG else ())
+    for page, blocks in BLOCKS.items()
+    if any(block.language in RUN and block.not_run is None for block in blocks)
+]
+
+
+def named(block: Block) -> str:
+    return block.place
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a reader works in."""
+    monkeypatch.chdir(tmp_path)
+    cat = Image.fromarray(skimage.data.cat())
+    for name in ("album", "photographs", "testsets/Set14"):
+        Path(name).mkdir(parents=True)
+    cat.crop((120, 100, 168, 140)).save("photo.jpg", quality=92)
+    cat.crop((120, 100, 216, 180)).save("sharp.png")
+    cat.crop((100, 100, 250, 250)).save("photographs/cat.png")
+    for number in (1, 2):
+        cat.crop((100 * number, 80, 100 * number + 16, 104)).save(f"album/{number}.png")
+        cat.crop((100 * number, 80, 100 * number + 48, 144)).save(f"testsets/Set14/{number}.png")
+    for name in ("src", "recipes"):
+        Path(name).symlink_to(REPOSITORY / name)
+    return tmp_path
+
+
+@pytest.fixture
+def tables() -> Iterator[None]:
+    """What blocks add to the tables of the package is taken out again."""
+    kept: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (table, dict(table)) for table in (FAMILIES, NOISES, IMAGE_STEPS, KERNEL_STEPS)
+    ]
+    yield
+    for table, before in kept:
+        table.clear()
+        table.update(before)
+
+
+def run_shell(block: Block, here: Path) -> None:
+    """As a reader would: in a shell, with `blinddiff` on the path."""
+    programs = here / ".programs"
+    programs.mkdir(exist_ok=True)
+    program = programs / "blinddiff"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m blinddiff.cli "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block.place}: {done.stderr}"
+
+
+def run_commands(block: Block) -> None:
+    """Commands of `blinddiff` alone, in this process: loading the libraries takes longer than the work."""
+    for words in commands_of(block.text):
+        try:
+            code = cli.main(words[1:])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        assert code == 0, f"{block.place}: {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("page", runnable)
+def test_blocks_run(page: str, here: Path, tables: None) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in BLOCKS[page]:
+        if block.title is not None:
+            Path(block.title).write_text(block.text)
+        if block.not_run is not None:
+            continue
+        if block.language == "python":
+            exec(compile("\n" * block.line + block.text, block.page, "exec"), names)
+        elif block.language == "bash" and is_plain(block.text):
+            run_commands(block)
+        elif block.language == "bash":
+            run_shell(block, here)
+
+
+def check_command(words: list[str]) -> None:
+    """What can be said of a command without running it. Raises AssertionError."""
+    said = shlex.join(words)
+    arguments = blinddiff_arguments(words)
+    if arguments is not None:
+        try:
+            cli._parser(arguments[0] if arguments else None).parse_args(arguments)
+        except SystemExit as stop:
+            assert stop.code in (0, None), f"{said}: the command line does not accept it"  # noqa: PT017
+    elif words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets), f"{said}: no such target in the Makefile"
+    elif "pip" in words and "install" in words:
+        project = (REPOSITORY / "pyproject.toml").read_text()
+        declared = re.findall(r"^([a-z]+) = \[", project.partition("[project.optional-dependencies]")[2], re.MULTILINE)
+        for wanted in re.findall(r"(?:\.|blinddiff)\[([\w,-]+)\]", said):
+            assert set(wanted.split(",")) <= set(declared), f"{said}: no such extra in pyproject.toml"
+    elif "-m" in words and words[words.index("-m") + 1].startswith("blinddiff"):
+        module = words[words.index("-m") + 1]
+        assert importlib.util.find_spec(module) is not None, f"{said}: there is no module {module}"
+
+
+@pytest.mark.parametrize("block", ALL, ids=named)
+def test_blocks_are_well_formed(block: Block) -> None:
+    assert block.language in RUN | DATA, f"{block.place}: name the block's language, one of {sorted(RUN | DATA)}"
+    if block.language == "python":
+        compile(block.text, block.place, "exec")
+    elif block.language == "bash":
+        checked = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, f"{block.place}: {checked.stderr}"
+        for words in commands_of(block.text):
+            check_command(words)
+    elif block.language == "yaml":
+        content = yaml.safe_load(block.text)
+        if isinstance(content, dict) and "data" in content:
+            parse_recipe(content, block.place)
+
+
+def test_few_blocks_are_not_run() -> None:
+    left_out = [f"{block.place}: {block.not_run}" for block in ALL if block.not_run is not None]
+    assert len(left_out) <= MOST_NOT_RUN, "\n".join(left_out)
+    assert all(block.language in RUN for block in ALL if block.not_run is not None)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_command_hides_from_these_tests(page: str) -> None:
+    """A block by indentation, or an excuse with nothing after it, would be overlooked."""
+    text = re.sub(r"^ *```.*?^ *```$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^ {4,}(?:blinddiff|python|pip|make|torchrun|export) .*", text, re.MULTILINE) == []
+    excuses = len(re.findall(r"^ *<!-- not run", PAGES[page], re.MULTILINE))
+    assert excuses == sum(block.not_run is not None for block in BLOCKS[page])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_named_in_running_text(page: str) -> None:
+    parsers = {name: cli.command_parser(name) for name in cli.COMMANDS}
+    options = {name: set(parser._option_string_actions) for name, parser in parsers.items()}
+    known = {option for each in options.values() for option in each} | {"--version"} | OTHER_OPTIONS
+    for code in inline_code(PAGES[page]):
+        command = re.match(r"blinddiff ([a-z]+)", code)
+        accepted = options[command[1]] if command and command[1] in options else known
+        if command or code.startswith("--"):
+            unknown = set(re.findall(r"(?<!\S)--[\w-]+", code)) - accepted
+            assert not unknown, f"{page}: `{code}`"
+        assert not command or command[1] in options, f"{page}: `{code}`: no such command"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "blinddiff upscale photo.jpg -o out.png --scael 4",
+        "blinddiff upscale photo.jpg -o out.png --scale 5",
+        "blinddiff upscale photo.jpg",
+        "blinddiff enlarge photo.jpg",
+        "torchrun --nproc_per_node 2 -m blinddiff.cli train recipe.yaml --folder runs",
+        "cat photo.jpg | blinddiff upscale - -o - --foo > out.png",
+        "for name in a b; do blinddiff train $name.yaml --foo; done",
+        "make dcos",
+        "pip install 'blinddiff[gpu]'",
+        "python -m blinddiff.evaluation.quotes README.md",
+    ],
+)
+def test_what_is_wrong_is_found(command: str) -> None:
+    block = blocks_of(f"Text\n\n<!-- not run: it is wrong -->\n```bash\n{command}\n```\n", "page.md")[0]
+    assert block.not_run == "it is wrong"
+    with pytest.raises((AssertionError, ModuleNotFoundError)):
+        test_blocks_are_well_formed(block)
+
+
+def test_a_block_that_fails_is_told(here: Path, tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in (
+        "```bash\nblinddiff upscale nothing.jpg -o out.png\n```",
+        "```bash\ncat nothing.jpg | wc\n```",
+        "```python\nassert False\n```",
+    ):
+        monkeypatch.setitem(BLOCKS, "page.md", blocks_of(text + "\n", "page.md"))
+        with pytest.raises(AssertionError):
+            test_blocks_run("page.md", here, None)
