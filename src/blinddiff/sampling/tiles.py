@@ -238,7 +238,7 @@ class TiledNetwork:
         (x0_hat, noise, variance), (k_hat, sigma_hat) = self._tiles.over(work)
         assert x0_hat is not None
         assert k_hat is not None
-        return Prediction(x0_hat, k_hat, sigma_hat, noise, variance)
+        return Prediction(x0_hat, k_hat, sigma_hat, noise=noise, variance=variance)
 
 
 @dataclass(frozen=True)
