@@ -22,6 +22,7 @@ from blinddiff.models.kernel_estimators import Estimate
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch
+from blinddiff.sampling.kernel_map import KernelMap, estimate_kernel_map
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, keep_noise_level
 from blinddiff.sampling.loop import StepCallback, restore
 from blinddiff.sampling.memory import free_memory
@@ -182,6 +183,15 @@ class BlindDiffPipeline(DiffusionPipeline):
         self._check_scale(scale)
         found = self.network.estimate(to_batch(image).to(self.device), scale)
         return Estimate(found.kernel.cpu(), found.noise_level.cpu())
+
+    @torch.no_grad()
+    def kernel_map(self, image: ImageInput, scale: int = 4) -> KernelMap:
+        """Kernel and noise level for each region of one photograph, for blur that differs from place to place."""
+        self._check_scale(scale)
+        y = to_batch(image).to(self.device)
+        if len(y) != 1:
+            raise ParameterError(f"{len(y)} images: a kernel map is of one")
+        return estimate_kernel_map(self.network, y, scale)
 
     @torch.no_grad()
     def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
