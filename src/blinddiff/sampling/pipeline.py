@@ -243,6 +243,9 @@ def load_network(weights: str | Path) -> MCFormer:
     for what in ("missing", "unexpected"):
         if names := sorted(found[f"{what}_keys"]):
             raise WeightsError(f"{weights}: does not fit its config.json: {len(names)} {what} weights, as {names[0]}")
+    for name, value in network.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{weights}: {name} has values that are not finite")
     return network
 
 
