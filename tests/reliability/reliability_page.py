@@ -1,5 +1,7 @@
 """Makes docs/reliability.md from the figures that the long tests left: `python reliability_page.py`."""
 
+# ruff: noqa: E501 - rows of a Markdown table cannot be broken
+
 from pathlib import Path
 from typing import Any
 
