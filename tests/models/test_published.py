@@ -91,3 +91,10 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
         read_published(tmp_path / "text.pth")
     with pytest.raises(WeightsError, match="no such file"):
         read_published(tmp_path / "absent.pth")
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"net\.pth: cannot be read as weights: \w+"):
+        read_published(path)

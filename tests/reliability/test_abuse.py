@@ -325,7 +325,7 @@ def test_what_does_not_go_together(refused, small, tmp_path, monkeypatch):
 # Interruption
 
 
-def wait_for(condition, running, seconds=120):
+def wait_for(condition, running, seconds=400):
     ends = time.monotonic() + seconds
     while not condition():
         assert running.poll() is None, running.communicate()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from corpus import corpus, refused
+from figures import note
 
 from blinddiff import cli
 from blinddiff.errors import ImageError
@@ -41,6 +42,7 @@ def test_mutations_are_read_or_refused():
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_many_mutations(seed):
     found = program("fuzz.py", 40_000, seed)
+    note(f"fuzz-{seed}", found)
     assert found["read"] + found["refused"] == 40_000
     assert found["grown_mib"] < 64
     assert found["slowest"] < 5

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from corpus import colours
+from figures import note
 from PIL import Image
 
 FILES, KILLS = 120, 20
@@ -78,5 +79,6 @@ def test_killed_at_random_moments_and_resumed(tmp_path, tiny_weights):
     assert last.returncode == 0, said
     assert results(output) == reference
     assert list(output.rglob(".blinddiff-*.tmp")) == []
+    note("kills", {"kills": KILLS, "files": FILES, "done_after_each": progress, "half_files_seen": left_behind})
     print(f"{KILLS} kills, files done after each: {progress}; half files seen by their hidden names: {left_behind}")
     print(out)

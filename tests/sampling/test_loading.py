@@ -123,3 +123,14 @@ def test_missing_folders(tmp_path, monkeypatch):
 def test_unknown_device(tiny_weights):
     with pytest.raises(ParameterError, match="device 'banana'"):
         BlindDiffPipeline.from_pretrained(tiny_weights, "banana")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tiny_weights, tmp_path, value):
+    folder = shutil.copytree(tiny_weights, tmp_path / "weights")
+    path = folder / "network" / WEIGHTS
+    state = load_file(path)
+    state["unet.stem.weight"][0, 0, 0, 0] = value
+    save_file(state, path, {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"unet\.stem\.weight has values that are not finite"):
+        BlindDiffPipeline.from_pretrained(folder, device="cpu")

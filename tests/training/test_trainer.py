@@ -354,6 +354,7 @@ def test_impossible_models(tiny: Tiny, tmp_path: Path, model: dict[str, Any], me
     with pytest.raises(RecipeError, match=message) as error:
         train(tiny(model=model, steps=20), tmp_path / "run", device="cpu")
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_starting_from_weights(tiny: Tiny, tmp_path: Path) -> None:

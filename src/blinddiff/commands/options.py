@@ -46,7 +46,7 @@ def read_photograph(path: Path) -> "Photograph":
     return photograph
 
 
-def check_kernel_outputs(paths: list[Path], *taken: Path) -> None:
+def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
     """Refuse now the kernel files that could not be written after the work, or that would replace files in use.
 
     Raises:
@@ -56,8 +56,8 @@ def check_kernel_outputs(paths: list[Path], *taken: Path) -> None:
     from blinddiff.imaging import check_writable
 
     for path in paths:
-        if path.suffix.lower() not in KERNEL_ENDINGS:
-            raise OutputError(f"{path}: kernel files end in {', '.join(KERNEL_ENDINGS)}, not in {path.suffix!r}")
+        if path.suffix.lower() not in endings:
+            raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
         if path.resolve() in [other.resolve() for other in taken]:
             raise OutputError(f"{path}: is the photograph or its result; choose another name for the kernel")
         check_writable(path)

@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found (of one photograph)"
     )
+    parser.add_argument(
+        "--kernel-map",
+        type=Path,
+        metavar="FILE",
+        help="also estimate the kernel region by region, for blur that differs from place to place, and write a "
+        "picture of the map (.png; of one photograph); --json has its numbers",
+    )
     add_seed_option(parser, "of the noise that the diffusion starts from")
     add_model_options(parser)
     parser.add_argument(
@@ -123,7 +130,9 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         check_format,
         check_output,
         encode_image,
+        kernel_map_picture,
         write_file,
+        write_picture,
         written_bit_depth,
     )
     from blinddiff.upscaling import Record, facts_of, upscale_photograph
@@ -144,6 +153,8 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         check_output(output, photograph, (width, height))
     if args.save_kernel is not None:
         check_kernel_outputs([args.save_kernel], args.photograph, output)
+    if args.kernel_map is not None:
+        check_kernel_outputs([args.kernel_map], *_taken(args, output), endings=(".png",))
     check_json(args.json, args.photograph, output)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args)
@@ -159,8 +170,14 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         write_file(output, result)
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, upscaled.kernel)
+    kernel_map = None
+    if args.kernel_map is not None:
+        kernel_map = pipeline.kernel_map(photograph.pixels, settings.scale)
+        write_picture(args.kernel_map, kernel_map_picture(kernel_map.kernels))
     if args.json is not None:
         facts = facts_of(photograph, upscaled, written_bit_depth(output, photograph))
+        if kernel_map is not None:
+            facts["kernel_map"] = kernel_map.facts()
         line = Record(name, str(output), "done", facts=facts).line() + "\n"
         if args.json == STREAM:
             write_standard_output(line.encode())
@@ -173,6 +190,11 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         aside=to_stream or args.json == STREAM,
     )
     return 0
+
+
+def _taken(args: argparse.Namespace, output: Path) -> list[Path]:
+    """Files that the map must not replace."""
+    return [args.photograph, output] + ([] if args.save_kernel is None else [args.save_kernel])
 
 
 def _name(path: Path) -> str:

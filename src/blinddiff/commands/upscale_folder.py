@@ -36,6 +36,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ParameterError(f"{args.photograph}: is a folder, which does not fit into standard output")
     if args.save_kernel is not None:
         raise ParameterError("--save-kernel: is for one photograph; --json writes the kernels of a folder")
+    if args.kernel_map is not None:
+        raise ParameterError("--kernel-map: is for one photograph")
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file; the results of a folder need one too")
     check_json(args.json, args.photograph, args.output)

@@ -2,7 +2,7 @@
 
 from blinddiff.imaging.atomic import check_writable, lock, remove_leftovers, write_file
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
-from blinddiff.imaging.kernel_picture import heat_colours, kernel_picture
+from blinddiff.imaging.kernel_picture import heat_colours, kernel_map_picture, kernel_picture
 from blinddiff.imaging.photograph import Photograph
 from blinddiff.imaging.pixels import from_picture, to_picture
 from blinddiff.imaging.reading import MAX_PIXELS, largest_file, read_bytes, read_image
@@ -36,6 +36,7 @@ __all__ = [
     "has_raw_name",
     "heat_colours",
     "image_format",
+    "kernel_map_picture",
     "kernel_picture",
     "largest_file",
     "lock",

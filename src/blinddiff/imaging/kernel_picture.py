@@ -39,6 +39,25 @@ def kernel_picture(kernel: Tensor, side: int = 240, heat: bool = True) -> Image.
     return Image.fromarray(heat_colours(enlarged) if heat else (enlarged * 255).round().astype(np.uint8))
 
 
+def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
+    """Return kernels of regions, each a `kernel_picture` in its region's place, with white lines between.
+
+    Args:
+        kernels: (rows, columns, kh, kw), >= 0.
+        side: of each, at most.
+
+    Raises:
+        KernelError: as for `kernel_picture`.
+    """
+    pictures = [[kernel_picture(kernel, side) for kernel in row] for row in kernels]
+    width, height = pictures[0][0].size
+    sheet = Image.new("RGB", (len(pictures[0]) * (width + 2) - 2, len(pictures) * (height + 2) - 2), "white")
+    for row, line in enumerate(pictures):
+        for column, picture in enumerate(line):
+            sheet.paste(picture, (column * (width + 2), row * (height + 2)))
+    return sheet
+
+
 def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 3) colours of values in [0, 1]."""
     stops = np.linspace(0, 1, len(_HEAT))

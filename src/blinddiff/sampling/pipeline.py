@@ -22,6 +22,7 @@ from blinddiff.models.kernel_estimators import Estimate
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch
+from blinddiff.sampling.kernel_map import KernelMap, estimate_kernel_map
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, keep_noise_level
 from blinddiff.sampling.loop import StepCallback, restore
 from blinddiff.sampling.memory import free_memory
@@ -185,6 +186,15 @@ class BlindDiffPipeline(DiffusionPipeline):
         return Estimate(found.kernel.cpu(), found.noise_level.cpu())
 
     @torch.no_grad()
+    def kernel_map(self, image: ImageInput, scale: int = 4) -> KernelMap:
+        """Kernel and noise level for each region of one photograph, for blur that differs from place to place."""
+        self._check_scale(scale)
+        y = to_batch(image).to(self.device)
+        if len(y) != 1:
+            raise ParameterError(f"{len(y)} images: a kernel map is of one")
+        return estimate_kernel_map(self.network, y, scale)
+
+    @torch.no_grad()
     def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
         """Estimated (or given) kernel and one proximal step from bicubic: (B, 3, H, W), without an image network."""
         self._check_scale(scale)
@@ -234,6 +244,9 @@ def load_network(weights: str | Path) -> MCFormer:
     for what in ("missing", "unexpected"):
         if names := sorted(found[f"{what}_keys"]):
             raise WeightsError(f"{weights}: does not fit its config.json: {len(names)} {what} weights, as {names[0]}")
+    for name, value in network.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{weights}: {name} has values that are not finite")
     return network
 
 

@@ -75,12 +75,12 @@ class Trainer:
             log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
-        folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.network = initial_network(recipe)
         learned = _learned(self.network, recipe.stage)
         self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self._largest_side())
         self.average = WeightAverage(self.network, recipe.ema)
+        folder.mkdir(parents=True, exist_ok=True)  # not before weights and photographs have been found good
         optimiser = torch.optim.AdamW(
             learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
         )

@@ -108,7 +108,7 @@ def upscale_folder(
 
 
 def processes_that_pay(device: str | None) -> int:
-    """How many files side by side use a machine well: see docs/reliability.md for what was measured."""
+    """How many files side by side use a machine well, by a rule of thumb."""
     if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
         return 2  # one reads and writes while the other has the accelerator
     return max(1, min(4, torch.get_num_threads() // 2))

@@ -1,0 +1,79 @@
+"""The blur by region, with the weights of the package, on a photograph blurred more on the right than on the left."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import skimage.data
+import torch
+from PIL import Image
+
+from blinddiff import cli
+from blinddiff.degradation import bicubic_downsample
+from blinddiff.errors import ParameterError
+from blinddiff.imaging import kernel_map_picture
+from blinddiff.sampling.kernel_map import MOST, REGION, estimate_kernel_map
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+LEFT, RIGHT = 1.0, 2.6
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """(3, 208, 256), of a result twice as large."""
+    sharp = skimage.data.astronaut()[60:476] / 255
+    halves = [scipy.ndimage.gaussian_filter(sharp, (s, s, 0)) for s in (LEFT, RIGHT)]
+    blurred = np.concatenate([halves[0][:, :256], halves[1][:, 256:]], 1)
+    y = bicubic_downsample(torch.from_numpy(blurred).permute(2, 0, 1), 2)
+    return ((y.clamp(0, 1) * 255).round() / 255).float()
+
+
+def test_the_map_shows_where_the_blur_is_wider(uneven):
+    found = BlindDiffPipeline.from_pretrained(device="cpu").kernel_map(uneven, scale=2)
+    assert found.kernels.shape == (2, 2, 31, 31)
+    assert torch.allclose(found.kernels.sum((2, 3)), torch.ones(2, 2), atol=1e-5)
+    widths = np.array(found.facts()["widths"])[..., 0]
+    assert np.abs(widths[:, 0] - LEFT).max() < 0.6
+    assert np.abs(widths[:, 1] - RIGHT).max() < 0.6
+    assert float(found.contrasts[:, 0].min()) > float(found.contrasts[:, 1].max())
+
+
+def test_each_region_is_estimated_on_its_own(tiny_pipeline, uneven):
+    found = tiny_pipeline.kernel_map(uneven, scale=2)
+    corner = tiny_pipeline.estimate(uneven[:, 104:, :128], 2)
+    assert torch.allclose(found.kernels[1, 0], corner.kernel[0], atol=1e-6)
+    assert torch.allclose(found.noise_levels[1, 0], corner.noise_level[0])
+    many = estimate_kernel_map(tiny_pipeline.network, torch.rand(1, 3, REGION - 1, REGION * (MOST + 2)), 2)
+    assert many.kernels.shape[:2] == (1, MOST)
+    with pytest.raises(ParameterError, match="2 images"):
+        tiny_pipeline.kernel_map(torch.rand(2, 3, 20, 20), scale=2)
+
+
+def test_the_picture_has_each_kernel_in_its_place():
+    kernels = torch.zeros(2, 3, 5, 5)
+    for row in range(2):
+        for column in range(3):
+            kernels[row, column, row, column] = 1
+    picture = np.asarray(kernel_map_picture(kernels, 20).convert("L"))
+    assert picture.shape == (42, 64)
+    for row in range(2):
+        for column in range(3):
+            cell = picture[row * 22 : row * 22 + 20, column * 22 : column * 22 + 20]
+            assert np.unravel_index(cell.argmax(), cell.shape) == (row * 4, column * 4)
+
+
+def test_on_the_command_line(uneven, tiny_weights, tmp_path, capsys):
+    Image.fromarray((uneven.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(tmp_path / "in.png")
+    command = ["upscale", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--weights", str(tiny_weights)]
+    command += ["--device", "cpu", "--scale", "1", "--steps", "1"]
+    picture, records = tmp_path / "map.png", tmp_path / "record.json"
+    assert cli.main([*command, "--kernel-map", str(picture), "--json", str(records)]) == 0
+    numbers = json.loads(records.read_text())["kernel_map"]
+    assert np.array(numbers["widths"]).shape == (2, 2, 2)
+    assert np.array(numbers["noise_levels"]).shape == (2, 2)
+    assert Image.open(picture).size == (250, 250)
+    capsys.readouterr()
+    for name in ("map.jpg", "in.png", "out.png", "no/folder.png"):
+        assert cli.main([*command, "--kernel-map", str(tmp_path / name)]) == 2
+        assert name in capsys.readouterr().err
