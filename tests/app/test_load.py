@@ -19,6 +19,8 @@ from blinddiff.imaging import read_image
 START = "import sys; from blinddiff.cli import main; sys.exit(main(['app', *sys.argv[1:]]))"
 QUEUE = 12
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory and time are read from /proc")
+
 
 class Page:
     """A page that runs, and a visitor of it without manners."""
@@ -53,6 +55,11 @@ class Page:
         """Resident bytes."""
         return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
 
+    def processor_seconds(self):
+        """Spent so far, all processors together: what a busy machine does not falsify as it does the time."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @pytest.fixture
 def open_page(tmp_path):
@@ -77,7 +84,6 @@ def photograph(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_twenty_at_once(open_page, tiny_weights, photograph, tmp_path):
     page = open_page("--weights", tiny_weights)
     # what the libraries take once, on first use
@@ -110,8 +116,9 @@ def test_seconds_for_a_photograph(open_page, photograph):
     """320x240 at x4 by the package's weights: under 10 s on two free cores; here, only that it is answered."""
     page = open_page()
     page.restore(photograph, 1)
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), page.processor_seconds()
     status, event = page.restore(photograph, 4)
-    print(f"320x240 at x4 over HTTP: {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
+    print(f"320x240 at x4 over HTTP: {seconds:.1f} s, {page.processor_seconds() - spent:.1f} s of one processor")
     assert status == 200
     assert read_image(page.fetch(event)).pixels.shape == (3, 960, 1280)
