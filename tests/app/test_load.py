@@ -76,15 +76,14 @@ def open_page(tmp_path):
         page.process.wait()
 
 
-@pytest.fixture
-def photograph(tmp_path):
-    array = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    Image.fromarray(array).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
+def drawn(path, width, height):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    return path
 
 
 @pytest.mark.long
-def test_twenty_at_once(open_page, tiny_weights, photograph, tmp_path):
+def test_twenty_at_once(open_page, tiny_weights, tmp_path):
+    photograph = drawn(tmp_path / "photo.png", 128, 96)
     page = open_page("--weights", tiny_weights)
     # what the libraries take once, on first use
     for _ in range(3):
@@ -112,10 +111,11 @@ def test_twenty_at_once(open_page, tiny_weights, photograph, tmp_path):
 
 
 @pytest.mark.long
-def test_seconds_for_a_photograph(open_page, photograph):
+def test_seconds_for_a_photograph(open_page, tmp_path):
     """320x240 at x4 by the package's weights: under 10 s on two free cores; here, only that it is answered."""
+    photograph = drawn(tmp_path / "photo.png", 320, 240)
     page = open_page()
-    page.restore(photograph, 1)
+    page.restore(drawn(tmp_path / "first.png", 32, 32), 1)
     started, spent = time.perf_counter(), page.processor_seconds()
     status, event = page.restore(photograph, 4)
     seconds = time.perf_counter() - started
