@@ -1,10 +1,12 @@
 """The page in a real browser: Chromium as the system has it, driven by Playwright."""
 
+import io
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from blinddiff.app.limits import Limits
 from blinddiff.app.server import served
@@ -78,9 +80,12 @@ class Visitor:
         self.status.filter(has_text=words).wait_for(timeout=seconds * 1000)
 
     def screenshot(self, name):
+        """For the documents: small, in few colours."""
         if SCREENSHOTS:
             Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+            picture = Image.open(io.BytesIO(self.page.screenshot(full_page=True))).convert("RGB")
+            picture.thumbnail((900, 4000), Image.Resampling.LANCZOS)
+            picture.quantize(128).save(Path(SCREENSHOTS) / f"{name}.png", optimize=True)
 
 
 @pytest.fixture

@@ -57,12 +57,12 @@ def preview(photograph: Photograph, region: Region | None, corner: tuple[int, in
 
 def drawn_kernel(kernel: Tensor, side: int = 372) -> Image.Image:
     """The kernel, where its mass is, with the ellipse of its widths and its longer axis drawn, and both in words."""
+    down, across = (float(value) for value in centroid(kernel))
+    major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
     kernel = _core(kernel)
     blocks = kernel_picture(kernel, side).convert("RGB")
     picture = blocks.resize((_DRAWN_TWICE * blocks.width, _DRAWN_TWICE * blocks.height), Image.Resampling.NEAREST)
     block = picture.width / kernel.shape[-1]
-    down, across = (float(value) for value in centroid(kernel))
-    major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
     # The middle of the "no shift" entry, moved by the centroid
     y, x = (kernel.shape[-2] // 2 + 0.5 + down) * block, (kernel.shape[-1] // 2 + 0.5 + across) * block
     turn = math.radians(degrees)

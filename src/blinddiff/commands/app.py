@@ -39,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.app.limits import Limits
     from blinddiff.app.server import is_loopback, served
 
-    # Asked to end in whatever way, it takes its files along.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
     try:
         with served(load_pipeline(args), args.host, args.port, limits) as address:
+            # Asked to end in whatever way, it takes its files along.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             reach = "" if is_loopback(args.host) else " (whoever reaches this machine can use it: there is no password)"
             print(f"{address}{reach}; stop with Ctrl+C", flush=True)
             threading.Event().wait()

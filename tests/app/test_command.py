@@ -1,0 +1,39 @@
+"""`blinddiff app` before the page is open."""
+
+import importlib.util
+
+import pytest
+
+from blinddiff.app.server import is_loopback
+from blinddiff.cli import main
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["app"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "blinddiff app: error: the page needs more packages: pip install 'blinddiff[ui]'\n"
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--port", "0"), ("--max-megapixels", "0"), ("--max-upload", "nan"), ("--queue", "-1")]
+)
+def test_numbers_outside_their_range_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["app", *wrong])
+    assert ended.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said(address, tiny_weights, capsys):
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    assert main(["app", "--port", port, "--weights", str(tiny_weights)]) == 2
+    assert f"port {port}: cannot be had" in capsys.readouterr().err
+
+
+def test_loopback():
+    for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1"):
+        assert is_loopback(host)
+    for host in ("0.0.0.0", "192.168.1.2", "::", "example.org", ""):
+        assert not is_loopback(host)
