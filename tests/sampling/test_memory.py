@@ -1,8 +1,12 @@
 """What the sampler says of memory."""
 
+import argparse
+
 import psutil
+import pytest
 import torch
 
+from blinddiff.commands.options import memory_size
 from blinddiff.sampling import memory
 
 
@@ -16,3 +20,16 @@ def test_free_memory_minds_the_limit_of_a_container(tmp_path, monkeypatch):
     assert memory.free_memory(torch.device("cpu")) == 30_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_memory(torch.device("cpu")) > 30_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("500M", 500 * 2**20), ("2g", 2**31), ("1.5GiB", 3 * 2**29), ("64kB", 2**16)]
+)
+def test_sizes_on_the_command_line(text, size):
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "2X", "G", "nan", "1e9", "99999999T"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="no size"):
+        memory_size(text)
