@@ -1,6 +1,6 @@
 """Does alternating beat estimating once? python scripts/compare_kernel_steps.py --data DIR [--workers 2] [--limit N]
 
-Every kernel step on Gaussian blur, motion, DIV2KRK and noise; records and reports in results/kernel_steps/NAME, from
+Every kernel step on Gaussian blur, motion, DIV2KRK and noise; records and reports in results/kernel_steps_NAME, from
 which docs/sampler.md quotes.
 """
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Run all four and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of test sets")
-    parser.add_argument("--out", type=Path, default=Path("results/kernel_steps"))
+    parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, help="only the first images of each set")
     args = parser.parse_args()
@@ -37,7 +37,7 @@ def main() -> None:
             sets=sets,
             methods=METHODS,
             data=args.data,
-            out=args.out / protocol,
+            out=args.out / f"kernel_steps_{protocol}",
             limit=args.limit,
             workers=args.workers,
             costs=False,

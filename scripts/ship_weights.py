@@ -1,6 +1,7 @@
 """Put trained weights into the package, in half precision: python scripts/ship_weights.py runs/correction/weights."""
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def main() -> None:
     for part in ("network", "scheduler"):
         shutil.rmtree(DEFAULT_WEIGHTS / part, ignore_errors=True)
     BlindDiffPipeline(network, scheduler).save_pretrained(DEFAULT_WEIGHTS)
+    config = DEFAULT_WEIGHTS / "network" / "config.json"
+    content = json.loads(config.read_text())
+    content.pop("_name_or_path", None)  # a path of the machine that they were trained on
+    config.write_text(json.dumps(content, indent=2) + "\n")
     size = sum(path.stat().st_size for path in DEFAULT_WEIGHTS.rglob("*")) / 1e6
     print(f"{DEFAULT_WEIGHTS}: {size:.1f} MB")
 
