@@ -190,3 +190,15 @@ def test_a_large_image_is_told_by_its_most_informative_windows(
     monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 2)
     thin = spectral_statistics(photograph[:, :, :30].repeat(1, 1, 1, 5))
     assert torch.isfinite(thin).all()
+
+
+def test_even_windows_are_a_fair_sample_of_a_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it is busy: the most informative windows are all there, even ones see both halves as the whole does."""
+    image = 0.5 + 0.02 * torch.randn(1, 1, 512, 512, generator=torch.Generator().manual_seed(0))
+    image[..., 256:] = 0.5 + 0.2 * (image[..., 256:] - 0.5)
+    whole = spectral_statistics(image)
+    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 8)
+    busy, fair = spectral_statistics(image), spectral_statistics(image, informative=False)
+    powers = slice(0, 144)
+    assert (fair - whole)[0, powers].abs().mean() < 0.15
+    assert (busy - whole)[0, powers].mean() > 0.5

@@ -243,7 +243,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
         shown = x0_hat.detach()
         residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
-        evidence = Evidence(spectral_statistics(shown), residual, self.alpha_bar[timestep].logit())
+        evidence = Evidence(spectral_statistics(shown, informative=False), residual, self.alpha_bar[timestep].logit())
         estimate = self.estimator.update(told, current, evidence)
         return Prediction(x0_hat, estimate.kernel, estimate.noise_level, evidence)
 

@@ -32,7 +32,7 @@ def _window() -> Tensor:
     return window / window.square().sum().sqrt()
 
 
-def spectral_statistics(y: Tensor) -> Tensor:
+def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
     """Log power spectra of Hann-windowed 16x16 blocks (stride 8) of the mean channel, and gradient statistics.
 
     In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the
@@ -44,6 +44,7 @@ def spectral_statistics(y: Tensor) -> Tensor:
 
     Args:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are extended by mirroring.
+        informative: False takes windows evenly over a large image instead: a fair sample of it.
 
     Returns:
         (B, `STATISTICS`) float32.
@@ -52,7 +53,7 @@ def spectral_statistics(y: Tensor) -> Tensor:
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
     grey = extend(grey, (0, short[0]), (0, short[1]), "symmetric")
     if grey.shape[-2] * grey.shape[-1] > MOST_WINDOWS * WINDOW**2:
-        grey = _informative_windows(grey)
+        grey = _some_windows(grey, informative)
     blocks = grey.unfold(2, BLOCK, STRIDE).unfold(3, BLOCK, STRIDE).flatten(1, 3)  # (B, N, 16, 16)
     blocks = (blocks - blocks.mean((-2, -1), keepdim=True)) * _window().to(grey)
     power = torch.fft.rfft2(blocks).abs().square().flatten(2) + FLOOR  # (B, N, 144)
@@ -76,13 +77,19 @@ def gradient_energy(grey: Tensor) -> Tensor:
     return sum((grey.diff(dim=axis).square().sum((-2, -1)) for axis in (-2, -1)), torch.zeros(()).to(grey))
 
 
-def _informative_windows(grey: Tensor) -> Tensor:
-    """The windows of (B, 1, h, w) with most gradient energy, as many as `MOST_WINDOWS` in area: (B, windows, n, m)."""
+def _some_windows(grey: Tensor, informative: bool) -> Tensor:
+    """Windows of (B, 1, h, w), as many as `MOST_WINDOWS` in area: (B, windows, n, m).
+
+    Those with most gradient energy, or evenly spaced ones.
+    """
     rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
     windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
+    count = min(MOST_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])
+    if not informative:
+        return windows[:, torch.linspace(0, windows.shape[1] - 1, count).round().long()]
     # One after another: the differences of all at once would be images of their own.
     energy = torch.stack([gradient_energy(window) for window in windows.unbind(1)], 1)
-    best = energy.topk(min(MOST_WINDOWS * WINDOW**2 // (rows * columns), energy.shape[1])).indices.sort().values
+    best = energy.topk(count).indices.sort().values
     return torch.stack([image[chosen] for image, chosen in zip(windows, best, strict=True)])
 
 
