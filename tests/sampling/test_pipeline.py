@@ -269,7 +269,7 @@ def test_device():
         ({"num_samples": 2, "generator": [torch.Generator(), torch.Generator()]}, "2 generators for 1 images"),
         ({"num_samples": 0}, "0 samples"),
         ({"kernel_step": "fixed"}, "kernel_step 'fixed' needs a kernel"),
-        ({"mode": "best"}, "mode 'best' is not one of fidelity, perceptual, paper"),
+        ({"mode": "best"}, "mode 'best' is not one of fidelity, fast, perceptual, paper"),
     ],
 )
 def test_refused_by_name_and_kind(tiny_pipeline: BlindDiffPipeline, arguments: dict[str, Any], message: str) -> None:

@@ -41,7 +41,8 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def test_a_sharp_picture_is_left_alone_at_scale_1(pipe: BlindDiffPipeline, photographs: list[Tensor]) -> None:
-    for x in photographs[:2]:
+    astronaut, _, coffee, rocket = photographs  # the cat is soft, and read as blurred
+    for x in (astronaut, coffee, rocket):
         assert psnr(pipe(x, scale=1, output_type="pt").images, x) > 40
 
 

@@ -20,6 +20,7 @@ MOST_SAMPLES = 16
 _SAMPLES_FOLDER = Path(__file__).parents[1] / "samples"
 _MODE_WORDS = {
     "fidelity": "Fidelity: closest on average",
+    "fast": "Fast: nearly as close, in half the time",
     "perceptual": "Perceptual: sharper, partly invented",
     "paper": "Paper: the published sampler, slow",
 }

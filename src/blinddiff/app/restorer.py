@@ -62,7 +62,7 @@ class Restorer:
         Args:
             photograph: the uploaded file.
             scale: 1, 2, 3 or 4.
-            mode: "fidelity", "perceptual" or "paper".
+            mode: "fidelity", "fast", "perceptual" or "paper".
             samples: with more than one, the result is their mean, and there is an uncertainty map.
             seed: of the random noise.
             file_format: of the result: png, tif, jpg, webp or avif.

@@ -50,7 +50,7 @@ def estimate_kernel_map(network: MCFormer, y: Tensor, scale: int) -> KernelMap:
         for region in band.tensor_split(columns, -1):
             found.append(network.estimate(region, scale))
             differences = [region.diff(dim=axis).square().mean() for axis in (-2, -1)]
-            contrasts.append(255 * (sum(differences) / 2).sqrt())
+            contrasts.append(255 * torch.stack(differences).mean().sqrt())
     kernels = torch.cat([each.kernel for each in found]).cpu()
     noise_levels = torch.cat([each.noise_level for each in found]).cpu()
     return KernelMap(
