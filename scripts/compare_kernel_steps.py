@@ -12,11 +12,11 @@ from pathlib import Path
 from blinddiff.evaluation.evaluate import Settings, evaluate
 from blinddiff.evaluation.report import overview
 
-METHODS = ("kernel-once", "fidelity", "kernel-refined", "no-image-step")
+METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")
 DEGRADATIONS = {
-    "gaussian8": ("Set5", "Set14"),
     "motion": ("Set5", "Set14"),
     "setting2_noise10": ("Set5", "Set14", "BSD100"),
+    "gaussian8": ("Set5", "Set14"),
     "div2krk": ("DIV2KRK",),
 }
 """Protocol -> test sets."""

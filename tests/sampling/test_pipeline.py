@@ -155,7 +155,7 @@ def test_modes_set_what_is_not_given(restore, tiny_pipeline, photograph):
     assert torch.equal(restore().images, restore(mode="fidelity").images)
     perceptual = restore(mode="perceptual", num_inference_steps=3)
     assert not torch.allclose(perceptual.images, restore(num_inference_steps=3).images, atol=1e-3)
-    spelled = {"scheduler": "own", "image_step": "proximal", "kernel_step": "network", "num_inference_steps": 3}
+    spelled = {"scheduler": "own", "image_step": "proximal", "kernel_step": "damped", "num_inference_steps": 3}
     assert torch.equal(perceptual.images, restore(mode="paper", **spelled).images)
 
 

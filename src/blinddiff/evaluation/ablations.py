@@ -30,6 +30,7 @@ class Ablation:
 
 ABLATIONS: tuple[Ablation, ...] = (
     Ablation("kernel-once", "fidelity", JOINT, "kernel estimated once, from y alone"),
+    Ablation("kernel-undamped", "fidelity", JOINT, "the network's whole step for the kernel, instead of a part"),
     Ablation("kernel-refined", "fidelity", JOINT, "least squares for the kernel, given the image"),
     Ablation("perceptual-kernel-once", "perceptual", JOINT, "kernel estimated once, from y alone"),
     Ablation("no-image-step", "fidelity", GUIDANCE, "no data term"),

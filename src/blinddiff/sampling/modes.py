@@ -17,7 +17,7 @@ class Mode:
     scheduler: str
     num_inference_steps: int
     image_step: str = "proximal"
-    kernel_step: str = "network"
+    kernel_step: str = "damped"
 
     def changed(
         self,
@@ -43,5 +43,5 @@ MODES = {
     # a sample of the posterior: sharper, and further off
     "perceptual": Mode("own", 8),
     # the published sampler, with its guidance
-    "paper": Mode("published", 500, image_step="published"),
+    "paper": Mode("published", 500, image_step="published", kernel_step="network"),
 }

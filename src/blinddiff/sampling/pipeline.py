@@ -105,7 +105,8 @@ class BlindDiffPipeline(DiffusionPipeline):
                 only where the estimate starts.
             noise_level: standard deviation of the noise in grey levels, where it is known.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
-            kernel_step: ``"network"``, ``"refine"``, ``"first"`` (estimated once) or ``"fixed"`` (a given kernel).
+            kernel_step: ``"damped"``, ``"network"``, ``"refine"``, ``"first"`` (estimated once) or ``"fixed"`` (a given
+                kernel).
             scheduler: ``"mean"``, ``"own"`` (the pipeline's), ``"ddim"``, ``"ddpm"``, ``"dpm-solver++"`` or
                 ``"published"``.
             generator: random generator, or a list of one for each image.

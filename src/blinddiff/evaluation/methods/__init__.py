@@ -59,6 +59,7 @@ METHODS: dict[str, Entry] = {
             _pipeline("paper", "the published sampler with these weights", mode="paper"),
             _pipeline("oracle", "fidelity, given the true kernel", true_kernel=True),
             _pipeline("kernel-once", "fidelity, the kernel estimated once, from y alone", kernel_step="first"),
+            _pipeline("kernel-undamped", "fidelity, the network's whole step for the kernel", kernel_step="network"),
             _pipeline("kernel-refined", "fidelity, with least squares for the kernel", kernel_step="refine"),
             _pipeline("no-image-step", "fidelity, without the data term after the network", image_step="none"),
             _pipeline("gradient", "fidelity, with the gradient for the proximal step", image_step="gradient"),

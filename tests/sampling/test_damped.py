@@ -1,0 +1,41 @@
+"""The kernel step that goes part of the way."""
+
+import torch
+
+from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.models.mcformer import Prediction
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState
+from blinddiff.sampling.kernel_steps.damped import SHARE
+
+Y = torch.zeros(2, 3, 8, 8)
+damped = KERNEL_STEPS["damped"]
+
+
+def state(sigma: float, noise: float) -> KernelState:
+    return KernelState(isotropic_gaussian(torch.full((2,), sigma), 15), torch.full((2,), noise))
+
+
+def prediction(sigma: float, noise: float) -> Prediction:
+    return Prediction(torch.zeros(2, 3, 32, 32), *state(sigma, noise))
+
+
+def test_between_gaussians_lies_a_gaussian() -> None:
+    """A geometric mean of Gaussians is the Gaussian whose inverse variance is the mean of theirs."""
+    kernel, noise_level = damped(state(1.5, 2.0), prediction(1.2, 4.0), Y, 4)
+    sigma = ((1 - SHARE) / 1.5**2 + SHARE / 1.2**2) ** -0.5
+    torch.testing.assert_close(kernel, isotropic_gaussian(torch.full((2,), sigma), 15), atol=2e-5, rtol=0)
+    torch.testing.assert_close(noise_level, torch.full((2,), 2.0 + SHARE * 2.0))
+
+
+def test_what_agrees_stays_and_the_rest_is_on_the_simplex() -> None:
+    same = damped(state(1.5, 3.0), prediction(1.5, 3.0), Y, 4)
+    torch.testing.assert_close(same.kernel, state(1.5, 3.0).kernel, atol=1e-5, rtol=0)
+    other = damped(state(0.4, 0.0), prediction(3.0, 0.0), Y, 4)
+    assert other.kernel.min() >= 0
+    torch.testing.assert_close(other.kernel.sum((1, 2)), torch.ones(2))
+    assert float(other.noise_level.max()) == 0
+
+
+def test_the_first_estimate_is_taken_whole() -> None:
+    first = damped(None, prediction(1.2, 4.0), Y, 4)
+    assert torch.equal(first.kernel, state(1.2, 4.0).kernel)
