@@ -83,12 +83,12 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
                         value="",
                         placeholder="or press two opposite corners in the photograph below",
                     )
+                    # Always there: one that appears in an accordion already open would not be drawn.
                     shown = gr.Image(
                         label="Your photograph: press two corners of a region",
                         alt_text="Your photograph, with the region that the kernel is estimated from",
                         type="filepath",
                         interactive=False,
-                        visible=False,
                         buttons=[],
                         elem_id="photograph",
                     )

@@ -35,8 +35,7 @@ class Looker:
     def look(self, photograph: str | None, request: gr.Request) -> tuple[Any, Any, str, str]:
         """A new photograph: its preview, no region, and the status line."""
         if photograph is None:
-            nothing = gr.update(value=None, visible=False)
-            return nothing, nothing, "", status("")
+            return gr.update(value=None, visible=False), None, "", status("")
         return self._shown(Path(photograph), "", None, request)
 
     def mark(
@@ -71,8 +70,8 @@ class Looker:
             LOG.exception("a photograph could not be shown")
             raise shown_error(UNEXPECTED) from None
         words = f"{path.name}: {width} x {height} pixels"
-        seen = gr.update(value=str(file), visible=True)
-        return seen if click is None else gr.skip(), seen, region, status(words)
+        seen = gr.update(value=str(file), visible=True) if click is None else gr.skip()
+        return seen, str(file), region, status(words)
 
 
 def marked(region: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:
