@@ -1,0 +1,22 @@
+"""The page on performance says what the record says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECORD = REPOSITORY / "results" / "performance" / "published_loop.json"
+
+
+def test_the_published_loop_is_quoted_from_its_record() -> None:
+    page = REPOSITORY / "docs" / "performance.md"
+    if not page.is_file() or not RECORD.is_file():
+        pytest.skip("docs and results are not beside this copy of the package")
+    record = json.loads(RECORD.read_text())
+    seconds = record["seconds_per_step"]
+    text = page.read_text(encoding="utf-8")
+    for figure in (f"{seconds['as published']:.2f} s", f"{seconds['blinddiff']:.2f} s", f"{record['ratio']:.2f} times"):
+        assert figure in text
+    assert record["parameters"] == pytest.approx(26.51e6, rel=2e-3)
+    assert record["largest_difference_of_x"] < 1e-4
