@@ -14,13 +14,14 @@ from blinddiff.app.limits import Limits
 from blinddiff.app.stopping import check_stop
 from blinddiff.degradation import bicubic_upsample
 from blinddiff.errors import ImageError
-from blinddiff.imaging import Photograph, check_format, read_image, spread_colours, written_bit_depth
-from blinddiff.sampling.images import to_batch
+from blinddiff.imaging import Photograph, check_format, spread_colours, written_bit_depth
+from blinddiff.sampling.images import read_restorable
+from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.modes import MODES
 from blinddiff.sampling.output import BlindDiffOutput
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.upscaling import Upscaled, facts_of
-from blinddiff.upscaling.restoring import upscale_alpha
+from blinddiff.upscaling import facts_of
+from blinddiff.upscaling.restoring import upscaled_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +72,7 @@ def read_photograph(path: Path, max_pixels: int) -> Photograph:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path.name}: is no longer here; choose it again") from error
-    photograph = read_image(data, max_pixels, name=path.name)
-    try:
-        to_batch(photograph.pixels)
-    except ImageError as error:
-        raise ImageError(f"{path.name}: {error}") from error
-    return photograph
+    return read_restorable(data, max_pixels, path.name)
 
 
 def restore(
@@ -128,22 +124,13 @@ def restore(
             callback_on_step_end=after_step,
         )
     except (MemoryError, RuntimeError) as error:
-        # torch says so of the CPU in an error of no kind of its own
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(error):
+        if not is_lack_of_memory(error):
             raise
         raise ImageError(
             f"{name}: {width} x {height} pixels times {asked.scale} do not fit the machine's memory"
         ) from error
     check_stop()
-    upscaled = Upscaled(
-        pixels=out.images[0],
-        alpha=None if photograph.alpha is None else upscale_alpha(photograph.alpha, asked.scale),
-        kernel=out.kernels[0],
-        noise_level=float(out.noise_levels[0]),
-        residual_rms=float(out.residuals[0].square().mean().sqrt()),
-        consistency=float(out.consistency[0]),
-        seconds=time.perf_counter() - started,
-    )
+    upscaled = upscaled_of(out, photograph.alpha, asked.scale, started)
     facts = {
         "photograph": name,
         "scale": asked.scale,

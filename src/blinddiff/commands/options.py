@@ -29,21 +29,10 @@ def add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def read_photograph(path: Path) -> "Photograph":
-    """An image file that can be restored.
+    """An image file that can be restored, see `read_restorable`."""
+    from blinddiff.sampling.images import read_restorable
 
-    Raises:
-        ImageError: it cannot be read, or is too small; the file is named.
-    """
-    from blinddiff.errors import ImageError
-    from blinddiff.imaging import read_image
-    from blinddiff.sampling.images import to_batch
-
-    photograph = read_image(path)
-    try:
-        to_batch(photograph.pixels)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    return photograph
+    return read_restorable(path)
 
 
 def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:

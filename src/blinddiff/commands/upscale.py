@@ -204,20 +204,13 @@ def _name(path: Path) -> str:
 def _read(args: argparse.Namespace, settings: "UpscaleSettings") -> "Photograph":
     """The photograph, found to be one that can be restored."""
     from blinddiff.commands.streams import read_standard_input
-    from blinddiff.errors import ImageError
-    from blinddiff.imaging import largest_file, read_image
-    from blinddiff.sampling.images import to_batch
+    from blinddiff.imaging import largest_file
+    from blinddiff.sampling.images import read_restorable
 
-    name = _name(args.photograph)
     source = args.photograph
     if str(source) == STREAM:
         source = read_standard_input(largest_file(settings.max_pixels))
-    photograph = read_image(source, settings.max_pixels, name)
-    try:
-        to_batch(photograph.pixels)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    return photograph
+    return read_restorable(source, settings.max_pixels, _name(args.photograph))
 
 
 def _stream_suffix(args: argparse.Namespace, photograph: "Photograph") -> str:

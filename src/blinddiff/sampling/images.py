@@ -1,6 +1,7 @@
 """Images as users hold them, in and out: PIL, numpy, torch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -10,13 +11,27 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.errors import ImageError
-from blinddiff.imaging import from_picture
+from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
 
 OutputType = Literal["pil", "np", "pt"]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
 
 SMALLEST_SIDE = 8
 """Shorter sides hold no block from which a blur could be told."""
+
+
+def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
+    """A photograph that can be restored: `read_image`, refused now if the pipeline would refuse it.
+
+    Raises:
+        ImageError: it cannot be read, or is too small; the file is named, by ``name`` where that is given.
+    """
+    photograph = read_image(source, max_pixels, name)
+    try:
+        to_batch(photograph.pixels)
+    except ImageError as error:
+        raise ImageError(f"{name or photograph.path}: {error}") from error
+    return photograph
 
 
 def to_batch(image: ImageInput) -> Tensor:

@@ -67,7 +67,8 @@ def restore(
         x_t = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift
         if state is not before:
             state = KernelState(*(part.detach() for part in state))  # this step's graph ends here
-            x_y = network.first_image(y, state, scale)
+            if index + 1 < len(scheduler.timesteps):
+                x_y = network.first_image(y, state, scale)
         states.append(state)
         if on_step_end is not None:
             on_step_end(index, int(t), x_t, x0_hat, state.kernel)

@@ -16,6 +16,7 @@ from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.upscaling.settings import UpscaleSettings
 
 if TYPE_CHECKING:
+    from blinddiff.sampling.output import BlindDiffOutput
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 
@@ -87,9 +88,21 @@ def upscale_photograph(
             raise
         height, width = pixels.shape[-2:]
         raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit the memory") from error
+    return upscaled_of(out, alpha, settings.scale, started)
+
+
+def upscaled_of(out: "BlindDiffOutput", alpha: Tensor | None, scale: int, started: float) -> Upscaled:
+    """The one photograph that the pipeline restored, as tensors, with its transparency.
+
+    Args:
+        out: of one image, made with ``output_type="pt"``.
+        alpha: (1, h, w), as read; None where there is none.
+        scale: of the restoration.
+        started: when it began, by `time.perf_counter`.
+    """
     return Upscaled(
         pixels=out.images[0],
-        alpha=None if alpha is None else upscale_alpha(alpha, settings.scale),
+        alpha=None if alpha is None else upscale_alpha(alpha, scale),
         kernel=out.kernels[0],
         noise_level=float(out.noise_levels[0]),
         residual_rms=float(out.residuals[0].square().mean().sqrt()),

@@ -12,16 +12,14 @@ from blinddiff.degradation.noise.level import level_for
 
 
 @dataclass(frozen=True)
-class ResizedJpegNoise:
+class ResizedJpegNoise(JpegNoise):
     """level: JPEG quality, 1 to 100, as of `JpegNoise`; *higher* is *less* noise.
 
     The image is enlarged by a factor drawn for each batch uniformly in [1, max_factor] (bicubic), compressed, and
-    brought back to its size. Qualities are drawn uniformly in [min_quality, max_quality].
+    brought back to its size.
     """
 
     name: str = "resized_jpeg"
-    min_quality: float = 30.0
-    max_quality: float = 95.0
     max_factor: float = 2.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
@@ -31,15 +29,5 @@ class ResizedJpegNoise:
         height, width = y.shape[-2:]
         enlarged = (round(height * factor), round(width * factor))
         larger = F.interpolate(y, enlarged, mode="bicubic", align_corners=False)
-        stored = JpegNoise().apply(larger, level, generator)
+        stored = super().apply(larger, level, generator)
         return F.interpolate(stored, (height, width), mode="bicubic", align_corners=False, antialias=True)
-
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `Noise.sample_level`."""
-        return draw_uniform(n, self.min_quality, self.max_quality, generator, device, dtype)

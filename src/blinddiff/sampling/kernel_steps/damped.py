@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
+from blinddiff.models.kernel_estimators import LEAST
 from blinddiff.models.mcformer import Prediction
 from blinddiff.sampling.kernel_steps.network import network
 from blinddiff.sampling.kernel_steps.step import KernelState
 
 SHARE = 0.3
-LEAST = 1e-7  # of a kernel's entry, as where the correction was learned
 
 
 def damped(state: KernelState | None, prediction: Prediction, y: Tensor, scale: int) -> KernelState:
