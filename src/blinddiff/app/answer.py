@@ -47,9 +47,7 @@ def cleared(words: str) -> Answer:
 
 def answer_of_step(step: Step, folder: Path) -> Answer:
     """The image so far."""
-    before = folder / "before.jpg"
-    if not before.exists():
-        before.write_bytes(shown(step.before, step.photograph))
+    before = _before(step, folder)
     # each under its own name, for browsers keep what they have under a name
     now = folder / f"step-{step.number}.jpg"
     now.write_bytes(shown(step.image, step.photograph))
@@ -63,8 +61,7 @@ def answer_of_result(done: Restoration, file_format: str, folder: Path) -> Answe
     result, estimate = folder / f"{name}.{file_format}", folder / f"{name}.json"
     result.write_bytes(encode_image(result, done.pixels, done.photograph, done.alpha))
     estimate.write_text(json.dumps(done.facts), encoding="utf-8")
-    before, after = folder / "before.jpg", folder / "after.jpg"
-    before.write_bytes(shown(done.before, done.photograph))
+    before, after = _before(done, folder), folder / "after.jpg"
     after.write_bytes(shown(done.pixels, done.photograph))
 
     residual, residual_extent = residual_picture(done.out.residuals[0], _RESIDUAL_SIDE)
@@ -83,6 +80,14 @@ def answer_of_result(done: Restoration, file_format: str, folder: Path) -> Answe
         str(estimate),
         done.facts,
     )
+
+
+def _before(shows: Step | Restoration, folder: Path) -> Path:
+    """The picture before, written once: a browser may be reading it when the next answer comes."""
+    path = folder / "before.jpg"
+    if not path.exists():
+        path.write_bytes(shown(shows.before, shows.photograph))
+    return path
 
 
 def _saved(picture: Image.Image, path: Path) -> str:
