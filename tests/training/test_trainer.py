@@ -371,6 +371,24 @@ def test_starting_from_weights(tiny: Tiny, tmp_path: Path) -> None:
     assert not torch.equal(part["unet.stem.weight"], state["unet.stem.weight"])
 
 
+def test_a_network_grows_without_forgetting(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny(steps=2), tmp_path / "first", device="cpu")
+    source = str(tmp_path / "first" / "weights")
+    small = initial_network(tiny(init=source))
+    grown = initial_network(tiny(init=source, model={"num_refinement_blocks": 2}))
+    assert len(grown.unet.refinement) == 2
+    y, x_t = torch.rand(1, 3, 16, 16), torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        before, after = (network.eval()(x_t, torch.tensor([999]), y, 2).x0_hat for network in (small, grown))
+    torch.testing.assert_close(after, before)
+    # what was added learns: all of its weights are changed, not only those that start at zero
+    trained = train(tiny(init=source, model={"num_refinement_blocks": 2}, steps=3), tmp_path / "grown", device="cpu")
+    added = {name: value for name, value in weights_of(trained.parent).items() if ".refinement." in name}
+    assert added
+    for name, value in added.items():
+        assert not torch.equal(value, grown.state_dict()[name]), name
+
+
 @pytest.mark.parametrize("key", ["init", "init_estimator"])
 def test_weights_that_cannot_be_started_from(tiny: Tiny, tmp_path: Path, key: str) -> None:
     with pytest.raises(WeightsError, match="none"):

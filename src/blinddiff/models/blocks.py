@@ -80,6 +80,11 @@ class ModulatedBlock(nn.Module):
         self.feed_forward = GatedFeedForward(dim, expansion)
         self.modulation = nn.Linear(embedding, 4 * dim)
 
+    def start_as_identity(self) -> None:
+        """Make the block return its input, until it learns."""
+        nn.init.zeros_(self.attention.project.weight)
+        nn.init.zeros_(self.feed_forward.project_out.weight)
+
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (B, C, H, W), condition (B, E)."""
         shift_a, scale_a, shift_f, scale_f = self.modulation(F.mish(condition)).chunk(4, 1)

@@ -185,6 +185,8 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         kernel: Tensor | None = None,
         noise_level: Tensor | None = None,
         x_y: Tensor | None = None,
+        *,
+        correct_kernel: bool = True,
     ) -> Prediction:
         """One prior step: the clean image and the kernel, from the noisy image.
 
@@ -196,11 +198,29 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             kernel: (B, n, m) to modulate by; the network's own estimate from y where None.
             noise_level: (B,), grey levels; the network's own where None.
             x_y: closed-form image for (y, kernel, noise_level), (B, 3, s*h, s*w), in [0, 1]; made where None.
+            correct_kernel: False returns kernel and noise level as they were given, without evidence, and saves the
+                time to correct them. (The published network estimates them in any case.)
         """
         self._check_scale(scale)
         if self.config.prediction == "noise":
             return self._predict_noise(x_t, timestep, y, scale, kernel)
-        return self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y)
+        assert isinstance(self.estimator, SpectralEstimator)
+        told = self.estimator.features(y, scale) if correct_kernel or kernel is None or noise_level is None else None
+        if told is not None:
+            first = self.estimator.first(told)
+            kernel = first.kernel if kernel is None else kernel
+            noise_level = first.noise_level if noise_level is None else noise_level
+        assert kernel is not None
+        assert noise_level is not None
+        x0_hat = self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y)
+        current = Estimate(self._fit(kernel), noise_level)
+        if told is None or not correct_kernel:
+            return Prediction(x0_hat, *current)
+        # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
+        shown = x0_hat.detach()
+        residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
+        evidence = Evidence(spectral_statistics(shown, informative=False), residual, self.alpha_bar[timestep].logit())
+        return Prediction(x0_hat, *self.estimator.update(told, current, evidence), evidence)
 
     def _predict_residual(
         self,
@@ -208,15 +228,11 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         timestep: Tensor,
         y: Tensor,
         scale: int,
-        kernel: Tensor | None,
-        noise_level: Tensor | None,
+        kernel: Tensor,
+        noise_level: Tensor,
         x_y: Tensor | None,
-    ) -> Prediction:
-        assert isinstance(self.estimator, SpectralEstimator)
-        told = self.estimator.features(y, scale)
-        first = self.estimator.first(told)
-        kernel = first.kernel if kernel is None else kernel
-        noise_level = first.noise_level if noise_level is None else noise_level
+    ) -> Tensor:
+        """x0_hat in [0, 1], up to overshoot."""
         if x_y is None:
             x_y = closed_form(y, kernel, noise_level, scale)
         base = self.to_diffusion(x_y)
@@ -237,15 +253,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             condition = condition + self.kernel_mlp(self._fit(kernel).clamp_min(0).sqrt().flatten(1))
         out = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
         out = F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width]
-        x0_hat = base + c_skip * z + c_out * out
-        x0_hat = self.to_image(x0_hat)
-        current = Estimate(self._fit(kernel), noise_level)
-        # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
-        shown = x0_hat.detach()
-        residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
-        evidence = Evidence(spectral_statistics(shown, informative=False), residual, self.alpha_bar[timestep].logit())
-        estimate = self.estimator.update(told, current, evidence)
-        return Prediction(x0_hat, estimate.kernel, estimate.noise_level, evidence)
+        return self.to_image(base + c_skip * z + c_out * out)
 
     def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
         y = self.to_diffusion(y)

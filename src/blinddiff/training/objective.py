@@ -76,8 +76,16 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     x_0 = model.to_diffusion(pairs.x[..., rows, columns])
     t, x_t = _noised(model, x_0, recipe, generator)
 
+    y = pairs.y[..., small_rows, small_columns]
     prediction: Prediction = model(
-        x_t, t, pairs.y[..., small_rows, small_columns], pairs.scale, kernel, noise_level, x_y[..., rows, columns]
+        x_t,
+        t,
+        y,
+        pairs.scale,
+        kernel,
+        noise_level,
+        x_y[..., rows, columns],
+        correct_kernel=recipe.stage != "network",
     )
     a = model.alpha_bar[t]
     sigma = ((1 - a) / a).sqrt()

@@ -266,6 +266,8 @@ class Trainer:
 def initial_network(recipe: Recipe) -> MCFormer:
     """The network a recipe starts from: new, or from its ``init`` and ``init_estimator``.
 
+    It may have more refinement blocks than ``init``: the new ones start as identities, so that nothing is forgotten.
+
     Raises:
         RecipeError: impossible arguments of the model.
         WeightsError: weights that are missing or do not fit.
@@ -284,9 +286,14 @@ def initial_network(recipe: Recipe) -> MCFormer:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
-        lacking = [name for name in missing if name.startswith(part)] + unexpected
+        lacking = [name for name in missing if name.startswith(part) and not name.startswith("unet.refinement.")]
+        lacking += unexpected
         if lacking:
             raise WeightsError(f"{source}: does not fit the recipe's model: {lacking[0]}")
+        if not part:
+            for index, block in enumerate(network.unet.refinement):
+                if f"unet.refinement.{index}.modulation.weight" in missing:
+                    block.start_as_identity()
     return network.to(memory_format=torch.channels_last)
 
 
