@@ -263,6 +263,18 @@ def test_without_correction_the_image_is_the_same_and_the_kernel_what_was_given(
     assert torch.equal(alone.kernel, model.estimate(y, 4).kernel)
 
 
+def test_the_expected_error_is_of_each_image_and_its_size(model: MCFormer) -> None:
+    y = photograph(32, 32, 3)
+    with torch.no_grad():
+        together, alone = model.expected_kernel_error(y, 4), model.expected_kernel_error(y[1:2], 4)
+        told = model.estimator.features(y, 4)
+        few, many = (model.estimator.expected_error_of(told, torch.full((3, 1), float(n))) for n in (256, 1 << 20))
+    assert together.shape == (3,)
+    assert ((together > 0) & (together < 2)).all()
+    torch.testing.assert_close(together[1:2], alone)
+    assert (few - many).abs().min() > 1e-4
+
+
 def test_the_corrected_kernel_depends_on_x_t(model: MCFormer) -> None:
     y = photograph(16, 20)
     first, second = (call(model, standard_normal(torch.empty(1, 3, 64, 80), s), 300, y, 4).kernel for s in (0, 1))
@@ -276,6 +288,7 @@ def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
     said = model(standard_normal(torch.empty(2, 3, 32, 32), 0), torch.tensor([100, 800]), y, 2)
     assert said.noise_level is not None
     (said.x0_hat.square().mean() + said.kernel.square().sum() + said.noise_level.sum()).backward()
+    model.expected_kernel_error(y, 2).sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
@@ -319,3 +332,5 @@ def test_published_variant_has_no_estimate_from_y_alone() -> None:
     model = network(prediction="noise", patch_size=1, scales=[4])
     with pytest.raises(ParameterError, match="not from y alone"):
         model.estimate(photograph(8, 8), 4)
+    with pytest.raises(ParameterError, match="not from y alone"):
+        model.expected_kernel_error(photograph(8, 8), 4)

@@ -142,6 +142,14 @@ def test_trajectory_and_spread_of_the_kernel(restore):
     assert float(restore(kernel_step="first", num_inference_steps=3).kernel_spread) == pytest.approx(0, abs=1e-6)
 
 
+def test_the_expected_kernel_error_is_the_estimates_and_of_no_given_kernel(restore, tiny_pipeline, photograph):
+    images = [photograph, photograph // 2]
+    out = restore(images, scale=2, num_inference_steps=1, generator=None)
+    assert out.expected_kernel_errors.shape == (2,)
+    assert torch.allclose(out.expected_kernel_errors, tiny_pipeline.expected_kernel_error(images, 2))
+    assert restore(num_inference_steps=1, kernel=torch.ones(1, 1)).expected_kernel_errors is None
+
+
 def test_modes_set_what_is_not_given(restore, tiny_pipeline, photograph):
     def steps(**arguments):
         times = []

@@ -56,6 +56,16 @@ def test_the_true_kernel_is_never_worse_on_average(pipe: BlindDiffPipeline, phot
     assert sum(gains) / len(gains) >= 0
 
 
+def test_it_says_when_a_kernel_cannot_be_known(pipe: BlindDiffPipeline, photographs: list[Tensor]) -> None:
+    y = torch.cat([degraded(x, isotropic_gaussian(2.2, 21), 4) for x in photographs])
+    sky = torch.tensor([0.45, 0.6, 0.8])[:, None, None] * torch.linspace(0.95, 1, 48)[:, None] * torch.ones(1, 1, 1, 48)
+    noise = torch.randn(sky.shape, generator=torch.Generator().manual_seed(0)) / 255
+    whole, crops, flat = (pipe.expected_kernel_error(image, 4) for image in (y, y[..., 16:32, 16:32], sky + noise))
+    assert whole.mean() < 0.4
+    assert (crops > 1.5 * whole).all()
+    assert float(flat) > 0.7
+
+
 def test_the_residual_tells_a_wrong_kernel(pipe: BlindDiffPipeline, photographs: list[Tensor]) -> None:
     true, wrong = isotropic_gaussian(1.8, 21), anisotropic_gaussian(5.0, 1.0, 0.8, 21)
     for x in photographs:

@@ -101,7 +101,7 @@ def test_what_a_run_writes(tiny: Tiny, tmp_path: Path) -> None:
     assert all_finite(weights_of(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("stage", ["estimator", "network", "correction", "joint"])
+@pytest.mark.parametrize("stage", ["estimator", "confidence", "network", "correction", "joint"])
 def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str) -> None:
     recipe = tiny(stage=stage, steps=4, warmup=0)
     torch.manual_seed(recipe.seed)
@@ -113,6 +113,8 @@ def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str)
     def part(name: str) -> str:
         if name.startswith(("estimator.correct.", "estimator.normalise_seen.")):
             return "correction"
+        if name.startswith("estimator.doubt."):
+            return "confidence"
         return "estimator" if name.startswith("estimator.") else "network"
 
     learned = {part(name) for name in changed}

@@ -3,6 +3,8 @@
 from html import escape
 from typing import Any
 
+from blinddiff.sampling.output import UNKNOWABLE
+
 
 def figures(facts: dict[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
     """The figures of a restoration as a table in HTML.
@@ -17,6 +19,7 @@ def figures(facts: dict[str, Any], residual_extent: float, uncertainty_extent: f
         ("Kernel widths", f"{major:.2f} x {minor:.2f} pixels of the result"),
         ("Kernel angle", _angle(major, minor, facts["kernel_angle"])),
         ("Kernel from", facts["kernel_from"]),
+        *([] if (error := facts["expected_kernel_error"]) is None else [("Kernel error", error_words(error))]),
         ("Noise level", f"{facts['noise_level']:.1f} grey levels"),
         (
             "Residual",
@@ -34,6 +37,12 @@ def figures(facts: dict[str, Any], residual_extent: float, uncertainty_extent: f
     rows += [("Seconds", f"{facts['seconds']:.1f}"), ("Seed", str(facts["seed"]))]
     cells = "".join(f"<tr><th scope='row'>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     return f"<table class='figures'><caption>What was found</caption>{cells}</table>"
+
+
+def error_words(expected: float) -> str:
+    """How far the kernel is to be trusted, see `BlindDiffOutput`."""
+    trust = "it cannot be known from this picture" if expected >= UNKNOWABLE else "expected"
+    return f"{expected:.2f} of 2 ({trust})"
 
 
 def consistency_words(consistency: float) -> str:

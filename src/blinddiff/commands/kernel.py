@@ -35,9 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
     photograph = read_photograph(args.photograph)
     check_kernel_outputs(args.output, args.photograph)
-    estimate = load_pipeline(args).estimate(photograph.pixels, args.scale)
+    pipeline = load_pipeline(args)
+    estimate = pipeline.estimate(photograph.pixels, args.scale)
+    expected_error = float(pipeline.expected_kernel_error(photograph.pixels, args.scale)[0])
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
-    found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]))
+    found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]), expected_error)
     say(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
     return 0

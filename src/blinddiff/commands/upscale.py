@@ -183,7 +183,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
             write_standard_output(line.encode())
         else:
             write_file(args.json, line.encode())
-    found = kernel_words(upscaled.kernel, upscaled.noise_level)
+    found = kernel_words(upscaled.kernel, upscaled.noise_level, upscaled.expected_kernel_error)
     say(
         f"{output}: {width} x {height}; {found}; residual {upscaled.residual_rms:.2f} grey levels; "
         f"{upscaled.seconds:.1f} s",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_residual import FLOORS
-from blinddiff.models.statistics import STATISTICS, spectral_statistics
+from blinddiff.models.statistics import BLOCK, STATISTICS, spectral_statistics
 
 LEAST = 1e-7  # of a kernel's entry: what the correction may bring back
 NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
@@ -59,6 +59,7 @@ class SpectralEstimator(nn.Module):
         self.correct = nn.Sequential(
             nn.Linear(hidden + seen, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), correction
         )
+        self.doubt = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
         # Until trained, nothing is corrected.
         nn.init.zeros_(correction.weight)
         nn.init.zeros_(correction.bias)
@@ -77,6 +78,21 @@ class SpectralEstimator(nn.Module):
         out = self.head(features).float()
         kernel = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
         return Estimate(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
+
+    def expected_error(self, features: Tensor, y: Tensor) -> Tensor:
+        """What sum |k_hat - k| of the first estimate will be on average: (B,), from 0 to 2.
+
+        Args:
+            features: of `features`.
+            y: the images that they are of, (B, 3, h, w): many pixels tell more than few.
+        """
+        pixels = torch.full_like(features[:, :1], y.shape[-2] * y.shape[-1])
+        return self.expected_error_of(features, pixels)
+
+    def expected_error_of(self, features: Tensor, pixels: Tensor) -> Tensor:
+        """The same from each image's number of pixels, (B, 1)."""
+        octaves = (pixels / BLOCK**2).log2() / 4
+        return 2 * self.doubt(torch.cat([features, octaves], 1)).float().squeeze(1).sigmoid()
 
     def update(self, features: Tensor, current: Estimate, evidence: Evidence) -> Estimate:
         """The current estimate, corrected by what this step showed.

@@ -171,10 +171,18 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         Raises:
             ParameterError: the scale is not one of the network's, or the network has no estimator from y alone.
         """
-        self._check_scale(scale)
-        if not isinstance(self.estimator, SpectralEstimator):
-            raise ParameterError("the published network estimates a kernel at each step, from x_t; not from y alone")
-        return self.estimator.first(self.estimator.features(y, scale))
+        estimator = self._estimator_from_y(scale)
+        return estimator.first(estimator.features(y, scale))
+
+    def expected_kernel_error(self, y: Tensor, scale: int) -> Tensor:
+        """How far off `estimate`'s kernel will be: the mean of sum |k_hat - k| over images like these, (B,), 0 to 2.
+
+        Near 1 and above, y does not tell its kernel: a flat sky, a few pixels.
+
+        Args, raises: as `estimate`.
+        """
+        estimator = self._estimator_from_y(scale)
+        return estimator.expected_error(estimator.features(y, scale), y)
 
     def forward(
         self,
@@ -271,6 +279,12 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
         return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, None, noise, variance)
+
+    def _estimator_from_y(self, scale: int) -> SpectralEstimator:
+        self._check_scale(scale)
+        if not isinstance(self.estimator, SpectralEstimator):
+            raise ParameterError("the published network estimates a kernel at each step, from x_t; not from y alone")
+        return self.estimator
 
     def _check_scale(self, scale: int) -> None:
         if scale not in self.config.scales:

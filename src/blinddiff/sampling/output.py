@@ -12,6 +12,8 @@ from blinddiff.sampling.images import OutputType, from_batch
 from blinddiff.sampling.loop import Restored
 
 ROUNDING = 12**-0.5  # RMS of rounding to whole grey levels
+UNKNOWABLE = 1.0
+"""Expected sum |k_hat - k| from which on a kernel is called unknown: half of its mass is in the wrong place."""
 
 
 @dataclass
@@ -28,6 +30,9 @@ class BlindDiffOutput(BaseOutput):
             contradicts the input, or the kernel is wrong; far below, it repeats the input's noise.
         kernel_trajectory: the kernel after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 where they agree, 2 at most.
+        expected_kernel_errors: what sum |k_hat - k| will be on average for the first estimate from images like these,
+            (B,), 0 to 2; `UNKNOWABLE` or more says that the kernel cannot be known. None where the kernel was given, or
+            the network has no estimate from y.
         samples: every sample, (B, K, 3, H, W), in [0, 1]; None for one sample.
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
     """
@@ -39,6 +44,7 @@ class BlindDiffOutput(BaseOutput):
     consistency: Tensor
     kernel_trajectory: Tensor
     kernel_spread: Tensor
+    expected_kernel_errors: Tensor | None = None
     samples: Tensor | None = None
     std: Tensor | None = None
 

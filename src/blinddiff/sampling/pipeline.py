@@ -160,7 +160,10 @@ class BlindDiffPipeline(DiffusionPipeline):
             tiled_kernel_step(kernel_update, tiles),
             callback_on_step_end,
         )
-        return make_output(y, scale, restored, num_samples, output_type)
+        out = make_output(y, scale, restored, num_samples, output_type)
+        if kernel is None and self.network.config.prediction == "residual":
+            out.expected_kernel_errors = self.network.expected_kernel_error(y, scale).cpu()
+        return out
 
     def _scheduler(self, options: Mode) -> Scheduler:
         if options.scheduler == "own":
@@ -185,6 +188,12 @@ class BlindDiffPipeline(DiffusionPipeline):
         self._check_scale(scale)
         found = self.network.estimate(to_batch(image).to(self.device), scale)
         return Estimate(found.kernel.cpu(), found.noise_level.cpu())
+
+    @torch.no_grad()
+    def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
+        """How far off `estimate`'s kernel will be, (B,), from 0 to 2: see `MCFormer.expected_kernel_error`."""
+        self._check_scale(scale)
+        return self.network.expected_kernel_error(to_batch(image).to(self.device), scale).cpu()
 
     @torch.no_grad()
     def kernel_map(self, image: ImageInput, scale: int = 4) -> KernelMap:

@@ -14,6 +14,8 @@ from blinddiff.training.degrade import Pairs, aligned
 from blinddiff.training.recipe import Recipe
 from blinddiff.training.replay import Replay
 
+SMALLEST_CROP = 16
+"""LR side of the smallest images on which the expected kernel error learns."""
 TWICE = 0.4
 """Share of the batches in which the correction learns on its second turn instead of its first."""
 
@@ -56,6 +58,26 @@ def estimator_losses(
     return _weighted(
         recipe, **_estimate_losses(estimator.first(estimator.told(statistics, scales)), kernel, noise_level)
     )
+
+
+def confidence_losses(
+    model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The squared error of the expected kernel error, on crops of any size: its least is at the true mean.
+
+    Only the expectation learns. Crops are down to `SMALLEST_CROP` pixels wide, every octave alike likely.
+    """
+    estimator = model.estimator
+    assert isinstance(estimator, SpectralEstimator)
+    side = pairs.y.shape[-1]
+    crop = round(SMALLEST_CROP * (side / SMALLEST_CROP) ** float(torch.rand((), generator=generator)))
+    with torch.no_grad():
+        y = pairs.y[..., :crop, :crop]
+        told = estimator.features(y, pairs.scale)
+        error = (estimator.first(told).kernel - pairs.kernel).abs().sum((-2, -1))
+    pixels = torch.full_like(told[:, :1], crop * crop)
+    told, pixels, error = _with_replayed([told, pixels, error], recipe, replay, generator)
+    return _weighted(recipe, confidence=(estimator.expected_error_of(told, pixels) - error).square().mean())
 
 
 def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ class DataRecipe:
     """HR side of the crop on which the network is trained, inside the context."""
     batch: int = 8
     replayed: int = 0
-    """Earlier examples that a step of the stages ``estimator`` and ``correction`` learns from beside its new ones."""
+    """Earlier examples that a step of the stages ``estimator``, ``confidence`` and ``correction`` learns from beside its new ones."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class LossRecipe:
     noise: float = 1.0
     kernel: float = 0.02
     noise_level: float = 0.02
+    confidence: float = 1.0
     true_kernel_share: float = 0.3
     """Share of the examples modulated by the true kernel and noise level, so that non-blind mode works."""
     pure_noise_share: float = 0.5
@@ -62,8 +63,9 @@ class Recipe:
     """A whole training run."""
 
     data: DataRecipe
-    stage: Literal["estimator", "network", "correction", "joint"] = "joint"
-    """What learns: the estimator alone, the rest with the estimator fixed, only the estimator's correction, or all."""
+    stage: Literal["estimator", "confidence", "network", "correction", "joint"] = "joint"
+    """What learns: the estimator alone; only what it expects its own error to be; the network with the estimator fixed;
+    only the estimator's correction; or network, estimator and correction."""
     model: dict[str, Any] = field(default_factory=dict)
     """Arguments of `MCFormer`; its defaults where absent."""
     init: str | None = None
@@ -206,6 +208,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
         "loss: noise": recipe.loss.noise,
         "loss: kernel": recipe.loss.kernel,
         "loss: noise_level": recipe.loss.noise_level,
+        "loss: confidence": recipe.loss.confidence,
         "warmup": recipe.warmup,
         "weight_decay": recipe.weight_decay,
         "seed": recipe.seed,

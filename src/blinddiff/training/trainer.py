@@ -22,7 +22,7 @@ from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.degrade import MARGIN, aligned, degrade, draw_scale
 from blinddiff.training.ema import WeightAverage
 from blinddiff.training.images import ImagePool, Pixels
-from blinddiff.training.objective import correction_losses, estimator_losses, network_losses
+from blinddiff.training.objective import confidence_losses, correction_losses, estimator_losses, network_losses
 from blinddiff.training.recipe import Recipe
 from blinddiff.training.replay import Replay
 from blinddiff.training.sheet import write_sheet
@@ -139,6 +139,8 @@ class Trainer:
         self._set_training()
         if recipe.stage == "estimator":
             losses = estimator_losses(self.network, pairs, recipe, self.replay, generator)
+        elif recipe.stage == "confidence":
+            losses = confidence_losses(self.network, pairs, recipe, self.replay, generator)
         elif recipe.stage == "correction":
             losses = correction_losses(self.network, pairs, recipe, self.replay, generator)
         else:
@@ -222,7 +224,7 @@ class Trainer:
                 table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
 
     def _write_sheet(self) -> None:
-        if self.accelerator.is_main_process and self.recipe.stage != "estimator":
+        if self.accelerator.is_main_process and self.recipe.stage not in ("estimator", "confidence"):
             generator = self._generator(0)
             scale = draw_scale(self.recipe.degradation, generator)
             photographs = torch.from_numpy(self._photographs(0)[:4, :, : self._side(scale), : self._side(scale)])
@@ -300,10 +302,16 @@ def initial_network(recipe: Recipe) -> MCFormer:
 def _learned(network: MCFormer, stage: str) -> list[Tensor]:
     """Mark which parameters learn in a stage, and return them."""
     for name, parameter in network.named_parameters():
-        correction = name.startswith("estimator.correct.")
-        estimator = name.startswith("estimator.") and not correction
-        learns = {"estimator": estimator, "correction": correction, "network": not (estimator or correction)}
-        parameter.requires_grad_(learns.get(stage, True))
+        correction, confidence = name.startswith("estimator.correct."), name.startswith("estimator.doubt.")
+        estimator = name.startswith("estimator.") and not (correction or confidence)
+        learns = {
+            "estimator": estimator,
+            "confidence": confidence,
+            "correction": correction,
+            "network": not (estimator or confidence or correction),
+            "joint": not confidence,
+        }
+        parameter.requires_grad_(learns[stage])
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 

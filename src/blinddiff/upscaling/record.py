@@ -23,6 +23,7 @@ class Facts:
         noise_level: in grey levels.
         residual_rms: in grey levels, see `Upscaled`.
         consistency: see `Upscaled`.
+        expected_kernel_error: see `Upscaled`.
         seconds: that the restoration took.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     noise_level: float
     residual_rms: float
     consistency: float
+    expected_kernel_error: float | None
     seconds: float
 
 
@@ -96,6 +98,7 @@ def facts_of(photograph: Photograph, upscaled: Upscaled, written_bit_depth: int)
             noise_level=upscaled.noise_level,
             residual_rms=upscaled.residual_rms,
             consistency=upscaled.consistency,
+            expected_kernel_error=upscaled.expected_kernel_error,
             seconds=upscaled.seconds,
         )
     )

@@ -31,6 +31,7 @@ class Upscaled:
         noise_level: in grey levels.
         residual_rms: of the input minus what the result explains of it, in grey levels.
         consistency: the same over the noise level and rounding; near 1 is right.
+        expected_kernel_error: see `BlindDiffOutput`; None where the kernel was given.
         seconds: that it took.
     """
 
@@ -40,6 +41,7 @@ class Upscaled:
     noise_level: float
     residual_rms: float
     consistency: float
+    expected_kernel_error: float | None
     seconds: float
 
 
@@ -107,6 +109,7 @@ def upscaled_of(out: "BlindDiffOutput", alpha: Tensor | None, scale: int, starte
         noise_level=float(out.noise_levels[0]),
         residual_rms=float(out.residuals[0].square().mean().sqrt()),
         consistency=float(out.consistency[0]),
+        expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
         seconds=time.perf_counter() - started,
     )
 
