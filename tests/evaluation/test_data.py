@@ -65,3 +65,17 @@ def test_a_changed_file_changes_the_checksum(data: Path) -> None:
     assert files_checksum(files[::-1]) == before
     files[0].write_bytes(files[0].read_bytes() + b" ")
     assert files_checksum(files) != before
+
+
+def test_two_files_of_one_name_are_refused(data: Path) -> None:
+    (data / "Set5" / "image_1.jpg").write_bytes((data / "Set5" / "image_1.png").read_bytes())
+    with pytest.raises(ParameterError, match=r"Set5: holds image_1\.jpg and image_1\.png, of which one is accepted"):
+        images_of(data, "Set5")
+
+
+def test_a_file_that_cannot_be_read_has_a_checksum_of_its_own(data: Path) -> None:
+    files = images_of(data, "Set5")
+    whole = files_checksum(files)
+    (data / "Set5" / "folder.png").mkdir()
+    assert images_of(data, "Set5") == files  # no file at all
+    assert len({whole, files_checksum([*files, data / "Set5" / "gone.png"]), files_checksum(files[1:])}) == 3
