@@ -1,5 +1,6 @@
 """Finding test sets, and saying what is missing."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,14 @@ def test_pixels_are_as_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal((grey[2] * 255).round(), pixels[..., 0])
 
 
-@pytest.mark.parametrize("content", [b"", b"plain text", b"\x89PNG\r\n\x1a\n broken"])
+def broken_chunk() -> bytes:
+    """A PNG with a chunk of an impossible name, which Pillow calls a SyntaxError."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue().replace(b"IDAT", b"\xa57\xba\x84")
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text", b"\x89PNG\r\n\x1a\n broken", broken_chunk()])
 def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(content)

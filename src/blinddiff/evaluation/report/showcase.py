@@ -66,12 +66,21 @@ def make_showcase(
     What the gallery does not hold is restored again, which the fixed seeds allow.
     """
     subject, baseline = gallery.subject, gallery.baseline
+    remade: dict[tuple[str, Key], View | None] = {}
+
+    def view(name: str, case: Case) -> View | None:
+        key = (case.set, case.name, case.index)
+        kept = gallery.view(name, key)
+        if kept is None and (name, key) not in remade:
+            remade[name, key] = _viewed(methods[name], case)
+        return kept or remade[name, key]
+
     strips = []
     for title, key in chosen_cases(results, subject, baseline):
         case = _made(make_case, key)
         if case is None:
             continue
-        views = {name: gallery.view(name, key) or _viewed(methods[name], case) for name in shown_methods(list(methods))}
+        views = {name: view(name, case) for name in shown_methods(list(methods))}
         found = {name: view for name, view in views.items() if view is not None}
         if found:
             strips.append(_strip(title, case, found, {r.method: r.metrics for r in results if r.key[1:] == key}))
@@ -82,8 +91,8 @@ def make_showcase(
             continue
         kernel = gallery.kernel(key)
         if kernel is None:
-            view = _viewed(methods[subject], case)
-            kernel = None if view is None else view.kernel
+            remaining = view(subject, case)
+            kernel = None if remaining is None else remaining.kernel
         if kernel is not None:
             kernels.append(_kernel_pair(title, case, torch.from_numpy(kernel)))
     return Showcase(subject, baseline, strips, kernels)
