@@ -260,6 +260,7 @@ def test_results_of_another_program_on_exported_inputs(data: Path, results: Path
     assert means["external"]["kernel_l1"]["mean"] == pytest.approx(0, abs=1e-5)
     assert "seconds" not in means["external"]
     assert record["external"]["folder"] == str(results)
+    assert record["external"]["sha256"][:16] in (out / "report.md").read_text()
     (results / "Set5" / "image_0_0.png").write_bytes((results / "Set5" / "image_0_0.png").read_bytes() + b" ")
     assert run(*common, "--methods", "lanczos", "--external", results) == 0
     again = json.loads((out / "record.json").read_text())

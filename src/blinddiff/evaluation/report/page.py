@@ -117,4 +117,7 @@ def _origin_section(findings: Findings) -> list[Block]:
             for checksum in dict.fromkeys(filter(None, record["weights"].values()))
         ),
     ]
+    if record["external"] is not None:
+        folder, checksum = record["external"]["folder"], record["external"]["sha256"]
+        lines.append(f"external: `{folder}`, SHA-256 of its files `{checksum[:16]}`")
     return [Heading(2, "Origin"), Items(lines)]
