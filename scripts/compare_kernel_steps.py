@@ -9,8 +9,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from blinddiff.evaluation.evaluate import Settings, evaluate
+from blinddiff.evaluation.evaluate import evaluate
 from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.settings import Settings
 
 METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")
 DEGRADATIONS = {

@@ -1,5 +1,6 @@
 """Finding test sets, and saying what is missing."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,14 @@ def test_pixels_are_as_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal((grey[2] * 255).round(), pixels[..., 0])
 
 
-@pytest.mark.parametrize("content", [b"", b"plain text", b"\x89PNG\r\n\x1a\n broken"])
+def broken_chunk() -> bytes:
+    """A PNG with a chunk of an impossible name, which Pillow calls a SyntaxError."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "PNG")
+    return file.getvalue().replace(b"IDAT", b"\xa57\xba\x84")
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text", b"\x89PNG\r\n\x1a\n broken", broken_chunk()])
 def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(content)
@@ -65,3 +73,17 @@ def test_a_changed_file_changes_the_checksum(data: Path) -> None:
     assert files_checksum(files[::-1]) == before
     files[0].write_bytes(files[0].read_bytes() + b" ")
     assert files_checksum(files) != before
+
+
+def test_two_files_of_one_name_are_refused(data: Path) -> None:
+    (data / "Set5" / "image_1.jpg").write_bytes((data / "Set5" / "image_1.png").read_bytes())
+    with pytest.raises(ParameterError, match=r"Set5: holds image_1\.jpg and image_1\.png, of which one is accepted"):
+        images_of(data, "Set5")
+
+
+def test_a_file_that_cannot_be_read_has_a_checksum_of_its_own(data: Path) -> None:
+    files = images_of(data, "Set5")
+    whole = files_checksum(files)
+    (data / "Set5" / "folder.png").mkdir()
+    assert images_of(data, "Set5") == files  # no file at all
+    assert len({whole, files_checksum([*files, data / "Set5" / "gone.png"]), files_checksum(files[1:])}) == 3

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.io import savemat
 
-from blinddiff.errors import ImageError, KernelError
+from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.evaluation.cases import Case
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.protocols.div2krk import degrade, read_stored_kernel, shifted_kernel
@@ -37,7 +37,7 @@ def part(lr: np.ndarray) -> np.ndarray:
 def test_the_recipe_reproduces_the_stored_images(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     hr, kernel, lr = stored
     made = part(degrade(hr, kernel, 4)).astype(int)
-    assert np.abs(made - lr).max() <= 1
+    assert np.abs(made - lr).max() <= 1  # where a sum of doubles falls on the other side of a whole number
     assert (made == lr).mean() > 0.9999
 
 
@@ -96,9 +96,24 @@ def shift_between(a: torch.Tensor, b: torch.Tensor) -> list[float]:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     made_set(tmp_path)
-    (tmp_path / "DIV2KRK" / "lr_x4" / "im_7.png").rename(tmp_path / "lr.png")
+    home = tmp_path / "DIV2KRK"
+    (home / "lr_x4" / "im_7.png").rename(home / "lr_x4" / "im_8.png")
     with pytest.raises(ImageError, match=r"lr_x4/im_7: the LR image is missing"):
         the_case(tmp_path)
-    (tmp_path / "DIV2KRK" / "gt_k_x4" / "kernel_7.mat").write_text("not a kernel")
+    (home / "gt_k_x4" / "kernel_7.mat").write_text("not a kernel")
     with pytest.raises(KernelError, match=r"kernel_7\.mat: not a kernel of DIV2KRK"):
         the_case(tmp_path)
+    (home / "gt_k_x4" / "kernel_7.mat").unlink()
+    with pytest.raises(KernelError, match=r"kernel_7\.mat: the kernel is missing"):
+        the_case(tmp_path)
+    (home / "lr_x4" / "im_8.png").unlink()
+    with pytest.raises(ParameterError, match=r"lr_x4: no images; it should hold gt/im_N, lr_x4/im_N and gt_k_x4"):
+        the_case(tmp_path)
+
+
+def test_a_case_is_known_by_all_its_files(tmp_path: Path) -> None:
+    made_set(tmp_path)
+    plan = protocol("div2krk", 4)
+    (reference,) = plan.references(tmp_path, "DIV2KRK")
+    found = {f"{path.parent.name}/{path.name}" for path in plan.files(reference)}
+    assert found == {"gt/im_7.png", "lr_x4/im_7.png", "gt_k_x4/kernel_7.mat"}

@@ -1,20 +1,26 @@
 """`blinddiff evaluate` from the arguments to the report, on made images."""
 
 import argparse
+import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from blinddiff.errors import OutputError, ParameterError, WeightsError
-from blinddiff.evaluation import command
-from blinddiff.evaluation.evaluate import Runner, Settings, evaluate
+from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
+from blinddiff.evaluation import command, running
+from blinddiff.evaluation.evaluate import evaluate
+from blinddiff.evaluation.methods.interpolation import LanczosMethod
 from blinddiff.evaluation.methods.method import Options
 from blinddiff.evaluation.metrics.psnr import psnr_y
 from blinddiff.evaluation.protocols import protocol
+from blinddiff.evaluation.running import Runner
+from blinddiff.evaluation.settings import Settings
 
 
 def run(*arguments: str | Path) -> int:
@@ -56,8 +62,11 @@ def test_one_command_writes_log_record_and_report(
     assert means["lanczos"]["psnr_y"]["images"] == 3
     assert means["closed-form-oracle"]["psnr_y"]["mean"] > means["lanczos"]["psnr_y"]["mean"] + 0.5
     assert set(record["versions"]) >= {"python", "torch", "numpy", "blinddiff"}
-    assert len(record["data"]["Set5"]["sha256"]) == 64
     assert record["fingerprint"]["seed"] == 0
+    assert record["command"].startswith("blinddiff ")
+    files = sorted((data / "Set5").iterdir())
+    named = "\n".join(sorted(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files))
+    assert record["data"]["Set5"] == {"images": 3, "sha256": hashlib.sha256(named.encode()).hexdigest()}
     assert record["fingerprint"]["protocol"]["parameters"][0] == "sigma 1.80"
     report = (out / "report.md").read_text()
     for expected in ("**3 of 5 images**", "closed-form-oracle - bicubic", "too few images", "DCLS", "sigma 3.20"):
@@ -119,6 +128,41 @@ def test_several_processes_come_to_the_same_results(data: Path, tmp_path: Path) 
     assert without_time(tmp_path / "one") == without_time(tmp_path / "two")
 
 
+def test_an_image_that_was_replaced_is_evaluated_again(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    evaluate(settings(data, out, protocol="setting1"))
+    before = {(line["name"], line["method"]): line["y_checksum"] for line in lines(out)}
+    (data / "Set5" / "image_0.png").write_bytes((data / "Set5" / "image_1.png").read_bytes())
+    evaluate(settings(data, out, protocol="setting1"))
+    after = {(line["name"], line["method"]): line["y_checksum"] for line in lines(out)}
+    assert {key[0] for key in before if before[key] != after[key]} == {"image_0"}
+    assert before.keys() == after.keys()
+
+
+def test_want_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: object) -> object:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999999999 bytes")
+
+    monkeypatch.setattr(LanczosMethod, "restore", greedy)
+    outcome = evaluate(settings(data, tmp_path, protocol="setting1", limit=1))
+    assert [(f.method, f.error) for f in outcome.failures] == [("lanczos", "Set5/image_0/0: memory has run out")]
+    assert "psnr_y" in outcome.summaries[0].means["bicubic"]
+    monkeypatch.setattr(LanczosMethod, "restore", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # a bug of ours is no result
+        evaluate(settings(data, tmp_path, protocol="setting1", limit=1))
+
+
+def end_at_once(*_: object) -> None:
+    """What a worker does that is ended from outside."""
+    os._exit(1)
+
+
+def test_a_worker_that_is_ended_is_one_plain_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_run_in_worker", end_at_once)
+    with pytest.raises(BlindDiffError, match=r"a worker process was ended.* goes on where this run was"):
+        evaluate(settings(data, tmp_path, limit=1, workers=2))
+
+
 def test_another_seed_needs_another_folder(data: Path, tmp_path: Path) -> None:
     evaluate(settings(data, tmp_path, limit=1))
     with pytest.raises(OutputError, match=r"differs in: seed"):
@@ -140,6 +184,22 @@ def test_impossible_requests_are_refused_before_anything_is_written(data: Path, 
     with pytest.raises(WeightsError, match="nowhere"):
         evaluate(settings(data, out, methods=("fidelity",), options=Options(tmp_path / "nowhere")))
     assert not out.exists()
+
+
+def test_an_export_refuses_and_names_as_an_evaluation_does(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "Set5" / "broken.png").write_text("not an image")
+    common = ("--protocol", "setting1", "--sets", "Set5", "Set5", "--data", data, "--export", tmp_path / "exported")
+    for limit in ("0", "-1"):
+        with pytest.raises(ParameterError, match=f"limit {limit}: at least 1"):
+            run(*common, "--limit", limit)
+    assert not (tmp_path / "exported").exists()
+    assert run(*common) == 1
+    printed = capsys.readouterr()
+    assert "not exported: Set5/broken/0:" in printed.err
+    assert "3 cases" in printed.out
+    assert len(list((tmp_path / "exported" / "LR" / "Set5").iterdir())) == 3
 
 
 def test_further_checkpoints_and_ablations_by_their_options(data: Path, weights: Path, tmp_path: Path) -> None:
@@ -193,11 +253,18 @@ def results(data: Path, tmp_path: Path) -> Path:
 def test_results_of_another_program_on_exported_inputs(data: Path, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     common = ("--protocol", "setting2", "--sets", "Set5", "--data", data, "--out", out)
-    assert run(*common, "--methods", "lanczos", "external", "--external", results) == 0
-    means = json.loads((out / "record.json").read_text())["sets"][0]["means"]
+    assert run(*common, "--methods", "lanczos", "--external", results) == 0  # the folder alone asks for the method
+    record = json.loads((out / "record.json").read_text())
+    means = record["sets"][0]["means"]
     assert means["external"]["psnr_y"]["mean"] == pytest.approx(means["lanczos"]["psnr_y"]["mean"], abs=1e-9)
     assert means["external"]["kernel_l1"]["mean"] == pytest.approx(0, abs=1e-5)
     assert "seconds" not in means["external"]
+    assert record["external"]["folder"] == str(results)
+    assert record["external"]["sha256"][:16] in (out / "report.md").read_text()
+    (results / "Set5" / "image_0_0.png").write_bytes((results / "Set5" / "image_0_0.png").read_bytes() + b" ")
+    assert run(*common, "--methods", "lanczos", "--external", results) == 0
+    again = json.loads((out / "record.json").read_text())
+    assert again["external"]["sha256"] != record["external"]["sha256"]
 
 
 def test_missing_wrong_and_corrupt_results_are_named(
@@ -216,6 +283,35 @@ def test_missing_wrong_and_corrupt_results_are_named(
     assert means["bicubic"]["psnr_y"]["images"] == 3
 
 
+def test_bicubic_outside_on_exported_inputs_is_the_built_in_one(data: Path, tmp_path: Path) -> None:
+    """Enlarged by a plain dense matrix of MATLAB's bicubic weights, from the PNG files alone."""
+    exported, theirs, out = tmp_path / "exported", tmp_path / "theirs", tmp_path / "out"
+    common = ("--protocol", "gaussian8", "--sets", "Set5", "--data", data, "--limit", "2")
+    assert run(*common, "--export", exported) == 0
+    (theirs / "Set5").mkdir(parents=True)
+    for path in (exported / "LR" / "Set5").iterdir():
+        y = np.asarray(Image.open(path)).astype(float)
+        x = np.einsum("ij,jkc,lk->ilc", bicubic_matrix(y.shape[0]), y, bicubic_matrix(y.shape[1]))
+        Image.fromarray(np.clip(np.rint(x), 0, 255).astype(np.uint8)).save(theirs / "Set5" / path.name)
+    assert run(*common, "--methods", "bicubic", "external", "--external", theirs, "--out", out) == 0
+    means = json.loads((out / "record.json").read_text())["sets"][0]["means"]
+    for metric in ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "psnr_full_swing", "lr_rms"):
+        # not to the last bit: pixels that fall on a half are rounded either way
+        assert means["external"][metric]["mean"] == pytest.approx(means["bicubic"][metric]["mean"], rel=1e-4)
+
+
+def bicubic_matrix(side: int, scale: int = 4) -> np.ndarray:
+    """(scale * side, side): Keys' kernel with a = -0.5 about the pixel centres, borders mirrored with the edge."""
+    matrix = np.zeros((scale * side, side))
+    for i in range(scale * side):
+        centre = (i + 0.5) / scale - 0.5
+        for j in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
+            d = abs(centre - j)
+            weight = 1.5 * d**3 - 2.5 * d**2 + 1 if d <= 1 else -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+            matrix[i, -1 - j if j < 0 else 2 * side - 1 - j if j >= side else j] += weight
+    return matrix
+
+
 def test_exported_images_are_the_very_inputs(data: Path, tmp_path: Path) -> None:
     run("--protocol", "aniso9", "--sets", "Set5", "--data", data, "--limit", "1", "--export", tmp_path / "exported")
     plan = protocol("aniso9", 4)
@@ -223,3 +319,10 @@ def test_exported_images_are_the_very_inputs(data: Path, tmp_path: Path) -> None
     with Image.open(tmp_path / "exported" / "LR" / "Set5" / "image_0_20.png") as image:
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(image.height, image.width, 3)
     assert torch.equal(pixels.permute(2, 0, 1), (case.y * 255).round().byte())
+    with Image.open(tmp_path / "exported" / "HR" / "Set5" / "image_0.png") as image:
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(image.height, image.width, 3)
+    assert case.hr is not None
+    assert torch.equal(pixels.permute(2, 0, 1), (case.hr * 255).round().byte())
+    kernel = np.load(tmp_path / "exported" / "kernel" / "Set5" / "image_0_20_kernel.npy")
+    assert case.kernel is not None
+    np.testing.assert_array_equal(kernel, case.kernel.numpy())

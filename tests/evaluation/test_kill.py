@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation.evaluate import Settings, evaluate
+from blinddiff.evaluation.evaluate import evaluate
+from blinddiff.evaluation.settings import Settings
 
 METHODS = ("bicubic", "lanczos", "closed-form-oracle")
 

@@ -137,3 +137,8 @@ def test_a_result_of_the_wrong_size_is_an_error(case: Case) -> None:
     result = method("bicubic", Options()).restore(case.y, 2, case)
     with pytest.raises(ImageError, match="the result is 30x32, not 60x64"):
         Sample(case, result)
+
+
+def test_every_mode_is_a_method(weights: Path) -> None:
+    options = Options(weights, "cpu")
+    assert {getattr(method(mode, options), "mode", None) for mode in MODES} == set(MODES)

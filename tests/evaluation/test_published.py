@@ -9,6 +9,9 @@ from blinddiff.evaluation.cases import to_8bit
 from blinddiff.evaluation.metrics.psnr import psnr_full_swing, psnr_y
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.published import marks_for
+from blinddiff.evaluation.report.tables import beside_published
+from blinddiff.evaluation.statistics import Estimate
+from blinddiff.evaluation.summary import SetSummary
 
 
 @pytest.mark.parametrize(("set_name", "ours"), [("Set5", 25.87), ("Set14", 24.30)])
@@ -27,6 +30,38 @@ def test_the_published_bicubic_row_is_on_full_swing_luma_uncropped(
         image = to_8bit(bicubic_upsample(case.y[None].double(), 4)[0])
         as_methods.append(psnr_y(image, case.hr.double(), 4))
         as_row.append(psnr_full_swing(image, case.hr.double()))
-    published = next(mark.value for mark in marks_for("gaussian8", 4, set_name) if mark.method == "bicubic")
-    assert sum(as_row) / len(as_row) == pytest.approx(published, abs=0.03)
+    published = next(mark for mark in marks_for("gaussian8", 4, set_name) if mark.method == "bicubic")
+    assert published.metric == "psnr_full_swing"
+    assert sum(as_row) / len(as_row) == pytest.approx(published.value, abs=0.03)
     assert sum(as_methods) / len(as_methods) == pytest.approx(ours, abs=0.01)
+
+
+def equal(value: float) -> Estimate:
+    return Estimate(value, value, value, 14, 14)
+
+
+def test_each_published_row_stands_beside_ours_of_its_convention() -> None:
+    ours = {"psnr_y": equal(24.3), "psnr_full_swing": equal(22.8)}
+    table = beside_published(
+        protocol("gaussian8", 4), SetSummary("Set14", {"bicubic": ours, "fidelity": ours}, {}, {}), "14 images"
+    )
+    assert table is not None
+    assert ["bicubic (PSNR full swing, uncropped)", "22.79", "published"] in [list(row[:3]) for row in table.rows]
+    measured = [row[:2] for row in table.rows if row[2] == "measured"]
+    assert measured == [
+        ["**bicubic**", "24.30 [24.30, 24.30]"],
+        ["**fidelity**", "24.30 [24.30, 24.30]"],
+        ["**bicubic** (PSNR full swing, uncropped)", "22.80 [22.80, 22.80]"],
+    ]
+
+
+def test_a_published_range_stands_beside_ours_of_the_same_noise() -> None:
+    values = {index: 27.0 - index / 10 for index in range(27)}
+    summary = SetSummary("Set14", {"fidelity": {"psnr_y": equal(25.7)}}, {"fidelity": values}, {})
+    table = beside_published(protocol("aniso9", 4), summary, "14 images")
+    assert table is not None
+    rows = {row[0]: row[1] for row in table.rows}
+    assert rows["DASR, noise 10"] == "25.26 to 24.37"
+    assert rows["**fidelity**, noise 0"] == "27.00 to 26.20"
+    assert rows["**fidelity**, noise 10"] == "26.10 to 25.30"
+    assert rows["**fidelity**, noise 20"] == "25.20 to 24.40"

@@ -10,6 +10,7 @@ from blinddiff.evaluation.records import ImageResult, ResultLog
 
 RUN = {"protocol": "gaussian8", "seed": 0}
 METHODS = {"bicubic": "", "fidelity": "abc", "external": None}
+IMAGES = {"Set5/a": "1", "Set5/b": "2"}
 
 
 def result(name: str, error: str | None = None, method: str = "bicubic") -> ImageResult:
@@ -17,19 +18,19 @@ def result(name: str, error: str | None = None, method: str = "bicubic") -> Imag
 
 
 def test_results_are_on_disk_as_they_come(tmp_path: Path) -> None:
-    log = ResultLog(tmp_path, RUN, METHODS)
+    log = ResultLog(tmp_path, RUN, METHODS, IMAGES)
     log.append([result("b"), result("a")])
-    again = ResultLog(tmp_path, RUN, METHODS)
+    again = ResultLog(tmp_path, RUN, METHODS, IMAGES)
     assert again.results == log.results
     assert again.results["bicubic", "Set5", "a", 0].metrics == {"psnr_y": 30.0}
 
 
 def test_a_line_cut_off_by_a_kill_is_done_again(tmp_path: Path) -> None:
-    log = ResultLog(tmp_path, RUN, METHODS)
+    log = ResultLog(tmp_path, RUN, METHODS, IMAGES)
     log.append([result("a"), result("b")])
     text = log.path.read_text()
     log.path.write_text(text[:-20])
-    again = ResultLog(tmp_path, RUN, METHODS)
+    again = ResultLog(tmp_path, RUN, METHODS, IMAGES)
     assert [key[2] for key in again.results] == ["a"]
     again.append([result("b")])
     assert len(again.path.read_text().splitlines()) == 3
@@ -37,14 +38,14 @@ def test_a_line_cut_off_by_a_kill_is_done_again(tmp_path: Path) -> None:
 
 
 def test_what_failed_is_tried_again(tmp_path: Path) -> None:
-    ResultLog(tmp_path, RUN, METHODS).append([result("a", error="a.png: no such image")])
-    assert ResultLog(tmp_path, RUN, METHODS).results == {}
+    ResultLog(tmp_path, RUN, METHODS, IMAGES).append([result("a", error="a.png: no such image")])
+    assert ResultLog(tmp_path, RUN, METHODS, IMAGES).results == {}
 
 
 def test_order_does_not_show_in_the_finished_log(tmp_path: Path) -> None:
     texts = []
     for order in ("ab", "ba"):
-        log = ResultLog(tmp_path / order, RUN, METHODS)
+        log = ResultLog(tmp_path / order, RUN, METHODS, IMAGES)
         log.append(result(name) for name in order)
         log.finish()
         texts.append(log.path.read_text())
@@ -52,32 +53,50 @@ def test_order_does_not_show_in_the_finished_log(tmp_path: Path) -> None:
 
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    ResultLog(tmp_path, RUN, METHODS).append([result("a")])
+    ResultLog(tmp_path, RUN, METHODS, IMAGES).append([result("a")])
     with pytest.raises(OutputError, match=r"images\.jsonl: holds another run \(differs in: seed\)"):
-        ResultLog(tmp_path, {**RUN, "seed": 1}, METHODS)
+        ResultLog(tmp_path, {**RUN, "seed": 1}, METHODS, IMAGES)
 
 
 def test_methods_may_be_added_but_not_changed(tmp_path: Path) -> None:
-    ResultLog(tmp_path, RUN, {"fidelity": "abc"}).append([result("a", method="fidelity")])
-    ResultLog(tmp_path, RUN, {"bicubic": ""}).append([result("a")])
-    assert len(ResultLog(tmp_path, RUN, {"fidelity": "abc", "lanczos": ""}).results) == 2
+    ResultLog(tmp_path, RUN, {"fidelity": "abc"}, IMAGES).append([result("a", method="fidelity")])
+    ResultLog(tmp_path, RUN, {"bicubic": ""}, IMAGES).append([result("a")])
+    assert len(ResultLog(tmp_path, RUN, {"fidelity": "abc", "lanczos": ""}, IMAGES).results) == 2
     with pytest.raises(OutputError, match=r"differs in: weights of fidelity"):
-        ResultLog(tmp_path, RUN, {"fidelity": "abd"})
+        ResultLog(tmp_path, RUN, {"fidelity": "abd"}, IMAGES)
 
 
 def test_results_from_a_folder_are_read_again(tmp_path: Path) -> None:
-    ResultLog(tmp_path, RUN, METHODS).append([result("a"), result("a", method="external")])
-    assert [key[0] for key in ResultLog(tmp_path, RUN, METHODS).results] == ["bicubic"]
+    ResultLog(tmp_path, RUN, METHODS, IMAGES).append([result("a"), result("a", method="external")])
+    assert [key[0] for key in ResultLog(tmp_path, RUN, METHODS, IMAGES).results] == ["bicubic"]
 
 
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "images.jsonl").write_text("precious\n")
     with pytest.raises(OutputError, match="is not a log of blinddiff evaluate"):
-        ResultLog(tmp_path, RUN, METHODS)
+        ResultLog(tmp_path, RUN, METHODS, IMAGES)
     assert (tmp_path / "images.jsonl").read_text() == "precious\n"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        ResultLog(tmp_path / "file", RUN, METHODS)
+        ResultLog(tmp_path / "file", RUN, METHODS, IMAGES)
+
+
+def test_results_of_a_changed_image_are_done_again(tmp_path: Path) -> None:
+    ResultLog(tmp_path, RUN, METHODS, IMAGES).append([result("a"), result("b")])
+    ResultLog(tmp_path, RUN, METHODS, {"Set5/b": "2"})  # fewer images, as by --limit
+    again = ResultLog(tmp_path, RUN, METHODS, {**IMAGES, "Set5/a": "3"})
+    assert [key[2] for key in again.results] == ["b"]
+    assert [key[2] for key in ResultLog(tmp_path, RUN, METHODS, {"Set5/b": "2"}).results] == ["b"]
+
+
+def test_a_log_without_checksums_of_images_goes_on(tmp_path: Path) -> None:
+    log = ResultLog(tmp_path, RUN, METHODS, IMAGES)
+    log.append([result("a")])
+    head, *rest = log.path.read_text().splitlines(keepends=True)
+    content = json.loads(head)
+    del content["images"]
+    log.path.write_text(json.dumps(content) + "\n" + "".join(rest))
+    assert len(ResultLog(tmp_path, RUN, METHODS, IMAGES).results) == 1

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,24 +14,23 @@ import torch
 from PIL import Image
 
 from blinddiff.evaluation.cases import Case
-from blinddiff.evaluation.evaluate import Settings, evaluate
+from blinddiff.evaluation.evaluate import evaluate
 from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.methods.network import PipelineMethod
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.report.blocks import Figure, FigureNote, Heading, Items, Paragraph, Table
+from blinddiff.evaluation.report.choice import EACH, chosen_cases, chosen_kernels, subject_of
 from blinddiff.evaluation.report.figures.pictures import data_uri
 from blinddiff.evaluation.report.figures.scatter import Point, label_places
 from blinddiff.evaluation.report.figures.svg import CHARACTER, Axis, padded_range
 from blinddiff.evaluation.report.figures.width_histogram import BINS, width_histogram
+from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.html import as_html
 from blinddiff.evaluation.report.markdown import as_markdown
-from blinddiff.evaluation.report.showcase import (
-    EACH,
-    busiest_window,
-    chosen_cases,
-    chosen_kernels,
-    make_showcase,
-    subject_of,
-)
+from blinddiff.evaluation.report.showcase import make_showcase
+from blinddiff.evaluation.report.view import View, busiest_window
+from blinddiff.evaluation.restoration import Restoration
+from blinddiff.evaluation.settings import Settings
 from blinddiff.evaluation.statistics import Estimate
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -224,6 +224,83 @@ def test_cases_are_the_worst_and_the_best_images() -> None:
     assert [title for title, _ in chosen_cases(found, "bicubic", "bicubic")] == ["example"] * EACH
 
 
+def test_of_few_images_some_are_the_best() -> None:
+    found = results("fidelity", [1.0, 0.9, 2.0, 5.0]) + results("bicubic", [0.0] * 4)
+    chosen = chosen_cases(found, "fidelity", "bicubic")
+    assert [title for title, _ in chosen] == ["worst: +0.90 dB over bicubic", "best: +5.00 dB over bicubic"]
+
+
+def made_view() -> View:
+    return View(np.zeros((2, 2, 3), np.uint8), np.ones((3, 3), np.float32))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_shown_was_kept_and_little_else(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images, indices = int(rng.integers(1, 30)), int(rng.integers(1, 5))
+    keys = [("Set5", f"image{i}", k) for i in range(images) for k in range(indices)]
+    order = [keys[i] for i in rng.permutation(len(keys))]
+    gallery = Gallery(["bicubic", "fidelity", "oracle"], keys)
+    done = []
+    for key in order:
+        for name in ("bicubic", "fidelity", "oracle"):
+            done.append(ImageResult(name, *key, {"psnr_y": rng.normal(), "kernel_l1": rng.random()}))
+            gallery.add(done[-1], made_view())
+        assert len(gallery) <= 3 * EACH + EACH + 2  # worst, twice as many best; examples; the two that are being made
+    for _, key in chosen_cases(done, "fidelity", "bicubic"):
+        assert all(gallery.view(name, key) is not None for name in ("bicubic", "fidelity", "oracle"))
+    for _, key in chosen_kernels(done, "fidelity"):
+        assert gallery.kernel(key) is not None
+
+
+def test_examples_are_kept_where_there_is_no_truth() -> None:
+    keys = [("RealSRSet", f"image{i:02}", 0) for i in range(20)]
+    gallery = Gallery(["bicubic", "fidelity"], keys)
+    done = [ImageResult(name, *key, {"seconds": 1.0}) for key in keys for name in ("bicubic", "fidelity")]
+    for result in done:
+        gallery.add(result, made_view())
+    chosen = chosen_cases(done, "fidelity", "bicubic")
+    assert len(chosen) == EACH
+    assert all(gallery.view("fidelity", key) is not None for _, key in chosen)
+
+
+def test_nothing_is_restored_twice_and_pages_are_the_same_after_a_kill(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    original = PipelineMethod.restore
+
+    def counted(self: PipelineMethod, y: torch.Tensor, scale: int, case: Case) -> Restoration:
+        calls.append(case.key)
+        return original(self, y, scale, case)
+
+    monkeypatch.setattr(PipelineMethod, "restore", counted)
+    chosen = Settings(
+        "setting1",
+        4,
+        ("Set5",),
+        ("bicubic", "fidelity@1"),
+        data,
+        tmp_path / "out",
+        Options(weights, "cpu"),
+        costs=False,
+    )
+    evaluate(chosen)
+    assert len(calls) == len(set(calls)) == 3
+    first = pictures(tmp_path / "out")
+    evaluate(chosen)  # all is in the log, and nothing was kept
+    assert len(calls) == 2 * 3  # each once more
+    assert pictures(tmp_path / "out") == first
+    evaluate(replace(chosen, out=tmp_path / "two", workers=2))
+    assert pictures(tmp_path / "two") == first
+
+
+def pictures(out: Path) -> list[str]:
+    found = re.findall(r'src="([^"]+)"', (out / "report.html").read_text())
+    assert len(found) > 6
+    return found
+
+
 def test_kernels_are_from_the_best_to_the_worst() -> None:
     found = results("fidelity", [0.0] * 10, kernel_l1=[0.5, 0.1, 0.9, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 1.0])
     chosen = chosen_kernels(found, "fidelity")
@@ -252,4 +329,4 @@ def test_a_case_that_cannot_be_made_is_left_out(data: Path) -> None:
 
     methods = {name: method(name, Options()) for name in ("bicubic", "lanczos")}
     found = results("bicubic", [0.0]) + results("lanczos", [1.0])
-    assert make_showcase(found, methods, lost).strips == []
+    assert make_showcase(found, methods, lost, Gallery(list(methods), [])).strips == []

@@ -4,20 +4,20 @@ import argparse
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from blinddiff.errors import ParameterError
 from blinddiff.evaluation.ablations import TRAINED, all_ablation_methods, trained_ablations
-from blinddiff.evaluation.data import data_root
-from blinddiff.evaluation.evaluate import Settings, evaluate
-from blinddiff.evaluation.exporting import README, export_cases
+from blinddiff.evaluation.evaluate import evaluate
+from blinddiff.evaluation.exporting import export
 from blinddiff.evaluation.methods import METHODS
 from blinddiff.evaluation.methods.method import Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
-from blinddiff.evaluation.records import write_text
 from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.settings import Settings
 
-PRINTED = 20  # failures on the screen; the report has all
+PRINTED = 20  # failures on the screen; the report of an evaluation has all
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 
 
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", help="cpu, cuda or mps (default: chosen)")
     parser.add_argument("--seed", type=int, default=0, help="of degradations and methods (default: 0)")
-    parser.add_argument("--external", type=Path, metavar="DIR", help="folder of results for the method 'external'")
+    parser.add_argument("--external", type=Path, metavar="DIR", help="somebody's results: the method 'external'")
     parser.add_argument("--no-costs", action="store_true", help="leave out memory, multiplications and parameters")
     parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out of report.html")
     parser.add_argument("--export", type=Path, metavar="DIR", help="only write the LR and HR images and kernels there")
@@ -75,27 +75,20 @@ def run(args: argparse.Namespace) -> int:
     kind = PROTOCOLS[args.protocol]
     scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
     plan = protocol(args.protocol, scale)
-    sets = tuple(args.sets or plan.sets)
-    if args.export is not None:
-        root = data_root(args.data)
-        references = [reference for name in sets for reference in plan.references(root, name, args.limit)]
-        count = export_cases((plan.make(reference, args.seed) for reference in references), args.export)
-        readme = README.format(name=plan.name, scale=scale, seed=args.seed, degradation=plan.degradation)
-        write_text(args.export / "README.md", readme)
-        print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
-        return 0
     checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
     trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
     if args.ablation_weights is not None and not trained:
         raise ParameterError(f"{args.ablation_weights}: holds no weights of {', '.join(TRAINED.values())}")
     methods = list(args.methods or [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"])
     methods += checkpoints
+    if args.external is not None:
+        methods.append("external")
     if args.ablations or trained:
         methods += all_ablation_methods(list(trained)) if args.ablations else trained
     settings = Settings(
         protocol=args.protocol,
         scale=scale,
-        sets=sets,
+        sets=tuple(dict.fromkeys(args.sets or plan.sets)),
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
         out=args.out or Path("results") / f"{args.protocol}_x{scale}",
@@ -107,16 +100,24 @@ def run(args: argparse.Namespace) -> int:
         pictures=not args.no_pictures,
         command=shlex.join(["blinddiff", *sys.argv[1:]]),
     )
+    if args.export is not None:
+        count, failures = export(settings, args.export)
+        _print_failures("not exported", failures)
+        print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
+        return 1 if failures else 0
     outcome = evaluate(settings)
     for summary in outcome.summaries:
         print(overview(summary), end="\n\n")
-    for failure in outcome.failures[:PRINTED]:
-        place = f"{failure.set}/{failure.name}/{failure.index}"
-        print(f"not evaluated: {failure.method}, {place}: {failure.error}", file=sys.stderr)
-    if len(outcome.failures) > PRINTED:
-        print(f"... and {len(outcome.failures) - PRINTED} more, see the report", file=sys.stderr)
+    _print_failures("not evaluated", [f"{f.method}, {f.place}: {f.error}" for f in outcome.failures])
     print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
     return 1 if outcome.failures else 0
+
+
+def _print_failures(what: str, failures: Sequence[str]) -> None:
+    for failure in failures[:PRINTED]:
+        print(f"{what}: {failure}", file=sys.stderr)
+    if len(failures) > PRINTED:
+        print(f"... and {len(failures) - PRINTED} more", file=sys.stderr)
 
 
 def _checkpoint(text: str) -> tuple[str, Path]:

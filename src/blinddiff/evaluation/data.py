@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def images_in(folder: Path) -> list[Path]:
     """The image files of a folder by name, natural order (im_9 before im_10). Empty if there is no such folder."""
     if not folder.is_dir():
         return []
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
     return sorted(files, key=_natural)
 
 
@@ -68,9 +70,16 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
-    """The images of a test set. Raises ParameterError, saying what is missing and what it should hold."""
+    """The images of a test set. Raises ParameterError, saying what is missing and what it should hold.
+
+    Also if two files differ in their endings alone: an image is known by its name without it.
+    """
     place = root / set_name / folder
     files = images_in(place)
+    twice = [stem for stem, count in Counter(path.stem for path in files).items() if count > 1]
+    if twice:
+        names = " and ".join(path.name for path in files if path.stem == twice[0])
+        raise ParameterError(f"{place}: holds {names}, of which one is accepted")
     if not files:
         known = SETS.get(set_name)
         should = known.holds if known else "HR images"
@@ -87,17 +96,17 @@ def read_pixels(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
         raise ImageError(f"{path}: cannot be read as an image ({_reason(error)})") from error
     return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1).contiguous()
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
         return "no known image format"
-    return str(error).splitlines()[0]
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
@@ -108,15 +117,20 @@ def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
     return image[..., :height, :width]
 
 
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def files_checksum(paths: Iterable[Path]) -> str:
+    """One SHA-256 for many files: of the lines ``name checksum``, sorted; folders do not count, nor do repetitions.
 
-
-def files_checksum(paths: list[Path]) -> str:
-    """One SHA-256 for many files: of the lines ``name checksum``, sorted; folders do not count."""
-    lines = sorted(f"{path.name} {file_checksum(path)}" for path in paths)
+    A file that cannot be read has the checksum ``unreadable``.
+    """
+    lines = sorted(f"{path.name} {_file_checksum(path)}" for path in set(paths))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _file_checksum(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 def weights_checksum(folder: Path | None) -> str | None:

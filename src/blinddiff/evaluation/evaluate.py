@@ -1,75 +1,26 @@
-"""Running methods on a protocol's cases: in this process or in several, resumable, one result at a time."""
+"""Running methods on a protocol's cases, one result at a time and resumable, and writing down what came of it."""
 
-import multiprocessing
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.cases import CaseReference, checksum
+from blinddiff.evaluation.cases import CaseReference
 from blinddiff.evaluation.costs import measure_costs
 from blinddiff.evaluation.data import data_root, files_checksum
-from blinddiff.evaluation.methods import fingerprint_of, method
-from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.metrics import learned, measure
-from blinddiff.evaluation.metrics.metric import Sample
-from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.records import (
-    FORMAT,
-    RECORD,
-    ImageResult,
-    ResultLog,
-    finite,
-    now,
-    versions,
-    write_json,
-    write_text,
-)
+from blinddiff.evaluation.methods import fingerprint_of
+from blinddiff.evaluation.metrics import learned
+from blinddiff.evaluation.records import FORMAT, RECORD, ImageResult, ResultLog, now, versions, write_json, write_text
 from blinddiff.evaluation.report import Findings, as_html, as_markdown, page
+from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.showcase import Showcase, make_showcase
+from blinddiff.evaluation.running import Runner, run_all
+from blinddiff.evaluation.settings import Settings
 from blinddiff.evaluation.summary import SetSummary, summarise
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One evaluation.
-
-    Attributes:
-        protocol, scale: see `blinddiff.evaluation.protocols`.
-        sets: test sets, folders of `data`.
-        methods: see `blinddiff.evaluation.methods`; the first is what the others are compared with first.
-        data: folder of test sets, None for the environment's.
-        out: folder for the log, the record and the report.
-        seed: of the degradations and of the methods.
-        limit: evaluate the first images of each set only.
-        workers: processes; 1 for this one alone.
-        costs: measure memory, multiplications and parameters of each method, in a process for each.
-        pictures: show chosen cases in `report.html`.
-        command: how the user called it, for the record.
-    """
-
-    protocol: str
-    scale: int
-    sets: tuple[str, ...]
-    methods: tuple[str, ...]
-    data: Path | None
-    out: Path
-    options: Options = field(default_factory=Options)
-    seed: int = 0
-    limit: int | None = None
-    workers: int = 1
-    costs: bool = True
-    pictures: bool = True
-    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,44 +31,12 @@ class Outcome:
     failures: list[ImageResult]
 
 
-class Runner:
-    """Makes cases and runs methods on them; each worker process has one."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.protocol = protocol(settings.protocol, settings.scale)
-        self.seed = settings.seed
-        options = replace(settings.options)  # a copy: `settings` has to stay free of loaded weights to go to workers
-        self.methods = {name: method(name, options) for name in settings.methods}
-
-    def run(self, reference: CaseReference, names: Sequence[str]) -> Iterator[ImageResult]:
-        """The named methods on one case. Bad input becomes a result with an error; a bug still raises."""
-        place = (reference.set, reference.name, reference.index)
-        try:
-            case = self.protocol.make(reference, self.seed)
-            y_checksum = checksum(case.y)
-        except BlindDiffError as error:
-            yield from (ImageResult(name, *place, error=str(error)) for name in names)
-            return
-        for name in names:
-            try:
-                restoration = self.methods[name].restore(case.y, case.scale, case)
-                metrics = finite(measure(Sample(case, restoration)))
-            except BlindDiffError as error:
-                yield ImageResult(name, *place, y_checksum=y_checksum, error=str(error))
-            else:
-                yield ImageResult(name, *place, metrics=metrics, y_checksum=y_checksum)
-
-
 def evaluate(settings: Settings) -> Outcome:
     """Run what is not in the log yet, then write `record.json`, `report.md` and `report.html` beside it.
 
     Raises ParameterError for unknown names or missing data, WeightsError for weights that cannot be loaded, OutputError
     if `out` cannot be written or holds another run.
     """
-    if settings.workers < 1:
-        raise ParameterError(f"workers {settings.workers}: at least 1 is accepted")
-    if settings.limit is not None and settings.limit < 1:
-        raise ParameterError(f"limit {settings.limit}: at least 1 image is accepted")
     started, clock = now(), time.perf_counter()
     runner = Runner(settings)
     plan = runner.protocol
@@ -131,9 +50,12 @@ def evaluate(settings: Settings) -> Outcome:
         "blinddiff": versions()["blinddiff"],
     }
     weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
-    log = ResultLog(settings.out, fingerprint, weights)
     cases = [reference for group in references.values() for reference in group]
+    files = {f"{case.set}/{case.name}": plan.files(case) for case in cases}
+    data = {image: files_checksum(paths) for image, paths in files.items()}
+    log = ResultLog(settings.out, fingerprint, weights, data)
     tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
+    wanted = {(case.set, case.name, case.index) for case in cases}
     done = len(cases) * len(settings.methods) - sum(len(names) for _, names in tasks)
     with tqdm(
         total=len(cases) * len(settings.methods),
@@ -141,18 +63,23 @@ def evaluate(settings: Settings) -> Outcome:
         unit="result",
         mininterval=0.2 if sys.stderr.isatty() else 30,
     ) as progress:
-        for results in _results(settings, runner, tasks):
-            log.append(results)
-            progress.update(len(results))
+        gallery = Gallery(settings.methods, wanted)
+        for known in log.results.values():
+            if known.key[1:] in wanted:
+                gallery.add(known)
+        for found in run_all(settings, runner, tasks):
+            log.append(one.result for one in found)
+            for one in found:
+                gallery.add(one.result, one.view)
+            progress.update(len(found))
     log.finish()
 
-    wanted = {(case.set, case.name, case.index) for case in cases}
     results = [r for r in log.results.values() if r.key[1:] in wanted and r.method in settings.methods]
     summaries = summarise(results, settings.sets, settings.methods)
     failures = sorted((r for r in results if r.error is not None), key=lambda r: r.key)
     images = {name: len({case.name for case in group}) for name, group in references.items()}
     costs = measure_costs(settings.methods, settings.options, settings.scale, settings.out) if settings.costs else {}
-    showcase = _showcase(runner, results, cases) if settings.pictures else Showcase()
+    showcase = _showcase(runner, results, cases, gallery) if settings.pictures else Showcase()
     record = {
         "fingerprint": fingerprint,
         "command": settings.command,
@@ -167,9 +94,13 @@ def evaluate(settings: Settings) -> Outcome:
         "methods": list(settings.methods),
         "weights": weights,
         "data": {
-            name: {"images": images[name], "sha256": files_checksum(sorted({case.source for case in group}))}
+            name: {
+                "images": images[name],
+                "sha256": files_checksum(path for case in group for path in plan.files(case)),
+            }
             for name, group in references.items()
         },
+        "external": _external(settings),
         "sets": [_as_json(summary) for summary in summaries],
         "costs": costs,
         "failures": [asdict(failure) for failure in failures],
@@ -182,59 +113,25 @@ def evaluate(settings: Settings) -> Outcome:
     return Outcome(summaries, failures)
 
 
-def _showcase(runner: Runner, results: Sequence[ImageResult], cases: Sequence[CaseReference]) -> Showcase:
+def _external(settings: Settings) -> dict[str, str] | None:
+    """The folder of another program's results, and the checksum of all that is in it for these sets."""
+    folder = settings.options.external
+    if folder is None:
+        return None
+    places = [folder / name for name in settings.sets]
+    files = [path for place in places if place.is_dir() for path in place.iterdir() if path.is_file()]
+    return {"folder": str(folder), "sha256": files_checksum(files)}
+
+
+def _showcase(
+    runner: Runner, results: Sequence[ImageResult], cases: Sequence[CaseReference], gallery: Gallery
+) -> Showcase:
     by_key = {(case.set, case.name, case.index): case for case in cases}
-    return make_showcase(results, runner.methods, lambda key: runner.protocol.make(by_key[key], runner.seed))
+    return make_showcase(results, runner.methods, lambda key: runner.protocol.make(by_key[key], runner.seed), gallery)
 
 
 def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
     return [name for name in methods if (name, case.set, case.name, case.index) not in log.results]
-
-
-def _results(
-    settings: Settings, runner: Runner, tasks: Sequence[tuple[CaseReference, list[str]]]
-) -> Iterator[list[ImageResult]]:
-    """Results of all tasks as they come: one at a time in this process, or case by case from several."""
-    if settings.workers == 1 or len(tasks) < 2:
-        for case, names in tasks:
-            for result in runner.run(case, names):
-                yield [result]
-        return
-    # Processes are spawned, not forked: a forked torch hangs where its threads had already started.
-    with ProcessPoolExecutor(
-        settings.workers, multiprocessing.get_context("spawn"), _start_worker, (settings,)
-    ) as pool:
-        pending: set[Future[list[ImageResult]]] = {pool.submit(_run_in_worker, *task) for task in tasks}
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_runner: Runner | None = None
-
-
-def _start_worker(settings: Settings) -> None:
-    global _runner
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
-    _runner = Runner(settings)
-
-
-def _end_with_parent() -> None:
-    """A killed run cannot tell its workers, which would wait for more work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run_in_worker(case: CaseReference, names: list[str]) -> list[ImageResult]:
-    assert _runner is not None
-    return list(_runner.run(case, names))
 
 
 def _as_json(summary: SetSummary) -> dict[str, Any]:

@@ -1,13 +1,18 @@
 """Writing the exact inputs of a protocol, so that other programs can be run on them."""
 
-from collections.abc import Iterable
+import sys
 from pathlib import Path
 
 from PIL import Image
+from tqdm import tqdm
 
 from blinddiff.degradation.kernels.files import write_kernel
-from blinddiff.errors import OutputError
+from blinddiff.errors import BlindDiffError, OutputError
 from blinddiff.evaluation.cases import Case, bytes_of
+from blinddiff.evaluation.data import data_root
+from blinddiff.evaluation.protocols import protocol
+from blinddiff.evaluation.records import write_text
+from blinddiff.evaluation.settings import Settings
 
 README = """# Inputs of protocol {name}, x{scale}, seed {seed}
 
@@ -22,20 +27,40 @@ Put results in one folder as `SET/IMAGE_INDEX.png` (and kernels as `SET/IMAGE_IN
 """
 
 
-def export_cases(cases: Iterable[Case], folder: Path) -> int:
-    """Write LR and HR images as PNG and kernels as .npy; returns the number of cases. Raises OutputError."""
-    count = 0
-    for case in cases:
-        stem = f"{case.name}_{case.index}"
+def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
+    """Write LR and HR images as PNG, kernels as .npy and a README; the methods of `settings` do not count.
+
+    Returns the number of cases, and a line for each that could not be made. Raises ParameterError for missing data,
+    OutputError if the folder cannot be written.
+    """
+    plan = protocol(settings.protocol, settings.scale)
+    root = data_root(settings.data)
+    references = [case for name in settings.sets for case in plan.references(root, name, settings.limit)]
+    failures = []
+    try:
+        for place in (folder / part / name for part in ("LR", "HR", "kernel") for name in settings.sets):
+            place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    for reference in tqdm(references, unit="case", disable=not sys.stderr.isatty()):
         try:
-            for part in ("LR", "HR", "kernel"):
-                (folder / part / case.set).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(bytes_of(case.y)).save(folder / "LR" / case.set / f"{stem}.png")
-            if case.hr is not None:
-                Image.fromarray(bytes_of(case.hr)).save(folder / "HR" / case.set / f"{case.name}.png")
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
-        if case.kernel_at_pixel_centre is not None:
-            write_kernel(folder / "kernel" / case.set / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)
-        count += 1
-    return count
+            case = plan.make(reference, settings.seed)
+        except BlindDiffError as error:
+            failures.append(f"{reference.key}: {error}")
+        else:
+            _write(case, folder)
+    readme = README.format(name=plan.name, scale=plan.scale, seed=settings.seed, degradation=plan.degradation)
+    write_text(folder / "README.md", readme)
+    return len(references) - len(failures), failures
+
+
+def _write(case: Case, folder: Path) -> None:
+    stem = f"{case.name}_{case.index}"
+    try:
+        Image.fromarray(bytes_of(case.y)).save(folder / "LR" / case.set / f"{stem}.png")
+        if case.hr is not None:
+            Image.fromarray(bytes_of(case.hr)).save(folder / "HR" / case.set / f"{case.name}.png")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    if case.kernel_at_pixel_centre is not None:
+        write_kernel(folder / "kernel" / case.set / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)

@@ -44,22 +44,31 @@ class ImageResult:
         """(method, set, image, parameter index)."""
         return self.method, self.set, self.name, self.index
 
+    @property
+    def place(self) -> str:
+        """The case, ``Set14/comic/3``."""
+        return f"{self.set}/{self.name}/{self.index}"
+
 
 class ResultLog:
     """The lines of a run in its folder: read on start, appended to as results come, so that a killed run goes on.
 
     The first line is a fingerprint of all that the numbers depend on, and of what each method's depend on beside that;
-    another run's lines are refused. Methods may be added to a run.
+    another run's lines are refused. It holds checksums of the images' files, too: images may be added to a run, as
+    methods may, and what has changed is done again.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict[str, Any], methods: Mapping[str, str | None]) -> None:
-        """methods: name -> fingerprint, None to drop the lines there are.
+    def __init__(
+        self, folder: Path, fingerprint: dict[str, Any], methods: Mapping[str, str | None], images: Mapping[str, str]
+    ) -> None:
+        """methods: name -> fingerprint, None to drop the lines there are. images: ``Set14/comic`` -> checksum.
 
         Raises OutputError if the folder cannot be written or holds the lines of another run.
         """
         self.path = folder / LINES
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self.methods = dict(methods)
+        self.images = dict(images)
         self.results: dict[tuple[str, str, str, int], ImageResult] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +85,7 @@ class ResultLog:
         try:
             head = json.loads(lines[0])
             first, methods = dict(head["fingerprint"]), dict(head["methods"])
+            images = dict(head.get("images", {}))  # logs from before it was written down go on
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{self.path}: is not a log of blinddiff evaluate; choose another --out") from error
         now_is = self.fingerprint
@@ -88,17 +98,22 @@ class ResultLog:
                 f"{self.path}: holds another run (differs in: {', '.join(changed)}); choose another --out"
             )
         self.methods = {**methods, **self.methods}
+        stale = {name for name in images if images[name] != self.images.get(name, images[name])}
+        self.images = {**images, **self.images}
         for line in lines[1:]:
             try:
                 result = ImageResult(**json.loads(line))
             except (ValueError, TypeError):
                 continue  # the line that was being written when the run was killed
-            # What failed is tried again, and so is what may have changed.
-            if result.error is None and self.methods.get(result.method) is not None:
+            # What failed is tried again, and so is what has changed or may have.
+            known = self.methods.get(result.method) is not None and f"{result.set}/{result.name}" not in stale
+            if result.error is None and known:
                 self.results[result.key] = result
 
     def _rewrite(self) -> None:
-        head = json.dumps({"fingerprint": self.fingerprint, "methods": self.methods}, sort_keys=True)
+        head = json.dumps(
+            {"fingerprint": self.fingerprint, "methods": self.methods, "images": self.images}, sort_keys=True
+        )
         results = [self.results[key] for key in sorted(self.results)]
         write_text(self.path, "\n".join([head, *map(_line, results)]) + "\n")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from blinddiff.degradation.downsampling import Decimate
 from blinddiff.errors import ImageError, KernelError
 from blinddiff.evaluation.cases import Case, CaseReference, case_seed
-from blinddiff.evaluation.data import images_of, read_pixels
+from blinddiff.evaluation.data import images_in, images_of, read_pixels
 from blinddiff.evaluation.protocols.protocol import Protocol
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -46,6 +46,8 @@ def degrade(hr: Array, kernel: Array, scale: int) -> Array:
 
 def read_stored_kernel(path: Path) -> Array:
     """A ``kernel_N.mat`` of the set, float64. Raises KernelError if it is missing or no such file."""
+    if not path.is_file():
+        raise KernelError(f"{path}: the kernel is missing")
     try:
         kernel = np.asarray(loadmat(path)["Kernel"], dtype=np.float64)
     except Exception as error:  # scipy raises whatever a damaged file makes it stumble over
@@ -79,16 +81,29 @@ class Div2krk(Protocol):
     def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
         """See `Protocol.references`."""
         files = images_of(root, set_name, "gt")
+        images_of(root, set_name, f"lr_x{self.scale}")  # says so if there are none at all
         return [CaseReference(set_name, path.stem, 0, path) for path in files[:limit]]
 
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        """See `Protocol.make`."""
+    def files(self, reference: CaseReference) -> list[Path]:
+        """See `Protocol.files`: HR, LR and kernel."""
+        return [reference.source, *self._inputs(reference), self._kernel(reference)]
+
+    def _inputs(self, reference: CaseReference) -> list[Path]:
+        """The LR image, under whatever ending."""
         home = reference.source.parent.parent
+        return [path for path in images_in(home / f"lr_x{self.scale}") if path.stem == reference.name]
+
+    def _kernel(self, reference: CaseReference) -> Path:
         number = reference.name.rpartition("_")[2]
-        stored = read_stored_kernel(home / f"gt_k_x{self.scale}" / f"kernel_{number}.mat")
-        candidates = sorted((home / f"lr_x{self.scale}").glob(f"{reference.name}.*"))
+        return reference.source.parent.parent / f"gt_k_x{self.scale}" / f"kernel_{number}.mat"
+
+    def make(self, reference: CaseReference, seed: int) -> Case:
+        """See `Protocol.make`. Raises KernelError if its kernel cannot be read."""
+        stored = read_stored_kernel(self._kernel(reference))
+        candidates = self._inputs(reference)
         if not candidates:
-            raise ImageError(f"{home / f'lr_x{self.scale}' / reference.name}: the LR image is missing")
+            missing = reference.source.parent.parent / f"lr_x{self.scale}" / reference.name
+            raise ImageError(f"{missing}: the LR image is missing")
         hr, y = read_pixels(reference.source), read_pixels(candidates[0])
         if tuple(hr.shape[-2:]) != tuple(side * self.scale for side in y.shape[-2:]):
             size = f"{y.shape[-1]}x{y.shape[-2]}"

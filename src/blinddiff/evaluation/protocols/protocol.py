@@ -43,6 +43,10 @@ class Protocol(ABC):
     def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
         """All cases of a set, or those of its first `limit` images. Raises ParameterError if the set is not there."""
 
+    def files(self, reference: CaseReference) -> list[Path]:
+        """The files that a case is made from."""
+        return [reference.source]
+
     @abstractmethod
     def make(self, reference: CaseReference, seed: int) -> Case:
         """The case itself. Raises ImageError if its image cannot be read."""

@@ -41,7 +41,7 @@ def page(findings: Findings) -> list[Block]:
     blocks += _case_section(findings)
     blocks += _cost_section(findings)
     if findings.failures:
-        lines = [f"{f.method}, {f.set}/{f.name}/{f.index}: {f.error}" for f in findings.failures]
+        lines = [f"{f.method}, {f.place}: {f.error}" for f in findings.failures]
         blocks += [Heading(2, f"Not evaluated ({len(findings.failures)})"), Items(lines)]
     return blocks + _origin_section(findings)
 
@@ -87,7 +87,7 @@ def _case_section(findings: Findings) -> Iterable[Block]:
         yield Heading(2, "Cases")
         yield Paragraph(
             f"Chosen by the results of `{showcase.subject}` against `{showcase.baseline}`, shown where the true image "
-            "has most structure."
+            "(the input, without one) has most structure."
         )
         titles = "; ".join(strip.title for strip in showcase.strips)
         yield FigureNote(f"`report.html` beside this file has the pictures of: {titles}.")
@@ -117,4 +117,7 @@ def _origin_section(findings: Findings) -> list[Block]:
             for checksum in dict.fromkeys(filter(None, record["weights"].values()))
         ),
     ]
+    if record["external"] is not None:
+        folder, checksum = record["external"]["folder"], record["external"]["sha256"]
+        lines.append(f"external: `{folder}`, SHA-256 of its files `{checksum[:16]}`")
     return [Heading(2, "Origin"), Items(lines)]

@@ -1,38 +1,30 @@
-"""Pictures of chosen cases: the worst, the best, and kernels from the best estimate to the worst.
-
-Images are not kept while a run goes on; the few that are shown are made again, which the fixed seeds allow.
-"""
+"""Pictures of chosen cases: the worst, the best, and kernels from the best estimate to the worst."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from blinddiff.errors import BlindDiffError
 from blinddiff.evaluation.cases import Case
 from blinddiff.evaluation.methods.method import Method
 from blinddiff.evaluation.metrics.kernel_pair import aligned_pair
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.restoration import Restoration
-
-SUBJECTS = ("fidelity", "external")  # whose cases are chosen, with any number of steps, if among the methods
-CROP = 96  # HR pixels
-EACH = 3  # worst and best images
-MOST_METHODS = 6  # in one strip
-RANKS = (("best", 0.0), ("quarter", 0.25), ("median", 0.5), ("three quarters", 0.75), ("95 %", 0.95), ("worst", 1.0))
-
-Key = tuple[str, str, int]
+from blinddiff.evaluation.report.choice import Key, chosen_cases, chosen_kernels, shown_methods
+from blinddiff.evaluation.report.gallery import Gallery
+from blinddiff.evaluation.report.view import View, crop_of, view_of
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A crop (3, h, w) in [0, 1] of one image, with the kernel that belongs to it."""
+    """A crop (h, w, 3) of one image, with the kernel (kh, kw) that belongs to it."""
 
     label: str
     note: str
-    crop: Tensor
+    crop: npt.NDArray[np.uint8]
     kernel: Tensor | None
 
 
@@ -64,34 +56,46 @@ class Showcase:
 
 
 def make_showcase(
-    results: Sequence[ImageResult], methods: Mapping[str, Method], make_case: Callable[[Key], Case]
+    results: Sequence[ImageResult],
+    methods: Mapping[str, Method],
+    make_case: Callable[[Key], Case],
+    gallery: Gallery,
 ) -> Showcase:
-    """Choose cases by their results and make their pictures. Cases that cannot be made are left out."""
-    names = list(methods)
-    subject = subject_of(names)
-    baseline = names[0]
-    shown = names[:MOST_METHODS] if subject in names[:MOST_METHODS] else [*names[: MOST_METHODS - 1], subject]
+    """Choose cases by their results and lay out their pictures. Cases that cannot be made are left out.
+
+    What the gallery does not hold is restored again, which the fixed seeds allow.
+    """
+    subject, baseline = gallery.subject, gallery.baseline
+    remade: dict[tuple[str, Key], View | None] = {}
+
+    def view(name: str, case: Case) -> View | None:
+        key = (case.set, case.name, case.index)
+        kept = gallery.view(name, key)
+        if kept is None and (name, key) not in remade:
+            remade[name, key] = _viewed(methods[name], case)
+        return kept or remade[name, key]
+
     strips = []
     for title, key in chosen_cases(results, subject, baseline):
         case = _made(make_case, key)
-        found = {} if case is None else {name: r for name in shown if (r := _restored(methods[name], case)) is not None}
-        if case is not None and found:
-            values = {r.method: r.metrics for r in results if r.key[1:] == key}
-            strips.append(_strip(title, case, found, values))
+        if case is None:
+            continue
+        views = {name: view(name, case) for name in shown_methods(list(methods))}
+        found = {name: view for name, view in views.items() if view is not None}
+        if found:
+            strips.append(_strip(title, case, found, {r.method: r.metrics for r in results if r.key[1:] == key}))
     kernels = []
     for title, key in chosen_kernels(results, subject):
         case = _made(make_case, key)
-        restoration = None if case is None else _restored(methods[subject], case)
-        if case is not None and restoration is not None and restoration.kernel is not None:
-            kernels.append(_kernel_pair(title, case, restoration.kernel))
+        if case is None:
+            continue
+        kernel = gallery.kernel(key)
+        if kernel is None:
+            remaining = view(subject, case)
+            kernel = None if remaining is None else remaining.kernel
+        if kernel is not None:
+            kernels.append(_kernel_pair(title, case, torch.from_numpy(kernel)))
     return Showcase(subject, baseline, strips, kernels)
-
-
-def subject_of(names: Sequence[str]) -> str:
-    """The method whose cases are shown: one of `SUBJECTS`, else the last that does not know the truth."""
-    usual = [name for subject in SUBJECTS for name in names if name.partition("@")[0] == subject]
-    honest = [name for name in names if "oracle" not in name]
-    return usual[0] if usual else (honest or list(names))[-1]
 
 
 def _made(make_case: Callable[[Key], Case], key: Key) -> Case | None:
@@ -101,87 +105,22 @@ def _made(make_case: Callable[[Key], Case], key: Key) -> Case | None:
         return None  # the results say why
 
 
-def _restored(method: Method, case: Case) -> Restoration | None:
+def _viewed(method: Method, case: Case) -> View | None:
     try:
-        return method.restore(case.y, case.scale, case)
+        return view_of(case, method.restore(case.y, case.scale, case))
     except BlindDiffError:
         return None
 
 
-def chosen_cases(results: Sequence[ImageResult], subject: str, baseline: str) -> list[tuple[str, Key]]:
-    """Titles and keys: where `subject` gains least and most PSNR-Y over `baseline`, no image twice.
-
-    Without a ground truth, or with one method alone, a few cases over the whole range.
-    """
-    psnr = {
-        name: {r.key[1:]: r.metrics["psnr_y"] for r in results if r.method == name and "psnr_y" in r.metrics}
-        for name in (subject, baseline)
-    }
-    gains = {key: value - psnr[baseline][key] for key, value in psnr[subject].items() if key in psnr[baseline]}
-    if subject != baseline and gains:
-        ranked = sorted(gains, key=lambda key: (gains[key], key))
-        worst = _one_an_image(ranked, set())
-        best = _one_an_image(ranked[::-1], {key[:2] for key in worst})
-        return [
-            *((f"worst: {gains[key]:+.2f} dB over {baseline}", key) for key in worst),
-            *((f"best: {gains[key]:+.2f} dB over {baseline}", key) for key in best),
-        ]
-    keys = sorted({r.key[1:] for r in results if r.method == subject and r.error is None})
-    places = sorted({round(i * (len(keys) - 1) / max(1, EACH - 1)) for i in range(EACH)}) if keys else []
-    return [("example", keys[place]) for place in places]
-
-
-def _one_an_image(ranked: Sequence[Key], taken: set[tuple[str, str]]) -> list[Key]:
-    """The first `EACH` keys, one for each image that is not taken."""
-    first: dict[tuple[str, str], Key] = {}
-    for key in ranked:
-        if key[:2] not in taken:
-            first.setdefault(key[:2], key)
-    return list(first.values())[:EACH]
-
-
-def chosen_kernels(results: Sequence[ImageResult], subject: str) -> list[tuple[str, Key]]:
-    """Titles and keys from the best to the worst kernel of `subject` by L1; any few where the truth is not known."""
-    own = [r for r in results if r.method == subject and r.error is None]
-    ranked = sorted((r for r in own if "kernel_l1" in r.metrics), key=lambda r: (r.metrics["kernel_l1"], r.key))
-    if not ranked:
-        few = sorted(own, key=lambda r: r.key)[: len(RANKS)]
-        return [("estimate", r.key[1:]) for r in few]
-    chosen: dict[Key, str] = {}
-    for title, share in RANKS:
-        result = ranked[round(share * (len(ranked) - 1))]
-        chosen[result.key[1:]] = f"{title}: L1 {result.metrics['kernel_l1']:.3f}"
-    return [(title, key) for key, title in chosen.items()]
-
-
-def busiest_window(image: Tensor, side: int, step: int) -> tuple[int, int]:
-    """Top and left, multiples of `step`, of the window of `side` with most gradient energy in (3, H, W)."""
-    grey = image.mean(0)
-    energy = torch.zeros_like(grey)
-    energy[:, 1:] += grey.diff(dim=1).square()
-    energy[1:] += grey.diff(dim=0).square()
-    height, width = (min(side, length) for length in grey.shape)
-    sums = F.avg_pool2d(energy[None, None], (height, width), stride=step)[0, 0]
-    place = int(sums.argmax())
-    return place // sums.shape[1] * step, place % sums.shape[1] * step
-
-
-def _strip(title: str, case: Case, found: Mapping[str, Restoration], values: Mapping[str, dict[str, float]]) -> Strip:
-    scale, side = case.scale, CROP // case.scale * case.scale
-    guide = case.hr if case.hr is not None else next(iter(found.values())).image
-    top, left = busiest_window(guide, side, scale)
-
-    def crop(image: Tensor) -> Tensor:
-        return image.clamp(0, 1)[:, top : top + side, left : left + side]
-
-    enlarged = case.y.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    pictures = [Picture("input", f"pixels x{scale}", crop(enlarged), None)]
-    for name, restoration in found.items():
+def _strip(title: str, case: Case, found: Mapping[str, View], values: Mapping[str, dict[str, float]]) -> Strip:
+    enlarged = case.y.repeat_interleave(case.scale, -2).repeat_interleave(case.scale, -1)
+    pictures = [Picture("input", f"pixels x{case.scale}", crop_of(case, enlarged), None)]
+    for name, view in found.items():
         psnr = values.get(name, {}).get("psnr_y")
         note = "" if psnr is None else f"{psnr:.2f} dB"
-        pictures.append(Picture(name, note, crop(restoration.image), restoration.kernel))
+        pictures.append(Picture(name, note, view.crop, None if view.kernel is None else torch.from_numpy(view.kernel)))
     if case.hr is not None:
-        pictures.append(Picture("truth", "", crop(case.hr), case.kernel_at_pixel_centre))
+        pictures.append(Picture("truth", "", crop_of(case, case.hr), case.kernel_at_pixel_centre))
     return Strip(f"{case.key}, {title}", pictures)
 
 

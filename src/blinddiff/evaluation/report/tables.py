@@ -70,21 +70,27 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
     """
     metric = BY_NAME["psnr_y"]
     marks = marks_for(protocol.name, protocol.scale, summary.set)
-    rows = [(m.value, [m.method, f"{m.value:.2f}", "published", m.source]) for m in marks]
-    rows += [
-        (row.first, [f"{row.method}, {row.label}", f"{row.first:.2f} to {row.last:.2f}", "published", row.source])
-        for row in ranges_for(protocol.name, protocol.scale, summary.set)
-    ]
-    if not rows:
+    ranges = ranges_for(protocol.name, protocol.scale, summary.set)
+    if not marks and not ranges:
         return None
+    measured = ("measured", f"this run, {share}")
+    rows = [(m.value, [m.method + _convention(m.metric), f"{m.value:.2f}", "published", m.source]) for m in marks]
     rows += [
-        (
-            estimates["psnr_y"].mean,
-            [f"**{method}**", _interval(estimates["psnr_y"], metric), "measured", f"this run, {share}"],
-        )
+        (estimates[name].mean, [f"**{method}**{_convention(name)}", _interval(estimates[name], metric), *measured])
         for method, estimates in summary.means.items()
-        if "psnr_y" in estimates
+        # Another convention is for the method that papers report in it, and for no other.
+        for name in dict.fromkeys(["psnr_y", *(mark.metric for mark in marks if mark.method == method)])
+        if name in estimates
     ]
+    for row in ranges:
+        source = ["published", row.source]
+        rows.append((row.first, [f"{row.method}, {row.label}", f"{row.first:.2f} to {row.last:.2f}", *source]))
+    for label in dict.fromkeys(row.label for row in ranges):
+        places = [i for i, parameter in enumerate(protocol.labels) if parameter.startswith(f"{label},")]
+        for method, values in summary.by_parameter.items():
+            if all(i in values for i in places):
+                first, last = (values[i] for i in (places[0], places[-1]))
+                rows.append((first, [f"**{method}**, {label}", f"{first:.2f} to {last:.2f}", *measured]))
     rows.sort(key=lambda row: -row[0])
     return Table(["", heading(metric), "", "source"], [cells for _, cells in rows])
 
@@ -140,6 +146,11 @@ def cost_table(costs: Mapping[str, Any]) -> Table | None:
 def heading(metric: Metric) -> str:
     """A metric over a column."""
     return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+
+
+def _convention(name: str) -> str:
+    """What to say of a metric in a table of PSNR on Y."""
+    return "" if name == "psnr_y" else f" ({BY_NAME[name].label})"
 
 
 def _difference(difference: Difference | None, metric: Metric) -> str:

@@ -21,9 +21,14 @@ WIDTH, ROW, TOP = 720.0, 22.0, 14.0
 
 
 def marks(protocol: Protocol, summary: SetSummary) -> list[Figure]:
-    """PSNR-Y of every method measured (filled, with its interval) and published (hollow), best on top."""
+    """PSNR-Y of every method measured (filled, with its interval) and published (hollow), best on top.
+
+    Marks of another convention are left to the table.
+    """
     rows: list[tuple[str, Estimate | float]] = [
-        (f"{mark.method} (published)", mark.value) for mark in marks_for(protocol.name, protocol.scale, summary.set)
+        (f"{mark.method} (published)", mark.value)
+        for mark in marks_for(protocol.name, protocol.scale, summary.set)
+        if mark.metric == "psnr_y"
     ]
     if not rows:
         return []

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.evaluation.cases import bytes_of
 from blinddiff.evaluation.report.blocks import Figure
 from blinddiff.evaluation.report.showcase import Showcase, Strip
 from blinddiff.imaging import kernel_picture
@@ -31,7 +30,7 @@ def case_figures(showcase: Showcase) -> list[Figure]:
 def _strip(strip: Strip) -> str:
     cells = []
     for picture in strip.pictures:
-        image = data_uri(Image.fromarray(bytes_of(picture.crop)))
+        image = data_uri(Image.fromarray(picture.crop))
         kernel = "" if picture.kernel is None else _kernel_image(picture.kernel, f"kernel, {picture.label}", "4rem")
         cells.append(
             f'<div><img src="{image}" alt="{escape(picture.label)}"><b>{escape(picture.label)}</b> '
