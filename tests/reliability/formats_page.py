@@ -35,7 +35,8 @@ NOTES = """
 Bits are those of one channel; "32 f" are floats from 0 (black) to 1 (white). Whole numbers of more than 8 bits count as
 16. "-": the file had none.
 
-- **Grey** stays grey. WebP and AVIF have no grey that Pillow writes: there it becomes three equal channels.
+- **Grey** stays grey. WebP has none, AVIF as Pillow writes it none with transparency: there it becomes three equal
+  channels. A profile for grey does not describe those: in both, grey is written in the tone of sRGB, without profile.
 - **Alpha** is enlarged bicubically, without overshoot. Colours hidden under it do not bleed into what is visible: they
   are replaced by their visible neighbours' before the restoration. Further channels of a TIFF that are not declared to
   be transparency (a saved selection) are left out.

@@ -11,14 +11,14 @@ from PIL import Image
 
 from blinddiff.errors import OutputError
 from blinddiff.upscaling import Listener, upscale_folder
-from blinddiff.upscaling.ledger import FILE_NAME, Ledger
+from blinddiff.upscaling.ledger import LEDGER, Ledger
 
 
 def results(output):
     return {
         str(path.relative_to(output)): path.read_bytes()
         for path in output.rglob("*")
-        if path.is_file() and path.name != FILE_NAME
+        if path.is_file() and path.name != LEDGER
     }
 
 
@@ -161,7 +161,7 @@ def test_leftovers_of_a_kill_are_removed(source, tmp_path, settings, here):
 def test_a_ledger_cut_short_by_a_kill_goes_on(source, tmp_path, settings, here):
     output = tmp_path / "out"
     upscale_folder(source, output, settings)
-    ledger = output / FILE_NAME
+    ledger = output / LEDGER
     whole = ledger.read_bytes()
     for cut in (len(whole) - 1, len(whole) - 500, whole.index(b"\n") + 1, 10, 0):
         ledger.write_bytes(whole[:cut])
@@ -200,7 +200,7 @@ def test_a_full_disk_is_a_failure_of_that_file(source, tmp_path, settings, here,
     monkeypatch.setattr(ledger.os, "fsync", synced)
     report = upscale_folder(source, tmp_path / "out", settings)
     assert (report.done, report.skipped) == (2, 2)
-    assert all(json.loads(line) for line in (tmp_path / "out" / FILE_NAME).read_bytes().splitlines())
+    assert all(json.loads(line) for line in (tmp_path / "out" / LEDGER).read_bytes().splitlines())
 
 
 def test_planning_many_files_is_quick(tmp_path, photograph):

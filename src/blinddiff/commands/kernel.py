@@ -32,10 +32,11 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.commands.facts import kernel_words
     from blinddiff.commands.streams import say
     from blinddiff.degradation.kernels import write_kernel
+    from blinddiff.imaging import visible_colours
 
     photograph = read_photograph(args.photograph)
     check_kernel_outputs(args.output, args.photograph)
-    estimate = load_pipeline(args).estimate(photograph.pixels, args.scale)
+    estimate = load_pipeline(args).estimate(visible_colours(photograph), args.scale)
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
     found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]))

@@ -145,6 +145,8 @@ def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -
         # MPO: a JPEG photograph followed by previews or depth maps, as many phones write
         if frames > 1 and kind.name != "JPEG":
             raise ImageError(f"has {frames} frames: it is animated; only single images are read")
+        if kind.name == "PNG":
+            picture.load()  # also what is said behind the pixels, such as the XMP that ExifTool adds
         deep = deep_pixels(picture, data)
         array = picture_array(picture) if deep is None else deep
         if kind.name == "AVIF":
