@@ -410,3 +410,46 @@ def test_ctrl_c_in_a_folder_and_on(tmp_path, tiny_weights):
     assert f"{count - len(entered)} restored, {len(entered)} done before" in out
     assert all((output / name).read_bytes() == data for name, data in done.items())
     assert len((tmp_path / "records").read_text().splitlines()) == count
+
+
+@posix
+@pytest.mark.parametrize("closing", [">/dev/full", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_words_that_nobody_hears(small, tmp_path, tiny_weights, closing):
+    """The photograph is written whatever becomes of the words."""
+    out = tmp_path / "out.png"
+    done = shell(f"upscale {small} -o {out} --scale 1 --weights {tiny_weights} {closing}")
+    full = "blinddiff upscale: error: standard output: cannot be written: No space left on device"
+    assert done.returncode == (2 if "full" in closing else 0)
+    assert "full" not in closing or done.stderr.splitlines()[-1] == full
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert Image.open(out).size == (24, 18)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("- -o {out} <&-", "standard input: is empty (0 bytes)"),
+        ("{small} -o - >&-", "standard output: is closed"),
+        ("{small} -o - >/dev/full", "standard output: cannot be written: No space left on device"),
+        ("{small} -o - | true", "standard output: cannot be written: Broken pipe"),
+        ("{small} -o {out} --json - >&-", "--json -: standard output is closed"),
+    ],
+)
+def test_photographs_and_records_that_nobody_takes(small, tmp_path, tiny_weights, arguments, line):
+    out = tmp_path / "out.png"
+    arguments = f"--scale 1 --weights {tiny_weights} {arguments}".format(small=small, out=out)
+    done = shell(f"upscale {arguments}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"blinddiff upscale: error: {line}")
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert not out.exists()
+
+
+def shell(command):
+    """A command line of `blinddiff`, run by the shell; its exit code, not that of what it is piped to."""
+    line = f"set -o pipefail; {sys.executable} -m blinddiff.cli {command}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is kept back fails last
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment)
