@@ -314,6 +314,23 @@ def test_what_does_not_go_together(refused, small, tmp_path, monkeypatch):
     for json_file in (small, out, folder / "a.png"):
         assert "choose another name for --json" in refused(small, "-o", out, "--json", json_file)
     assert "choose another name for --json" in refused(folder, "-o", tmp_path / "new", "--json", folder / "a.png")
+    new = tmp_path / "new"
+    for json_file in (new / "a.png", new / ".blinddiff-ledger.jsonl"):  # a result to come; what is done
+        new.mkdir(exist_ok=True)
+        assert "choose another name for --json" in refused(folder, "-o", new, "--json", json_file)
+    new.rmdir()
+    kernel = tmp_path / "k.csv"
+    kernel.write_text("0,1,0\n1,4,1\n0,1,0\n")
+    both = tmp_path / "k.png"
+    for first, second in (
+        (("--kernel", kernel), ("--save-kernel", kernel)),
+        (("--kernel", kernel), ("--json", kernel)),
+        (("--save-kernel", both), ("--kernel-map", both)),
+        (("--save-kernel", kernel), ("--json", kernel)),
+    ):
+        assert "choose another name for" in refused(small, "-o", out, *first, *second)
+    assert not out.exists()
+    assert kernel.read_text().startswith("0,1,0")
     assert "is the input folder" in refused(folder, "-o", folder)
     (tmp_path / "empty").mkdir()
     assert "is a folder without photographs" in refused(tmp_path / "empty", "-o", tmp_path / "new")

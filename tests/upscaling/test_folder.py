@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from PIL import Image
 from blinddiff.errors import OutputError
 from blinddiff.upscaling import Listener, upscale_folder
 from blinddiff.upscaling.ledger import LEDGER, Ledger
+from blinddiff.upscaling.workers import Failed
 
 
 def results(output):
@@ -214,3 +216,23 @@ def test_planning_many_files_is_quick(tmp_path, photograph):
     started = time.process_time()
     assert len(make_plan(tmp_path / "in", tmp_path / "out", ".png").jobs) == 2000
     assert time.process_time() - started < 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_second_ctrl_c_waits_until_all_is_tidy(source, tmp_path, settings, monkeypatch):
+    left = tmp_path / "out" / ".blinddiff-0123456789abcdef.tmp"
+
+    def run_jobs(jobs, *_):
+        left.write_bytes(b"half a file")
+        try:
+            yield jobs[0], Failed("words")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def first(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blinddiff.upscaling.folder.run_jobs", run_jobs)
+    with pytest.raises(KeyboardInterrupt):
+        upscale_folder(source, tmp_path / "out", settings, listener=Listener(record=first))
+    assert not left.exists()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from blinddiff.degradation import SCALES
