@@ -222,7 +222,7 @@ def test_the_photograph_is_never_overwritten(refused: Callable[..., str], here: 
         ("demo", "demo/result.png", "-o", "demo"),
     ):
         line = refused(*arguments)
-        assert re.search("(small|link|out|input|result).png: is the (input|photograph)", line)
+        assert re.search("(small|link|out|input|result).png: is (the input|another file of this run)", line)
 
 
 def test_bad_numbers(refused: Callable[..., str]) -> None:
