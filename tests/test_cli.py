@@ -222,7 +222,7 @@ def test_the_photograph_is_never_overwritten(refused: Callable[..., str], here: 
         ("demo", "demo/result.png", "-o", "demo"),
     ):
         line = refused(*arguments)
-        assert re.search("(small|link|out|input|result).png: is the (input|photograph)", line)
+        assert re.search("(small|link|out|input|result).png: is (the input|another file of this run)", line)
 
 
 def test_bad_numbers(refused: Callable[..., str]) -> None:
@@ -596,3 +596,22 @@ def test_overview(run: Run) -> None:
         assert said.code == 2
         assert said.err.count("\n") == 1
         assert said.err.startswith("blinddiff: error: ")
+
+
+@pytest.mark.parametrize("command", ["kernel", "degrade", "upscale"])
+def test_what_transparency_hides_is_not_seen(run: Run, here: Path, tiny_weights: Path, command: str) -> None:
+    """Two photographs that look the same, with other colours hidden under their transparency."""
+    made = []
+    for hidden in (0, 255):
+        pixels = np.dstack([skimage.data.cat()[100:196, 120:200], np.full((96, 80), 255, np.uint8)])
+        pixels[30:60, 20:50] = (*np.random.default_rng(hidden).integers(0, 256, 3), 0)
+        Image.fromarray(pixels).save("cut.png")
+        made_of = {
+            "kernel": ("-o", "made.csv", "--scale", "1", "--weights", tiny_weights),
+            "degrade": ("-o", "made.csv.png", "--scale", "1", "--sigma", "1", "--save-kernel", "made.csv"),
+            "upscale": ("-o", "made.csv.png", "--scale", "1", "--weights", tiny_weights, "--kernel-map", "map.png"),
+        }[command]
+        assert run(command, "cut.png", *made_of).code == 0
+        made.append([path.read_bytes() for path in map(Path, ("made.csv", "made.csv.png", "map.png")) if path.exists()])
+    assert made[0] == made[1]
+    assert made[0]

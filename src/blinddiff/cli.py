@@ -6,6 +6,7 @@ import sys
 from typing import NoReturn
 
 from blinddiff import __version__
+from blinddiff.commands.streams import open_closed_streams
 from blinddiff.errors import BlindDiffError
 
 COMMANDS = {
@@ -51,6 +52,7 @@ def command_parser(name: str) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line: 0 when done, 1 when part of the work failed, 2 for bad input, 130 when interrupted."""
+    open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments else None
     try:

@@ -2,7 +2,9 @@
 
 import io
 import struct
+import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -212,3 +214,25 @@ def test_a_profile_with_a_large_table_is_kept():
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG", icc_profile=large)
     assert read_image(buffer.getvalue()).icc_profile == large
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("early", ["", "eXIf", "iTXt"])
+def test_a_png_says_things_behind_its_pixels(kind, early):
+    """As ExifTool writes them; and with one of the two before."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    file = imagecodecs.png_encode(np.zeros((5, 4, 3), kind))
+    chunks = {
+        "eXIf": chunk(b"eXIf", block().removeprefix(b"Exif\0\0")),
+        "iTXt": chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta>words</x:xmpmeta>"),
+    }
+    end = file.index(b"IEND") - 4
+    before = chunks.pop(early, b"")
+    photograph = read_image(file[:33] + before + file[33:end] + b"".join(chunks.values()) + file[end:])
+    assert photograph.bit_depth == 8 * np.dtype(kind).itemsize
+    assert photograph.pixels.shape == (3, 4, 5)  # turned
+    assert photograph.xmp == b"<x:xmpmeta>words</x:xmpmeta>"
+    assert b"a camera" in photograph.exif

@@ -105,6 +105,30 @@ def test_what_the_network_sees_does_not_depend_on_the_profile():
     np.testing.assert_allclose(photograph.pixels[0].numpy(), (1 - LEAST_SLOPE) * srgb + LEAST_SLOPE * light, atol=2e-4)
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".jpg", ".tif", ".png"])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_grey_with_a_profile_looks_the_same_in_every_format(suffix, transparent):
+    """As a viewer shows it that takes a profile of another kind than the pixels' for none, as browsers do."""
+    ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 48, 0)
+    array = np.dstack([ramp, np.full_like(ramp, 255)]) if transparent else ramp
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", icc_profile=grey_profile(1.0))
+    photograph = read_image(buffer.getvalue())
+    written = encode_image(f"a{suffix}", photograph.pixels, photograph, photograph.alpha)
+
+    shown = Image.open(io.BytesIO(written))
+    profile = shown.info.get("icc_profile")
+    light = np.asarray(shown.convert("L")).astype(float) / 255
+    if profile is not None:
+        assert ImageCms.getOpenProfile(io.BytesIO(profile)).profile.xcolor_space.strip() == "GRAY"
+        assert shown.mode in ("L", "LA")
+    else:  # sRGB
+        light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    expected = ramp / 255
+    # A share of the straight line is mixed into the tone: not seen where the profile brings it back.
+    assert np.abs(light - expected).max() < (0.03 if profile is None else 0.02)
+
+
 def profile_chunk(profile):
     import struct
     import zlib

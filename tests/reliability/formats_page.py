@@ -35,7 +35,8 @@ NOTES = """
 Bits are those of one channel; "32 f" are floats from 0 (black) to 1 (white). Whole numbers of more than 8 bits count as
 16. "-": the file had none.
 
-- **Grey** stays grey. WebP and AVIF have no grey that Pillow writes: there it becomes three equal channels.
+- **Grey** stays grey. WebP has none, AVIF as Pillow writes it none with transparency: there it becomes three equal
+  channels. A profile for grey does not describe those: in both, grey is written in the tone of sRGB, without profile.
 - **Alpha** is enlarged bicubically, without overshoot. Colours hidden under it do not bleed into what is visible: they
   are replaced by their visible neighbours' before the restoration. Further channels of a TIFF that are not declared to
   be transparency (a saved selection) are left out.
@@ -43,8 +44,9 @@ Bits are those of one channel; "32 f" are floats from 0 (black) to 1 (white). Wh
   format has them: PNG 8 and 16, TIFF 8, 16 and floats, the others 8.
 - **Colour profiles** are honoured: the restoration sees the tone curve of sRGB, whatever the profile's, and the result
   has the profile's tone again, with the profile in the file. The primaries are not converted, so that no colour is
-  clipped. A profile for another kind of pixel, or a damaged one, is kept and the numbers are taken as they are. Gamma
-  and primaries that a PNG states without a profile are not read.
+  clipped. A profile for another kind of pixel, or a damaged one, is kept and the numbers are taken as they are. Colours
+  that an AVIF or PNG file declares by numbers (nclx, cICP), such as Display P3, become a profile; images of high
+  dynamic range (PQ, HLG) are refused by name. Gamma and primaries that a PNG states without either are not read.
 - **EXIF** is kept byte by byte (in TIFF: field by field), but for the orientation, which is applied to the pixels and
   set to upright, for width and height, and for the thumbnail, which shows the old picture and is cut off.
 - **XMP** is kept, with orientation, width and height set as in EXIF. Packets beyond 64 KiB are not joined.

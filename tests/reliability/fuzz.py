@@ -74,7 +74,8 @@ def check(photograph: Photograph) -> None:
         written = encode_image(name, photograph.pixels, photograph, photograph.alpha)
         back = read_image(written, MAX_PIXELS)
         assert back.pixels.shape == photograph.pixels.shape
-        assert back.icc_profile == photograph.icc_profile
+        without_profile = name == "a.webp" and photograph.grey
+        assert back.icc_profile == (None if without_profile else photograph.icc_profile)
         if name != "a.webp":
             assert (back.grey, back.alpha is None) == (photograph.grey, photograph.alpha is None)
             step = 1 / (255 if photograph.bit_depth == 8 else 65535)

@@ -21,7 +21,8 @@ by `python tests/reliability/reliability_page.py`; a test compares. Do not edit.
 |---|---|---|
 | A file appears whole or not at all, and under its own name only when it is on the disk | `reliability/test_kill.py` | {kills} |
 | A folder that was broken off goes on: what is done, by content, is not done again, and ends as an unbroken run does | `reliability/test_kill.py`, `upscaling/test_folder.py` | {resumed} |
-| Ctrl-C ends in one line and exit code 130; no half file, no process is left | `reliability/test_abuse.py` | pass or fail |
+| Ctrl-C, also twice, ends in one line and exit code 130; no half file, no process is left | `reliability/test_abuse.py`, `upscaling/test_folder.py`, `upscaling/test_workers.py` | pass or fail |
+| Standard streams that are closed, full or broken: the photograph is written, or one line and exit code 2 | `reliability/test_abuse.py` | pass or fail |
 | Memory does not grow with the image beyond the images themselves | `reliability/test_tiles.py` | {memory} |
 | Tiles give what the whole gives | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {tiles} |
 | Tiles show no seam | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {seam} |
@@ -29,7 +30,7 @@ by `python tests/reliability/reliability_page.py`; a test compares. Do not edit.
 | A damaged file is refused in one line, or read as the image that it still is | `reliability/test_fuzz.py` | {fuzz} |
 | Bombs, impossible sizes, full disks, missing permission, loops, names that are no text: one line, exit code 2 | `reliability/test_abuse.py` | pass or fail |
 | Any shape and any setting end in an image of the right size or one line | `reliability/test_properties.py` | pass or fail |
-| Weights are data: safetensors, or `weights_only=True`; code in a checkpoint is not run; shapes, names and finite values are checked | `models/test_published.py`, `sampling/test_loading.py` | pass or fail |
+| Weights are data: safetensors, or `weights_only=True`; code in a checkpoint is not run; names and shapes are compared with config.json before anything of its size is made; values must be finite | `models/test_published.py`, `sampling/test_loading.py` | pass or fail |
 | What a format can hold is kept: bits, alpha, profile, EXIF, XMP | `reliability/test_formats_page.py` | [formats](formats.md) |
 
 ## Memory

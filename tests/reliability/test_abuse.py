@@ -314,6 +314,23 @@ def test_what_does_not_go_together(refused, small, tmp_path, monkeypatch):
     for json_file in (small, out, folder / "a.png"):
         assert "choose another name for --json" in refused(small, "-o", out, "--json", json_file)
     assert "choose another name for --json" in refused(folder, "-o", tmp_path / "new", "--json", folder / "a.png")
+    new = tmp_path / "new"
+    for json_file in (new / "a.png", new / ".blinddiff-ledger.jsonl"):  # a result to come; what is done
+        new.mkdir(exist_ok=True)
+        assert "choose another name for --json" in refused(folder, "-o", new, "--json", json_file)
+    new.rmdir()
+    kernel = tmp_path / "k.csv"
+    kernel.write_text("0,1,0\n1,4,1\n0,1,0\n")
+    both = tmp_path / "k.png"
+    for first, second in (
+        (("--kernel", kernel), ("--save-kernel", kernel)),
+        (("--kernel", kernel), ("--json", kernel)),
+        (("--save-kernel", both), ("--kernel-map", both)),
+        (("--save-kernel", kernel), ("--json", kernel)),
+    ):
+        assert "choose another name for" in refused(small, "-o", out, *first, *second)
+    assert not out.exists()
+    assert kernel.read_text().startswith("0,1,0")
     assert "is the input folder" in refused(folder, "-o", folder)
     (tmp_path / "empty").mkdir()
     assert "is a folder without photographs" in refused(tmp_path / "empty", "-o", tmp_path / "new")
@@ -410,3 +427,46 @@ def test_ctrl_c_in_a_folder_and_on(tmp_path, tiny_weights):
     assert f"{count - len(entered)} restored, {len(entered)} done before" in out
     assert all((output / name).read_bytes() == data for name, data in done.items())
     assert len((tmp_path / "records").read_text().splitlines()) == count
+
+
+@posix
+@pytest.mark.parametrize("closing", [">/dev/full", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_words_that_nobody_hears(small, tmp_path, tiny_weights, closing):
+    """The photograph is written whatever becomes of the words."""
+    out = tmp_path / "out.png"
+    done = shell(f"upscale {small} -o {out} --scale 1 --weights {tiny_weights} {closing}")
+    full = "blinddiff upscale: error: standard output: cannot be written: No space left on device"
+    assert done.returncode == (2 if "full" in closing else 0)
+    assert "full" not in closing or done.stderr.splitlines()[-1] == full
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert Image.open(out).size == (24, 18)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("- -o {out} <&-", "standard input: is empty (0 bytes)"),
+        ("{small} -o - >&-", "standard output: is closed"),
+        ("{small} -o - >/dev/full", "standard output: cannot be written: No space left on device"),
+        ("{small} -o - | true", "standard output: cannot be written: Broken pipe"),
+        ("{small} -o {out} --json - >&-", "--json -: standard output is closed"),
+    ],
+)
+def test_photographs_and_records_that_nobody_takes(small, tmp_path, tiny_weights, arguments, line):
+    out = tmp_path / "out.png"
+    arguments = f"--scale 1 --weights {tiny_weights} {arguments}".format(small=small, out=out)
+    done = shell(f"upscale {arguments}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"blinddiff upscale: error: {line}")
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert not out.exists()
+
+
+def shell(command):
+    """A command line of `blinddiff`, run by the shell; its exit code, not that of what it is piped to."""
+    line = f"set -o pipefail; {sys.executable} -m blinddiff.cli {command}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is kept back fails last
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment)

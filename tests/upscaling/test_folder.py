@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from dataclasses import replace
 
@@ -11,14 +12,15 @@ from PIL import Image
 
 from blinddiff.errors import OutputError
 from blinddiff.upscaling import Listener, upscale_folder
-from blinddiff.upscaling.ledger import FILE_NAME, Ledger
+from blinddiff.upscaling.ledger import LEDGER, Ledger
+from blinddiff.upscaling.workers import Failed
 
 
 def results(output):
     return {
         str(path.relative_to(output)): path.read_bytes()
         for path in output.rglob("*")
-        if path.is_file() and path.name != FILE_NAME
+        if path.is_file() and path.name != LEDGER
     }
 
 
@@ -161,7 +163,7 @@ def test_leftovers_of_a_kill_are_removed(source, tmp_path, settings, here):
 def test_a_ledger_cut_short_by_a_kill_goes_on(source, tmp_path, settings, here):
     output = tmp_path / "out"
     upscale_folder(source, output, settings)
-    ledger = output / FILE_NAME
+    ledger = output / LEDGER
     whole = ledger.read_bytes()
     for cut in (len(whole) - 1, len(whole) - 500, whole.index(b"\n") + 1, 10, 0):
         ledger.write_bytes(whole[:cut])
@@ -200,7 +202,7 @@ def test_a_full_disk_is_a_failure_of_that_file(source, tmp_path, settings, here,
     monkeypatch.setattr(ledger.os, "fsync", synced)
     report = upscale_folder(source, tmp_path / "out", settings)
     assert (report.done, report.skipped) == (2, 2)
-    assert all(json.loads(line) for line in (tmp_path / "out" / FILE_NAME).read_bytes().splitlines())
+    assert all(json.loads(line) for line in (tmp_path / "out" / LEDGER).read_bytes().splitlines())
 
 
 def test_planning_many_files_is_quick(tmp_path, photograph):
@@ -214,3 +216,23 @@ def test_planning_many_files_is_quick(tmp_path, photograph):
     started = time.process_time()
     assert len(make_plan(tmp_path / "in", tmp_path / "out", ".png").jobs) == 2000
     assert time.process_time() - started < 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_second_ctrl_c_waits_until_all_is_tidy(source, tmp_path, settings, monkeypatch):
+    left = tmp_path / "out" / ".blinddiff-0123456789abcdef.tmp"
+
+    def run_jobs(jobs, *_):
+        left.write_bytes(b"half a file")
+        try:
+            yield jobs[0], Failed("words")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def first(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blinddiff.upscaling.folder.run_jobs", run_jobs)
+    with pytest.raises(KeyboardInterrupt):
+        upscale_folder(source, tmp_path / "out", settings, listener=Listener(record=first))
+    assert not left.exists()

@@ -1,6 +1,8 @@
 """Files side by side, in processes of their own."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -54,3 +56,19 @@ def test_bad_weights_are_said_once(tmp_path, settings, photograph):
     with pytest.raises(WeightsError, match="nowhere: no such folder of weights"):
         list(run_jobs(jobs, replace(settings, weights="nowhere"), 1, 1))
     assert gone(multiprocessing.active_children())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signals that a process does not hear are read from /proc")
+def test_the_first_process_does_not_hear_ctrl_c():
+    """In a program of its own, where Python's helper process, whose start lets Ctrl-C in again, is not there yet."""
+    program = """
+import signal
+from blinddiff.upscaling import UpscaleSettings, workers
+
+worker = workers._start(UpscaleSettings(), 1)
+with open(f"/proc/{worker.process.pid}/status") as status:
+    (line,) = (line for line in status if line.startswith("SigBlk"))
+worker.process.kill()
+print(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "1\n"

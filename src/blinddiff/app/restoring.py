@@ -14,7 +14,7 @@ from blinddiff.app.limits import Limits
 from blinddiff.app.stopping import check_stop
 from blinddiff.degradation import bicubic_upsample
 from blinddiff.errors import ImageError
-from blinddiff.imaging import Photograph, check_format, spread_colours, written_bit_depth
+from blinddiff.imaging import Photograph, check_format, visible_colours, written_bit_depth
 from blinddiff.sampling.images import read_restorable
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.modes import MODES
@@ -95,7 +95,7 @@ def restore(
 
     check_stop()
     started = time.perf_counter()
-    y = photograph.pixels if photograph.alpha is None else spread_colours(photograph.pixels, photograph.alpha)
+    y = visible_colours(photograph)
     if region is not None:
         part = y[:, region.top : region.top + region.height, region.left : region.left + region.width]
         kernel = pipeline.estimate(part, asked.scale).kernel[0]

@@ -4,6 +4,8 @@ import argparse
 import shutil
 from pathlib import Path
 
+from blinddiff.commands.streams import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff convert`."""
@@ -36,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
         shutil.rmtree(half_made, ignore_errors=True)
     config = network.config
     millions = sum(p.numel() for p in network.parameters()) / 1e6
-    print(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
+    say(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
     return 0

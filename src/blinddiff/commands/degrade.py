@@ -11,6 +11,7 @@ from blinddiff.commands.options import (
     read_photograph,
     whole,
 )
+from blinddiff.commands.streams import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.commands.facts import kernel_words
     from blinddiff.degradation import NOISES, DegradationOperator, sample_kernels
     from blinddiff.degradation.kernels import isotropic_gaussian, read_kernel, write_kernel
-    from blinddiff.imaging import check_output, write_image
+    from blinddiff.imaging import check_output, visible_colours, write_image
 
     size = 31
     photograph = read_photograph(args.photograph)
@@ -56,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         kernel = sample_kernels({args.family: 1.0}, 1, args.scale, size, generator)[0]
     height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
-    y = DegradationOperator(kernel, args.scale)(photograph.pixels[None, :, :height, :width])
+    y = DegradationOperator(kernel, args.scale)(visible_colours(photograph)[None, :, :height, :width])
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
     write_image(args.output, y[0])
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
-    print(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {kernel_words(kernel, args.noise)}")
+    say(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {kernel_words(kernel, args.noise)}")
     return 0

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from blinddiff.commands.options import add_model_options, load_pipeline, make_folder, read_photograph
+from blinddiff.commands.streams import say
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 SCALE = 4
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         check_output,
         comparison_sheet,
         kernel_picture,
+        visible_colours,
         write_image,
         write_picture,
     )
@@ -42,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.output)
     for name in PICTURES:
         check_output(args.output / name, photograph)
+    pixels = visible_colours(photograph)
 
     with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
 
@@ -50,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
 
         stage("restoring")
         started = time.perf_counter()
-        out = pipeline(photograph.pixels, scale=SCALE, generator=torch.Generator().manual_seed(0), output_type="pt")
+        out = pipeline(pixels, scale=SCALE, generator=torch.Generator().manual_seed(0), output_type="pt")
         seconds = time.perf_counter() - started
         bar.update()
         stage("drawing the sheet")
-        bicubic = bicubic_upsample(photograph.pixels, SCALE).clamp(0, 1)
+        bicubic = bicubic_upsample(pixels, SCALE).clamp(0, 1)
         kernel, residual = out.kernels[0], out.residuals[0]
         major, minor, angle = (float(value) for value in widths_and_angle(kernel))
         facts = SheetFacts(
@@ -66,11 +69,11 @@ def run(args: argparse.Namespace) -> int:
             seconds=seconds,
         )
         sheet = comparison_sheet(
-            photograph.pixels, bicubic, out.images[0], kernel, residual / 255, facts, title=args.photograph.name
+            pixels, bicubic, out.images[0], kernel, residual / 255, facts, title=args.photograph.name
         )
         bar.update()
         stage("writing the folder")
-        write_image(args.output / "input.png", photograph.pixels)
+        write_image(args.output / "input.png", pixels)
         write_image(args.output / "bicubic.png", bicubic)
         write_image(args.output / "result.png", out.images[0])
         write_picture(args.output / "kernel.png", kernel_picture(kernel))
@@ -78,5 +81,5 @@ def run(args: argparse.Namespace) -> int:
         write_picture(args.output / "sheet.png", sheet)
         bar.update()
         stage("done")
-    print(f"{args.output / 'sheet.png'}: input, bicubic and result side by side, with the kernel and the figures")
+    say(f"{args.output / 'sheet.png'}: input, bicubic and result side by side, with the kernel and the figures")
     return 0

@@ -6,7 +6,7 @@ from blinddiff.degradation.kernels import widths_and_angle
 
 
 def kernel_words(kernel: Tensor, noise_level: float, expected_error: float | None = None) -> str:
-    """Kernel and noise level for a person: widths in pixels of the result, angle in degrees; a warning from `UNKNOWABLE`.
+    """Kernel and noise level for a person: widths in pixels of the result, angle in degrees; a warning if unknowable.
 
     Args:
         kernel: (n, m).

@@ -32,12 +32,13 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.commands.facts import kernel_words
     from blinddiff.commands.streams import say
     from blinddiff.degradation.kernels import write_kernel
+    from blinddiff.imaging import visible_colours
 
     photograph = read_photograph(args.photograph)
     check_kernel_outputs(args.output, args.photograph)
-    pipeline = load_pipeline(args)
-    estimate = pipeline.estimate(photograph.pixels, args.scale)
-    expected_error = float(pipeline.expected_kernel_error(photograph.pixels, args.scale)[0])
+    pixels, pipeline = visible_colours(photograph), load_pipeline(args)
+    estimate = pipeline.estimate(pixels, args.scale)
+    expected_error = float(pipeline.expected_kernel_error(pixels, args.scale)[0])
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
     found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]), expected_error)

@@ -48,7 +48,7 @@ def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ..
         if path.suffix.lower() not in endings:
             raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
         if path.resolve() in [other.resolve() for other in taken]:
-            raise OutputError(f"{path}: is the photograph or its result; choose another name for the kernel")
+            raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
         check_writable(path)
 
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from blinddiff.commands.options import make_folder
+from blinddiff.commands.streams import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     if not args.resume:
         make_folder(folder)
     weights = train(recipe, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
-    print(f"weights: {weights}")
+    say(f"weights: {weights}")
     return 0

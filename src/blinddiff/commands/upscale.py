@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blinddiff.commands.options import (
+    KERNEL_ENDINGS,
     add_model_options,
     add_scale_option,
     add_seed_option,
@@ -131,6 +132,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         check_output,
         encode_image,
         kernel_map_picture,
+        visible_colours,
         write_file,
         write_picture,
         written_bit_depth,
@@ -151,11 +153,12 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         if args.format is not None:
             raise ParameterError(f"--format: is for folders and standard output; {output} says its own")
         check_output(output, photograph, (width, height))
-    if args.save_kernel is not None:
-        check_kernel_outputs([args.save_kernel], args.photograph, output)
-    if args.kernel_map is not None:
-        check_kernel_outputs([args.kernel_map], *_taken(args, output), endings=(".png",))
-    check_json(args.json, args.photograph, output)
+    taken = [path for path in (args.photograph, args.kernel, output) if path is not None]
+    for path, endings in ((args.save_kernel, KERNEL_ENDINGS), (args.kernel_map, (".png",))):
+        if path is not None:
+            check_kernel_outputs([path], *taken, endings=endings)
+            taken.append(path)
+    check_json(args.json, *taken)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args)
     name = _name(args.photograph)
@@ -172,7 +175,7 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         write_kernel(args.save_kernel, upscaled.kernel)
     kernel_map = None
     if args.kernel_map is not None:
-        kernel_map = pipeline.kernel_map(photograph.pixels, settings.scale)
+        kernel_map = pipeline.kernel_map(visible_colours(photograph), settings.scale)
         write_picture(args.kernel_map, kernel_map_picture(kernel_map.kernels))
     if args.json is not None:
         facts = facts_of(photograph, upscaled, written_bit_depth(output, photograph))
@@ -190,11 +193,6 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         aside=to_stream or args.json == STREAM,
     )
     return 0
-
-
-def _taken(args: argparse.Namespace, output: Path) -> list[Path]:
-    """Files that the map must not replace."""
-    return [args.photograph, output] + ([] if args.save_kernel is None else [args.save_kernel])
 
 
 def _name(path: Path) -> str:

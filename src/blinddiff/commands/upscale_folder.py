@@ -10,7 +10,7 @@ from blinddiff.commands.streams import STREAM, check_json, say, write_standard_o
 from blinddiff.degradation.kernels import read_kernel
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.imaging import write_file
-from blinddiff.upscaling import SAME, Listener, Record, UpscaleSettings, upscale_folder
+from blinddiff.upscaling import LEDGER, SAME, Listener, Record, UpscaleSettings, upscale_folder
 
 
 def run_folder(args: argparse.Namespace, settings: UpscaleSettings) -> int:
@@ -40,7 +40,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ParameterError("--kernel-map: is for one photograph")
     if args.output.exists() and not args.output.is_dir():
         raise OutputError(f"{args.output}: is a file; the results of a folder need one too")
-    check_json(args.json, args.photograph, args.output)
+    check_json(args.json, args.photograph, args.output, args.output / LEDGER, args.kernel)
     if args.kernel is not None:
         read_kernel(args.kernel)
 

@@ -8,7 +8,7 @@ from blinddiff.imaging.pixels import from_picture, to_picture
 from blinddiff.imaging.reading import MAX_PIXELS, largest_file, read_bytes, read_image
 from blinddiff.imaging.residual_picture import residual_picture
 from blinddiff.imaging.sheet import SheetFacts, comparison_sheet
-from blinddiff.imaging.transparency import spread_colours
+from blinddiff.imaging.transparency import spread_colours, visible_colours
 from blinddiff.imaging.writing import (
     OUTPUT_FORMATS,
     check_format,
@@ -46,6 +46,7 @@ __all__ = [
     "residual_picture",
     "spread_colours",
     "to_picture",
+    "visible_colours",
     "write_file",
     "write_image",
     "write_picture",

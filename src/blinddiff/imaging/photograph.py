@@ -22,7 +22,7 @@ class Photograph:
         mode: Pillow's name for the file's kind of pixel, such as "L", "RGB", "RGBA", "P" or "I;16", or what it would be
             called if Pillow knew it, such as "RGB;16" or "RGB;32F".
         file_format: name of the file's format, such as "PNG".
-        icc_profile: the embedded colour profile, unchanged.
+        icc_profile: the embedded colour profile, unchanged; or one of the colours that the file declares by numbers.
         exif: the EXIF block without the orientation, which is applied already.
         xmp: the XMP packet, its orientation set to upright.
         path: where it came from; None if from bytes.

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
+from blinddiff.imaging.declared_colours import declared_profile
 from blinddiff.imaging.deep import deep_pixels, refuse_too_many_pixels, without_colour_of_grey_avif
 from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, unknown_format
 from blinddiff.imaging.jpeg2000 import jpeg2000_profile
@@ -145,6 +146,8 @@ def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -
         # MPO: a JPEG photograph followed by previews or depth maps, as many phones write
         if frames > 1 and kind.name != "JPEG":
             raise ImageError(f"has {frames} frames: it is animated; only single images are read")
+        if kind.name == "PNG":
+            picture.load()  # also what is said behind the pixels, such as the XMP that ExifTool adds
         deep = deep_pixels(picture, data)
         array = picture_array(picture) if deep is None else deep
         if kind.name == "AVIF":
@@ -152,6 +155,8 @@ def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -
         array = _upright(array, picture.getexif().get(ExifTags.Base.Orientation))
         mode = picture.mode if deep is None else mode_of(deep)
         profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
+        if not profile and array.shape[-1] > 2:
+            profile = declared_profile(kind.name, data)
         return _assembled(array, mode, kind.name, profile, upright_exif(picture), picture.info.get("xmp"), path)
 
 

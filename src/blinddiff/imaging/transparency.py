@@ -3,8 +3,15 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from blinddiff.imaging.photograph import Photograph
+
 OPAQUE_ENOUGH = 1 / 16
 """Alpha from which a colour counts as it is: below, 8-bit files made from multiplied colours hold mostly rounding."""
+
+
+def visible_colours(photograph: Photograph) -> Tensor:
+    """Return a photograph's pixels, (3, H, W), with nothing left of those that its transparency hides."""
+    return photograph.pixels if photograph.alpha is None else spread_colours(photograph.pixels, photograph.alpha)
 
 
 def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class OutputFormat:
         encode: makes the file.
         bit_depths: bits of a channel that it can hold; 32 for floats.
         keeps_alpha: whether it can hold transparency.
+        keeps_grey: whether it can hold grey, with and without transparency, and so the profile of a grey image.
         longest_side: in pixels, where it has a limit.
     """
 
@@ -40,6 +41,7 @@ class OutputFormat:
     encode: Encode
     bit_depths: tuple[int, ...] = (8,)
     keeps_alpha: bool = True
+    keeps_grey: bool = True
     longest_side: int = 2**31 - 1
 
 
@@ -67,8 +69,10 @@ OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
         ".tiff": _TIFF,
         ".jpg": _JPEG,
         ".jpeg": _JPEG,
-        ".webp": OutputFormat("WebP", _by_pillow("WEBP", {"quality": 95, "method": 4}), longest_side=16_383),
-        ".avif": OutputFormat("AVIF", _by_pillow("AVIF", {"quality": 90}), longest_side=65_535),
+        ".webp": OutputFormat(
+            "WebP", _by_pillow("WEBP", {"quality": 95, "method": 4}), keeps_grey=False, longest_side=16_383
+        ),
+        ".avif": OutputFormat("AVIF", _by_pillow("AVIF", {"quality": 90}), keeps_grey=False, longest_side=65_535),
     }
 )
 """What is written, by extension."""
@@ -114,7 +118,7 @@ def encode_image(
     depth = written_bit_depth(path, like)
     tone = None
     if like is not None:
-        tone = tone_curve(like.icc_profile, like.grey)
+        tone = tone_curve(_profile_kept(path, like), like.grey)
         pixels = pixels.mean(dim=0, keepdim=True) if like.grey else pixels
     array = to_array(pixels, depth, tone)
     if alpha is not None:
@@ -187,6 +191,11 @@ def written_bit_depth(path: PurePath, like: Photograph | None) -> int:
     return wanted if wanted in depths else max(depths)
 
 
+def _profile_kept(path: PurePath, like: Photograph) -> bytes | None:
+    """The colour profile for the file: none where grey becomes three channels, which one for grey does not describe."""
+    return like.icc_profile if output_format(path).keeps_grey or not like.grey else None
+
+
 def _refuse_name(path: Path, like: Photograph | None) -> None:
     """Refuse an unknown extension, and the input's own file under whatever name."""
     output_format(path)
@@ -214,7 +223,7 @@ def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
     height, width = array.shape[:2]
     profile = exif = xmp = None
     if like is not None:
-        profile = like.icc_profile
+        profile = _profile_kept(path, like)
         exif = None if like.exif is None else exif_of_size(like.exif, (width, height))
         xmp = None if like.xmp is None else xmp_of_size(like.xmp, (width, height))
     try:

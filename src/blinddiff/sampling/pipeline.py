@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from blinddiff.degradation import SCALES
@@ -31,6 +32,7 @@ from blinddiff.sampling.noise import Generators, NoiseSource
 from blinddiff.sampling.output import BlindDiffOutput, make_output
 from blinddiff.sampling.schedulers import LibraryScheduler, Scheduler, make_scheduler, saved_scheduler
 from blinddiff.sampling.tiles import TiledImageStep, TiledNetwork, plan_tiles, tiled_kernel_step
+from blinddiff.sampling.weights_fit import check_fit
 from blinddiff.weights import DEFAULT_WEIGHTS
 
 KernelInput = Tensor | npt.NDArray[Any]
@@ -243,12 +245,15 @@ def load_network(weights: str | Path) -> MCFormer:
             config = MCFormer.load_config(source, subfolder=subfolder)
             if config.get("_class_name") != MCFormer.__name__:
                 what = config.get("_class_name", "no named architecture")
-                raise WeightsError(f"{weights}: holds {what}, not MCFormer")
+                raise WeightsError(f"holds {what}, not MCFormer")
+            file = folder / SAFETENSORS_WEIGHTS_NAME
+            if not on_hub and file.is_file():
+                check_fit(config, file)
             network, found = MCFormer.from_pretrained(
                 source, subfolder=subfolder, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
             )
-    except WeightsError:
-        raise
+    except WeightsError as error:
+        raise WeightsError(f"{weights}: {error}") from error
     except Exception as error:  # diffusers raises errors of many kinds, from files, the hub and shapes alike
         raise WeightsError(f"{weights}: cannot be loaded as weights: {' '.join(str(error).split())[:300]}") from error
     for what in ("missing", "unexpected"):

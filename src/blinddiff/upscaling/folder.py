@@ -15,7 +15,7 @@ from blinddiff.upscaling.ledger import Ledger
 from blinddiff.upscaling.plan import Job, Plan, make_plan
 from blinddiff.upscaling.record import Done, Record
 from blinddiff.upscaling.settings import UpscaleSettings
-from blinddiff.upscaling.workers import Failed, run_jobs
+from blinddiff.upscaling.workers import Failed, run_jobs, without_interruption
 
 
 @dataclass
@@ -102,8 +102,9 @@ def upscale_folder(
             for job, outcome in outcomes:
                 _enter(report, listener, ledger, fingerprint, job, outcome)
         finally:
-            outcomes.close()
-            _tidy(output, plan)
+            with without_interruption():  # who is impatient presses Ctrl-C twice
+                outcomes.close()
+                _tidy(output, plan)
     return report
 
 

@@ -20,7 +20,8 @@ from blinddiff.imaging import lock
 from blinddiff.upscaling.plan import Job
 from blinddiff.upscaling.record import Done
 
-FILE_NAME = ".blinddiff-ledger.jsonl"
+LEDGER = ".blinddiff-ledger.jsonl"
+"""Name of the file."""
 
 
 class Ledger:
@@ -32,7 +33,7 @@ class Ledger:
         Raises:
             OutputError: it cannot be opened, or another run is writing to the folder.
         """
-        self.path = folder / FILE_NAME
+        self.path = folder / LEDGER
         try:
             # Unbuffered: what a full disk refuses must not be tried again with the next line.
             self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from blinddiff.degradation import bicubic_upsample
 from blinddiff.errors import ImageError, KernelError
-from blinddiff.imaging import Photograph, spread_colours
+from blinddiff.imaging import Photograph, visible_colours
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.upscaling.settings import UpscaleSettings
 
@@ -67,9 +67,7 @@ def upscale_photograph(
         ParameterError: a setting outside its range.
     """
     started = time.perf_counter()
-    pixels, alpha = photograph.pixels, photograph.alpha
-    if alpha is not None:
-        pixels = spread_colours(pixels, alpha)
+    pixels = visible_colours(photograph)
     try:
         out = pipeline(
             pixels,
@@ -90,7 +88,7 @@ def upscale_photograph(
             raise
         height, width = pixels.shape[-2:]
         raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit the memory") from error
-    return upscaled_of(out, alpha, settings.scale, started)
+    return upscaled_of(out, photograph.alpha, settings.scale, started)
 
 
 def upscaled_of(out: "BlindDiffOutput", alpha: Tensor | None, scale: int, started: float) -> Upscaled:

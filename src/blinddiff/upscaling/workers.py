@@ -6,10 +6,13 @@ and small photographs do not fill many cores.
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -85,22 +88,26 @@ def run_jobs(
                 if job is not None and isinstance(message, Done | Failed):
                     yield job, message
     finally:
-        for worker in workers:
-            worker.process.kill()
-            worker.process.join()
+        with without_interruption():
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
 
 
 def _start(settings: UpscaleSettings, threads: int) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_work, args=(theirs, settings, threads), daemon=True)
-    with _without_interruption():
+    if os.name == "posix":
+        # Python's own helper process: to start it unblocks Ctrl-C, so that must not happen below.
+        resource_tracker.ensure_running()
+    with without_interruption(), _deaf_children():
         process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
 @contextlib.contextmanager
-def _without_interruption() -> Iterator[None]:
+def _deaf_children() -> Iterator[None]:
     """Processes started meanwhile do not hear Ctrl-C: the one that started them does, and ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -110,6 +117,25 @@ def _without_interruption() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def without_interruption() -> Iterator[None]:
+    """Ctrl-C waits until the end of this.
+
+    By its handler: the signal itself, were it blocked here, would come by another thread.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+        yield
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard and callable(before):
+            before(signal.SIGINT, None)
 
 
 def _those_that_speak(workers: list[_Worker]) -> list[_Worker]:
