@@ -32,7 +32,7 @@ class DataRecipe:
     """HR side of the crop on which the network is trained, inside the context."""
     batch: int = 8
     replayed: int = 0
-    """Earlier examples that a step of the stages ``estimator``, ``confidence`` and ``correction`` learns from as well."""
+    """Earlier examples that a step of stages ``estimator``, ``confidence`` and ``correction`` also learns from."""
 
 
 @dataclass(frozen=True)
