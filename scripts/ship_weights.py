@@ -1,4 +1,4 @@
-"""Put trained weights into the package, in half precision: python scripts/ship_weights.py runs/correction/weights."""
+"""Put trained weights into the package, in half precision: python scripts/ship_weights.py runs/confidence/weights."""
 
 import argparse
 import json

@@ -89,6 +89,14 @@ def test_fidelity_is_the_default_call(case: Case, weights: Path) -> None:
     assert torch.equal(method("fidelity", options).restore(case.y, 4, case).image, expected.images[0])
 
 
+def test_the_expected_kernel_error_stands_beside_the_true_one(case: Case, weights: Path) -> None:
+    options = Options(weights, device="cpu")
+    measured = measure(Sample(case, method("fidelity", options).restore(case.y, 4, case)))
+    expected = float(options.pipeline.expected_kernel_error(case.y, 4)[0])
+    assert measured["kernel_l1_expected"] == pytest.approx(expected, rel=1e-5)
+    assert "kernel_l1_expected" not in measure(Sample(case, method("oracle", options).restore(case.y, 4, case)))
+
+
 def test_another_checkpoint_is_another_method(case: Case, weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     small(dim=8).save_pretrained(tmp_path / "residual")

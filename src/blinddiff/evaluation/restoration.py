@@ -15,6 +15,7 @@ class Restoration:
         noise_level: *estimated* standard deviation of the noise in grey levels, or None.
         seconds: wall-clock time of the restoration alone.
         calls: calls of the network, 0 if there is none.
+        expected_kernel_error: what the method expects sum |k_hat - k| to be, 0 to 2, or None.
     """
 
     image: Tensor
@@ -22,3 +23,4 @@ class Restoration:
     noise_level: float | None
     seconds: float
     calls: int
+    expected_kernel_error: float | None = None

@@ -177,7 +177,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
     def expected_kernel_error(self, y: Tensor, scale: int) -> Tensor:
         """How far off `estimate`'s kernel will be: the mean of sum |k_hat - k| over images like these, (B,), 0 to 2.
 
-        Near 1 and above, y does not tell its kernel: a flat sky, a few pixels.
+        Near 1, y does not tell its kernel: a flat sky, a few pixels.
 
         Args, raises: as `estimate`.
         """

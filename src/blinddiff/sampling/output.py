@@ -12,8 +12,8 @@ from blinddiff.sampling.images import OutputType, from_batch
 from blinddiff.sampling.loop import Restored
 
 ROUNDING = 12**-0.5  # RMS of rounding to whole grey levels
-UNKNOWABLE = 1.0
-"""Expected sum |k_hat - k| from which on a kernel is called unknown: half of its mass is in the wrong place."""
+UNKNOWABLE = 0.75
+"""Expected sum |k_hat - k| from which on a kernel is called unknown: about that of a kernel guessed without looking."""
 
 
 @dataclass

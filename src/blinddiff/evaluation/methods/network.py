@@ -83,6 +83,7 @@ class PipelineMethod:
             noise_level=float(out.noise_levels[0]) if knows_noise else None,
             seconds=seconds,
             calls=counter.calls,
+            expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
         )
 
 

@@ -1,6 +1,7 @@
 """The metrics of `blinddiff evaluate`. A new one is a file beside this one and a line in `METRICS`."""
 
 from blinddiff.evaluation.metrics.cost import CALLS, SECONDS
+from blinddiff.evaluation.metrics.kernel_expected import KERNEL_EXPECTED
 from blinddiff.evaluation.metrics.kernel_geometry import KERNEL_ANGLE, KERNEL_SHIFT, KERNEL_WIDTH
 from blinddiff.evaluation.metrics.kernel_l1 import KERNEL_L1, KERNEL_L1_CENTRED
 from blinddiff.evaluation.metrics.kernel_psnr import KERNEL_PSNR, KERNEL_PSNR_FKP, KERNEL_PSNR_FKP_UNIFORM
@@ -25,6 +26,7 @@ METRICS: tuple[Metric, ...] = (
     LR_SELF_CONSISTENCY,
     KERNEL_L1,
     KERNEL_L1_CENTRED,
+    KERNEL_EXPECTED,
     KERNEL_SHIFT,
     KERNEL_WIDTH,
     KERNEL_ANGLE,

@@ -28,6 +28,7 @@ IMAGE = (
 KERNEL = (
     "kernel_l1",
     "kernel_l1_centred",
+    "kernel_l1_expected",
     "kernel_shift",
     "kernel_width_error",
     "kernel_angle_error",
