@@ -1,4 +1,4 @@
-"""The kernel error that a method expects, to stand beside the one that it has: equal on average where it is calibrated."""
+"""The kernel error that a method expects, beside the one that it has: equal on average where it is calibrated."""
 
 from blinddiff.evaluation.metrics.metric import Metric, Sample
 
