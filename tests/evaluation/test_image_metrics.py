@@ -10,6 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.errors import ImageError
+from blinddiff.evaluation.metrics.colour_shift import colour_shift
 from blinddiff.evaluation.metrics.lr_consistency import lr_consistency
 from blinddiff.evaluation.metrics.luma import full_swing_luma, luma
 from blinddiff.evaluation.metrics.psnr import psnr_full_swing, psnr_rgb, psnr_y
@@ -99,3 +100,11 @@ def test_lr_consistency_is_the_rms_of_what_is_not_explained(image: torch.Tensor)
     assert lr_consistency(image, y + 2 / 255, operator) == pytest.approx(2, abs=1e-9)
     flipped = DegradationOperator(kernel.flip(0, 1), 4)
     assert lr_consistency(image, y, flipped) > 1
+
+
+def test_colour_shift_is_of_the_worst_channel(image: torch.Tensor) -> None:
+    enlarged = image.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert colour_shift(enlarged, image) == pytest.approx(0, abs=1e-9)
+    assert colour_shift(enlarged.roll(3, 2), image) == pytest.approx(0, abs=1e-9)
+    moved = enlarged + torch.tensor([1.0, -3.0, 0.5])[:, None, None] / 255
+    assert colour_shift(moved, image) == pytest.approx(3, abs=1e-6)

@@ -138,7 +138,12 @@ def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
 def test_metrics_that_do_not_apply_are_left_out(case: Case, weights: Path) -> None:
     unknown = Case(case.set, case.name, 0, 4, None, case.y, None, None, 0)
     result = method("fidelity", Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
-    assert set(measure(Sample(unknown, result))) == {"lr_rms_own", "seconds", "calls"}  # too small for NIQE
+    assert set(measure(Sample(unknown, result))) == {
+        "lr_rms_own",
+        "colour_shift",
+        "seconds",
+        "calls",
+    }  # too small for NIQE
 
 
 def test_a_result_of_the_wrong_size_is_an_error(case: Case) -> None:

@@ -1,5 +1,6 @@
 """The metrics of `blinddiff evaluate`. A new one is a file beside this one and a line in `METRICS`."""
 
+from blinddiff.evaluation.metrics.colour_shift import COLOUR_SHIFT
 from blinddiff.evaluation.metrics.cost import CALLS, SECONDS
 from blinddiff.evaluation.metrics.kernel_expected import KERNEL_EXPECTED
 from blinddiff.evaluation.metrics.kernel_geometry import KERNEL_ANGLE, KERNEL_SHIFT, KERNEL_WIDTH
@@ -24,6 +25,7 @@ METRICS: tuple[Metric, ...] = (
     DISTS,
     LR_CONSISTENCY,
     LR_SELF_CONSISTENCY,
+    COLOUR_SHIFT,
     KERNEL_L1,
     KERNEL_L1_CENTRED,
     KERNEL_EXPECTED,

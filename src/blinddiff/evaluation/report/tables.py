@@ -24,6 +24,7 @@ IMAGE = (
     "dists",
     "lr_rms",
     "lr_rms_own",
+    "colour_shift",
 )
 KERNEL = (
     "kernel_l1",
@@ -38,7 +39,17 @@ KERNEL = (
     "noise_error",
 )
 COST = ("seconds", "calls")
-OVERVIEW = ("psnr_y", "ssim_y", "niqe", "lr_rms", "kernel_l1", "kernel_width_error", "noise_error", "seconds")
+OVERVIEW = (
+    "psnr_y",
+    "ssim_y",
+    "niqe",
+    "lr_rms",
+    "colour_shift",
+    "kernel_l1",
+    "kernel_width_error",
+    "noise_error",
+    "seconds",
+)
 ABLATED = ("psnr_y", "niqe", "kernel_l1")
 
 
