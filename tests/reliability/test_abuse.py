@@ -66,6 +66,8 @@ def small(tmp_path):
 
 
 def process(*arguments, **settings):
+    """The command, which Ctrl-C reaches even where a shell started these tests in its background."""
+    settings.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     command = [sys.executable, "-m", "blinddiff.cli", "upscale", *map(str, arguments), "--device", "cpu"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
