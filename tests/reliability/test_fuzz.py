@@ -48,6 +48,23 @@ def test_many_mutations(seed):
     assert found["slowest"] < 5
 
 
+def test_a_part_of_a_tiff_that_claims_to_be_large():
+    """Its decoder would take 12 GB."""
+    data = FILES["TIFF, RGB, JPEG inside.tif"]
+    place = data.index(b"\xff\xc0\x00\x11\x08") + 5  # height and width in the JPEG's frame header
+    large = data[:place] + b"\xff\xff\xff\xff" + data[place + 4 :]
+    with pytest.raises(ImageError, match="24 x 18 pixels claims 65535 x 65535"):
+        read_image(large)
+
+
+def test_a_tiff_compressed_in_a_way_that_is_not_read():
+    data = bytearray(FILES["TIFF, RGB.tif"])
+    entry = data.index((259).to_bytes(2, "little") + (3).to_bytes(2, "little"))
+    data[entry + 8 : entry + 10] = (34887).to_bytes(2, "little")  # LERC
+    with pytest.raises(ImageError, match="compression LERC is not supported"):
+        read_image(bytes(data))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_cut_short_is_never_taken_for_another_image(name):
     """Every length: refused, or the very same pixels (what was cut off held none)."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from blinddiff.errors import ImageError
 from blinddiff.imaging.deep import channels_last, refuse_too_many_pixels, stretched
@@ -28,6 +29,28 @@ _COLOURS: dict[int | None, int] = {
 _WORDS: dict[int | None, str] = {_KINDS.SEPARATED: "CMYK (printing inks)", _KINDS.CIELAB: "LAB (CIE Lab)"}
 _STRUCTURE = {258, 273, 277, 279, 320, 324, 325, 338, 339, 347}  # tags: bits, strips, tiles, palette, ... tables
 _JPEG = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.OJPEG)
+_PARTS_WITH_A_SIZE = {
+    *_JPEG,
+    tifffile.COMPRESSION.APERIO_JP2000_RGB,
+    tifffile.COMPRESSION.APERIO_JP2000_YCBC,
+    tifffile.COMPRESSION.JPEG2000,
+    tifffile.COMPRESSION.PNG,
+    tifffile.COMPRESSION.WEBP,
+}
+_PARTS_WITHOUT = {
+    tifffile.COMPRESSION.NONE,
+    tifffile.COMPRESSION.CCITTRLE,
+    tifffile.COMPRESSION.CCITT_T4,
+    tifffile.COMPRESSION.CCITT_T6,
+    tifffile.COMPRESSION.LZW,
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+    tifffile.COMPRESSION.DEFLATE,
+    tifffile.COMPRESSION.PACKBITS,
+    tifffile.COMPRESSION.LZMA,
+    tifffile.COMPRESSION.ZSTD,
+}
+"""Compressions whose strips and tiles are files of their own, with a size, and those that fill what they are given."""
+_BLOCK = 16  # a JPEG may be as much larger than its strip
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,7 @@ def read_tiff(data: bytes, max_pixels: int) -> TiffContents:
         strips = zip(page.dataoffsets, page.databytecounts, strict=True)
         if fields.dangling & _STRUCTURE or any(sum(strip) > len(data) for strip in strips):
             raise ImageError("is damaged or cut short (it points beyond its end)")
+        _refuse_large_parts(page, data)
         array = np.asarray(page.asarray(maxworkers=1))
         array = channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
         mode = "1" if bits == 1 else "P"
@@ -117,6 +141,23 @@ def _checked(page: tifffile.TiffPage) -> tuple[int, int]:
     if page.samplesperpixel < colours:
         raise ImageError("is damaged or cut short (too few channels)")
     return colours, bits
+
+
+def _refuse_large_parts(page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuse strips and tiles that would unpack to more than their place: their decoders believe what they say."""
+    if page.compression in _PARTS_WITHOUT:
+        return
+    if page.compression not in _PARTS_WITH_A_SIZE:
+        name = getattr(page.compression, "name", str(page.compression))
+        raise ImageError(f"compression {name} is not supported: save the image with LZW or Deflate")
+    place = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if count == 0:  # left out: black
+            continue
+        with Image.open(io.BytesIO(data[offset : offset + count])) as part:
+            size = part.size
+        if any(side > allowed + _BLOCK for side, allowed in zip(size, place, strict=True)):
+            raise ImageError(f"is damaged (a part of {place[0]} x {place[1]} pixels claims {size[0]} x {size[1]})")
 
 
 def _levelled(array: Samples, bits: int) -> Samples:
