@@ -48,17 +48,25 @@ def exif_block(orientation: int = 6) -> bytes:
 
 def srgb_profile() -> bytes:
     """LittleCMS's own sRGB profile."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return _undated(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
 
 
-@functools.cache  # profiles hold the time at which they were made
+def _undated(icc_profile: bytes) -> bytes:
+    """Without date and checksum, so that the files, and what is done to them, are the same in every run."""
+    header = bytearray(icc_profile)
+    header[24:36] = bytes(12)
+    header[84:100] = bytes(16)
+    return bytes(header)
+
+
+@functools.cache
 def profile(gamma: float, grey: bool = False) -> bytes:
     """A colour profile with the primaries of Display P3, or a grey one, and a power law."""
     white = [0.3127, 0.3290, 1]
     if grey:
-        return imagecodecs.cms_profile("gray", whitepoint=white, gamma=gamma)
+        return _undated(imagecodecs.cms_profile("gray", whitepoint=white, gamma=gamma))
     primaries = [0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1]
-    return imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, gamma=gamma)
+    return _undated(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, gamma=gamma))
 
 
 def by_pillow(array: npt.NDArray[Any], kind: str, **settings: Any) -> bytes:

@@ -1,13 +1,14 @@
 """TIFF files in: every kind of grey, palette and RGB, 1 to 16 bits and floats, however compressed.
 
-By tifffile throughout: Pillow opens only some of them, cuts colours of 16 bits down to 8, and its libtiff writes to the
-terminal what it thinks of a damaged file.
+By tifffile, or by libtiff inside of imagecodecs: Pillow opens only some of them, cuts colours of 16 bits down to 8, and
+its libtiff writes to the terminal what it thinks of a damaged file.
 """
 
 import io
 import itertools
 from dataclasses import dataclass
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
@@ -93,7 +94,9 @@ def read_tiff(data: bytes, max_pixels: int) -> TiffContents:
         if fields.dangling & _STRUCTURE or any(sum(strip) > len(data) for strip in strips):
             raise ImageError("is damaged or cut short (it points beyond its end)")
         _refuse_large_parts(page, data)
-        array = np.asarray(page.asarray(maxworkers=1))
+        # imagecodecs' own LZW decoder writes beyond its buffer where the codes are damaged; libtiff does not.
+        by_libtiff = page.compression == tifffile.COMPRESSION.LZW and bits in (1, 8, 16, 32)
+        array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
         array = channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
         mode = "1" if bits == 1 else "P"
         if page.photometric == _KINDS.PALETTE:
