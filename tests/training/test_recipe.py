@@ -74,7 +74,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         ("init", 5, "init: should be str, not 5"),
         ("model", 5, "model: should be a mapping, not 5"),
         # impossible values
-        ("stage", "everything", "stage: 'everything' is not one of 'estimator', 'network'"),
+        ("stage", "everything", "stage: 'everything' is not one of 'estimator', 'confidence', 'network'"),
         ("steps", 0, "steps: 0 is not above 0"),
         ("steps", -3, "steps: -3 is not above 0"),
         ("learning_rate", 0, "learning_rate: 0.0 is not above 0"),
