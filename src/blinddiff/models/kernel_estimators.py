@@ -79,18 +79,13 @@ class SpectralEstimator(nn.Module):
         kernel = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
         return Estimate(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
 
-    def expected_error(self, features: Tensor, y: Tensor) -> Tensor:
+    def expected_error_of(self, features: Tensor, pixels: Tensor) -> Tensor:
         """What sum |k_hat - k| of the first estimate will be on average: (B,), from 0 to 2.
 
         Args:
             features: of `features`.
-            y: the images that they are of, (B, 3, h, w): many pixels tell more than few.
+            pixels: how many each image has, (B, 1): many tell more than few.
         """
-        pixels = torch.full_like(features[:, :1], y.shape[-2] * y.shape[-1])
-        return self.expected_error_of(features, pixels)
-
-    def expected_error_of(self, features: Tensor, pixels: Tensor) -> Tensor:
-        """The same from each image's number of pixels, (B, 1)."""
         octaves = (pixels / BLOCK**2).log2() / 4
         return 2 * self.doubt(torch.cat([features, octaves], 1)).float().squeeze(1).sigmoid()
 

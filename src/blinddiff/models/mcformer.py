@@ -182,7 +182,8 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         Args, raises: as `estimate`.
         """
         estimator = self._estimator_from_y(scale)
-        return estimator.expected_error(estimator.features(y, scale), y)
+        told = estimator.features(y, scale)
+        return estimator.expected_error_of(told, torch.full_like(told[:, :1], y.shape[-2] * y.shape[-1]))
 
     def forward(
         self,
