@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
+from blinddiff.evaluation.protocols import div2krk
 from blinddiff.training.degrade import MARGIN, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
@@ -22,7 +23,7 @@ def photographs() -> Tensor:
     )
 
 
-def make(photographs: Tensor, scale: int, seed: int = 0, **mixtures: dict[str, float]) -> Pairs:
+def make(photographs: Tensor, scale: int, seed: int = 0, **mixtures: dict[str, float] | float) -> Pairs:
     recipe = DegradationRecipe(**{"kernels": {"isotropic": 1.0}, "noise": {"none": 1.0}, **mixtures})  # type: ignore[arg-type]
     return degrade(photographs, scale, 31, recipe, torch.Generator().manual_seed(seed))
 
@@ -51,6 +52,26 @@ def test_y_is_the_degraded_photograph_and_nothing_wraps_round(photographs: Tenso
     margin = MARGIN // scale
     expected = whole[..., margin:-margin, margin:-margin]
     assert (pairs.y - expected).abs().max() < 0.51 / 255, "but for rounding to 8 bits"
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_decimated_images_are_made_as_div2krk_was(photographs: Tensor, scale: int) -> None:
+    pairs = make(photographs, scale, kernels={"anisotropic": 1.0}, decimated=1.0)
+    margin = MARGIN // scale
+    for photograph, kernel, y in zip(photographs, pairs.kernel, pairs.y, strict=True):
+        # The set's recipe correlates, where we convolve.
+        expected = div2krk.degrade(photograph.permute(1, 2, 0).numpy(), kernel.flip(0, 1).double().numpy(), scale)
+        difference = 255 * y.permute(1, 2, 0) - torch.from_numpy(expected[margin:-margin, margin:-margin]).float()
+        assert difference.abs().mean() < 0.7, "it truncates, where we round: half a grey level"
+        assert difference.abs().max() < 4
+
+
+def test_decimated_images_have_a_share(photographs: Tensor) -> None:
+    many = photographs.repeat(8, 1, 1, 1)
+    pairs = make(many, 4, decimated=0.5)
+    clean = DegradationOperator(pairs.kernel, 4)(many.float() / 255)[..., 6:-6, 6:-6]
+    as_bicubic = ((pairs.y - clean).abs().amax((1, 2, 3)) < 0.51 / 255).sum()
+    assert 6 < as_bicubic < 26
 
 
 @pytest.mark.parametrize("scale", SCALES)

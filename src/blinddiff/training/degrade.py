@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import NOISES, DegradationOperator, sample_kernels
+from blinddiff.degradation import NOISES, Decimate, DegradationOperator, sample_kernels
+from blinddiff.degradation.kernels import shift_kernel
 from blinddiff.training.recipe import DegradationRecipe
 
 MARGIN = 24
@@ -63,6 +64,12 @@ def degrade(
     x = photographs.float() / 255
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
     clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # what wraps round is cut off
+    if scale > 1 and recipe.decimated:
+        where = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
+        if len(where):
+            middle = -(scale - 1) / 2  # moved so far, the kernel samples the middle of each block
+            moved = shift_kernel(kernel[where], middle, middle)
+            clean[where] = DegradationOperator(moved, scale, Decimate(), boundary="circular")(x[where])
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], _cut(clean, MARGIN // scale)
 
     names, shares = list(recipe.noise), torch.tensor(list(recipe.noise.values()))

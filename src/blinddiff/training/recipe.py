@@ -42,6 +42,8 @@ class DegradationRecipe:
     scales: dict[int, float] = field(default_factory=lambda: {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5})
     kernels: dict[str, float] = field(default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2})
     noise: dict[str, float] = field(default_factory=lambda: {"none": 0.4, "gaussian": 0.6})
+    decimated: float = 0.0
+    """Share of the images thinned out by direct decimation, whose aliases differ, instead of MATLAB's bicubic."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
         if not 0 <= number < float("inf"):
             raise RecipeError(f"{where}: {name}: {number} is not 0 or more")
     shares_of_one = {
+        "degradation: decimated": degradation.decimated,
         "loss: true_kernel_share": recipe.loss.true_kernel_share,
         "loss: pure_noise_share": recipe.loss.pure_noise_share,
         "ema": recipe.ema,
