@@ -1,5 +1,6 @@
 """The constraints that training minimises."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ import skimage.data
 import torch
 from torch import Tensor
 
+from blinddiff.degradation import DegradationOperator, closed_form
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.degrade import Pairs, degrade
@@ -17,6 +19,7 @@ from blinddiff.training.objective import (
     network_losses,
     noise_constraint,
     noise_level_constraint,
+    restoration_constraint,
 )
 from blinddiff.training.recipe import DegradationRecipe, Recipe
 from blinddiff.training.replay import Replay
@@ -52,6 +55,42 @@ def test_kernel_constraint_is_a_mean_over_the_batch() -> None:
     one = kernel_constraint(wrong, true)
     torch.testing.assert_close(kernel_constraint(wrong.repeat(5, 1, 1), true.repeat(5, 1, 1)), one)
     torch.testing.assert_close(kernel_constraint(torch.cat([wrong, true]), torch.cat([true, true])), one / 2)
+
+
+def made_scene(side: int, seed: int) -> Tensor:
+    """(1, 3, side, side): noise of spectrum 1 / f^2 that wraps round."""
+    noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    down, right = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)
+    spectrum = torch.fft.rfft2(noise) / (down.square() + right.square() + (0.5 / 64) ** 2).sqrt()
+    scene = torch.fft.irfft2(spectrum, s=(side, side))
+    return 0.5 + 0.15 * scene / scene.std()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_restoration_constraint_goes_with_what_the_closed_form_loses(scale: int) -> None:
+    x = made_scene(192, scale)
+    true, noise_level = isotropic_gaussian(2.2, 31)[None], torch.tensor([1.0])
+    y = DegradationOperator(true, scale, boundary="circular")(x)
+
+    def error(kernel: Tensor) -> float:
+        margin = 40  # `closed_form` reflects, the scene wraps round
+        difference = closed_form(y, kernel, noise_level, scale) - x
+        return float(difference[..., margin:-margin, margin:-margin].square().mean())
+
+    believed = [isotropic_gaussian(sigma, 31)[None] for sigma in (1.2, 1.6, 1.9, 2.1, 2.4, 2.7, 3.1)]
+    measured = [10 * math.log10(error(kernel) / error(true)) for kernel in believed]
+    predicted = [float(restoration_constraint(kernel, true, noise_level, torch.tensor([scale]))) for kernel in believed]
+    assert float(torch.corrcoef(torch.tensor([measured, predicted]))[0, 1]) > 0.9
+    if scale == 1:  # there are no aliases, which the prediction leaves out
+        assert predicted == pytest.approx(measured, rel=0.4, abs=0.1)
+
+
+def test_restoration_with_the_true_kernel_loses_nothing() -> None:
+    kernel = torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(0))
+    kernel /= kernel.sum((-2, -1), keepdim=True)
+    lost = restoration_constraint(kernel, kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))
+    assert float(lost) == pytest.approx(0, abs=1e-6)
+    assert float(restoration_constraint(kernel.flip(-1), kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))) > 0.1
 
 
 def test_noise_level_constraint_is_relative() -> None:

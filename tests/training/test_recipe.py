@@ -94,6 +94,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         ("data.folders", [], "data: folders"),
         ("ema", 1.5, "ema: 1.5 is not between 0 and 1"),
         ("final_rate", -0.5, "final_rate: -0.5 is not between 0 and 1"),
+        ("loss.restoration", -1.0, "loss: restoration: -1.0 is not 0 or more"),
         ("degradation.decimated", 1.5, "degradation: decimated: 1.5 is not between 0 and 1"),
         ("loss.true_kernel_share", 2.0, "loss: true_kernel_share: 2.0 is not between 0 and 1"),
         ("loss.pure_noise_share", -1.0, "loss: pure_noise_share: -1.0 is not between 0 and 1"),

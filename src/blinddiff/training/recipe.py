@@ -53,6 +53,8 @@ class LossRecipe:
     noise: float = 1.0
     kernel: float = 0.02
     noise_level: float = 0.02
+    restoration: float = 0.0
+    """Of stage ``correction``: the decibels that the kernel's error costs."""
     confidence: float = 1.0
     true_kernel_share: float = 0.3
     """Share of the examples modulated by the true kernel and noise level, so that non-blind mode works."""
@@ -210,6 +212,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
         "loss: noise": recipe.loss.noise,
         "loss: kernel": recipe.loss.kernel,
         "loss: noise_level": recipe.loss.noise_level,
+        "loss: restoration": recipe.loss.restoration,
         "loss: confidence": recipe.loss.confidence,
         "warmup": recipe.warmup,
         "weight_decay": recipe.weight_decay,
