@@ -1,0 +1,39 @@
+"""Average networks trained from the same start: python scripts/average_weights.py OUT FOLDER [FOLDER ...] [--shares S ...]
+
+Weights that lie in one basin average to a network that keeps what each learnt (Wortsman et al. 2022, "Model soups").
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from blinddiff.sampling.pipeline import load_network
+
+
+def main() -> None:
+    """Write the folder OUT, for a recipe's `init` or `init_estimator`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of weights of one architecture")
+    parser.add_argument("--shares", type=float, nargs="+", help="of each in the average; equal if absent")
+    args = parser.parse_args()
+    shares = args.shares or [1.0] * len(args.folders)
+    if len(shares) != len(args.folders) or min(shares) < 0 or sum(shares) == 0:
+        parser.error(f"--shares: {len(args.folders)} numbers of 0 or more are needed, one a folder, not all 0")
+    network = load_network(args.folders[0])
+    states = [load_network(folder).state_dict() for folder in args.folders]
+    average = {
+        name: sum(share / sum(shares) * state[name] for share, state in zip(shares, states, strict=True))
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+    with torch.no_grad():
+        network.load_state_dict(average)
+    network.save_pretrained(args.out)
+    print(f"{args.out}: the average of {len(states)} networks")
+
+
+if __name__ == "__main__":
+    main()
