@@ -1,4 +1,4 @@
-"""Average networks trained from the same start: python scripts/average_weights.py OUT FOLDER [FOLDER ...] [--shares S ...]
+"""Average networks of one origin: python scripts/average_weights.py OUT FOLDER [FOLDER ...] [--shares S ...]
 
 Weights that lie in one basin average to a network that keeps what each learnt (Wortsman et al. 2022, "Model soups").
 """
