@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, closed_form
-from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.kernels import identity, isotropic_gaussian
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.degrade import Pairs, degrade
 from blinddiff.training.objective import (
@@ -91,6 +91,17 @@ def test_restoration_with_the_true_kernel_loses_nothing() -> None:
     lost = restoration_constraint(kernel, kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))
     assert float(lost) == pytest.approx(0, abs=1e-6)
     assert float(restoration_constraint(kernel.flip(-1), kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))) > 0.1
+
+
+def test_restoration_of_what_nothing_blurred_is_finite() -> None:
+    """At scale 1 an unblurred scene can be restored without any error."""
+    unblurred, noise_level, scale = identity(9)[None], torch.tensor([0.3]), torch.tensor([1])
+    believed = isotropic_gaussian(0.6, 9)[None].requires_grad_()
+    lost = restoration_constraint(believed, unblurred, noise_level, scale)
+    lost.backward()
+    assert 1 < lost.item() < 100
+    assert believed.grad is not None
+    assert bool(believed.grad.isfinite().all())
 
 
 def test_noise_level_constraint_is_relative() -> None:
