@@ -179,10 +179,11 @@ def correction_losses(
     rows = _with_replayed(
         [told, *current, *prediction.evidence, pairs.kernel, pairs.noise_level, scale], recipe, replay, generator
     )
-    told, current, evidence, truth, scale = rows[0], Estimate(*rows[1:3]), Evidence(*rows[3:6]), rows[6:8], rows[8]
+    told, current, evidence = rows[0], Estimate(*rows[1:3]), Evidence(*rows[3:6])
+    kernel, noise_level, scale = rows[6:]
     corrected = estimator.update(told, current, evidence)
-    restoration = restoration_constraint(corrected.kernel, *truth, scale)
-    return _weighted(recipe, **_estimate_losses(corrected, *truth), restoration=restoration)
+    restoration = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
+    return _weighted(recipe, **_estimate_losses(corrected, kernel, noise_level), restoration=restoration)
 
 
 def _with_replayed(made: list[Tensor], recipe: Recipe, replay: Replay, generator: torch.Generator) -> list[Tensor]:
