@@ -6,8 +6,6 @@ Weights that lie in one basin average to a network that keeps what each learnt (
 import argparse
 from pathlib import Path
 
-import torch
-
 from blinddiff.sampling.pipeline import load_network
 
 
@@ -21,18 +19,17 @@ def main() -> None:
     shares = args.shares or [1.0] * len(args.folders)
     if len(shares) != len(args.folders) or min(shares) < 0 or sum(shares) == 0:
         parser.error(f"--shares: {len(args.folders)} numbers of 0 or more are needed, one a folder, not all 0")
-    network = load_network(args.folders[0])
-    states = [load_network(folder).state_dict() for folder in args.folders]
+    networks = [load_network(folder) for folder in args.folders]
+    states = [network.state_dict() for network in networks]
     average = {
         name: sum(share / sum(shares) * state[name] for share, state in zip(shares, states, strict=True))
         if value.is_floating_point()
         else value
         for name, value in states[0].items()
     }
-    with torch.no_grad():
-        network.load_state_dict(average)
-    network.save_pretrained(args.out)
-    print(f"{args.out}: the average of {len(states)} networks")
+    networks[0].load_state_dict(average)
+    networks[0].save_pretrained(args.out)
+    print(f"{args.out}: the average of {len(networks)} networks")
 
 
 if __name__ == "__main__":

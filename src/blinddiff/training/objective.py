@@ -37,7 +37,8 @@ def restoration_constraint(estimated: Tensor, true: Tensor, noise_level: Tensor,
 
     Two kernels equally far off in `kernel_constraint` can differ much in this: what the image shows of them counts.
     In the LR grid's band the closed form is a Wiener filter H of y; above it nothing of the scene is found. Aliases are
-    left out, and noise but for its damping of H; so at scales above 1 it says too much, by two or three times.
+    left out, and noise but for its damping of H; so at scales above 1 it says too much, by two or three times. Errors
+    below `UNSEEN` count as alike.
 
     Args:
         estimated, true: (B, n, n).
