@@ -129,6 +129,23 @@ def test_every_image_has_its_own_noise_level() -> None:
     assert float(loss) == pytest.approx(sum(weights) / 2, rel=1e-5)
 
 
+def test_in_logarithms_an_easy_image_counts_as_much_as_a_hard_one() -> None:
+    """Halving the error of either image gains as much; in the plain mean the hard one's gains a hundred times more."""
+    x_0, sigma = torch.zeros(2, 3, 8, 8), torch.tensor([10.0, 10.0])
+    errors = torch.tensor([10.0, 1000.0]).view(-1, 1, 1, 1)  # weighted squares; 0.04 is added to each
+
+    def loss(*parts: float, logarithmic: bool) -> float:
+        predicted = (errors * torch.tensor(parts).view(-1, 1, 1, 1) / (100 + 0.01)).sqrt().expand_as(x_0)
+        return float(noise_constraint(predicted, x_0, sigma, 0.1, logarithmic=logarithmic))
+
+    easy, hard = (loss(1, 1, logarithmic=True) - loss(*parts, logarithmic=True) for parts in ((0.5, 1), (1, 0.5)))
+    assert easy == pytest.approx(math.log(2) / 2, rel=0.01)
+    assert hard == pytest.approx(easy, rel=0.01)
+    easy, hard = (loss(1, 1, logarithmic=False) - loss(*parts, logarithmic=False) for parts in ((0.5, 1), (1, 0.5)))
+    assert hard == pytest.approx(100 * easy, rel=0.01)
+    assert math.isfinite(float(noise_constraint(x_0, x_0, sigma, 0.1, logarithmic=True)))
+
+
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
     cat = skimage.data.cat()  # type: ignore[no-untyped-call]
@@ -216,6 +233,23 @@ def test_the_true_kernel_modulates_a_share_of_the_batch(tiny: Tiny, pairs: Pairs
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     after = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))["noise"]
     assert torch.equal(before, after) is not matters
+
+
+def test_the_estimate_as_it_is_modulates_a_share_of_the_batch(
+    tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(stage="network", loss={"true_kernel_share": 0.0, "own_kernel_share": 1.0})
+    model = network(recipe)
+    seen = []
+    call = model.forward
+    monkeypatch.setattr(model, "forward", lambda *args, **options: seen.append(args[4]) or call(*args, **options))
+    network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen[0], model.estimate(pairs.y, pairs.scale).kernel)
+    network_losses(
+        model, pairs, tiny(stage="network", loss={"true_kernel_share": 0.0}), torch.Generator().manual_seed(0)
+    )
+    assert not torch.allclose(seen[1], seen[0])
+    assert not torch.allclose(seen[1], pairs.kernel)
 
 
 def test_stage_network_does_not_teach_the_estimator(tiny: Tiny, pairs: Pairs) -> None:

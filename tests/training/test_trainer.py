@@ -111,7 +111,7 @@ def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
 
     def part(name: str) -> str:
-        if name.startswith(("estimator.correct.", "estimator.normalise_seen.")):
+        if name.startswith("estimator.correct."):
             return "correction"
         if name.startswith("estimator.doubt."):
             return "confidence"

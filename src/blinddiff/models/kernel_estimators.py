@@ -1,38 +1,14 @@
 """The networks that say which kernel blurred an image, and how noisy it is."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.kernel_residual import FLOORS
+from blinddiff.models.estimate import Estimate
+from blinddiff.models.kernel_correction import KernelCorrection
 from blinddiff.models.statistics import BLOCK, STATISTICS, spectral_statistics
 
-LEAST = 1e-7  # of a kernel's entry: what the correction may bring back
 NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
-
-
-class Estimate(NamedTuple):
-    """A kernel (B, size, size), on the simplex, and a noise level (B,) in grey levels."""
-
-    kernel: Tensor
-    noise_level: Tensor
-
-
-class Evidence(NamedTuple):
-    """What a step of the sampler shows of the kernel's error.
-
-    Attributes:
-        statistics: `spectral_statistics` of x0_hat, (B, `STATISTICS`): too wide a kernel leaves ringing, too narrow a
-            one leaves blur.
-        residual: the kernel error that y - A(x0_hat, k) shows, (B, floors, size, size), see `kernel_residual`.
-        log_snr: log of alpha_bar / (1 - alpha_bar) at the step's t, (B,).
-    """
-
-    statistics: Tensor
-    residual: Tensor
-    log_snr: Tensor
 
 
 class SpectralEstimator(nn.Module):
@@ -53,16 +29,8 @@ class SpectralEstimator(nn.Module):
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
-        seen = STATISTICS + (1 + len(FLOORS)) * kernel_size**2 + 2
-        self.normalise_seen = nn.BatchNorm1d(seen, affine=False, momentum=0.02)
-        correction = nn.Linear(hidden, kernel_size**2 + 1)
-        self.correct = nn.Sequential(
-            nn.Linear(hidden + seen, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), correction
-        )
+        self.correct = KernelCorrection(scales)
         self.doubt = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
-        # Until trained, nothing is corrected.
-        nn.init.zeros_(correction.weight)
-        nn.init.zeros_(correction.bias)
 
     def features(self, y: Tensor, scale: int) -> Tensor:
         """What y alone tells, once an image: (B, 3, h, w) in [0, 1] -> (B, hidden)."""
@@ -88,24 +56,6 @@ class SpectralEstimator(nn.Module):
         """
         octaves = (pixels / BLOCK**2).log2() / 4
         return 2 * self.doubt(torch.cat([features, octaves], 1)).float().squeeze(1).sigmoid()
-
-    def update(self, features: Tensor, current: Estimate, evidence: Evidence) -> Estimate:
-        """The current estimate, corrected by what this step showed.
-
-        A step of mirror descent with a learned direction: log k grows by the correction, and k stays on the simplex.
-
-        Args:
-            features: of `features`.
-            current: the kernel (B, size, size) and noise level that the network was given.
-            evidence: what the step shows under them.
-        """
-        kernel = current.kernel.clamp_min(0).flatten(1)
-        noise_level = current.noise_level[:, None]
-        statistics, residual, log_snr = evidence
-        seen = [statistics, kernel.sqrt(), residual.flatten(1), (noise_level + 1).log(), log_snr[:, None]]
-        change = self.correct(torch.cat([features, self.normalise_seen(torch.cat(seen, 1))], 1)).float()
-        corrected = ((kernel + LEAST).log() + change[:, :-1]).softmax(1)
-        return Estimate(corrected.view_as(current.kernel), current.noise_level * change[:, -1].exp())
 
 
 class ConvolutionalEstimator(nn.Sequential):

@@ -17,7 +17,9 @@ from blinddiff.degradation.kernels import fit_size
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ParameterError
 from blinddiff.models.blocks import sinusoidal_embedding
-from blinddiff.models.kernel_estimators import ConvolutionalEstimator, Estimate, Evidence, SpectralEstimator
+from blinddiff.models.estimate import Estimate
+from blinddiff.models.kernel_correction import Evidence
+from blinddiff.models.kernel_estimators import ConvolutionalEstimator, SpectralEstimator
 from blinddiff.models.noise_schedule import alpha_bar
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.models.unet import ModulatedUNet
@@ -214,22 +216,25 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         if self.config.prediction == "noise":
             return self._predict_noise(x_t, timestep, y, scale, kernel)
         assert isinstance(self.estimator, SpectralEstimator)
-        told = self.estimator.features(y, scale) if correct_kernel or kernel is None or noise_level is None else None
-        if told is not None:
-            first = self.estimator.first(told)
+        scales = torch.full((len(y),), scale, device=y.device)
+        of_y = spectral_statistics(y) if correct_kernel or kernel is None or noise_level is None else None
+        if of_y is not None and (kernel is None or noise_level is None):
+            first = self.estimator.first(self.estimator.told(of_y, scales))
             kernel = first.kernel if kernel is None else kernel
             noise_level = first.noise_level if noise_level is None else noise_level
         assert kernel is not None
         assert noise_level is not None
         x0_hat = self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y)
         current = Estimate(self._fit(kernel), noise_level)
-        if told is None or not correct_kernel:
+        if of_y is None or not correct_kernel:
             return Prediction(x0_hat, *current)
         # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
         shown = x0_hat.detach()
         residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
-        evidence = Evidence(spectral_statistics(shown, informative=False), residual, self.alpha_bar[timestep].logit())
-        return Prediction(x0_hat, *self.estimator.update(told, current, evidence), evidence)
+        of_x = spectral_statistics(shown, informative=False)
+        evidence = Evidence(of_y, of_x, residual, self.alpha_bar[timestep].logit())
+        corrected: Estimate = self.estimator.correct(current, scales, evidence)
+        return Prediction(x0_hat, *corrected, evidence)
 
     def _predict_residual(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor
 from blinddiff.degradation import SCALES
 from blinddiff.degradation.kernels import check_kernel
 from blinddiff.errors import KernelError, ParameterError, WeightsError
-from blinddiff.models.kernel_estimators import Estimate
+from blinddiff.models.estimate import Estimate
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from blinddiff.models.kernel_estimators import Estimate
+from blinddiff.models.estimate import Estimate
 from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.statistics import gradient_energy
 from blinddiff.sampling.image_steps import ImageContext, ImageCorrection, ImageStep

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 from blinddiff.degradation import closed_form
 from blinddiff.degradation.closed_form import data_weight
-from blinddiff.models.kernel_estimators import Estimate, Evidence, SpectralEstimator
+from blinddiff.models.estimate import Estimate
+from blinddiff.models.kernel_correction import LEAST, Evidence
+from blinddiff.models.kernel_estimators import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.degrade import Pairs, aligned
@@ -20,8 +22,12 @@ SMALLEST_CROP = 16
 """LR side of the smallest images on which the expected kernel error learns."""
 UNSEEN = 1e-3
 """Part of a scene's energy that no eye misses, about 43 dB of PSNR: keeps a perfect restoration's decibels finite."""
-TWICE = 0.4
-"""Share of the batches in which the correction learns on its second turn instead of its first."""
+UNSEEN_ERROR = 0.04
+"""Weighted error of an image that no eye tells from the true one: 40 dB of PSNR at pure noise, for tau = 0.1."""
+MOVED, FURTHEST, NEAREST = 0.45, -0.6, 1.0
+"""Share of the examples whose kernel is moved from the estimate before the correction sees what it gives, and how far,
+in parts of the way to the true kernel: so it learns on kernels as bad, and as good, as there will be."""
+LARGEST_MOVE = 3.0  # of an entry's logarithm
 
 
 def kernel_constraint(estimated: Tensor, true: Tensor) -> Tensor:
@@ -70,14 +76,22 @@ def noise_level_constraint(estimated: Tensor, true: Tensor) -> Tensor:
     return ((estimated - true).abs() / (1 + true)).mean()
 
 
-def noise_constraint(predicted: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float) -> Tensor:
+def noise_constraint(
+    predicted: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float, *, logarithmic: bool = False
+) -> Tensor:
     """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the error in noise, weighted by the signal-to-noise ratio.
 
     tau is the RMS of the residual that the network has to find. The weight makes the target's variance 1 at every t
     (Karras et al. 2022, with the residual for the data), so that every t learns. sigma^2 = (1 - alpha_bar) / alpha_bar.
+
+    Args:
+        logarithmic: average the logs of the images' errors, in nepers: each image's decibels count alike, where the
+            plain mean is ruled by images of fine texture, of much noise or of wide blur. Errors below `UNSEEN_ERROR`
+            count as alike.
     """
-    weight = (1 / residual_std**2 + 1 / sigma**2).view(-1, 1, 1, 1)
-    return (weight * (predicted - x_0).square()).mean()
+    weight = 1 / residual_std**2 + 1 / sigma**2
+    error = weight * (predicted - x_0).square().mean((1, 2, 3))
+    return ((error + UNSEEN_ERROR).log() if logarithmic else error).mean()
 
 
 def estimator_losses(
@@ -92,9 +106,9 @@ def estimator_losses(
     scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
     made = [spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level]
     statistics, scales, kernel, noise_level = _with_replayed(made, recipe, replay, generator)
-    return _weighted(
-        recipe, **_estimate_losses(estimator.first(estimator.told(statistics, scales)), kernel, noise_level)
-    )
+    first = estimator.first(estimator.told(statistics, scales))
+    restoration = restoration_constraint(first.kernel, kernel, noise_level, scales)
+    return _weighted(recipe, **_estimate_losses(first, kernel, noise_level), restoration=restoration)
 
 
 def confidence_losses(
@@ -121,12 +135,14 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     """All constraints at a random t, with the network's own kernel in the modulation for most examples.
 
     Kernel and noise level are estimated on the whole context and the image on a patch of it. Crops tell less of the
-    kernel than photographs do, so the estimate is mixed with the truth, by a random share, down to the error it will
-    have.
+    kernel than photographs do, so for a share of the examples the estimate is mixed with the truth, by a random part,
+    down to the error it will have.
     """
     first = model.estimate(pairs.y, pairs.scale)
     own = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
-    own[torch.rand(len(own), generator=generator).to(own) < recipe.loss.true_kernel_share] = 0
+    kind = torch.rand(len(own), generator=generator).to(own)
+    own[kind < recipe.loss.true_kernel_share] = 0
+    own[kind >= 1 - recipe.loss.own_kernel_share] = 1
     kernel = torch.lerp(pairs.kernel, first.kernel.detach(), own.view(-1, 1, 1))
     noise_level = torch.lerp(pairs.noise_level, first.noise_level.detach(), own)
     x_y = closed_form(pairs.y, kernel, noise_level, pairs.scale)
@@ -148,7 +164,13 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     )
     a = model.alpha_bar[t]
     sigma = ((1 - a) / a).sqrt()
-    noise_loss = noise_constraint(model.to_diffusion(prediction.x0_hat), x_0, sigma, model.config.residual_std)
+    noise_loss = noise_constraint(
+        model.to_diffusion(prediction.x0_hat),
+        x_0,
+        sigma,
+        model.config.residual_std,
+        logarithmic=recipe.loss.logarithmic,
+    )
     if recipe.stage == "network":
         return _weighted(recipe, noise=noise_loss)
     assert prediction.noise_level is not None
@@ -160,31 +182,36 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
 def correction_losses(
     model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """The constraints on the kernel as the sampler goes round: after one alternation, or after two.
+    """The constraints on the kernel after one turn of the sampler, from the first estimate or from a kernel near it.
 
     Only the correction learns, so nothing passes through the network, and what earlier pairs showed can be seen again.
     """
     estimator = model.estimator
     assert isinstance(estimator, SpectralEstimator)
     with torch.no_grad():
-        told = estimator.features(pairs.y, pairs.scale)
-        current = estimator.first(told)
+        first = model.estimate(pairs.y, pairs.scale)
+        current = Estimate(_moved(first.kernel, pairs.kernel, generator), first.noise_level)
         t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
         prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, *current)
-        if torch.rand((), generator=generator) < TWICE:
-            assert prediction.noise_level is not None
-            current = Estimate(prediction.kernel, prediction.noise_level)
-            prediction = model(x_t, t, pairs.y, pairs.scale, *current)
         assert prediction.evidence is not None
     scale = torch.full_like(pairs.noise_level, pairs.scale)
     rows = _with_replayed(
-        [told, *current, *prediction.evidence, pairs.kernel, pairs.noise_level, scale], recipe, replay, generator
+        [*current, *prediction.evidence, pairs.kernel, pairs.noise_level, scale], recipe, replay, generator
     )
-    told, current, evidence = rows[0], Estimate(*rows[1:3]), Evidence(*rows[3:6])
+    current, evidence = Estimate(*rows[:2]), Evidence(*rows[2:6])
     kernel, noise_level, scale = rows[6:]
-    corrected = estimator.update(told, current, evidence)
+    corrected = estimator.correct(current, scale, evidence)
     restoration = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
     return _weighted(recipe, **_estimate_losses(corrected, kernel, noise_level), restoration=restoration)
+
+
+def _moved(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
+    """Kernels (B, n, n), a share of them moved by a random part of the way to the true ones, in log k."""
+    part = FURTHEST + (NEAREST - FURTHEST) * torch.rand(len(kernel), generator=generator).to(kernel)
+    part[torch.rand(len(kernel), generator=generator).to(kernel) >= MOVED] = 0
+    before, way = (kernel + LEAST).log(), ((true + LEAST) / (kernel + LEAST)).log()
+    moved = before + part.view(-1, 1, 1) * way.clamp(-LARGEST_MOVE, LARGEST_MOVE)
+    return moved.flatten(1).softmax(1).view_as(kernel)
 
 
 def _with_replayed(made: list[Tensor], recipe: Recipe, replay: Replay, generator: torch.Generator) -> list[Tensor]:

@@ -51,13 +51,17 @@ class LossRecipe:
     """Weights of the constraints."""
 
     noise: float = 1.0
+    logarithmic: bool = False
+    """Average the logs of the images' errors in the noise constraint, so that easy images count as hard ones do."""
     kernel: float = 0.02
     noise_level: float = 0.02
     restoration: float = 0.0
-    """Of stage ``correction``: the decibels that the kernel's error costs."""
+    """Of stages ``estimator`` and ``correction``: the decibels that the kernel's error costs."""
     confidence: float = 1.0
     true_kernel_share: float = 0.3
     """Share of the examples modulated by the true kernel and noise level, so that non-blind mode works."""
+    own_kernel_share: float = 0.0
+    """Share modulated by the estimate as it is; the rest by a random mixture of both."""
     pure_noise_share: float = 0.5
     """Share of the examples at the last timestep, where sampling begins; the rest are uniform in t."""
 

@@ -137,6 +137,7 @@ class Trainer:
         photographs = photographs[..., :side, :side].to(self.accelerator.device)
         pairs = degrade(photographs, scale, self.network.config.kernel_size, recipe.degradation, generator)
         self._set_training()
+        torch.manual_seed(generator.initial_seed())  # for dropout
         if recipe.stage == "estimator":
             losses = estimator_losses(self.network, pairs, recipe, self.replay, generator)
         elif recipe.stage == "confidence":
@@ -181,7 +182,7 @@ class Trainer:
         estimator = self.network.estimator
         assert isinstance(estimator, SpectralEstimator)
         estimator.normalise.train(self.recipe.stage == "estimator")
-        estimator.normalise_seen.train(self.recipe.stage in ("correction", "joint"))
+        estimator.correct.train(self.recipe.stage in ("correction", "joint"))
 
     def _photographs(self, step: int) -> Pixels:
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from blinddiff.models.kernel_estimators import LEAST
+from blinddiff.models.kernel_correction import LEAST
 from blinddiff.models.mcformer import Prediction
 from blinddiff.sampling.kernel_steps.network import network
 from blinddiff.sampling.kernel_steps.step import KernelState

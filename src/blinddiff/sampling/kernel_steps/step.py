@@ -4,7 +4,7 @@ from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
-from blinddiff.models.kernel_estimators import Estimate
+from blinddiff.models.estimate import Estimate
 from blinddiff.models.mcformer import Prediction
 
 KernelState: TypeAlias = Estimate
