@@ -202,3 +202,13 @@ def test_even_windows_are_a_fair_sample_of_a_large_image(monkeypatch: pytest.Mon
     powers = slice(0, 144)
     assert (fair - whole)[0, powers].abs().mean() < 0.15
     assert (busy - whole)[0, powers].mean() > 0.5
+
+
+def test_gradient_quantiles_are_those_of_numpy(photograph: Tensor) -> None:
+    found = spectral_statistics(photograph)[0, QUANTILES].unflatten(0, (4, 5))
+    grey = photograph.mean(1)[0].numpy()
+    steps = np.abs(grey[:, 1:] - grey[:, :-1])
+    expected = np.log(np.quantile(steps, (0.5, 0.9, 0.97, 0.99, 0.999), method="higher") + 1e-4)
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-2)
+    recorded = spectral_statistics(photograph.clone().requires_grad_()).detach()
+    torch.testing.assert_close(recorded[0, QUANTILES], found.flatten())

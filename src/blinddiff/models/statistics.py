@@ -7,6 +7,7 @@ power spectrum of small blocks carries the kernel, and that of the flattest bloc
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,10 +101,17 @@ def _gradient_quantiles(grey: Tensor) -> Tensor:
     for down, right in DIRECTIONS:
         a = grey[..., : height - down, max(-right, 0) : width - max(right, 0)]
         b = grey[..., down:, max(right, 0) : width + min(right, 0)]
-        ordered = (a - b).abs().flatten(1).sort(1).values
-        places = [min(math.floor(q * ordered.shape[1]), ordered.shape[1] - 1) for q in QUANTILES]
-        out.append((ordered[:, places] + 1e-4).log())
+        steps = (a - b).abs().flatten(1)
+        ranks = [min(math.floor(q * steps.shape[1]), steps.shape[1] - 1) for q in QUANTILES]
+        out.append((_of_rank(steps, ranks) + 1e-4).log())
     return torch.cat(out, 1)
+
+
+def _of_rank(values: Tensor, ranks: list[int]) -> Tensor:
+    """Those of (B, N) that stand at the given ranks, counted from 0: (B, len(ranks))."""
+    if values.is_cpu and not values.requires_grad:  # a partition takes a fifth of the time that sorting does
+        return torch.from_numpy(np.partition(values.numpy(), ranks, axis=1)[:, ranks])
+    return values.sort(1).values[:, ranks]
 
 
 def _lattice_harmonics(grey: Tensor) -> Tensor:

@@ -162,15 +162,7 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
         x_y[..., rows, columns],
         correct_kernel=recipe.stage != "network",
     )
-    a = model.alpha_bar[t]
-    sigma = ((1 - a) / a).sqrt()
-    noise_loss = noise_constraint(
-        model.to_diffusion(prediction.x0_hat),
-        x_0,
-        sigma,
-        model.config.residual_std,
-        logarithmic=recipe.loss.logarithmic,
-    )
+    noise_loss = _noise_constraint(model, prediction, x_0, t, recipe)
     if recipe.stage == "network":
         return _weighted(recipe, noise=noise_loss)
     assert prediction.noise_level is not None
@@ -184,7 +176,8 @@ def correction_losses(
 ) -> dict[str, Tensor]:
     """The constraints on the kernel after one turn of the sampler, from the first estimate or from a kernel near it.
 
-    Only the correction learns, so nothing passes through the network, and what earlier pairs showed can be seen again.
+    Only the correction learns, so what earlier pairs showed can be seen again. Of the new pairs the image that the
+    corrected kernel leads to counts too: not every kernel nearer to the truth serves it better.
     """
     estimator = model.estimator
     assert isinstance(estimator, SpectralEstimator)
@@ -201,8 +194,34 @@ def correction_losses(
     current, evidence = Estimate(*rows[:2]), Evidence(*rows[2:6])
     kernel, noise_level, scale = rows[6:]
     corrected = estimator.correct(current, scale, evidence)
-    restoration = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
-    return _weighted(recipe, **_estimate_losses(corrected, kernel, noise_level), restoration=restoration)
+    losses = _estimate_losses(corrected, kernel, noise_level)
+    losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
+    made = Estimate(*(part[: len(pairs.x)] for part in corrected))
+    return _weighted(recipe, noise=_next_image(model, pairs, made, recipe, generator), **losses)
+
+
+def _next_image(
+    model: MCFormer, pairs: Pairs, corrected: Estimate, recipe: Recipe, generator: torch.Generator
+) -> Tensor:
+    """The noise constraint on the image that the next step makes under the corrected kernel, on a patch."""
+    rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
+    x_y = closed_form(pairs.y, *corrected, pairs.scale)[..., rows, columns]
+    x_0 = model.to_diffusion(pairs.x[..., rows, columns])
+    t, x_t = _noised(model, x_0, recipe, generator)
+    y = pairs.y[..., small_rows, small_columns]
+    prediction: Prediction = model(x_t, t, y, pairs.scale, *corrected, x_y, correct_kernel=False)
+    return _noise_constraint(model, prediction, x_0, t, recipe)
+
+
+def _noise_constraint(model: MCFormer, prediction: Prediction, x_0: Tensor, t: Tensor, recipe: Recipe) -> Tensor:
+    a = model.alpha_bar[t]
+    return noise_constraint(
+        model.to_diffusion(prediction.x0_hat),
+        x_0,
+        ((1 - a) / a).sqrt(),
+        model.config.residual_std,
+        logarithmic=recipe.loss.logarithmic,
+    )
 
 
 def _moved(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
