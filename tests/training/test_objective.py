@@ -11,6 +11,7 @@ from torch import Tensor
 from blinddiff.degradation import DegradationOperator, closed_form
 from blinddiff.degradation.kernels import identity, isotropic_gaussian
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.training import objective
 from blinddiff.training.degrade import Pairs, degrade
 from blinddiff.training.objective import (
     correction_losses,
@@ -208,8 +209,40 @@ def test_the_correction_learns_on_replayed_evidence(tiny: Tiny, pairs: Pairs) ->
     assert expected.min() - 1e-4 <= float(losses["kernel"].detach()) <= expected.max() + 1e-4
     losses["total"].backward()
     learning = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
-    assert learning
-    assert all(name.startswith("estimator.correct.") for name in learning)
+    taught = {name for name in learning if name.startswith("estimator.")}
+    assert taught
+    assert all(name.startswith("estimator.correct.") for name in taught)
+
+
+def test_the_correction_learns_from_the_image_that_it_leads_to(tiny: Tiny, pairs: Pairs) -> None:
+    """Moving the correction against the gradient of the image's loss alone lowers that loss."""
+    recipe = tiny(stage="correction", loss={"noise": 1.0, "kernel": 0.0, "noise_level": 0.0, "restoration": 0.0})
+    model = network(recipe)
+
+    def image_loss() -> Tensor:
+        return correction_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(3))["total"]
+
+    before = image_loss()
+    before.backward()
+    last = model.get_submodule("estimator.correct.read")[-1].bias
+    assert bool(last.grad.any())
+    with torch.no_grad():
+        last -= 0.05 * last.grad / last.grad.norm()
+    assert float(image_loss().detach()) < float(before.detach())
+
+
+def test_kernels_are_moved_on_the_simplex_towards_the_true_ones_or_away() -> None:
+    true = isotropic_gaussian(2.0, 21).expand(200, -1, -1)
+    kernel = isotropic_gaussian(2.5, 21).expand(200, -1, -1)
+    moved = objective._moved(kernel, true, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(moved.sum((1, 2)), torch.ones(200))
+    before = float((kernel[0] - true[0]).abs().sum())
+    errors = (moved - true).abs().sum((1, 2))
+    stayed, nearer, further = (errors - before).abs() < 1e-3, errors < before - 1e-3, errors > before + 1e-3
+    assert 0.45 < float(stayed.float().mean()) < 0.65
+    assert float(nearer.float().mean()) > float(further.float().mean()) > 0.05
+    same = objective._moved(true, true, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(same, true, atol=1e-5, rtol=1e-3)
 
 
 def test_the_same_generator_gives_the_same_losses(tiny: Tiny, pairs: Pairs) -> None:

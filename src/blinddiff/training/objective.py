@@ -106,9 +106,9 @@ def estimator_losses(
     scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
     made = [spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level]
     statistics, scales, kernel, noise_level = _with_replayed(made, recipe, replay, generator)
-    first = estimator.first(estimator.told(statistics, scales))
-    restoration = restoration_constraint(first.kernel, kernel, noise_level, scales)
-    return _weighted(recipe, **_estimate_losses(first, kernel, noise_level), restoration=restoration)
+    return _weighted(
+        recipe, **_estimate_losses(estimator.first(estimator.told(statistics, scales)), kernel, noise_level)
+    )
 
 
 def confidence_losses(

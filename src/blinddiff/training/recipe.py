@@ -56,7 +56,7 @@ class LossRecipe:
     kernel: float = 0.02
     noise_level: float = 0.02
     restoration: float = 0.0
-    """Of stages ``estimator`` and ``correction``: the decibels that the kernel's error costs."""
+    """Of stage ``correction``: the decibels that the kernel's error costs the closed-form image."""
     confidence: float = 1.0
     true_kernel_share: float = 0.3
     """Share of the examples modulated by the true kernel and noise level, so that non-blind mode works."""
