@@ -2,7 +2,7 @@
 
 A kernel has hundreds of entries, and the evidence for them is faint; so only a few numbers are learned: how much wider,
 longer, more skewed or flatter it should be. Freer corrections (of every entry, or read off the image by convolutions)
-learn examples by heart instead, see docs/sampler.md.
+learn examples by heart instead, see docs/training.md.
 """
 
 from typing import NamedTuple

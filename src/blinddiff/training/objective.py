@@ -196,8 +196,10 @@ def correction_losses(
     corrected = estimator.correct(current, scale, evidence)
     losses = _estimate_losses(corrected, kernel, noise_level)
     losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
-    made = Estimate(*(part[: len(pairs.x)] for part in corrected))
-    return _weighted(recipe, noise=_next_image(model, pairs, made, recipe, generator), **losses)
+    if recipe.loss.noise:
+        made = Estimate(*(part[: len(pairs.x)] for part in corrected))
+        losses["noise"] = _next_image(model, pairs, made, recipe, generator)
+    return _weighted(recipe, **losses)
 
 
 def _next_image(
