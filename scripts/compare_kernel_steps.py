@@ -13,7 +13,7 @@ from blinddiff.evaluation.evaluate import evaluate
 from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.settings import Settings
 
-METHODS = ("kernel-once", "fidelity", "kernel-undamped", "no-image-step")
+METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")
 DEGRADATIONS = {
     "motion": ("Set5", "Set14", "BSD100"),
     "setting2_noise10": ("Set5", "Set14", "BSD100"),
