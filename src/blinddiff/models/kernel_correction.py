@@ -84,8 +84,7 @@ class KernelCorrection(nn.Module):
             seen = self._seen(current, scale, evidence, shapes, near, width)
         change = self.read(self.normalise(seen).clamp(-LARGEST, LARGEST)).float()
         growth = UNIT * (change[:, :-1, None, None] * shapes).sum(1)
-        corrected = ((kernel + LEAST).log() + growth).flatten(1).softmax(1).view_as(kernel)
-        return Estimate(corrected, noise_level * change[:, -1].exp())
+        return Estimate(mirror_step(kernel, growth), noise_level * change[:, -1].exp())
 
     def _seen(
         self, current: Estimate, scale: Tensor, evidence: Evidence, shapes: Tensor, near: Tensor, width: Tensor
@@ -97,6 +96,16 @@ class KernelCorrection(nn.Module):
         numbers = torch.stack([width.log(), (current.noise_level + 1).log(), evidence.log_snr], 1)
         which = (scale[:, None] == torch.tensor(self.scales, device=scale.device)).to(moments)
         return torch.cat([evidence.of_y, evidence.of_x, moments, faint, numbers, which], 1)
+
+
+def mirror_step(kernel: Tensor, growth: Tensor) -> Tensor:
+    """softmax(log k + growth): a step of mirror descent, which keeps kernels (B, n, m) on the simplex."""
+    return ((kernel.clamp_min(0) + LEAST).log() + growth).flatten(1).softmax(1).view_as(kernel)
+
+
+def way(kernel: Tensor, other: Tensor) -> Tensor:
+    """The growth of log k that leads from one kernel to another, (B, n, m) each."""
+    return (other.clamp_min(0) + LEAST).log() - (kernel.clamp_min(0) + LEAST).log()
 
 
 def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from blinddiff.degradation import closed_form
 from blinddiff.degradation.closed_form import data_weight
 from blinddiff.models.estimate import Estimate
-from blinddiff.models.kernel_correction import LEAST, Evidence
+from blinddiff.models.kernel_correction import Evidence, mirror_step, way
 from blinddiff.models.kernel_estimators import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.statistics import spectral_statistics
@@ -145,24 +145,7 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     own[kind >= 1 - recipe.loss.own_kernel_share] = 1
     kernel = torch.lerp(pairs.kernel, first.kernel.detach(), own.view(-1, 1, 1))
     noise_level = torch.lerp(pairs.noise_level, first.noise_level.detach(), own)
-    x_y = closed_form(pairs.y, kernel, noise_level, pairs.scale)
-
-    rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
-    x_0 = model.to_diffusion(pairs.x[..., rows, columns])
-    t, x_t = _noised(model, x_0, recipe, generator)
-
-    y = pairs.y[..., small_rows, small_columns]
-    prediction: Prediction = model(
-        x_t,
-        t,
-        y,
-        pairs.scale,
-        kernel,
-        noise_level,
-        x_y[..., rows, columns],
-        correct_kernel=recipe.stage != "network",
-    )
-    noise_loss = _noise_constraint(model, prediction, x_0, t, recipe)
+    prediction, noise_loss = _image_of_a_patch(model, pairs, Estimate(kernel, noise_level), recipe, generator)
     if recipe.stage == "network":
         return _weighted(recipe, noise=noise_loss)
     assert prediction.noise_level is not None
@@ -198,41 +181,44 @@ def correction_losses(
     losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
     if recipe.loss.noise:
         made = Estimate(*(part[: len(pairs.x)] for part in corrected))
-        losses["noise"] = _next_image(model, pairs, made, recipe, generator)
+        _, losses["noise"] = _image_of_a_patch(model, pairs, made, recipe, generator)
     return _weighted(recipe, **losses)
 
 
-def _next_image(
-    model: MCFormer, pairs: Pairs, corrected: Estimate, recipe: Recipe, generator: torch.Generator
-) -> Tensor:
-    """The noise constraint on the image that the next step makes under the corrected kernel, on a patch."""
+def _image_of_a_patch(
+    model: MCFormer, pairs: Pairs, known: Estimate, recipe: Recipe, generator: torch.Generator
+) -> tuple[Prediction, Tensor]:
+    """What the network says of a random patch, given kernel and noise level, and the noise constraint on its image."""
+    x_y = closed_form(pairs.y, *known, pairs.scale)
     rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
-    x_y = closed_form(pairs.y, *corrected, pairs.scale)[..., rows, columns]
     x_0 = model.to_diffusion(pairs.x[..., rows, columns])
     t, x_t = _noised(model, x_0, recipe, generator)
-    y = pairs.y[..., small_rows, small_columns]
-    prediction: Prediction = model(x_t, t, y, pairs.scale, *corrected, x_y, correct_kernel=False)
-    return _noise_constraint(model, prediction, x_0, t, recipe)
-
-
-def _noise_constraint(model: MCFormer, prediction: Prediction, x_0: Tensor, t: Tensor, recipe: Recipe) -> Tensor:
+    prediction: Prediction = model(
+        x_t,
+        t,
+        pairs.y[..., small_rows, small_columns],
+        pairs.scale,
+        *known,
+        x_y[..., rows, columns],
+        correct_kernel=recipe.stage == "joint",
+    )
     a = model.alpha_bar[t]
-    return noise_constraint(
+    noise_loss = noise_constraint(
         model.to_diffusion(prediction.x0_hat),
         x_0,
         ((1 - a) / a).sqrt(),
         model.config.residual_std,
         logarithmic=recipe.loss.logarithmic,
     )
+    return prediction, noise_loss
 
 
 def _moved(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
     """Kernels (B, n, n), a share of them moved by a random part of the way to the true ones, in log k."""
     part = FURTHEST + (NEAREST - FURTHEST) * torch.rand(len(kernel), generator=generator).to(kernel)
     part[torch.rand(len(kernel), generator=generator).to(kernel) >= MOVED] = 0
-    before, way = (kernel + LEAST).log(), ((true + LEAST) / (kernel + LEAST)).log()
-    moved = before + part.view(-1, 1, 1) * way.clamp(-LARGEST_MOVE, LARGEST_MOVE)
-    return moved.flatten(1).softmax(1).view_as(kernel)
+    growth = way(kernel, true).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+    return mirror_step(kernel, part.view(-1, 1, 1) * growth)
 
 
 def _with_replayed(made: list[Tensor], recipe: Recipe, replay: Replay, generator: torch.Generator) -> list[Tensor]:

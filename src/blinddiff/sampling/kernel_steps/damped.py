@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from blinddiff.models.kernel_correction import LEAST
+from blinddiff.models.kernel_correction import mirror_step, way
 from blinddiff.models.mcformer import Prediction
 from blinddiff.sampling.kernel_steps.network import network
 from blinddiff.sampling.kernel_steps.step import KernelState
@@ -19,6 +19,5 @@ def damped(state: KernelState | None, prediction: Prediction, y: Tensor, scale: 
     estimate = network(state, prediction, y, scale)
     if state is None or state.kernel.shape != estimate.kernel.shape:
         return estimate
-    before, after = ((kernel.clamp_min(0) + LEAST).log().flatten(1) for kernel in (state.kernel, estimate.kernel))
-    kernel = before.lerp(after, SHARE).softmax(1).view_as(estimate.kernel)
+    kernel = mirror_step(state.kernel, SHARE * way(state.kernel, estimate.kernel))
     return KernelState(kernel, state.noise_level.lerp(estimate.noise_level, SHARE))
