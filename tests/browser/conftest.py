@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from blinddiff.app.limits import Limits
 from blinddiff.app.server import served
+from blinddiff.app.stopping import Stopped, check_stop
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 LIMITS = Limits(megapixels=2, upload_megabytes=1, queue=8, seconds=300)
@@ -32,10 +35,46 @@ def chromium_path():
 
 
 @pytest.fixture(scope="session")
-def address(request):
-    pipeline = BlindDiffPipeline.from_pretrained() if SCREENSHOTS else request.getfixturevalue("tiny_pipeline")
+def pipeline(request):
+    return BlindDiffPipeline.from_pretrained() if SCREENSHOTS else request.getfixturevalue("tiny_pipeline")
+
+
+@pytest.fixture(scope="session")
+def address(pipeline):
     with served(pipeline, limits=LIMITS) as address:
         yield address
+
+
+class Held:
+    """Holds a network before each of its calls, until it is let go on: what the page shows meanwhile stays there.
+
+    Attributes:
+        given_up: set when what was held has been stopped.
+    """
+
+    def __init__(self):
+        self.given_up = threading.Event()
+        self._calls = threading.Semaphore(0)
+
+    def let(self, calls):
+        self._calls.release(calls)
+
+    def __call__(self, *_):
+        try:
+            while not self._calls.acquire(timeout=0.05):
+                check_stop()
+        except Stopped:
+            self.given_up.set()
+            raise
+
+
+@pytest.fixture
+def held(pipeline):
+    held = Held()
+    hook = pipeline.network.register_forward_pre_hook(held)
+    yield held
+    hook.remove()
+    held.let(1)  # what a failed test has left there
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +116,24 @@ class Visitor:
         self.page.get_by_role("button", name="Restore").click()
 
     def wait_for(self, words, seconds=120):
+        """For what stays: a text shown for a moment falls between two looks."""
         self.status.filter(has_text=words).wait_for(timeout=seconds * 1000)
+
+    def record_status(self):
+        """Keep every text that the status shows from now on, for `said`, however short it is there."""
+        self.status.evaluate(
+            """status => {
+                window.said = [];
+                new MutationObserver(() => window.said.push(status.innerText))
+                    .observe(status, {childList: true, subtree: true, characterData: true});
+            }"""
+        )
+
+    def said(self):
+        return self.page.evaluate("window.said")
+
+    def choose_steps(self, steps):
+        self.page.get_by_label(re.compile("^Steps")).fill(str(steps))
 
     def screenshot(self, name):
         """For the documents: small, in few colours."""

@@ -10,6 +10,7 @@ from PIL import Image
 from blinddiff.imaging import read_image
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser").expect
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def test_upload_restore_download(visit, photograph, address):
     for name in ("kernel", "residual"):
         picture = visitor.page.locator(f"#{name} img")
         expect(picture).to_have_attribute("alt", re.compile("kernel|explain"))
-        assert picture.evaluate("image => image.complete && image.naturalWidth") > 8
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("image => image.naturalWidth") > 8
     with visitor.page.expect_download() as download:
         visitor.page.get_by_role("row").filter(has_text="photo-x2").get_by_role("link").first.click()
     restored = read_image(download.value.path().read_bytes())
@@ -43,16 +45,20 @@ def test_upload_restore_download(visit, photograph, address):
     assert visitor.complaints == []
 
 
-def test_example_slider_and_step_by_step(visit):
+def test_example_and_slider(visit):
     visitor = visit()
     visitor.page.get_by_role("button", name="Flowers").click()
     visitor.wait_for("flowers.jpg: 192 x 144 pixels")
     visitor.screenshot("chosen")
     visitor.restore()
-    visitor.wait_for("Step 1 of 2")
     visitor.wait_for("Done in", seconds=300)
     slider = visitor.page.locator("#slider")
+    for index, name in enumerate(("before", "after")):
+        picture = slider.locator("img").nth(index)
+        expect(picture).to_have_attribute("src", re.compile(rf"{name}\.jpg$"))
+        expect(picture).to_have_js_property("complete", True)
     handle = slider.locator(".outer")
+    handle.hover()  # it moves while the pictures come in
     before = handle.bounding_box()["x"]
     box = slider.locator("img").first.bounding_box()
     middle = box["y"] + box["height"] / 2
@@ -64,19 +70,40 @@ def test_example_slider_and_step_by_step(visit):
     visitor.screenshot("restored")
 
 
-def test_cancel(visit, photograph):
+def test_every_step_is_said(visit, photograph, held):
     visitor = visit()
     visitor.choose(photograph)
     visitor.wait_for("photo.png")
     visitor.page.get_by_role("button", name="More choices").click()
-    visitor.page.get_by_label(re.compile("^Steps")).fill("1000")
+    visitor.choose_steps(40)
+    visitor.record_status()
     visitor.restore()
-    visitor.wait_for("Step")
+    for step in (1, 2, 3):  # at any speed of browser and network
+        held.let(1)
+        visitor.wait_for(f"Step {step} of 40")
+    held.let(37)
+    visitor.wait_for("Done in")
+    steps = [int(number) for text in visitor.said() for number in re.findall(r"Step (\d+) of 40", text)]
+    assert steps == sorted(steps)
+    assert {1, 2, 3} <= set(steps) <= set(range(1, 41))
+
+
+def test_cancel(visit, photograph, held):
+    visitor = visit()
+    visitor.choose(photograph)
+    visitor.wait_for("photo.png")
+    visitor.page.get_by_role("button", name="More choices").click()
+    visitor.choose_steps(1000)
+    visitor.restore()
+    held.let(1)
+    visitor.wait_for("Step 1 of 1000")
     visitor.page.get_by_role("button", name="Cancel").click()
     visitor.wait_for("Cancelled")
-    # the machine is free: a short one is done long before the thousand steps would be
-    visitor.page.get_by_label(re.compile("^Steps")).fill("1")
+    assert held.given_up.wait(60)
+    # the machine is free: the one call that is let through is a short one's
+    visitor.choose_steps(1)
     visitor.restore()
+    held.let(1)
     visitor.wait_for("Done in", seconds=60)
 
 
@@ -156,9 +183,11 @@ def test_region_by_two_clicks(visit):
     visitor.page.get_by_role("button", name="The region").click()
     picture = visitor.page.locator("#photograph img")
     region = visitor.page.get_by_label("Region: left, top")
+    expect(picture).to_have_js_property("complete", True)
     box = picture.bounding_box()
     picture.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.25})
     expect(region).to_have_value(re.compile(r"^\d+, \d+$"))
+    expect(picture).to_have_js_property("complete", True)  # it is another now, with the corner
     picture.click(position={"x": box["width"] * 0.75, "y": box["height"] * 0.75})
     expect(region).to_have_value(re.compile(r"^(\d+), (\d+), (\d+), (\d+)$"))
     left, top, width, height = map(int, region.input_value().split(", "))
