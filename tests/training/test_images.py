@@ -168,3 +168,87 @@ def test_every_pixel_is_alike_likely(tmp_path: Path) -> None:
     pool = ImagePool([str(tmp_path)], [], 16)
     crops = pool.crops(1000, 16, np.random.default_rng(0))
     assert (crops[:, 0, 0, 0] == 200).mean() == pytest.approx(0.8, abs=0.05)
+
+
+def checkered(height: int, width: int) -> Pixels:
+    """As `coordinates`, with a chess board of single pixels in the last channel."""
+    image = coordinates(height, width)
+    image[..., 2] = 255 * (np.add(*np.mgrid[:height, :width]) % 2)
+    return image
+
+
+def factors(crops: Pixels) -> npt.NDArray[np.float64]:
+    """How many of the photograph's pixels a crop's pixel spans, by the coordinates shown: (count, 2), down and right.
+
+    To 0.02 at 64 pixels, for coordinates are whole numbers; away from the edges, where a reduction sees less.
+    """
+    inner = crops[:, :2, 4:-4, 4:-4].astype(float)
+    steps = [np.abs(inner[..., -1, :] - inner[..., 0, :]), np.abs(inner[..., -1] - inner[..., 0])]
+    return np.maximum(*(step.mean(-1) for step in steps)) / (inner.shape[-1] - 1)
+
+
+def test_reduced_crops_are_of_photographs_made_smaller_by_up_to_two(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", checkered(200, 240))
+    pool = ImagePool([str(tmp_path)], [], 64)
+    crops = pool.crops(300, 64, np.random.default_rng(0), reduced=1.0)
+    assert crops.shape == (300, 3, 64, 64)
+    assert crops.dtype == np.uint8
+    down, right = factors(crops).T
+    np.testing.assert_allclose(down, right, atol=0.04, err_msg="both sides are reduced alike")
+    assert 0.98 <= down.min() < 1.05
+    assert 1.95 < down.max() <= 2.02
+    assert down.mean() == pytest.approx(1.5, abs=0.06), "factors are uniform"
+    assert crops[:, 0].min() <= 1
+    assert crops[:, 0].max() >= 198, "the last rows are reached"
+    assert crops[:, 1].max() >= 238
+    # What is too fine for the smaller photograph is averaged, not sampled: of 127 little contrast is left.
+    contrast = crops[:, 2, 4:-4, 4:-4].std((1, 2))
+    assert contrast[down > 1.6].max() < 25
+
+
+def test_reduced_crops_have_a_share(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", coordinates(200, 240))
+    pool = ImagePool([str(tmp_path)], [], 64)
+    crops = pool.crops(400, 64, np.random.default_rng(0), reduced=0.3)
+    whole = np.ptp(crops[:, 0].reshape(400, -1), axis=1) == 63
+    assert 1 - whole.mean() == pytest.approx(0.3, abs=0.07)
+    for crop in crops[whole]:
+        orientation(crop)
+
+
+def test_photographs_are_not_reduced_below_the_crops_size(tmp_path: Path) -> None:
+    save(tmp_path / "exact" / "a.png", coordinates(64, 64))
+    save(tmp_path / "narrow" / "a.png", coordinates(64, 200))
+    save(tmp_path / "larger" / "a.png", coordinates(80, 200))
+    exact, narrow, larger = (
+        ImagePool([str(tmp_path / name)], [], 64).crops(100, 64, np.random.default_rng(0), reduced=1.0)
+        for name in ("exact", "narrow", "larger")
+    )
+    for crop in (*exact, *narrow):
+        orientation(crop)
+    assert (np.ptp(exact.reshape(100, 3, -1), axis=2) == (63, 63, 0)).all()
+    assert 1.2 < factors(larger).max() <= 80 / 64 + 0.02
+
+
+def test_reduced_crops_are_those_of_the_generator(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", coordinates(200, 240))
+    pool = ImagePool([str(tmp_path)], [], 64)
+    first, again, other = (pool.crops(8, 64, np.random.default_rng(seed), reduced=0.5) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_without_a_share_to_reduce_crops_are_what_they_were(tmp_path: Path) -> None:
+    """Drawn here as before there was such a share: an old recipe trains on the same crops."""
+    save(tmp_path / "a.png", coordinates(200, 240))
+    save(tmp_path / "b.png", coordinates(90, 70))
+    pool = ImagePool([str(tmp_path)], [], 64)
+    rng = np.random.default_rng(3)
+    expected = []
+    for index in rng.choice(2, 50, p=np.divide([200 * 240, 90 * 70], 200 * 240 + 90 * 70)):
+        height, width = pool.images[index].shape[:2]
+        top, left = int(rng.integers(height - 64 + 1)), int(rng.integers(width - 64 + 1))
+        crop = np.rot90(pool.images[index][top : top + 64, left : left + 64], int(rng.integers(4)))
+        expected.append((crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1))
+    np.testing.assert_array_equal(pool.crops(50, 64, np.random.default_rng(3), reduced=0.0), np.stack(expected))
+    np.testing.assert_array_equal(pool.crops(50, 64, np.random.default_rng(3)), np.stack(expected))

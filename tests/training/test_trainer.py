@@ -158,6 +158,12 @@ def test_bfloat16_learns_what_single_precision_learns(tiny: Tiny, tmp_path: Path
     assert all(value.dtype != torch.bfloat16 for value in weights_of(tmp_path / "bfloat16").values())
 
 
+def test_photographs_are_reduced_where_the_recipe_says_so(tiny: Tiny, tmp_path: Path) -> None:
+    for name, share in (("never", 0.0), ("always", 1.0)):
+        train(tiny(stage="estimator", steps=2, data={"reduced": share}), tmp_path / name, device="cpu")
+    assert losses_of(tmp_path / "never") != losses_of(tmp_path / "always")
+
+
 def test_resuming_when_done_changes_nothing(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny(steps=3)
     train(recipe, tmp_path / "run", device="cpu")

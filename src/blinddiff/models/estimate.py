@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -10,3 +11,8 @@ class Estimate(NamedTuple):
 
     kernel: Tensor
     noise_level: Tensor
+
+
+def scale_code(scale: Tensor, scales: tuple[int, ...]) -> Tensor:
+    """Which of a network's scales each image's is, one-hot: (B,) -> (B, ``scales``)."""
+    return (scale[:, None] == torch.tensor(scales, device=scale.device)).float()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from blinddiff.degradation.kernel_residual import FLOORS
-from blinddiff.models.estimate import Estimate
+from blinddiff.models.estimate import Estimate, scale_code
 from blinddiff.models.statistics import STATISTICS
 
 POWERS = tuple((down, degree - down) for degree in (2, 3, 4) for down in range(degree + 1))
@@ -94,7 +94,7 @@ class KernelCorrection(nn.Module):
         error = (shapes[:, None] * (evidence.residual * near[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
         faint = error.sign() * error.abs().sqrt()  # else a few large errors would hide all others
         numbers = torch.stack([width.log(), (current.noise_level + 1).log(), evidence.log_snr], 1)
-        which = (scale[:, None] == torch.tensor(self.scales, device=scale.device)).to(moments)
+        which = scale_code(scale, self.scales)
         return torch.cat([evidence.of_y, evidence.of_x, moments, faint, numbers, which], 1)
 
 

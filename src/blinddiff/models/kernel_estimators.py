@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.models.estimate import Estimate
+from blinddiff.models.estimate import Estimate, scale_code
 from blinddiff.models.kernel_correction import KernelCorrection
 from blinddiff.models.statistics import BLOCK, STATISTICS, spectral_statistics
 
@@ -38,8 +38,7 @@ class SpectralEstimator(nn.Module):
 
     def told(self, statistics: Tensor, scale: Tensor) -> Tensor:
         """The same from the `spectral_statistics` of images, (B, `STATISTICS`), and the scale of each, (B,)."""
-        which = (scale[:, None] == torch.tensor(self.scales, device=scale.device)).to(statistics)
-        return self.trunk(torch.cat([self.normalise(statistics), which], 1))
+        return self.trunk(torch.cat([self.normalise(statistics), scale_code(scale, self.scales)], 1))
 
     def first(self, features: Tensor) -> Estimate:
         """The estimate from y alone."""

@@ -12,6 +12,8 @@ from PIL import Image
 from blinddiff.errors import ImageError, RecipeError
 
 Pixels = npt.NDArray[np.uint8]
+LEAST_SIZE = 0.5
+"""To what part of their size photographs are reduced at most."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -47,13 +49,23 @@ class ImagePool:
         areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
         self._shares = areas / areas.sum()
 
-    def crops(self, count: int, side: int, rng: np.random.Generator) -> Pixels:
-        """(count, 3, side, side) random crops, every pixel of the pool alike likely, turned and mirrored at random."""
+    def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
+        """(count, 3, side, side) random crops, every pixel of the pool alike likely, turned and mirrored at random.
+
+        A share ``reduced`` of them is cut from photographs made smaller, by a factor uniform from 1 to `LEAST_SIZE`'s
+        inverse where the photograph is large enough: sharper than cameras resolve, with other sizes of the same things.
+        """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
         for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
             image = self.images[index]
-            top, left = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
-            crop = np.rot90(image[top : top + side, left : left + side], int(rng.integers(4)))
+            wide = side
+            if reduced and rng.random() < reduced:
+                wide = round(side * rng.uniform(1, min(1 / LEAST_SIZE, min(image.shape[:2]) / side)))
+            top, left = (int(rng.integers(n - wide + 1)) for n in image.shape[:2])
+            crop = image[top : top + wide, left : left + wide]
+            if wide > side:
+                crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
+            crop = np.rot90(crop, int(rng.integers(4)))
             slot[:] = (crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1)
         return out
 

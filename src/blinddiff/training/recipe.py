@@ -30,6 +30,8 @@ class DataRecipe:
     """HR side of the crop from which kernel and noise level are estimated."""
     patch: int = 128
     """HR side of the crop on which the network is trained, inside the context."""
+    reduced: float = 0.0
+    """Share of the crops that are cut from photographs made smaller, by up to 2."""
     batch: int = 8
     replayed: int = 0
     """Earlier examples that a step of stages ``estimator``, ``confidence`` and ``correction`` also learns from."""
@@ -228,7 +230,9 @@ def _check_values(recipe: Recipe, where: str) -> None:
             raise RecipeError(f"{where}: {name}: {number} is not 0 or more")
     shares_of_one = {
         "degradation: decimated": degradation.decimated,
+        "data: reduced": recipe.data.reduced,
         "loss: true_kernel_share": recipe.loss.true_kernel_share,
+        "loss: own_kernel_share": recipe.loss.own_kernel_share,
         "loss: pure_noise_share": recipe.loss.pure_noise_share,
         "ema": recipe.ema,
         "final_rate": recipe.final_rate,

@@ -186,7 +186,7 @@ class Trainer:
 
     def _photographs(self, step: int) -> Pixels:
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
-        return self.images.crops(self.recipe.data.batch, self._largest_side(), rng)
+        return self.images.crops(self.recipe.data.batch, self._largest_side(), rng, self.recipe.data.reduced)
 
     def _largest_side(self) -> int:
         return max(map(self._side, self.recipe.degradation.scales))
