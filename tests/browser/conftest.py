@@ -132,7 +132,13 @@ class Visitor:
     def said(self):
         return self.page.evaluate("window.said")
 
-    def choose_steps(self, steps):
+    def choose_with_steps(self, path, steps):
+        self.choose(path)
+        self.wait_for(path.name)
+        self.page.get_by_role("button", name="More choices").click()
+        self.set_steps(steps)
+
+    def set_steps(self, steps):
         self.page.get_by_label(re.compile("^Steps")).fill(str(steps))
 
     def screenshot(self, name):

@@ -72,10 +72,7 @@ def test_example_and_slider(visit):
 
 def test_every_step_is_said(visit, photograph, held):
     visitor = visit()
-    visitor.choose(photograph)
-    visitor.wait_for("photo.png")
-    visitor.page.get_by_role("button", name="More choices").click()
-    visitor.choose_steps(40)
+    visitor.choose_with_steps(photograph, 40)
     visitor.record_status()
     visitor.restore()
     for step in (1, 2, 3):  # at any speed of browser and network
@@ -90,10 +87,7 @@ def test_every_step_is_said(visit, photograph, held):
 
 def test_cancel(visit, photograph, held):
     visitor = visit()
-    visitor.choose(photograph)
-    visitor.wait_for("photo.png")
-    visitor.page.get_by_role("button", name="More choices").click()
-    visitor.choose_steps(1000)
+    visitor.choose_with_steps(photograph, 1000)
     visitor.restore()
     held.let(1)
     visitor.wait_for("Step 1 of 1000")
@@ -101,7 +95,7 @@ def test_cancel(visit, photograph, held):
     visitor.wait_for("Cancelled")
     assert held.given_up.wait(60)
     # the machine is free: the one call that is let through is a short one's
-    visitor.choose_steps(1)
+    visitor.set_steps(1)
     visitor.restore()
     held.let(1)
     visitor.wait_for("Done in", seconds=60)
