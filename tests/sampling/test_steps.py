@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,11 @@ def test_the_proximal_step_weighs_by_variances():
     corrected = IMAGE_STEPS["proximal"](x_t, x0_hat, context)
     assert torch.allclose(corrected.x0_hat, expected, atol=1e-5)
     assert corrected.shift == 0
+    # A kernel expected to be off by half adds an error of 1.5 grey levels to y's.
+    of_y += 1.5**2 / 255**2
+    expected = (y / of_y + x0_hat / of_x) / (1 / of_y + 1 / of_x)
+    unsure = IMAGE_STEPS["proximal"](x_t, x0_hat, replace(context, kernel_error=torch.tensor([0.5])))
+    assert torch.allclose(unsure.x0_hat, expected, atol=1e-5)
     assert IMAGE_STEPS["none"](x_t, x0_hat, context) == (x0_hat, 0)
 
 

@@ -39,12 +39,14 @@ def restore(
     image_step: ImageStep,
     kernel_step: KernelStep,
     on_step_end: StepCallback | None = None,
+    kernel_error: Tensor | None = None,
 ) -> Restored:
     """Run the reverse diffusion over the scheduler's timesteps.
 
     Args:
         y: LR image, (B, 3, h, w), in [0, 1].
         state: the first kernel and noise level, see `MCFormer.estimate`; None for a network that has none to give.
+        kernel_error: how far off the kernel is expected to be, see `ImageContext`.
         network, image_step, kernel_step: see their folders, and `tiles` for those that go tile by tile.
     """
     # 0. What physics alone says of the image, and the start: noise around it.
@@ -61,7 +63,7 @@ def restore(
             before, state = state, kernel_step(state, prediction, y, scale)
             # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.
             prior_error = PRIOR_ERROR * network.remaining_error(t)
-            context = ImageContext(y, state.kernel, state.noise_level, scale, prior_error)
+            context = ImageContext(y, state.kernel, state.noise_level, scale, prior_error, kernel_error)
             x0_hat, shift = image_step(x_t, prediction.x0_hat, context)
         # 4. Diffusion step.
         x_t = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift

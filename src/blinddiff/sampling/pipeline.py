@@ -148,6 +148,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         if state is not None:
             state = KernelState(*(part.repeat_interleave(num_samples, 0) for part in state))
         samples = y.repeat_interleave(num_samples, 0)
+        blind = kernel is None and self.network.config.prediction == "residual"
+        kernel_error = self.network.expected_kernel_error(y, scale) if blind else None
         shape = (len(samples), 3, y.shape[-2] * scale, y.shape[-1] * scale)
         max_memory = free_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(samples, scale, self.network, image_update.needs_gradient, max_memory)
@@ -161,10 +163,11 @@ class BlindDiffPipeline(DiffusionPipeline):
             TiledImageStep(image_update, tiles),
             tiled_kernel_step(kernel_update, tiles),
             callback_on_step_end,
+            None if kernel_error is None else kernel_error.repeat_interleave(num_samples, 0),
         )
         out = make_output(y, scale, restored, num_samples, output_type)
-        if kernel is None and self.network.config.prediction == "residual":
-            out.expected_kernel_errors = self.network.expected_kernel_error(y, scale).cpu()
+        if kernel_error is not None:
+            out.expected_kernel_errors = kernel_error.cpu()
         return out
 
     def _scheduler(self, options: Mode) -> Scheduler:

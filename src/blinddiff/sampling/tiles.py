@@ -260,7 +260,8 @@ class TiledImageStep:
 
         def work(tile: Tile) -> Parts:
             kernel, noise_level = context.kernel[tile.images], context.noise_level[tile.images]
-            part = ImageContext(tile.below(context.y), kernel, noise_level, context.scale, context.prior_error)
+            error = None if context.kernel_error is None else context.kernel_error[tile.images]
+            part = ImageContext(tile.below(context.y), kernel, noise_level, context.scale, context.prior_error, error)
             return [self.step(tile.of(x_t), tile.of(x0_hat), part).x0_hat], []
 
         (corrected,), _ = self.tiles.over(work)
