@@ -101,6 +101,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         ("data.reduced", float("nan"), "data: reduced: nan is not between 0 and 1$"),
         ("loss.own_kernel_share", 1.5, "loss: own_kernel_share: 1.5 is not between 0 and 1$"),
         ("loss.own_kernel_share", -0.5, "loss: own_kernel_share: -0.5 is not between 0 and 1$"),
+        ("loss.own_kernel_share", 0.8, r"loss: true_kernel_share and own_kernel_share are 1\.1 together, above 1$"),
         ("loss.true_kernel_share", 2.0, "loss: true_kernel_share: 2.0 is not between 0 and 1"),
         ("loss.pure_noise_share", -1.0, "loss: pure_noise_share: -1.0 is not between 0 and 1"),
         ("loss.kernel", -1.0, "loss: kernel: -1.0"),

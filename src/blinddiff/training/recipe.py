@@ -240,6 +240,8 @@ def _check_values(recipe: Recipe, where: str) -> None:
     for name, share in shares_of_one.items():
         if not 0 <= share <= 1:
             raise RecipeError(f"{where}: {name}: {share} is not between 0 and 1")
+    if (modulated := recipe.loss.true_kernel_share + recipe.loss.own_kernel_share) > 1:
+        raise RecipeError(f"{where}: loss: true_kernel_share and own_kernel_share are {modulated:g} together, above 1")
     if not recipe.data.folders:
         raise RecipeError(f"{where}: data: folders: names no folder")
     if recipe.data.patch < LEAST_PATCH:
