@@ -7,9 +7,8 @@ from torch import Tensor
 from blinddiff.degradation import DegradationOperator, data_weight
 from blinddiff.sampling.image_steps.step import ImageContext, ImageCorrection
 
-
 MISFIT = 3.0
-"""RMS of (x (*) (k_hat - k)) downsampled, in grey levels, for a kernel with sum |k_hat - k| = 1: measured on photographs."""
+"""RMS of (x (*) (k_hat - k)) downsampled, in grey levels, where sum |k_hat - k| = 1: measured on photographs."""
 
 
 @dataclass(frozen=True)
