@@ -278,6 +278,21 @@ def test_kernel_step_refine_gives_a_kernel_that_explains_more(followed, motion, 
     assert float(seen[1][4].sum()) == pytest.approx(1, abs=1e-4)
 
 
+def test_kernel_step_refine_does_not_fit_noise(motion, sharp, degraded):
+    """A good kernel stays as good as it was where the noise is told, and is spoilt where it is not."""
+    true = torch.zeros(1, 31, 31)
+    true[0, 15 - 8 : 15 + 9, 15 - 4 : 15 + 5] = torch.from_numpy(motion)
+    y = torch.from_numpy(degraded(sharp, motion, 1)).permute(2, 0, 1)[None].float()
+    y = y + 20 / 255 * torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+    x0_hat = torch.from_numpy(sharp).permute(2, 0, 1)[None].float()
+    errors = []
+    for noise_level in (0.0, 20.0):
+        prediction = Prediction(x0_hat, true, torch.tensor([noise_level]))
+        errors.append(float((KERNEL_STEPS["refine"](None, prediction, y, 1).kernel - true).abs().sum()))
+    assert errors[0] > 0.05
+    assert errors[1] < 0.1 * errors[0]
+
+
 def test_kernel_steps_by_hand():
     def prediction(value, level):
         noise_level = None if level is None else torch.tensor([level])
