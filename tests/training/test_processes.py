@@ -31,7 +31,9 @@ folder = Path(sys.argv[2])
 recipe = load_recipe(Path(sys.argv[1]))
 if sys.argv[3] == "clocks":  # the first process's says save now, always; the second's, never
     recipe = dataclasses.replace(recipe, checkpoint_minutes=0.0 if os.environ["RANK"] == "0" else 1e6)
-run = trainer.Trainer(recipe, folder, sys.argv[3] == "resume", "cpu")
+# Where there is no accelerator, nobody has to say so.
+device = "cpu" if torch.accelerator.is_available() else None
+run = trainer.Trainer(recipe, folder, sys.argv[3] == "resume", device)
 assert run.accelerator.num_processes == 2
 run.run(float("inf"))
 torch.save(dict(run.network.named_parameters()), folder / f"process_{run.accelerator.process_index}.pt")
@@ -42,7 +44,7 @@ def launch(folder: Path, recipe: Path, run: str, mode: str = "new") -> Path:
     script = folder / "worker.py"
     script.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     worker = subprocess.Popen(
         [*command, str(recipe), str(folder / run), mode],
         stdout=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ steps of `in_tiles` stand in for the network, the image step and the kernel step
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import torch
@@ -259,9 +259,13 @@ class TiledImageStep:
             return self.step(x_t, x0_hat, context)
 
         def work(tile: Tile) -> Parts:
-            kernel, noise_level = context.kernel[tile.images], context.noise_level[tile.images]
-            error = None if context.kernel_error is None else context.kernel_error[tile.images]
-            part = ImageContext(tile.below(context.y), kernel, noise_level, context.scale, context.prior_error, error)
+            part = replace(
+                context,
+                y=tile.below(context.y),
+                kernel=context.kernel[tile.images],
+                noise_level=context.noise_level[tile.images],
+                kernel_error=None if context.kernel_error is None else context.kernel_error[tile.images],
+            )
             return [self.step(tile.of(x_t), tile.of(x0_hat), part).x0_hat], []
 
         (corrected,), _ = self.tiles.over(work)

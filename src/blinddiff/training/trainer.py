@@ -70,7 +70,8 @@ class Trainer:
         if not resume and checkpoint.exists():
             raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
         self.accelerator = Accelerator(
-            cpu=device == "cpu",
+            # Left to itself, Accelerate takes several processes without an accelerator for as many runs.
+            cpu=device == "cpu" or not torch.accelerator.is_available(),
             step_scheduler_with_optimizer=False,  # else two processes would run through the schedule twice as fast
             log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),

@@ -16,7 +16,8 @@ class ImageContext:
         noise_level: sigma, (B,), grey levels.
         scale: 1, 2, 3 or 4.
         prior_error: RMS error expected of x0_hat at this t, in [0, 1].
-        kernel_error: what sum |k_t - k| is expected to be, (B,), from 0 to 2; None for a kernel that is given.
+        kernel_error: what sum |k_t - k| is expected to be, (B,), from 0 to 2; None for a kernel that is given,
+            also where it is only the start: how far off that is, only its giver knows.
     """
 
     y: Tensor
