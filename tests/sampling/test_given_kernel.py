@@ -22,9 +22,9 @@ def asked(tiny_pipeline, monkeypatch):
     calls = []
     forward = tiny_pipeline.network.forward
 
-    def listen(x_t, timestep, y, scale, kernel, noise_level, x_y):
+    def listen(x_t, timestep, y, scale, kernel, noise_level, x_y, **options):
         calls.append((kernel, noise_level))
-        return forward(x_t, timestep, y, scale, kernel, noise_level, x_y)
+        return forward(x_t, timestep, y, scale, kernel, noise_level, x_y, **options)
 
     monkeypatch.setattr(tiny_pipeline.network, "forward", listen)
     return calls

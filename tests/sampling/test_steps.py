@@ -3,6 +3,7 @@
 import gc
 import weakref
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ def followed(tiny_pipeline, photograph, monkeypatch):
         seen, predicted = [], []
         forward = tiny_pipeline.network.forward
 
-        def listen(*inputs):
-            predicted.append(forward(*inputs))
+        def listen(*inputs, **options):
+            predicted.append(forward(*inputs, **options))
             return predicted[-1]
 
         with monkeypatch.context() as patch:
@@ -59,8 +60,9 @@ def test_every_scheduler_is_followed_from_first_to_last(followed, scheduler, ste
         assert k_t.shape == (1, 31, 31)
         assert bool(torch.isfinite(x_t).all())
     assert torch.equal(out.kernel_trajectory, torch.stack([step[4] for step in seen]))
-    # The last clean image is the result.
-    assert torch.allclose(out.images, seen[-1][3].clamp(0, 1), atol=1e-5)
+    # The last clean image is the result, or the mean of all.
+    result = torch.stack([step[3] for step in seen]).mean(0) if scheduler == "mean" else seen[-1][3]
+    assert torch.allclose(out.images, result.clamp(0, 1), atol=1e-5)
 
 
 def test_ddim_follows_the_networks_noise_schedule(followed, tiny_pipeline):
@@ -84,7 +86,14 @@ def test_mean_stays_at_pure_noise(followed):
     _, seen, _ = followed(num_inference_steps=3, scheduler="mean")
     assert [step[1] for step in seen] == [999] * 3
     assert torch.equal(seen[0][2], seen[1][2])
-    assert not torch.equal(seen[0][3], seen[1][3])  # under another kernel
+    assert not torch.equal(seen[0][3], seen[1][3])  # in another view, under another kernel
+
+
+def test_mean_comes_round_to_its_first_view_after_eight(followed):
+    _, seen, _ = followed(num_inference_steps=9, scheduler="mean", kernel_step="first", image_step="none")
+    views = [step[3] for step in seen]
+    assert torch.equal(views[8], views[0])
+    assert all((one - other).abs().max() > 1e-5 for one, other in combinations(views[:8], 2))
 
 
 def test_own_is_the_pipelines_scheduler(tiny_pipeline, followed, monkeypatch):
@@ -120,7 +129,8 @@ def test_image_step_none_leaves_the_prediction(followed):
     out, seen, predicted = followed(image_step="none", num_inference_steps=2)
     for step, prediction in zip(seen, predicted, strict=True):
         assert torch.equal(step[3], prediction.x0_hat)
-    assert torch.allclose(out.images, predicted[-1].x0_hat.clamp(0, 1), atol=1e-5)
+    mean = (predicted[0].x0_hat + predicted[1].x0_hat) / 2
+    assert torch.allclose(out.images, mean.clamp(0, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +198,8 @@ def test_memory_is_flat_over_the_steps(tiny_pipeline, photograph, monkeypatch, i
     alive = []
     forward = tiny_pipeline.network.forward
 
-    def listen(*inputs):
-        prediction = forward(*inputs)
+    def listen(*inputs, **options):
+        prediction = forward(*inputs, **options)
         alive.append(weakref.ref(prediction))
         assert not inputs[4].requires_grad, "the kernel of the last step drags its graph along"
         return prediction
@@ -236,9 +246,9 @@ def test_the_kernel_is_carried_to_the_next_prior_step(tiny_pipeline, photograph,
     asked, told = [], []
     forward = tiny_pipeline.network.forward
 
-    def listen(x_t, timestep, y, scale, kernel, noise_level, x_y):
+    def listen(x_t, timestep, y, scale, kernel, noise_level, x_y, **options):
         asked.append((kernel, x_y))
-        return forward(x_t, timestep, y, scale, kernel, noise_level, x_y)
+        return forward(x_t, timestep, y, scale, kernel, noise_level, x_y, **options)
 
     monkeypatch.setattr(tiny_pipeline.network, "forward", listen)
     generator = torch.Generator().manual_seed(0)

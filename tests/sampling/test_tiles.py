@@ -113,7 +113,7 @@ def test_what_fits_goes_the_old_way(restore, tiny_pipeline, low, monkeypatch):
     seen = []
     forward = type(tiny_pipeline.network).forward
     monkeypatch.setattr(
-        type(tiny_pipeline.network), "forward", lambda self, *a: seen.append(a[0].shape) or forward(self, *a)
+        type(tiny_pipeline.network), "forward", lambda self, *a, **o: seen.append(a[0].shape) or forward(self, *a, **o)
     )
     restore(None, low.repeat(2, 1, 1, 1), num_inference_steps=2)
     assert seen == [(2, 3, 504, 696)] * 2
@@ -154,11 +154,11 @@ def test_running_out_of_memory_halves_the_tile(restore, tiny_pipeline, monkeypat
     expected, _ = restore(348)
     sizes = []
 
-    def limited(self, x_t, *rest):
+    def limited(self, x_t, *rest, **options):
         sizes.append(x_t.shape[-1])
         if x_t.shape[-1] > 400:
             raise MemoryError
-        return forward(self, x_t, *rest)
+        return forward(self, x_t, *rest, **options)
 
     monkeypatch.setattr(type(tiny_pipeline.network), "forward", limited)
     out, tiles = restore(None)
@@ -166,13 +166,15 @@ def test_running_out_of_memory_halves_the_tile(restore, tiny_pipeline, monkeypat
     assert sizes[0] == 696
     # The first image was there already, made whole.
     assert levels(out.images - expected.images) < 0.05
-    monkeypatch.setattr(type(tiny_pipeline.network), "forward", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(type(tiny_pipeline.network), "forward", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(MemoryError):
         restore(None)
 
 
 def test_other_errors_halve_nothing(restore, tiny_pipeline, monkeypatch):
-    monkeypatch.setattr(type(tiny_pipeline.network), "forward", lambda *_: (_ for _ in ()).throw(RuntimeError("else")))
+    monkeypatch.setattr(
+        type(tiny_pipeline.network), "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("else"))
+    )
     with pytest.raises(RuntimeError, match="else"):
         restore(None)
 
@@ -229,7 +231,11 @@ def test_a_gradient_is_that_of_all_tiles_together(tiny_pipeline, low, known, mon
         with torch.enable_grad():
             prediction = network(x_t, torch.tensor([300]), low, 3, *known, x_y)
             shifts.append(step(x_t, prediction.x0_hat, context).shift)
-        monkeypatch.setattr(module, "checkpoint", lambda call, *arguments, use_reentrant: call(*arguments))
+
+        def recorded(call, *arguments, use_reentrant, **options):
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(module, "checkpoint", recorded)
     assert shifts[0].abs().max() > 1e-3
     assert torch.allclose(*shifts, atol=1e-6)
 

@@ -23,6 +23,7 @@ from blinddiff.models.kernel_estimators import ConvolutionalEstimator, SpectralE
 from blinddiff.models.noise_schedule import alpha_bar
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.models.unet import ModulatedUNet
+from blinddiff.models.views import turned, turned_back
 
 
 @dataclass
@@ -197,6 +198,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         noise_level: Tensor | None = None,
         x_y: Tensor | None = None,
         *,
+        view: int = 0,
         correct_kernel: bool = True,
     ) -> Prediction:
         """One prior step: the clean image and the kernel, from the noisy image.
@@ -209,12 +211,14 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             kernel: (B, n, m) to modulate by; the network's own estimate from y where None.
             noise_level: (B,), grey levels; the network's own where None.
             x_y: closed-form image for (y, kernel, noise_level), (B, 3, s*h, s*w), in [0, 1]; made where None.
+            view: how the image network sees all that is given, one of the eight `views`; results are turned back. The
+                mean over views is nearer to the truth than any.
             correct_kernel: False returns kernel and noise level as they were given, without evidence, and saves the
                 time to correct them. (The published network estimates them in any case.)
         """
         self._check_scale(scale)
         if self.config.prediction == "noise":
-            return self._predict_noise(x_t, timestep, y, scale, kernel)
+            return self._predict_noise(x_t, timestep, y, scale, kernel, view)
         assert isinstance(self.estimator, SpectralEstimator)
         scales = torch.full((len(y),), scale, device=y.device)
         of_y = spectral_statistics(y) if correct_kernel or kernel is None or noise_level is None else None
@@ -224,7 +228,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             noise_level = first.noise_level if noise_level is None else noise_level
         assert kernel is not None
         assert noise_level is not None
-        x0_hat = self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y)
+        x0_hat = self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y, view)
         current = Estimate(self._fit(kernel), noise_level)
         if of_y is None or not correct_kernel:
             return Prediction(x0_hat, *current)
@@ -245,6 +249,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         kernel: Tensor,
         noise_level: Tensor,
         x_y: Tensor | None,
+        view: int,
     ) -> Tensor:
         """x0_hat in [0, 1], up to overshoot."""
         if x_y is None:
@@ -258,30 +263,34 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         c_out = (tau2 * sigma2 / (tau2 + sigma2)).sqrt()
 
         seen = torch.cat([c_skip * z / tau2**0.5, base, self.to_diffusion(bicubic_upsample(y, scale))], 1)
+        seen = turned(seen, view)
         height, width = seen.shape[-2:]
         seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
         time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
         condition = time + self.noise_mlp(noise_level[:, None] / 10) + self.scale_embedding.weight[self._index(scale)]
         if self.config.kernel_modulation:
             # The square root has unit length for every kernel, wide or narrow.
-            condition = condition + self.kernel_mlp(self._fit(kernel).clamp_min(0).sqrt().flatten(1))
+            condition = condition + self.kernel_mlp(turned(self._fit(kernel), view).clamp_min(0).sqrt().flatten(1))
         out = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
-        out = F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width]
+        out = turned_back(F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width], view)
         return self.to_image(base + c_skip * z + c_out * out)
 
-    def _predict_noise(self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None) -> Prediction:
+    def _predict_noise(
+        self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None, view: int
+    ) -> Prediction:
         y = self.to_diffusion(y)
         seen = torch.cat([x_t, F.interpolate(y, scale_factor=scale, mode="bicubic")], 1)
         k_hat = self.estimator(seen).unflatten(1, (self.config.kernel_size, -1))
         # The published code correlates where we convolve: its kernels are ours, turned by half a turn.
-        modulating = k_hat if kernel is None else self._fit(kernel).flip(-1, -2)
+        modulating = turned(k_hat if kernel is None else self._fit(kernel).flip(-1, -2), view)
+        seen = turned(seen, view)
         time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
         condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
         height, width = seen.shape[-2:]
         seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
         out = F.pixel_shuffle(self.unet(seen, condition), self.config.patch_size)
         # Both outputs are what has to be added to x_t.
-        noise, variance = (x_t + part for part in out[..., :height, :width].chunk(2, 1))
+        noise, variance = (x_t + part for part in turned_back(out[..., :height, :width], view).chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
         return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, None, noise, variance)

@@ -58,7 +58,8 @@ def restore(
         x_t.requires_grad_(image_step.needs_gradient)
         with torch.set_grad_enabled(image_step.needs_gradient):
             kernel, noise_level = (None, None) if state is None else state
-            prediction = network(x_t, t.expand(len(y)), y, scale, kernel, noise_level, x_y)
+            view = scheduler.views[index]
+            prediction = network(x_t, t.expand(len(y)), y, scale, kernel, noise_level, x_y, view=view)
             # 2. Kernel step: the better image gives a better kernel.
             before, state = state, kernel_step(state, prediction, y, scale)
             # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 SHARE = 0.5
 """Of the free memory, what is taken where nothing is said: others live here too."""
-IMAGES, INPUTS = 6, 4
+IMAGES, INPUTS = 7, 4
 """Images that the sampler holds at most, of the result's and of the input's size, as floats: x_t, x_y, x0_hat before
-and after the image step, and what the steps make of them. Measured by tests/reliability/tiles.py."""
+and after the image step, what the steps make of them, and the mean over steps. Measured by
+tests/reliability/tiles.py."""
 BYTES, BYTES_PER_CHANNEL, GRADIENT = 400, 150, 4
 """Of a pixel of a tile: what every network takes; what it takes for each channel at full resolution; and how many times
 as much where its steps are recorded for a gradient. Measured on a CPU with the default network (557 to 784 bytes in

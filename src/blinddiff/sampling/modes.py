@@ -36,7 +36,7 @@ class Mode:
 
 
 MODES = {
-    # closest in the mean square: the posterior mean, made again under a better kernel
+    # closest in the mean square: the posterior mean, made again in another view and under a better kernel
     "fidelity": Mode("mean", 2),
     # nearly that, in half the time: one call of the network
     "fast": Mode("mean", 1),

@@ -1,5 +1,7 @@
 """The diffusion step of the published code: ancestral sampling with a learned variance, on a respaced schedule."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ class PublishedDiffusion:
         # The first posterior variance is 0; its logarithm is taken from the second, or from beta.
         posterior[0] = posterior[1] if num_inference_steps > 1 else beta[0]
         self.timesteps = kept.flip(0).to(device)
+        self.views: Sequence[int] = [0] * num_inference_steps
         self._from_x0 = (beta * before.sqrt() / (1 - a)).float().to(device)
         self._from_x_t = ((1 - before) * (1 - beta).sqrt() / (1 - a)).float().to(device)
         self._log_least, self._log_most = posterior.log().float().to(device), beta.log().float().to(device)

@@ -1,7 +1,7 @@
 """The diffusion step: diffusers' schedulers by name, and two of our own, over MCFormer's noise schedule."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from blinddiff.errors import ParameterError, WeightsError
 from blinddiff.models.mcformer import MCFormer, Prediction
 from blinddiff.models.noise_schedule import NUM_TRAIN_TIMESTEPS, betas
+from blinddiff.models.views import VIEWS
 from blinddiff.sampling.noise import NoiseSource
 from blinddiff.sampling.published_diffusion import PublishedDiffusion
 
@@ -21,6 +22,8 @@ class Scheduler(Protocol):
     """Where the reverse diffusion stops on its way, and how it moves on."""
 
     timesteps: Tensor
+    views: Sequence[int]
+    """How the network sees the picture at each of them, see `models.views`."""
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         """x_{t-1} from x_t and the corrected x0_hat, both in the range in which x_t is noised."""
@@ -36,6 +39,7 @@ class LibraryScheduler:
         self._draws = "generator" in inspect.signature(scheduler.step).parameters
         scheduler.set_timesteps(num_inference_steps, device=device)
         self.timesteps: Tensor = scheduler.timesteps
+        self.views: Sequence[int] = [0] * len(self.timesteps)
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         """See `Scheduler`."""
@@ -44,17 +48,24 @@ class LibraryScheduler:
         return stepped
 
 
-class StayAtNoise:
-    """Every step at the last timestep, from the same pure noise: the posterior mean, under an ever better kernel."""
+class PosteriorMean:
+    """Every step at the last timestep, from the same pure noise, in another view: the mean of what all of them say.
+
+    Each step estimates the posterior mean, under an ever better kernel. The network is not quite equivariant to turns,
+    so that estimates of two views err in part apart (the self-ensemble of Timofte et al., CVPR 2016).
+    """
 
     def __init__(self, num_inference_steps: int, device: torch.device) -> None:
         self.timesteps = torch.full((num_inference_steps,), NUM_TRAIN_TIMESTEPS - 1, device=device)
-        self._left = num_inference_steps
+        self.views: Sequence[int] = [index % VIEWS for index in range(num_inference_steps)]
+        self._done = 0
+        self._mean: Tensor | None = None
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         """See `Scheduler`."""
-        self._left -= 1
-        return x_t if self._left else x0_hat
+        self._done += 1
+        self._mean = x0_hat if self._mean is None else torch.lerp(self._mean, x0_hat, 1 / self._done)
+        return x_t if self._done < len(self.timesteps) else self._mean
 
 
 def _library(kind: Any, **options: Any) -> Callable[[MCFormer, int, torch.device], Scheduler]:
@@ -78,7 +89,7 @@ def library_scheduler(kind: Any, network: MCFormer, **options: Any) -> Any:
 
 
 SCHEDULERS: dict[str, Callable[[MCFormer, int, torch.device], Scheduler]] = {
-    "mean": lambda _, steps, device: StayAtNoise(steps, device),
+    "mean": lambda _, steps, device: PosteriorMean(steps, device),
     "ddim": _library(DDIMScheduler, clip_sample=False),
     "ddpm": _library(DDPMScheduler, clip_sample=False),
     "dpm-solver++": _library(DPMSolverMultistepScheduler),

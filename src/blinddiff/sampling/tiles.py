@@ -221,6 +221,8 @@ class TiledNetwork:
         kernel: Tensor | None,
         noise_level: Tensor | None,
         x_y: Tensor | None,
+        *,
+        view: int = 0,
     ) -> Prediction:
         """See `MCFormer.forward`. The kernel and the noise level are the tiles' means."""
 
@@ -230,9 +232,9 @@ class TiledNetwork:
             arguments = (tile.of(x_t), timestep[tile.images], tile.below(y), scale, *known, seen)
             if x_t.requires_grad and self._tiles.side is not None:
                 # Recorded tile by tile only when the gradient comes to it.
-                p = checkpoint(self._network, *arguments, use_reentrant=False)
+                p = checkpoint(self._network, *arguments, view=view, use_reentrant=False)
             else:
-                p = self._network(*arguments)
+                p = self._network(*arguments, view=view)
             return [p.x0_hat, p.noise, p.variance], [p.kernel, p.noise_level]
 
         (x0_hat, noise, variance), (k_hat, sigma_hat) = self._tiles.over(work)
