@@ -1,4 +1,6 @@
-"""Does alternating beat estimating once? python scripts/compare_kernel_steps.py --data DIR [--workers 2] [--limit N]
+"""Does alternating beat estimating once?
+
+python scripts/compare_kernel_steps.py --data DIR [--workers 2] [--limit N] [--protocols NAME ...]
 
 Every kernel step on Gaussian blur, motion, DIV2KRK and noise; records and reports in results/kernel_steps_NAME, from
 which docs/sampler.md quotes.
@@ -24,18 +26,19 @@ DEGRADATIONS = {
 
 
 def main() -> None:
-    """Run all four and print their tables."""
+    """Run all four, or those asked for, and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of test sets")
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, help="only the first images of each set")
+    parser.add_argument("--protocols", nargs="+", choices=DEGRADATIONS, default=list(DEGRADATIONS))
     args = parser.parse_args()
-    for protocol, sets in DEGRADATIONS.items():
+    for protocol in args.protocols:
         settings = Settings(
             protocol=protocol,
             scale=4,
-            sets=sets,
+            sets=DEGRADATIONS[protocol],
             methods=METHODS,
             data=args.data,
             out=args.out / f"kernel_steps_{protocol}",
