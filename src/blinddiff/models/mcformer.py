@@ -136,11 +136,11 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
 
     def to_diffusion(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> the range in which x_t is noised."""
-        return (image - self.config.image_mean) / self.config.image_std
+        return (image - self.config.image_mean).div_(self.config.image_std)
 
     def to_image(self, x: Tensor) -> Tensor:
         """The inverse of `to_diffusion`."""
-        return x * self.config.image_std + self.config.image_mean
+        return (x * self.config.image_std).add_(self.config.image_mean)
 
     def first_image(self, y: Tensor, known: Estimate | None, scale: int) -> Tensor | None:
         """x_y, the closed-form image for what is known of kernel and noise level; None for the published network."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.5
 """Of the free memory, what is taken where nothing is said: others live here too."""
-IMAGES, INPUTS = 7, 4
+IMAGES, INPUTS = 6, 4
 """Images that the sampler holds at most, of the result's and of the input's size, as floats: x_t, x_y, x0_hat before
 and after the image step, what the steps make of them, and the mean over steps. Measured by
 tests/reliability/tiles.py."""

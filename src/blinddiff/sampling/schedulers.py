@@ -64,7 +64,7 @@ class PosteriorMean:
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         """See `Scheduler`."""
         self._done += 1
-        self._mean = x0_hat if self._mean is None else torch.lerp(self._mean, x0_hat, 1 / self._done)
+        self._mean = x0_hat if self._mean is None else self._mean.lerp_(x0_hat, 1 / self._done)
         return x_t if self._done < len(self.timesteps) else self._mean
 
 
