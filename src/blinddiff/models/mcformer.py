@@ -263,17 +263,12 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         c_out = (tau2 * sigma2 / (tau2 + sigma2)).sqrt()
 
         seen = torch.cat([c_skip * z / tau2**0.5, base, self.to_diffusion(bicubic_upsample(y, scale))], 1)
-        seen = turned(seen, view)
-        height, width = seen.shape[-2:]
-        seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
         time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
         condition = time + self.noise_mlp(noise_level[:, None] / 10) + self.scale_embedding.weight[self._index(scale)]
         if self.config.kernel_modulation:
             # The square root has unit length for every kernel, wide or narrow.
             condition = condition + self.kernel_mlp(turned(self._fit(kernel), view).clamp_min(0).sqrt().flatten(1))
-        out = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
-        out = turned_back(F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width], view)
-        return self.to_image(base + c_skip * z + c_out * out)
+        return self.to_image(base + c_skip * z + c_out * self._through_unet(seen, condition, view))
 
     def _predict_noise(
         self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None, view: int
@@ -283,17 +278,21 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         k_hat = self.estimator(seen).unflatten(1, (self.config.kernel_size, -1))
         # The published code correlates where we convolve: its kernels are ours, turned by half a turn.
         modulating = turned(k_hat if kernel is None else self._fit(kernel).flip(-1, -2), view)
-        seen = turned(seen, view)
         time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
         condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
-        height, width = seen.shape[-2:]
-        seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
-        out = F.pixel_shuffle(self.unet(seen, condition), self.config.patch_size)
         # Both outputs are what has to be added to x_t.
-        noise, variance = (x_t + part for part in turned_back(out[..., :height, :width], view).chunk(2, 1))
+        noise, variance = (x_t + part for part in self._through_unet(seen, condition, view).chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
         return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, None, noise, variance)
+
+    def _through_unet(self, seen: Tensor, condition: Tensor, view: int) -> Tensor:
+        """(B, c, H, W) of any size, as it stands -> (B, c', H, W): shown in a view, and what is said turned back."""
+        seen = turned(seen, view)
+        height, width = seen.shape[-2:]
+        seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
+        out = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
+        return turned_back(F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width], view)
 
     def _estimator_from_y(self, scale: int) -> SpectralEstimator:
         self._check_scale(scale)
