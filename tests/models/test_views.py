@@ -48,3 +48,20 @@ def test_a_view_is_what_the_network_makes_of_everything_turned(view: int, predic
     assert torch.allclose(x0_hat(x_t, y, kernel, view), seen, atol=1e-4)
     if view:
         assert (x0_hat(x_t, y, kernel, 0) - seen).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("view", range(VIEWS))
+def test_the_estimate_turns_with_the_picture(view: int) -> None:
+    torch.manual_seed(0)
+    model = MCFormer(dim=8, num_blocks=(1, 1), heads=(1, 2), embedding_dim=16, estimator_hidden=32).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        # Of period 8, as the blocks and the lattice of the statistics are: every view has the same ones, turned.
+        y = torch.rand(2, 3, 8, 8, generator=generator).repeat(1, 1, 4, 5)
+        plain, seen = model.estimate(y, 4), model.estimate(turned(y, view), 4)
+    torch.testing.assert_close(turned_back(seen.kernel, view), plain.kernel, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(seen.noise_level, plain.noise_level)
+    if view % 4 in (1, 3) or view == 4:
+        assert (seen.kernel - plain.kernel).abs().max() > 1e-5  # the kernel has a direction to turn

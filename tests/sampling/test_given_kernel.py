@@ -47,7 +47,7 @@ def test_each_image_may_have_its_own(restore, photograph, motion):
     for index in range(2):
         single = restore(kernel=kernels[index])
         assert torch.allclose(batch.images[index], single.images[0], atol=1e-5)
-    assert not torch.allclose(batch.images[0], batch.images[1], atol=1e-2)
+    assert not torch.allclose(batch.images[0], batch.images[1], atol=2e-3)
 
 
 def test_one_serves_the_whole_batch(restore, photograph, motion):

@@ -74,7 +74,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_the_losses_fall(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = tiny(data={"batch": 8}, degradation={"noise": {"none": 1.0}}, steps=80)
+    recipe = tiny(data={"batch": 8}, degradation={"noise": {"none": 1.0}}, steps=100)
     torch.manual_seed(recipe.seed)
     before = evaluated(initial_network(recipe), recipe)
     folder = train(recipe, tmp_path / "run", device="cpu")

@@ -23,7 +23,7 @@ from blinddiff.models.kernel_estimators import ConvolutionalEstimator, SpectralE
 from blinddiff.models.noise_schedule import alpha_bar
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.models.unet import ModulatedUNet
-from blinddiff.models.views import turned, turned_back
+from blinddiff.models.views import HALF_A_TURN, SEEN_BY_SPECTRA, turned, turned_back
 
 
 @dataclass
@@ -165,7 +165,10 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         return float((sigma2 / (sigma2 + self.config.residual_std**2)) ** 0.5)
 
     def estimate(self, y: Tensor, scale: int) -> Estimate:
-        """Kernel and noise level from y alone, in one pass.
+        """Kernel and noise level from y alone: the mean of what is said of its eight views.
+
+        The estimator is not quite equivariant to turns, so that it errs in part apart in each. It is asked of four:
+        half a turn leaves a spectrum as it is, and so says nothing of the kernel.
 
         Args:
             y: LR image, (B, 3, h, w), in [0, 1].
@@ -175,7 +178,10 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             ParameterError: the scale is not one of the network's, or the network has no estimator from y alone.
         """
         estimator = self._estimator_from_y(scale)
-        return estimator.first(estimator.features(y, scale))
+        said = [estimator.first(estimator.features(turned(y, view), scale)) for view in SEEN_BY_SPECTRA]
+        kernels = [turned_back(each.kernel, view) for each, view in zip(said, SEEN_BY_SPECTRA, strict=True)]
+        kernel, noise_level = torch.stack(kernels).mean(0), torch.stack([each.noise_level for each in said]).mean(0)
+        return Estimate((kernel + turned(kernel, HALF_A_TURN)) / 2, noise_level)
 
     def expected_kernel_error(self, y: Tensor, scale: int) -> Tensor:
         """How far off `estimate`'s kernel will be: the mean of sum |k_hat - k| over images like these, (B,), 0 to 2.
@@ -220,23 +226,22 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         if self.config.prediction == "noise":
             return self._predict_noise(x_t, timestep, y, scale, kernel, view)
         assert isinstance(self.estimator, SpectralEstimator)
-        scales = torch.full((len(y),), scale, device=y.device)
-        of_y = spectral_statistics(y) if correct_kernel or kernel is None or noise_level is None else None
-        if of_y is not None and (kernel is None or noise_level is None):
-            first = self.estimator.first(self.estimator.told(of_y, scales))
+        if kernel is None or noise_level is None:
+            first = self.estimate(y, scale)
             kernel = first.kernel if kernel is None else kernel
             noise_level = first.noise_level if noise_level is None else noise_level
         assert kernel is not None
         assert noise_level is not None
         x0_hat = self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y, view)
         current = Estimate(self._fit(kernel), noise_level)
-        if of_y is None or not correct_kernel:
+        if not correct_kernel:
             return Prediction(x0_hat, *current)
         # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
         shown = x0_hat.detach()
         residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
         of_x = spectral_statistics(shown, informative=False)
-        evidence = Evidence(of_y, of_x, residual, self.alpha_bar[timestep].logit())
+        evidence = Evidence(spectral_statistics(y), of_x, residual, self.alpha_bar[timestep].logit())
+        scales = torch.full((len(y),), scale, device=y.device)
         corrected: Estimate = self.estimator.correct(current, scales, evidence)
         return Prediction(x0_hat, *corrected, evidence)
 

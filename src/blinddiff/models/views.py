@@ -3,6 +3,9 @@
 from torch import Tensor
 
 VIEWS = 8
+HALF_A_TURN = 2
+SEEN_BY_SPECTRA = (0, 1, 4, 5)
+"""Four of them, no two half a turn apart: that leaves a power spectrum as it is."""
 
 
 def turned(image: Tensor, view: int) -> Tensor:
