@@ -161,6 +161,43 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load_recipe(path)
 
 
+def write(folder: Path, **recipes: str) -> None:
+    for name, content in recipes.items():
+        (folder / f"{name}.yaml").write_text(content)
+
+
+def test_a_recipe_like_another_is_that_but_for_what_it_says(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        first="data: {folders: [a], batch: 3}\nsteps: 5\nseed: 1\n"
+        "degradation: {kernels: {disk: 1, motion: 2}, decimated: 0.1}\n",
+        second="like: first.yaml\ndata: {batch: 4}\ndegradation: {kernels: {motion: 1}}\nseed: 2\n",
+        third="like: second.yaml\nloss: {kernel: 0.5}\n",
+    )
+    third = load_recipe(tmp_path / "third.yaml")
+    assert (third.data.folders, third.data.batch) == (["a"], 4)
+    assert (third.degradation.kernels, third.degradation.decimated) == ({"motion": 1.0}, 0.1)
+    assert (third.steps, third.seed, third.loss.kernel) == (5, 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "message"),
+    [
+        ({"r": "like: none.yaml\n"}, "none.yaml: cannot be read as a recipe"),
+        ({"r": "like: 3\n"}, "r.yaml: like: should be the name of a recipe, not 3"),
+        ({"r": "like: r.yaml\n"}, "r.yaml: is like itself"),
+        ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: is like itself, by way of .*r.yaml, .*s.yaml"),
+        ({"r": "like: s.yaml\n", "s": "[1]"}, "s.yaml: should be a mapping of keys, not list"),
+        ({"r": "like: s.yaml\n", "s": "data: {folders: [a]}\nstep: 5\n"}, "unknown key 'step'"),
+    ],
+)
+def test_mistakes_in_being_like_another(tmp_path: Path, recipes: dict[str, str], message: str) -> None:
+    write(tmp_path, **recipes)
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(tmp_path / "r.yaml")
+    assert "\n" not in str(error.value)
+
+
 def test_a_recipe_error_is_a_blinddiff_error() -> None:
     with pytest.raises(BlindDiffError):
         parse_recipe({"data": 1}, "r.yaml")

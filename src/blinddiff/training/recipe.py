@@ -14,6 +14,7 @@ from blinddiff.degradation import NOISES, SCALES
 from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import RecipeError
 
+LIKE = "like"
 LEAST_PATCH = 16
 """HR side below which a network's coarse levels would have nothing to see."""
 
@@ -103,16 +104,37 @@ class Recipe:
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
+    One that begins with ``like: OTHER.yaml``, a file beside it, is that recipe but for what it says itself.
+
     Raises:
         RecipeError: unreadable, not YAML, or an unknown key, missing key or impossible value, which is named.
     """
+    return parse_recipe(_read(path, ()), str(path))
+
+
+def _read(path: Path, liked_by: tuple[Path, ...]) -> Any:
+    """What the file says, laid over what the recipe says that it is like."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    return parse_recipe(content, str(path))
+    if not isinstance(content, dict) or LIKE not in content:
+        return content
+    other = content.pop(LIKE)
+    if not isinstance(other, str):
+        raise RecipeError(f"{path}: {LIKE}: should be the name of a recipe, not {other!r}")
+    if path in liked_by:
+        raise RecipeError(f"{path}: is like itself, by way of {', '.join(map(str, liked_by))}")
+    whole = _read(path.parent / other, (*liked_by, path))
+    if not isinstance(whole, dict):
+        raise RecipeError(f"{path.parent / other}: should be a mapping of keys, not {type(whole).__name__}")
+    for key, value in content.items():
+        # A section is changed key by key; what is in it, such as the shares of all kernels, as a whole.
+        sections = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if sections else value
+    return whole
 
 
 def parse_recipe(content: Any, where: str) -> Recipe:
