@@ -42,12 +42,12 @@ def test_it_is_returned_unchanged(restore, motion, kernel_step):
 def test_each_image_may_have_its_own(restore, photograph, motion):
     kernels = np.stack([motion, motion[::-1]])
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-    batch = restore([photograph, photograph], kernel=kernels, generator=generators)
+    batch = restore([photograph, photograph], kernel=kernels, noise_level=0, generator=generators)
     assert np.allclose(batch.kernels, kernels)
     for index in range(2):
-        single = restore(kernel=kernels[index])
+        single = restore(kernel=kernels[index], noise_level=0)
         assert torch.allclose(batch.images[index], single.images[0], atol=1e-5)
-    assert not torch.allclose(batch.images[0], batch.images[1], atol=2e-3)
+    assert not torch.allclose(batch.images[0], batch.images[1], atol=1e-2)
 
 
 def test_one_serves_the_whole_batch(restore, photograph, motion):
