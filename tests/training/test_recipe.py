@@ -187,11 +187,13 @@ def test_a_recipe_like_another_is_that_but_for_what_it_says(tmp_path: Path) -> N
         ({"r": "like: 3\n"}, "r.yaml: like: should be the name of a recipe, not 3"),
         ({"r": "like: r.yaml\n"}, "r.yaml: is like itself"),
         ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: is like itself, by way of .*r.yaml, .*s.yaml"),
+        ({"r": "like: folder/../r.yaml\n"}, "r.yaml: is like itself"),
         ({"r": "like: s.yaml\n", "s": "[1]"}, "s.yaml: should be a mapping of keys, not list"),
         ({"r": "like: s.yaml\n", "s": "data: {folders: [a]}\nstep: 5\n"}, "unknown key 'step'"),
     ],
 )
 def test_mistakes_in_being_like_another(tmp_path: Path, recipes: dict[str, str], message: str) -> None:
+    (tmp_path / "folder").mkdir()
     write(tmp_path, **recipes)
     with pytest.raises(RecipeError, match=message) as error:
         load_recipe(tmp_path / "r.yaml")

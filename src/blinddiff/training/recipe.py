@@ -125,9 +125,9 @@ def _read(path: Path, liked_by: tuple[Path, ...]) -> Any:
     other = content.pop(LIKE)
     if not isinstance(other, str):
         raise RecipeError(f"{path}: {LIKE}: should be the name of a recipe, not {other!r}")
-    if path in liked_by:
+    if path.resolve() in liked_by:
         raise RecipeError(f"{path}: is like itself, by way of {', '.join(map(str, liked_by))}")
-    whole = _read(path.parent / other, (*liked_by, path))
+    whole = _read(path.parent / other, (*liked_by, path.resolve()))
     if not isinstance(whole, dict):
         raise RecipeError(f"{path.parent / other}: should be a mapping of keys, not {type(whole).__name__}")
     for key, value in content.items():
