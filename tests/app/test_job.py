@@ -59,6 +59,37 @@ def test_closing_stops_the_work():
     asyncio.run(leave())
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_giving_up_as_news_comes(turns):
+    """However many turns of the event loop lie between the two."""
+    told, ended = [], threading.Event()
+
+    def work(tell):
+        told.append(tell)
+        ended.wait(10)
+
+    async def give_up():
+        async def listen():
+            async with aclosing(events_of(worker, work, 10)) as events:
+                async for _ in events:
+                    pass
+
+        with ThreadPoolExecutor(1) as worker:
+            listener = asyncio.ensure_future(listen())
+            while not told:
+                await asyncio.sleep(0.01)
+            told[0]("news")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            listener.cancel()
+            done, _ = await asyncio.wait({listener}, timeout=0.5)
+            ended.set()
+            assert done
+            assert listener.cancelled()
+
+    asyncio.run(give_up())
+
+
 def test_every_layer_looks_whether_to_stop():
     network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Identity())
     watch(network)

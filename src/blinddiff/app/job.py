@@ -41,13 +41,16 @@ async def events_of(
         tell(True, error)
 
     running = worker.submit(whole)
+    told = asyncio.ensure_future(news.get())
     try:
         while True:
-            try:
-                is_end, event = await asyncio.wait_for(news.get(), tick)
-            except asyncio.TimeoutError:  # another class before Python 3.11
+            # not wait_for, which before Python 3.12 may swallow a cancellation that comes with the news
+            await asyncio.wait({told}, timeout=tick)
+            if not told.done():
                 yield None
                 continue
+            is_end, event = told.result()
+            told = asyncio.ensure_future(news.get())
             if not is_end:
                 yield event  # type: ignore[misc]  # no exception: those end the work
                 continue
@@ -57,3 +60,4 @@ async def events_of(
     finally:
         stop.set()
         running.cancel()
+        told.cancel()
