@@ -189,7 +189,7 @@ def test_a_recipe_like_another_is_that_but_for_what_it_says(tmp_path: Path) -> N
         ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: is like itself, by way of .*r.yaml, .*s.yaml"),
         ({"r": "like: folder/../r.yaml\n"}, "r.yaml: is like itself"),
         ({"r": "like: s.yaml\n", "s": "[1]"}, "s.yaml: should be a mapping of keys, not list"),
-        ({"r": "like: s.yaml\n", "s": "data: {folders: [a]}\nstep: 5\n"}, "unknown key 'step'"),
+        ({"r": "like: s.yaml\n", "s": "data: {folders: [a]}\nstep: 5\n"}, r"r.yaml, like .*s.yaml: unknown key 'step'"),
     ],
 )
 def test_mistakes_in_being_like_another(tmp_path: Path, recipes: dict[str, str], message: str) -> None:

@@ -109,11 +109,12 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: unreadable, not YAML, or an unknown key, missing key or impossible value, which is named.
     """
-    return parse_recipe(_read(path, ()), str(path))
+    content, names = _read(path, ())
+    return parse_recipe(content, names)
 
 
-def _read(path: Path, liked_by: tuple[Path, ...]) -> Any:
-    """What the file says, laid over what the recipe says that it is like."""
+def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
+    """What the file says, laid over what the recipe says that it is like; and the names of all, for errors."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -121,20 +122,20 @@ def _read(path: Path, liked_by: tuple[Path, ...]) -> Any:
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or LIKE not in content:
-        return content
+        return content, str(path)
     other = content.pop(LIKE)
     if not isinstance(other, str):
         raise RecipeError(f"{path}: {LIKE}: should be the name of a recipe, not {other!r}")
     if path.resolve() in liked_by:
         raise RecipeError(f"{path}: is like itself, by way of {', '.join(map(str, liked_by))}")
-    whole = _read(path.parent / other, (*liked_by, path.resolve()))
+    whole, names = _read(path.parent / other, (*liked_by, path.resolve()))
     if not isinstance(whole, dict):
-        raise RecipeError(f"{path.parent / other}: should be a mapping of keys, not {type(whole).__name__}")
+        raise RecipeError(f"{names}: should be a mapping of keys, not {type(whole).__name__}")
     for key, value in content.items():
         # A section is changed key by key; what is in it, such as the shares of all kernels, as a whole.
         sections = isinstance(value, dict) and isinstance(whole.get(key), dict)
         whole[key] = {**whole[key], **value} if sections else value
-    return whole
+    return whole, f"{path}, like {names}"
 
 
 def parse_recipe(content: Any, where: str) -> Recipe:
