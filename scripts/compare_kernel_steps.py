@@ -2,18 +2,24 @@
 
 python scripts/compare_kernel_steps.py --data DIR [--workers 2] [--limit N] [--protocols NAME ...]
 
-Every kernel step on Gaussian blur, motion, DIV2KRK and noise; records and reports in results/kernel_steps_NAME, from
-which docs/sampler.md quotes.
+Every kernel step on Gaussian blur, motion, DIV2KRK and noise; records and reports in results/kernel_steps_NAME, and all
+pictures of a protocol taken together in results/kernel_steps, from which docs/sampler.md quotes. What is there already
+is not run again.
 """
 
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from blinddiff.evaluation.evaluate import evaluate
+from blinddiff.evaluation.evaluate import evaluate, summary_json
+from blinddiff.evaluation.records import RECORD, ImageResult, versions, write_json
 from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.summary import summarise
 
 METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")
 DEGRADATIONS = {
@@ -25,6 +31,17 @@ DEGRADATIONS = {
 """Protocol -> test sets."""
 
 
+def taken_together(results: dict[str, Sequence[ImageResult]], command: str) -> dict[str, Any]:
+    """A record in which each protocol is one set, of the pictures of all its test sets."""
+    pictures = [
+        replace(result, set=protocol, name=f"{result.set}/{result.name}")
+        for protocol, found in results.items()
+        for result in found
+    ]
+    summaries = [summary_json(summary) for summary in summarise(pictures, list(results), METHODS)]
+    return {"command": command, "versions": versions(), "methods": list(METHODS), "sets": summaries, "costs": {}}
+
+
 def main() -> None:
     """Run all four, or those asked for, and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,6 +51,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only the first images of each set")
     parser.add_argument("--protocols", nargs="+", choices=DEGRADATIONS, default=list(DEGRADATIONS))
     args = parser.parse_args()
+    command = shlex.join(["python", *sys.argv])
+    results: dict[str, Sequence[ImageResult]] = {}
     for protocol in args.protocols:
         settings = Settings(
             protocol=protocol,
@@ -46,10 +65,15 @@ def main() -> None:
             workers=args.workers,
             costs=False,
             pictures=False,
-            command=shlex.join(["python", *sys.argv]),
+            command=command,
         )
-        for summary in evaluate(settings).summaries:
+        outcome = evaluate(settings)
+        results[protocol] = outcome.results
+        for summary in outcome.summaries:
             print(overview(summary), end="\n\n")
+    together = args.out / "kernel_steps" / RECORD
+    together.parent.mkdir(parents=True, exist_ok=True)
+    write_json(together, taken_together(results, command))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ from blinddiff.evaluation.summary import SetSummary, summarise
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: a summary for each set, and what could not be evaluated."""
+    """What came of it: every result, a summary for each set, and what could not be evaluated."""
 
+    results: list[ImageResult]
     summaries: list[SetSummary]
     failures: list[ImageResult]
 
@@ -101,7 +102,7 @@ def evaluate(settings: Settings) -> Outcome:
             for name, group in references.items()
         },
         "external": _external(settings),
-        "sets": [_as_json(summary) for summary in summaries],
+        "sets": [summary_json(summary) for summary in summaries],
         "costs": costs,
         "failures": [asdict(failure) for failure in failures],
     }
@@ -110,7 +111,7 @@ def evaluate(settings: Settings) -> Outcome:
     blocks = page(Findings(plan, settings.methods, summaries, results, evaluated, costs, showcase, record))
     write_text(settings.out / "report.md", as_markdown(blocks))
     write_text(settings.out / "report.html", as_html(blocks))
-    return Outcome(summaries, failures)
+    return Outcome(results, summaries, failures)
 
 
 def _external(settings: Settings) -> dict[str, str] | None:
@@ -134,7 +135,8 @@ def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> lis
     return [name for name in methods if (name, case.set, case.name, case.index) not in log.results]
 
 
-def _as_json(summary: SetSummary) -> dict[str, Any]:
+def summary_json(summary: SetSummary) -> dict[str, Any]:
+    """As it stands in a record, under `sets`."""
     return {
         "set": summary.set,
         "means": {m: {name: asdict(e) for name, e in means.items()} for m, means in summary.means.items()},
