@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +19,7 @@ from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.showcase import Showcase, make_showcase
 from blinddiff.evaluation.running import Runner, run_all
 from blinddiff.evaluation.settings import Settings
-from blinddiff.evaluation.summary import SetSummary, summarise
+from blinddiff.evaluation.summary import SetSummary, summarise, summary_json
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,3 @@ def _showcase(
 
 def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
     return [name for name in methods if (name, case.set, case.name, case.index) not in log.results]
-
-
-def summary_json(summary: SetSummary) -> dict[str, Any]:
-    """As it stands in a record, under `sets`."""
-    return {
-        "set": summary.set,
-        "means": {m: {name: asdict(e) for name, e in means.items()} for m, means in summary.means.items()},
-        "psnr_y_by_parameter": summary.by_parameter,
-        "differences": {name: [asdict(d) for d in pairs] for name, pairs in summary.differences.items()},
-    }

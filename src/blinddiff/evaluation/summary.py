@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from blinddiff.evaluation.ablations import ablation_methods
 from blinddiff.evaluation.metrics import BY_NAME
@@ -42,6 +43,16 @@ def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequ
             for metric, value in result.metrics.items():
                 values[result.set][metric][result.method][result.name, result.index] = value
     return [_summarise_set(set_name, values[set_name], methods) for set_name in sets]
+
+
+def summary_json(summary: SetSummary) -> dict[str, Any]:
+    """As it stands in a record, under `sets`."""
+    return {
+        "set": summary.set,
+        "means": {m: {name: asdict(e) for name, e in means.items()} for m, means in summary.means.items()},
+        "psnr_y_by_parameter": summary.by_parameter,
+        "differences": {name: [asdict(d) for d in pairs] for name, pairs in summary.differences.items()},
+    }
 
 
 def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:

@@ -130,7 +130,7 @@ def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
         raise RecipeError(f"{path}: is like itself, by way of {', '.join(map(str, liked_by))}")
     whole, names = _read(path.parent / other, (*liked_by, path.resolve()))
     if not isinstance(whole, dict):
-        raise RecipeError(f"{names}: should be a mapping of keys, not {type(whole).__name__}")
+        return whole, names  # no recipe, as `parse_recipe` will say
     for key, value in content.items():
         # A section is changed key by key; what is in it, such as the shares of all kernels, as a whole.
         sections = isinstance(value, dict) and isinstance(whole.get(key), dict)
