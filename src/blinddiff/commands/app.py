@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.errors import BlindDiffError
 
     if importlib.util.find_spec("gradio") is None:
-        raise BlindDiffError("the page needs more packages: pip install 'blinddiff[ui]'")
+        raise BlindDiffError("the page needs more packages: pip install '.[ui]' in a copy of the repository")
 
     from blinddiff.app.limits import Limits
     from blinddiff.app.server import is_loopback, served

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blinddiff.commands.options import (
+    KERNEL_FORMATS,
     add_scale_option,
     add_seed_option,
     check_kernel_outputs,
@@ -18,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff degrade`."""
     parser.add_argument("photograph", type=Path, help="the sharp image file")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="the degraded file to write: .png, .jpg or .webp"
+        "-o", "--output", type=Path, required=True, help="the degraded file to write: .png, .tif, .jpg or .webp"
     )
     add_scale_option(parser)
     blur = parser.add_mutually_exclusive_group(required=True)
     blur.add_argument("--sigma", type=float, help="Gaussian blur of this width, in pixels of the sharp photograph")
-    blur.add_argument("--kernel", type=Path, metavar="FILE", help="blur kernel: .npy, .mat, .csv, .json or .png")
+    blur.add_argument("--kernel", type=Path, metavar="FILE", help=f"blur kernel: {KERNEL_FORMATS}")
     blur.add_argument("--family", help="a random kernel of a family, such as isotropic, anisotropic, motion or disk")
     parser.add_argument(
         "--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)"
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
     add_seed_option(parser, "of the noise and the random kernel")
     parser.add_argument(
-        "--save-kernel", type=Path, metavar="FILE", help="also write the kernel: .npy, .mat, .csv, .json or .png"
+        "--save-kernel", type=Path, metavar="FILE", help=f"also write the kernel: {KERNEL_FORMATS}"
     )
 
 

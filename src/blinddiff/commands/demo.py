@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             noise_level=float(out.noise_levels[0]),
             residual_rms=float(residual.square().mean().sqrt()),
             kernel_widths=(major, minor),
-            kernel_angle=-angle,
+            kernel_angle=angle,
             seconds=seconds,
         )
         sheet = comparison_sheet(

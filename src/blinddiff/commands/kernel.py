@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from blinddiff.commands.options import (
+    KERNEL_FORMATS,
     add_model_options,
     add_scale_option,
     check_kernel_outputs,
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="write the kernel there, as numbers (.npy, .mat, .csv, .json) or as a picture (.png); may be repeated",
+        help=f"write the kernel there: {KERNEL_FORMATS}, as the ending says; may be repeated",
     )
     add_scale_option(parser)
     add_model_options(parser)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
+KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"  # as a help text says it
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from blinddiff.commands.options import (
     KERNEL_ENDINGS,
+    KERNEL_FORMATS,
     add_model_options,
     add_scale_option,
     add_seed_option,
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
     parser.add_argument(
-        "--kernel", type=Path, help="the blur kernel, where it is known: .npy, .mat, .csv, .json or .png"
+        "--kernel", type=Path, help=f"the blur kernel, where it is known: {KERNEL_FORMATS}"
     )
     parser.add_argument("--noise-level", type=float, help="the noise in grey levels, where it is known")
     parser.add_argument(

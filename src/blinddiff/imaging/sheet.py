@@ -31,7 +31,7 @@ class SheetFacts:
         noise_level: standard deviation of the input's noise in grey levels (0..255).
         residual_rms: root mean square of the residual in grey levels.
         kernel_widths: standard deviations of the kernel along and across its main direction, in output pixels.
-        kernel_angle: the main direction in degrees, counter-clockwise from the horizontal.
+        kernel_angle: the main direction in degrees from the x axis towards the y axis, clockwise on the screen.
         seconds: time from the input's pixels to the result's.
     """
 
