@@ -13,7 +13,10 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
     assert main(["app"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "blinddiff app: error: the page needs more packages: pip install '.[ui]' in a copy of the repository\n"
+    assert (
+        said.err
+        == "blinddiff app: error: the page needs more packages: pip install '.[ui]' in a copy of the repository\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
     add_seed_option(parser, "of the noise and the random kernel")
-    parser.add_argument(
-        "--save-kernel", type=Path, metavar="FILE", help=f"also write the kernel: {KERNEL_FORMATS}"
-    )
+    parser.add_argument("--save-kernel", type=Path, metavar="FILE", help=f"also write the kernel: {KERNEL_FORMATS}")
 
 
 def run(args: argparse.Namespace) -> int:

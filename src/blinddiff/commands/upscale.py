@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paper: the published sampler (default: fidelity)",
     )
     parser.add_argument("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
-    parser.add_argument(
-        "--kernel", type=Path, help=f"the blur kernel, where it is known: {KERNEL_FORMATS}"
-    )
+    parser.add_argument("--kernel", type=Path, help=f"the blur kernel, where it is known: {KERNEL_FORMATS}")
     parser.add_argument("--noise-level", type=float, help="the noise in grey levels, where it is known")
     parser.add_argument(
         "--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found (of one photograph)"
