@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 from blinddiff.evaluation import costs
-from blinddiff.evaluation.costs import cost_case, measure_cost, measure_costs, peak_memory
+from blinddiff.evaluation.costs import Cost, cost_case, measure_cost, measure_costs, peak_memory
 from blinddiff.evaluation.methods.method import Options
 
 PROGRAM = """
@@ -60,6 +62,55 @@ def test_costs_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert record["methods"]["bicubic"]["parameters"] == 0
     monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: pytest.fail("measured again"))
     assert measure_costs(["bicubic"], Options(), 3, tmp_path)["methods"] == record["methods"]
+
+
+def test_costs_of_another_device_or_of_other_weights_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_costs(["bicubic"], Options(), 3, tmp_path)
+    measured: list[str] = []
+    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess(measured))
+    measure_costs(["bicubic"], Options(device="cuda"), 3, tmp_path)
+    assert measured == ["bicubic"]
+    measure_costs(["bicubic"], Options(device="cuda"), 3, tmp_path)
+    assert measured == ["bicubic"]
+    monkeypatch.setattr(costs, "fingerprint_of", lambda name, options: "other weights")
+    measure_costs(["bicubic"], Options(device="cuda"), 3, tmp_path)
+    assert measured == ["bicubic"] * 2
+
+
+class _InThisProcess:
+    """In place of a pool: notes what is asked for."""
+
+    def __init__(self, measured: list[str], error: Exception | None = None) -> None:
+        self.measured, self.error = measured, error
+
+    def __enter__(self) -> "_InThisProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, run: object, name: str, *_: object) -> "Future[Cost]":
+        self.measured.append(name)
+        done: Future[Cost] = Future()
+        if self.error is None:
+            done.set_result(Cost(0.0, 0, 0.0, 0, None, None))
+        else:
+            done.set_exception(self.error)
+        return done
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), BrokenProcessPool(), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")]
+)
+def test_want_of_memory_does_not_lose_the_record(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess([], error))
+    record = measure_costs(["bicubic"], Options(), 3, tmp_path)
+    assert record["methods"] == {}
+    assert record["not_measured"] == {"bicubic": "memory has run out"}
 
 
 def test_the_input_is_the_same_for_all() -> None:

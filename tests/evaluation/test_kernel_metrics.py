@@ -8,10 +8,14 @@ import torch
 
 from blinddiff.degradation.kernels.gaussian import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import KernelError
+from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.metrics import measure as measured
 from blinddiff.evaluation.metrics.kernel_geometry import angle_error, centroid_shift, width_error
 from blinddiff.evaluation.metrics.kernel_l1 import kernel_l1, kernel_l1_centred
 from blinddiff.evaluation.metrics.kernel_pair import aligned_pair, uniform_like
 from blinddiff.evaluation.metrics.kernel_psnr import kernel_psnr, kernel_psnr_fkp, kernel_psnr_fkp_uniform
+from blinddiff.evaluation.metrics.metric import Sample
+from blinddiff.evaluation.restoration import Restoration
 
 
 def gaussian(sigma: float, size: int, dy: float = 0.0, dx: float = 0.0) -> torch.Tensor:
@@ -41,6 +45,23 @@ def test_l1_and_psnr_are_what_numpy_says() -> None:
     assert kernel_l1(3 * estimated, TRUE) == pytest.approx(np.abs(a - b).sum(), abs=1e-12)  # scale does not count
     assert kernel_psnr(estimated, TRUE) == pytest.approx(10 * np.log10(b.max() ** 2 / mse), abs=1e-9)
     assert kernel_psnr_fkp(estimated, TRUE) == pytest.approx(-10 * np.log10(mse), abs=1e-9)
+
+
+def test_zeros_around_a_kernel_change_nothing() -> None:
+    estimated = gaussian(2.4, 21, dy=0.3)
+    around = torch.nn.functional.pad(estimated, (5, 5, 5, 5))
+    for measure in (kernel_l1, kernel_psnr, kernel_psnr_fkp, centroid_shift, width_error):
+        assert measure(around, TRUE) == pytest.approx(measure(estimated, TRUE), abs=1e-9)
+    case = Case("set", "image", 0, 4, None, torch.rand(3, 4, 4), TRUE, 0.0, 0)
+    small, large = (
+        measured(Sample(case, Restoration(torch.rand(3, 16, 16), kernel, None, 0.0, 0)))
+        for kernel in (estimated, around)
+    )
+    kernels = [name for name in small if "kernel" in name]
+    assert len(kernels) >= 6
+    for name in kernels:
+        assert large[name] == pytest.approx(small[name], abs=1e-4), name  # what a shift moves out is lost
+    assert small["kernel_psnr_fkp_uniform"] == pytest.approx(kernel_psnr_fkp_uniform(TRUE), abs=1e-6)
 
 
 def test_l1_of_errors_that_the_documentation_quotes() -> None:

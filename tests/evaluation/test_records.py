@@ -18,16 +18,16 @@ def result(name: str, error: str | None = None, method: str = "bicubic") -> Imag
 
 
 def test_results_are_on_disk_as_they_come(tmp_path: Path) -> None:
-    log = ResultLog(tmp_path, RUN, METHODS, IMAGES)
-    log.append([result("b"), result("a")])
+    with ResultLog(tmp_path, RUN, METHODS, IMAGES) as log:
+        log.append([result("b"), result("a")])
     again = ResultLog(tmp_path, RUN, METHODS, IMAGES)
     assert again.results == log.results
     assert again.results["bicubic", "Set5", "a", 0].metrics == {"psnr_y": 30.0}
 
 
 def test_a_line_cut_off_by_a_kill_is_done_again(tmp_path: Path) -> None:
-    log = ResultLog(tmp_path, RUN, METHODS, IMAGES)
-    log.append([result("a"), result("b")])
+    with ResultLog(tmp_path, RUN, METHODS, IMAGES) as log:
+        log.append([result("a"), result("b")])
     text = log.path.read_text()
     log.path.write_text(text[:-20])
     again = ResultLog(tmp_path, RUN, METHODS, IMAGES)
@@ -72,10 +72,28 @@ def test_results_from_a_folder_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "images.jsonl").write_text("precious\n")
-    with pytest.raises(OutputError, match="is not a log of blinddiff evaluate"):
-        ResultLog(tmp_path, RUN, METHODS, IMAGES)
-    assert (tmp_path / "images.jsonl").read_text() == "precious\n"
+    for precious in (b"precious\n", b"\xff\xfe\n", b"\n"):
+        (tmp_path / "images.jsonl").write_bytes(precious)
+        with pytest.raises(OutputError, match="is not a log of blinddiff evaluate"):
+            ResultLog(tmp_path, RUN, METHODS, IMAGES)
+        assert (tmp_path / "images.jsonl").read_bytes() == precious
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    with ResultLog(tmp_path, RUN, METHODS, IMAGES) as log:
+        with pytest.raises(OutputError, match="another run is writing there"):
+            ResultLog(tmp_path, RUN, {"lanczos": ""}, IMAGES)
+        log.append([result("a")])
+    ResultLog(tmp_path, RUN, {"lanczos": ""}, IMAGES).append([result("a", method="lanczos")])
+    assert len(ResultLog(tmp_path, RUN, METHODS, IMAGES).results) == 2
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with ResultLog(tmp_path, RUN, METHODS, IMAGES) as log:
+        log.path.unlink()
+        log.path.mkdir()  # so that appending fails, whoever runs this
+        with pytest.raises(OutputError, match=r"images\.jsonl: cannot be written"):
+            log.append([result("a")])
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
@@ -87,14 +105,14 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_results_of_a_changed_image_are_done_again(tmp_path: Path) -> None:
     ResultLog(tmp_path, RUN, METHODS, IMAGES).append([result("a"), result("b")])
     ResultLog(tmp_path, RUN, METHODS, {"Set5/b": "2"})  # fewer images, as by --limit
-    again = ResultLog(tmp_path, RUN, METHODS, {**IMAGES, "Set5/a": "3"})
-    assert [key[2] for key in again.results] == ["b"]
+    with ResultLog(tmp_path, RUN, METHODS, {**IMAGES, "Set5/a": "3"}) as again:
+        assert [key[2] for key in again.results] == ["b"]
     assert [key[2] for key in ResultLog(tmp_path, RUN, METHODS, {"Set5/b": "2"}).results] == ["b"]
 
 
 def test_a_log_without_checksums_of_images_goes_on(tmp_path: Path) -> None:
-    log = ResultLog(tmp_path, RUN, METHODS, IMAGES)
-    log.append([result("a")])
+    with ResultLog(tmp_path, RUN, METHODS, IMAGES) as log:
+        log.append([result("a")])
     head, *rest = log.path.read_text().splitlines(keepends=True)
     content = json.loads(head)
     del content["images"]

@@ -53,6 +53,7 @@ def test_only_common_cases_are_compared() -> None:
 def test_a_claim_needs_an_interval_without_zero(low: float, high: float, images: int, verdict: str) -> None:
     difference = Difference("a", "b", Estimate((low + high) / 2, low, high, images, images))
     assert difference.verdict(higher_is_better=True) == verdict
+    assert difference.verdict(higher_is_better=None) == ""
 
 
 def test_every_method_is_compared_with_those_named_before_it() -> None:

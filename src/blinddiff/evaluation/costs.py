@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
 from blinddiff.errors import BlindDiffError
 from blinddiff.evaluation.cases import Case, to_8bit
-from blinddiff.evaluation.methods import method
+from blinddiff.evaluation.methods import fingerprint_of, method
 from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.records import write_json
+from blinddiff.evaluation.records import versions, write_json
+from blinddiff.sampling.memory import is_lack_of_memory
 
 SIDE = 256  # of the result in pixels, or a little less where the scale does not divide it
 STATUS = Path("/proc/self/status")
@@ -58,7 +60,8 @@ def cost_case(scale: int) -> Case:
 
 
 def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Path) -> dict[str, Any]:
-    """The costs of all methods but `external`, as a record; those already in the folder are not measured again.
+    """The costs of all methods but `external`, as a record; those already in the folder are not
+    measured again. What memory does not suffice for is under `not_measured`, with the reason.
 
     Raises OutputError if the folder cannot be written.
     """
@@ -66,14 +69,21 @@ def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Pa
     side = SIDE // scale * scale
     record: dict[str, Any] = {
         "result": f"{side}x{side}",
+        "device": options.device,
         "threads": torch.get_num_threads(),
         "processor": _processor(),
+        "blinddiff": versions()["blinddiff"],
+        "weights": {name: fingerprint_of(name, options) for name in names},
         "methods": {},
         "not_measured": {},
     }
     known = read_costs(path)
-    if all(known.get(key) == record[key] for key in ("result", "threads", "processor")):
-        record["methods"] = {name: cost for name, cost in known["methods"].items() if name in names}
+    if all(known.get(key) == record[key] for key in ("result", "device", "threads", "processor", "blinddiff")):
+        record["methods"] = {
+            name: cost
+            for name, cost in known["methods"].items()
+            if name in names and known["weights"][name] == record["weights"][name]
+        }
     for name in names:
         if name == "external" or name in record["methods"]:
             continue
@@ -81,8 +91,11 @@ def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Pa
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             try:
                 cost = pool.submit(measure_cost, name, replace(options), scale, record["threads"]).result()
-            except BlindDiffError as error:
-                record["not_measured"][name] = str(error)
+            except Exception as error:
+                if not (isinstance(error, BlindDiffError | BrokenProcessPool) or is_lack_of_memory(error)):
+                    raise
+                why = str(error) if isinstance(error, BlindDiffError) else "memory has run out"
+                record["not_measured"][name] = why
                 continue
         record["methods"][name] = asdict(cost)
         write_json(path, record)

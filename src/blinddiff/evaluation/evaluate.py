@@ -24,11 +24,15 @@ from blinddiff.evaluation.summary import SetSummary, summarise, summary_json
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: every result, a summary for each set, and what could not be evaluated."""
+    """What came of it: every result, and a summary for each set."""
 
     results: list[ImageResult]
     summaries: list[SetSummary]
-    failures: list[ImageResult]
+
+    @property
+    def failures(self) -> list[ImageResult]:
+        """What could not be evaluated, in order."""
+        return sorted((r for r in self.results if r.error is not None), key=lambda r: r.key)
 
 
 def evaluate(settings: Settings) -> Outcome:
@@ -53,64 +57,68 @@ def evaluate(settings: Settings) -> Outcome:
     cases = [reference for group in references.values() for reference in group]
     files = {f"{case.set}/{case.name}": plan.files(case) for case in cases}
     data = {image: files_checksum(paths) for image, paths in files.items()}
-    log = ResultLog(settings.out, fingerprint, weights, data)
-    tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
-    wanted = {(case.set, case.name, case.index) for case in cases}
-    done = len(cases) * len(settings.methods) - sum(len(names) for _, names in tasks)
-    with tqdm(
-        total=len(cases) * len(settings.methods),
-        initial=done,
-        unit="result",
-        mininterval=0.2 if sys.stderr.isatty() else 30,
-    ) as progress:
-        gallery = Gallery(settings.methods, wanted)
-        for known in log.results.values():
-            if known.key[1:] in wanted:
-                gallery.add(known)
-        for found in run_all(settings, runner, tasks):
-            log.append(one.result for one in found)
-            for one in found:
-                gallery.add(one.result, one.view)
-            progress.update(len(found))
-    log.finish()
+    with ResultLog(settings.out, fingerprint, weights, data) as log:
+        tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
+        wanted = {(case.set, case.name, case.index) for case in cases}
+        done = len(cases) * len(settings.methods) - sum(len(names) for _, names in tasks)
+        with tqdm(
+            total=len(cases) * len(settings.methods),
+            initial=done,
+            unit="result",
+            mininterval=0.2 if sys.stderr.isatty() else 30,
+        ) as progress:
+            gallery = Gallery(settings.methods, wanted)
+            for known in log.results.values():
+                if known.key[1:] in wanted:
+                    gallery.add(known)
+            for found in run_all(settings, runner, tasks):
+                log.append(one.result for one in found)
+                for one in found:
+                    gallery.add(one.result, one.view)
+                progress.update(len(found))
+        log.finish()
 
-    results = [r for r in log.results.values() if r.key[1:] in wanted and r.method in settings.methods]
-    summaries = summarise(results, settings.sets, settings.methods)
-    failures = sorted((r for r in results if r.error is not None), key=lambda r: r.key)
-    images = {name: len({case.name for case in group}) for name, group in references.items()}
-    costs = measure_costs(settings.methods, settings.options, settings.scale, settings.out) if settings.costs else {}
-    showcase = _showcase(runner, results, cases, gallery) if settings.pictures else Showcase()
-    record = {
-        "fingerprint": fingerprint,
-        "command": settings.command,
-        "started": started,
-        "finished": now(),
-        "seconds": round(time.perf_counter() - clock, 1),
-        "versions": versions(),
-        "processors": os.cpu_count(),
-        "workers": settings.workers,
-        "device": settings.options.device,
-        "limit": settings.limit,
-        "methods": list(settings.methods),
-        "weights": weights,
-        "data": {
-            name: {
-                "images": images[name],
-                "sha256": files_checksum(path for case in group for path in plan.files(case)),
-            }
-            for name, group in references.items()
-        },
-        "external": _external(settings),
-        "sets": [summary_json(summary) for summary in summaries],
-        "costs": costs,
-        "failures": [asdict(failure) for failure in failures],
-    }
-    write_json(settings.out / RECORD, record)
-    evaluated = {name: len({r.name for r in results if r.set == name and r.error is None}) for name in settings.sets}
-    blocks = page(Findings(plan, settings.methods, summaries, results, evaluated, costs, showcase, record))
-    write_text(settings.out / "report.md", as_markdown(blocks))
-    write_text(settings.out / "report.html", as_html(blocks))
-    return Outcome(results, summaries, failures)
+        results = [r for r in log.results.values() if r.key[1:] in wanted and r.method in settings.methods]
+        summaries = summarise(results, settings.sets, settings.methods)
+        outcome = Outcome(results, summaries)
+        images = {name: len({case.name for case in group}) for name, group in references.items()}
+        costs = (
+            measure_costs(settings.methods, settings.options, settings.scale, settings.out) if settings.costs else {}
+        )
+        showcase = _showcase(runner, results, cases, gallery) if settings.pictures else Showcase()
+        record = {
+            "fingerprint": fingerprint,
+            "command": settings.command,
+            "started": started,
+            "finished": now(),
+            "seconds": round(time.perf_counter() - clock, 1),
+            "versions": versions(),
+            "processors": os.cpu_count(),
+            "workers": settings.workers,
+            "device": settings.options.device,
+            "limit": settings.limit,
+            "methods": list(settings.methods),
+            "weights": weights,
+            "data": {
+                name: {
+                    "images": images[name],
+                    "sha256": files_checksum(path for case in group for path in plan.files(case)),
+                }
+                for name, group in references.items()
+            },
+            "external": _external(settings),
+            "sets": [summary_json(summary) for summary in summaries],
+            "costs": costs,
+            "failures": [asdict(failure) for failure in outcome.failures],
+        }
+        write_json(settings.out / RECORD, record)
+        evaluated = {
+            name: len({r.name for r in results if r.set == name and r.error is None}) for name in settings.sets
+        }
+        blocks = page(Findings(plan, settings.methods, summaries, results, evaluated, costs, showcase, record))
+        write_text(settings.out / "report.md", as_markdown(blocks))
+        write_text(settings.out / "report.html", as_html(blocks))
+    return outcome
 
 
 def _external(settings: Settings) -> dict[str, str] | None:

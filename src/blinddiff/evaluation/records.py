@@ -4,19 +4,22 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from blinddiff.errors import OutputError
+from blinddiff.imaging import lock
 
 FORMAT = 2
 LINES = "images.jsonl"
 RECORD = "record.json"
+LOCK = ".blinddiff-evaluate.tmp"
 PACKAGES = ("blinddiff", "torch", "numpy", "scipy", "pillow", "diffusers")
 OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
 
@@ -55,7 +58,7 @@ class ResultLog:
 
     The first line is a fingerprint of all that the numbers depend on, and of what each method's depend on beside that;
     another run's lines are refused. It holds checksums of the images' files, too: images may be added to a run, as
-    methods may, and what has changed is done again.
+    methods may, and what has changed is done again. While a log is open, no other run can write to its folder.
     """
 
     def __init__(
@@ -63,26 +66,32 @@ class ResultLog:
     ) -> None:
         """methods: name -> fingerprint, None to drop the lines there are. images: ``Set14/comic`` -> checksum.
 
-        Raises OutputError if the folder cannot be written or holds the lines of another run.
+        Raises OutputError if the folder cannot be written, holds the lines of another run, or another is writing there.
         """
         self.path = folder / LINES
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self.methods = dict(methods)
         self.images = dict(images)
         self.results: dict[tuple[str, str, str, int], ImageResult] = {}
-        try:
+        with self._written():
             folder.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                self._read()
-            self._rewrite()
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            self._lock = open(folder / LOCK, "ab")  # noqa: SIM115 - closed by `close`
+        try:
+            with self._written():
+                lock(self._lock.fileno())
+                if self.path.exists():
+                    self._read()
+                self._rewrite()
+        except BaseException:
+            self.close()
+            raise
 
     def _read(self) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        if not lines:
+        data = self.path.read_bytes()
+        if not data:
             return
         try:
+            lines = data.decode("utf-8").splitlines()
             head = json.loads(lines[0])
             first, methods = dict(head["fingerprint"]), dict(head["methods"])
             images = dict(head.get("images", {}))  # logs from before it was written down go on
@@ -118,8 +127,8 @@ class ResultLog:
         write_text(self.path, "\n".join([head, *map(_line, results)]) + "\n")
 
     def append(self, results: Iterable[ImageResult]) -> None:
-        """Add results, on disk before this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
+        """Add results, on disk before this returns. Raises OutputError."""
+        with self._written(), self.path.open("a", encoding="utf-8") as file:
             for result in results:
                 self.results[result.key] = result
                 file.write(_line(result) + "\n")
@@ -129,6 +138,28 @@ class ResultLog:
     def finish(self) -> None:
         """Sort the lines, so that runs that came to the same end in another order have the same file."""
         self._rewrite()
+
+    def close(self) -> None:
+        """Let other runs in."""
+        self._lock.close()
+
+    def __enter__(self) -> "ResultLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """The system's errors in one line."""
+        try:
+            yield
+        except BlockingIOError as error:
+            raise OutputError(f"{self.path.parent}: another run is writing there") from error
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
 def _line(result: ImageResult) -> str:

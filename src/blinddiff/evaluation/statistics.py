@@ -67,8 +67,10 @@ class Difference:
     baseline: str
     estimate: Estimate
 
-    def verdict(self, higher_is_better: bool) -> Literal["better", "worse", "undecided", "too few images"]:
-        """A claim needs an interval that excludes 0, and at least `FEWEST_IMAGES` images."""
+    def verdict(self, higher_is_better: bool | None) -> Literal["better", "worse", "undecided", "too few images", ""]:
+        """A claim needs an interval that excludes 0, and at least `FEWEST_IMAGES` images. None: no claim."""
+        if higher_is_better is None:
+            return ""
         if self.estimate.images < FEWEST_IMAGES:
             return "too few images"
         if self.estimate.low <= 0 <= self.estimate.high:

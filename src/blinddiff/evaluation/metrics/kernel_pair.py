@@ -32,9 +32,9 @@ def aligned_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pair_of(sample: Sample) -> tuple[Tensor, Tensor] | None:
-    """(estimated, true) kernels of a sample on one grid, or None if either is not known."""
+    """(estimated, true) kernels of a sample, as large as each is, or None if either is not known."""
     true, estimated = sample.case.kernel_at_pixel_centre, sample.restoration.kernel
-    return None if true is None or estimated is None else aligned_pair(estimated, true)
+    return None if true is None or estimated is None else (estimated, true)
 
 
 def uniform_like(kernel: Tensor) -> Tensor:

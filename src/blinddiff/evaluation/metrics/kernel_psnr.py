@@ -1,16 +1,21 @@
-"""PSNR of kernels: with the true kernel's peak, and as FKP counts it with the value of a uniform kernel beside it."""
+"""PSNR of kernels: with the true kernel's peak, and as FKP counts it with the value of a uniform kernel beside it.
+
+The mean square is over as many entries as the true kernel has, however large the estimate's grid: zeros around it make
+a kernel no better.
+"""
+
+import math
 
 from torch import Tensor
 
 from blinddiff.evaluation.metrics.kernel_pair import aligned_pair, pair_of, uniform_like
 from blinddiff.evaluation.metrics.metric import Metric, Sample
-from blinddiff.evaluation.metrics.psnr import CEILING, psnr
+from blinddiff.evaluation.metrics.psnr import CEILING
 
 
 def kernel_psnr(estimated: Tensor, true: Tensor) -> float:
     """PSNR in dB with the largest entry of the true kernel as the peak, index centres together."""
-    a, b = aligned_pair(estimated, true)
-    return psnr(a, b, peak=float(b.max()))
+    return _psnr(estimated, true, peak=float(true.max() / true.sum()))
 
 
 def kernel_psnr_fkp(estimated: Tensor, true: Tensor) -> float:
@@ -18,12 +23,18 @@ def kernel_psnr_fkp(estimated: Tensor, true: Tensor) -> float:
 
     A uniform kernel gets about 46 dB against a Gaussian of 21x21: read it beside `kernel_psnr_fkp_uniform`.
     """
-    return psnr(*aligned_pair(estimated, true), peak=1.0)
+    return _psnr(estimated, true, peak=1.0)
 
 
 def kernel_psnr_fkp_uniform(true: Tensor) -> float:
     """What `kernel_psnr_fkp` gives a uniform kernel of the true kernel's size: the score of knowing nothing."""
     return kernel_psnr_fkp(uniform_like(true), true)
+
+
+def _psnr(estimated: Tensor, true: Tensor, peak: float) -> float:
+    a, b = aligned_pair(estimated, true)
+    mse = float((a - b).square().sum()) / true.numel()
+    return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 
 def _capped(value: float) -> float:

@@ -9,7 +9,8 @@ from blinddiff.evaluation.metrics.metric import Metric, Sample
 def lr_consistency(image: Tensor, y: Tensor, operator: DegradationOperator) -> float:
     """Root mean square of y - A x in grey levels: image (3, s*h, s*w) and y (3, h, w) in [0, 1].
 
-    A perfect x leaves the noise of y: about its standard deviation, 0.3 grey levels more for 8-bit rounding.
+    A perfect x leaves the noise of y: about its standard deviation, 0.3 grey levels more for 8-bit rounding. So
+    less is not better: below that, the image repeats the noise.
     """
     residual = y.to(image) - operator.forward(image[None])[0]
     return 255 * float(residual.square().mean().sqrt())
@@ -30,5 +31,5 @@ def _measure_own(sample: Sample) -> float | None:
     return lr_consistency(sample.image, sample.case.y, operator)
 
 
-LR_CONSISTENCY = Metric("lr_rms", "LR residual, true k", "grey levels", False, 2, _measure_true)
-LR_SELF_CONSISTENCY = Metric("lr_rms_own", "LR residual, own k", "grey levels", False, 2, _measure_own)
+LR_CONSISTENCY = Metric("lr_rms", "LR residual, true k", "grey levels", None, 2, _measure_true)
+LR_SELF_CONSISTENCY = Metric("lr_rms_own", "LR residual, own k", "grey levels", None, 2, _measure_own)

@@ -100,6 +100,9 @@ def _cost_section(findings: Findings) -> Iterable[Block]:
         yield Heading(2, "Cost")
         yield Paragraph(COSTS.format(**findings.costs))
         yield table
+        left_out = findings.costs["not_measured"]
+        if left_out:
+            yield Paragraph("Not measured: " + "; ".join(f"{name} ({why})" for name, why in left_out.items()) + ".")
 
 
 def _origin_section(findings: Findings) -> list[Block]:

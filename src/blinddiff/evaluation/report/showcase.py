@@ -16,6 +16,7 @@ from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.report.choice import Key, chosen_cases, chosen_kernels, shown_methods
 from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.view import View, crop_of, view_of
+from blinddiff.sampling.memory import is_lack_of_memory
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,10 @@ def _made(make_case: Callable[[Key], Case], key: Key) -> Case | None:
 def _viewed(method: Method, case: Case) -> View | None:
     try:
         return view_of(case, method.restore(case.y, case.scale, case))
-    except BlindDiffError:
-        return None
+    except Exception as error:
+        if not (isinstance(error, BlindDiffError) or is_lack_of_memory(error)):
+            raise
+        return None  # a picture less; the results are worth more
 
 
 def _strip(title: str, case: Case, found: Mapping[str, View], values: Mapping[str, dict[str, float]]) -> Strip:

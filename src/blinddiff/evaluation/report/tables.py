@@ -170,8 +170,8 @@ def _difference(difference: Difference | None, metric: Metric) -> str:
     if difference is None:
         return ""
     e, d = difference.estimate, metric.digits
-    verdict = difference.verdict(bool(metric.higher_is_better))
-    return f"{e.mean:+.{d}f} [{e.low:+.{d}f}, {e.high:+.{d}f}] {verdict}"
+    verdict = difference.verdict(metric.higher_is_better)
+    return f"{e.mean:+.{d}f} [{e.low:+.{d}f}, {e.high:+.{d}f}] {verdict}".rstrip()
 
 
 def _present(summary: SetSummary, names: Sequence[str]) -> list[Metric]:
