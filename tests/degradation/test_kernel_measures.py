@@ -160,3 +160,10 @@ def test_check_kernel_accepts_odd_even_and_rounded_kernels() -> None:
         kernel = torch.full(shape, 1 / math.prod(shape))
         assert check_kernel(kernel) is kernel
     check_kernel(torch.tensor([[0.5004, 0.5004]]))
+
+
+def test_of_nothing_no_kernel_is_made() -> None:
+    kernel = torch.zeros(9, 9)
+    kernel[0, 0] = 1
+    with pytest.raises(KernelError, match="would cut off"):
+        fit_size(kernel, 5, max_cut=1.0)

@@ -39,3 +39,17 @@ def test_what_agrees_stays_and_the_rest_is_on_the_simplex() -> None:
 def test_the_first_estimate_is_taken_whole() -> None:
     first = damped(None, prediction(1.2, 4.0), Y, 4)
     assert torch.equal(first.kernel, state(1.2, 4.0).kernel)
+
+
+def test_a_kernel_of_another_size_is_gone_on_from() -> None:
+    padded, given = state(1.5, 2.0), KernelState(isotropic_gaussian(torch.full((2,), 1.5), 11), torch.full((2,), 2.0))
+    expected, went = (damped(before, prediction(1.2, 4.0), Y, 4) for before in (padded, given))
+    torch.testing.assert_close(went.kernel, expected.kernel, atol=1e-4, rtol=0)
+
+
+def test_nothing_gathers_over_a_thousand_steps() -> None:
+    before = state(0.8, 3.0)  # most entries all but zero
+    after = before
+    for _ in range(1000):
+        after = damped(after, Prediction(torch.zeros(2, 3, 32, 32), *after), Y, 4)
+    assert float((after.kernel - before.kernel).abs().sum((1, 2)).max()) < 1e-3

@@ -161,3 +161,18 @@ def test_as_large_as_the_result_is_accepted(tiny_pipeline):
     out = tiny_pipeline(torch.rand(3, 10, 8), 4, kernel=np.full((40, 32), 1 / 1280), output_type="pt")
     assert out.kernels.shape == (1, 40, 32)
     assert bool(torch.isfinite(out.residuals).all())
+
+
+def test_one_with_nothing_where_the_network_looks_is_refused(tiny_pipeline):
+    kernel = np.zeros((65, 81))
+    kernel[2, 2] = 1
+    with pytest.raises(KernelError, match=r"would cut off 100\.0% of its mass"):
+        tiny_pipeline(np.zeros((20, 24, 3), np.uint8), 4, kernel=kernel)
+
+
+def test_what_stays_is_not_made_again(tiny_pipeline, restore, motion, monkeypatch):
+    made = []
+    first_image = tiny_pipeline.network.first_image
+    monkeypatch.setattr(tiny_pipeline.network, "first_image", lambda *args: made.append(0) or first_image(*args))
+    restore(kernel=motion, noise_level=3.0, num_inference_steps=5)
+    assert len(made) == 1

@@ -205,10 +205,12 @@ def test_replayed_examples_count_like_new_ones(tiny: Tiny, pairs: Pairs) -> None
 def test_the_correction_learns_on_replayed_evidence(tiny: Tiny, pairs: Pairs) -> None:
     recipe = tiny(stage="correction", data={"replayed": 4}, loss={"noise": 0.0})
     model = network(recipe)
+    model.get_submodule("estimator.correct").train()
     losses = correction_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(0))
     estimate = model.estimate(pairs.y, pairs.scale)  # an untrained correction changes nothing
     expected = (estimate.kernel - pairs.kernel).abs().sum((1, 2))
     assert expected.min() - 1e-4 <= float(losses["kernel"].detach()) <= expected.max() + 1e-4
+    assert int(model.get_submodule("estimator.correct.normalise").num_batches_tracked) == 1
     losses["total"].backward()
     learning = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert learning

@@ -34,3 +34,11 @@ def test_a_checkpoint_holds_everything() -> None:
     kept.add(torch.rand(4, 3))
     other.load_state_dict(kept.state_dict())
     assert torch.equal(draw(kept)[0], draw(other)[0])
+
+
+def test_rows_from_a_checkpoint_follow_the_new_ones_to_their_device() -> None:
+    """Accelerate loads them onto the CPU."""
+    kept = Replay()
+    kept.load_state_dict({"rows": [torch.zeros(replay.KEPT, 2)], "added": 3})
+    kept.add(torch.empty(1, 2, device="meta"))
+    assert kept.rows[0].device.type == "meta"

@@ -406,3 +406,40 @@ def test_weights_that_cannot_be_started_from(tiny: Tiny, tmp_path: Path, key: st
     with pytest.raises(WeightsError, match="run") as error:
         initial_network(other)
     assert "\n" not in str(error.value)
+
+
+def test_what_learns_of_the_estimator_gathers_its_statistics(tiny: Tiny, tmp_path: Path) -> None:
+    for stage, gathers in (("estimator", True), ("joint", True), ("network", False)):
+        recipe = tiny(stage=stage, steps=2)
+        state = MCFormer.from_pretrained(train(recipe, tmp_path / stage, device="cpu")).state_dict()
+        assert (int(state["estimator.normalise.num_batches_tracked"]) > 0) == gathers, stage
+
+
+def test_a_checkpoint_that_was_about_to_be_replaced_is_gone_on_from(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny(steps=2)
+    train(recipe, tmp_path / "run", device="cpu")
+    (tmp_path / "run/checkpoint").rename(tmp_path / "run/checkpoint.old")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(recipe, tmp_path / "run", device="cpu")
+    train(recipe, tmp_path / "run", resume=True, device="cpu")
+    assert (tmp_path / "run/checkpoint").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changed", "of_the_estimator"),
+    [({"residual_std": 0.3}, False), ({"noise_schedule": "linear"}, False), ({"scales": (4, 3, 2, 1)}, True)],
+)
+def test_weights_that_mean_something_else(
+    tiny: Tiny, tmp_path: Path, changed: dict[str, Any], of_the_estimator: bool
+) -> None:
+    """Of the same shapes."""
+    recipe = tiny()
+    MCFormer(**{**recipe.model, **changed}).save_pretrained(tmp_path / "other")
+    (name,) = changed
+    with pytest.raises(WeightsError, match=f"was made with {name}"):
+        initial_network(tiny(init=str(tmp_path / "other")))
+    if of_the_estimator:
+        with pytest.raises(WeightsError, match=f"was made with {name}"):
+            initial_network(tiny(init_estimator=str(tmp_path / "other")))
+    else:
+        initial_network(tiny(init_estimator=str(tmp_path / "other")))

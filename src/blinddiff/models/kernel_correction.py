@@ -100,12 +100,12 @@ class KernelCorrection(nn.Module):
 
 def mirror_step(kernel: Tensor, growth: Tensor) -> Tensor:
     """softmax(log k + growth): a step of mirror descent, which keeps kernels (B, n, m) on the simplex."""
-    return ((kernel.clamp_min(0) + LEAST).log() + growth).flatten(1).softmax(1).view_as(kernel)
+    return (kernel.clamp_min(LEAST).log() + growth).flatten(1).softmax(1).view_as(kernel)
 
 
 def way(kernel: Tensor, other: Tensor) -> Tensor:
     """The growth of log k that leads from one kernel to another, (B, n, m) each."""
-    return (other.clamp_min(0) + LEAST).log() - (kernel.clamp_min(0) + LEAST).log()
+    return other.clamp_min(LEAST).log() - kernel.clamp_min(LEAST).log()
 
 
 def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,14 +35,12 @@ class Prediction:
         kernel: kernel estimate k_hat_t, (B, size, size), on the simplex: what y tells, corrected by what x0_hat
             shows under the kernel that it was made with.
         noise_level: sigma, (B,), grey levels; None from the published network, which knows no noise.
-        evidence: what the step showed of the kernel's error; None from the published network.
         noise, variance: the raw outputs of the published network, (B, 3, H, W); None from the default one.
     """
 
     x0_hat: Tensor
     kernel: Tensor
     noise_level: Tensor | None
-    evidence: Evidence | None = None
     noise: Tensor | None = None
     variance: Tensor | None = None
 
@@ -66,7 +64,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         expansion: of the gated feed-forward networks.
         embedding_dim: length of the embedding of time, kernel, noise level and scale.
         patch_size: side of the pixel blocks folded into channels before the first convolution.
-        kernel_size: side of the kernel's support.
+        kernel_size: side of the kernel's support, odd.
         estimator_hidden: width of the spectral estimator.
         scales: scales the weights are made for.
         prediction: ``"residual"`` or ``"noise"``.
@@ -109,6 +107,8 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             if count < 1 or dim * 2**level % count:
                 raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
         inputs, outputs = (9, 3) if prediction == "residual" else (6, 6)
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ParameterError(f"kernel_size {kernel_size} is not odd: a kernel's centre is a pixel")
         cells = patch_size**2
         self.unet = ModulatedUNet(
             inputs * cells, outputs * cells, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim
@@ -219,8 +219,8 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             x_y: closed-form image for (y, kernel, noise_level), (B, 3, s*h, s*w), in [0, 1]; made where None.
             view: how the image network sees all that is given, one of the eight `views`; results are turned back. The
                 mean over views is nearer to the truth than any.
-            correct_kernel: False returns kernel and noise level as they were given, without evidence, and saves the
-                time to correct them. (The published network estimates them in any case.)
+            correct_kernel: False returns kernel and noise level as they were given, and saves the time to correct them.
+                (The published network estimates them in any case.)
         """
         self._check_scale(scale)
         if self.config.prediction == "noise":
@@ -236,14 +236,25 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         current = Estimate(self._fit(kernel), noise_level)
         if not correct_kernel:
             return Prediction(x0_hat, *current)
-        # The kernel's error is measured on an image that the data step has not yet bent to the kernel.
-        shown = x0_hat.detach()
-        residual = kernel_residual(y, shown, current.kernel, scale, self.config.kernel_size)
-        of_x = spectral_statistics(shown, informative=False)
-        evidence = Evidence(spectral_statistics(y), of_x, residual, self.alpha_bar[timestep].logit())
+        evidence = self.evidence(x0_hat, timestep, y, scale, current.kernel)
         scales = torch.full((len(y),), scale, device=y.device)
         corrected: Estimate = self.estimator.correct(current, scales, evidence)
-        return Prediction(x0_hat, *corrected, evidence)
+        return Prediction(x0_hat, *corrected)
+
+    def evidence(self, x0_hat: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor) -> Evidence:
+        """What a step shows of the error of the kernel that it was made with.
+
+        It is measured on an image that the data step has not yet bent to the kernel.
+
+        Args:
+            x0_hat: the step's image, (B, 3, s*h, s*w), in [0, 1].
+            timestep, y, scale: as in `forward`.
+            kernel: (B, kernel_size, kernel_size).
+        """
+        shown = x0_hat.detach()
+        residual = kernel_residual(y, shown, kernel, scale, self.config.kernel_size)
+        of_x = spectral_statistics(shown, informative=False)
+        return Evidence(spectral_statistics(y), of_x, residual, self.alpha_bar[timestep].logit())
 
     def _predict_residual(
         self,
@@ -289,7 +300,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         noise, variance = (x_t + part for part in self._through_unet(seen, condition, view).chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
-        return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, None, noise, variance)
+        return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, noise, variance)
 
     def _through_unet(self, seen: Tensor, condition: Tensor, view: int) -> Tensor:
         """(B, c, H, W) of any size, as it stands -> (B, c', H, W): shown in a view, and what is said turned back."""

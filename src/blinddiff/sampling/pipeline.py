@@ -115,7 +115,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
             max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
                 None. An image for which that is too little goes through in tiles, see `tiles`; so does one for which
-                memory runs out, in ever smaller ones.
+                memory runs out, in ever smaller ones (but not where a gradient is taken through the network).
             callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step, samples side by side.
 
         Raises:
@@ -142,7 +142,7 @@ class BlindDiffPipeline(DiffusionPipeline):
                 raise ParameterError(f"{len(generator)} generators for {len(y)} images")
             generator = [g for g in generator for _ in range(num_samples)]
         kernel_update = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
-        kernel_update = kernel_update if noise_level is None else keep_noise_level(kernel_update)
+        kernel_update = kernel_update if noise_level is None else keep_noise_level(kernel_update, noise_level)
         image_update = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
         state = self._known(y, scale, kernel, noise_level)
         if state is not None:

@@ -168,12 +168,10 @@ def correction_losses(
         first = model.estimate(pairs.y, pairs.scale)
         current = Estimate(_moved(first.kernel, pairs.kernel, generator), first.noise_level)
         t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
-        prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, *current)
-        assert prediction.evidence is not None
+        prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, *current, correct_kernel=False)
+        shown = model.evidence(prediction.x0_hat, t, pairs.y, pairs.scale, current.kernel)
     scale = torch.full_like(pairs.noise_level, pairs.scale)
-    rows = _with_replayed(
-        [*current, *prediction.evidence, pairs.kernel, pairs.noise_level, scale], recipe, replay, generator
-    )
+    rows = _with_replayed([*current, *shown, pairs.kernel, pairs.noise_level, scale], recipe, replay, generator)
     current, evidence = Estimate(*rows[:2]), Evidence(*rows[2:6])
     kernel, noise_level, scale = rows[6:]
     corrected = estimator.correct(current, scale, evidence)

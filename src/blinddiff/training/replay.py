@@ -20,6 +20,8 @@ class Replay:
         """Rows (B, ...) of each tensor, in place of the oldest; the same tensors in every call."""
         if not self.rows:
             self.rows = [part.new_empty((KEPT, *part.shape[1:])) for part in new]
+        # Accelerate loads checkpoints onto the CPU.
+        self.rows = [rows.to(part.device) for rows, part in zip(self.rows, new, strict=True)]
         places = (self.added + torch.arange(len(new[0]))) % KEPT
         for rows, part in zip(self.rows, new, strict=True):
             rows[places.to(rows.device)] = part.detach()

@@ -5,6 +5,7 @@ import math
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,18 @@ from blinddiff.training.replay import Replay
 from blinddiff.training.sheet import write_sheet
 
 LOG_STEPS = 20
+ESTIMATORS_MEANING = ("scales", "kernel_size")
+MEANING = (
+    *ESTIMATORS_MEANING,
+    "prediction",
+    "noise_schedule",
+    "image_mean",
+    "image_std",
+    "residual_std",
+    "heads",
+    "kernel_modulation",
+)
+"""What weights of one shape can differ in, as arguments of `MCFormer`: of its estimator, and of all of it."""
 
 
 def train(
@@ -39,7 +52,8 @@ def train(
     that a resumed run needs), ``losses.csv``, TensorBoard's events where it is installed, and ``sheet_*.png``.
 
     Everything random at a step comes from the recipe's seed and the step's number, so that a resumed run goes on
-    exactly as an uninterrupted one would.
+    exactly as an uninterrupted one would. (Of several processes it does so where only the network learns: of replayed
+    examples and of statistics over batches the checkpoint holds the main process's.)
 
     Args:
         recipe: what to train on what.
@@ -65,6 +79,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, device: str | None = None) -> None:
         self.recipe, self.folder, self.step = recipe, folder, 0
         checkpoint = folder / "checkpoint"
+        _restore(checkpoint)
         if resume and not checkpoint.is_dir():
             raise TrainingError(f"{folder}: holds no checkpoint to resume from")
         if not resume and checkpoint.exists():
@@ -182,7 +197,7 @@ class Trainer:
         self.network.train()
         estimator = self.network.estimator
         assert isinstance(estimator, SpectralEstimator)
-        estimator.normalise.train(self.recipe.stage == "estimator")
+        estimator.normalise.train(self.recipe.stage in ("estimator", "joint"))
         estimator.correct.train(self.recipe.stage in ("correction", "joint"))
 
     def _photographs(self, step: int) -> Pixels:
@@ -284,9 +299,10 @@ def initial_network(recipe: Recipe) -> MCFormer:
         if source is None:
             continue
         try:
-            state = MCFormer.from_pretrained(source).state_dict()
+            loaded = MCFormer.from_pretrained(source)
+            _check_meaning(source, loaded, network, ESTIMATORS_MEANING if part else MEANING)
             missing, unexpected = network.load_state_dict(
-                {name: value for name, value in state.items() if name.startswith(part)}, strict=False
+                {name: value for name, value in loaded.state_dict().items() if name.startswith(part)}, strict=False
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
@@ -299,6 +315,17 @@ def initial_network(recipe: Recipe) -> MCFormer:
                 if f"unet.refinement.{index}.modulation.weight" in missing:
                     block.start_as_identity()
     return network.to(memory_format=torch.channels_last)
+
+
+def _check_meaning(source: str, loaded: MCFormer, network: MCFormer, keys: tuple[str, ...]) -> None:
+    """Refuse weights that fit in shape alone. Raises WeightsError."""
+    for key in keys:
+        theirs, ours = (
+            list(value) if isinstance(value, list | tuple) else value  # JSON knows no tuples
+            for value in (loaded.config[key], network.config[key])
+        )
+        if theirs != ours:
+            raise WeightsError(f"{source}: was made with {key} {theirs}, and the recipe's model has {ours}")
 
 
 def _learned(network: MCFormer, stage: str) -> list[Tensor]:
@@ -317,8 +344,20 @@ def _learned(network: MCFormer, stage: str) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
+def _restore(folder: Path) -> None:
+    """Give a folder its name again that a kill within `_replace` has left without."""
+    before = _before(folder)
+    if before.exists() and not folder.exists():
+        with suppress(FileNotFoundError):  # another process was faster
+            before.rename(folder)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
 def _replace(new: Path, old: Path) -> None:
-    before = old.with_name(old.name + ".old")
+    before = _before(old)
     shutil.rmtree(before, ignore_errors=True)
     if old.exists():
         old.rename(before)

@@ -1,16 +1,13 @@
 """Setting 1 and setting 2 of BlindDiff: random Gaussian kernels, one an image."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.draws import draw_uniform
-from blinddiff.degradation.kernels.gaussian import anisotropic_gaussian, isotropic_gaussian, roughen
+from blinddiff.degradation.presets import SETTING1, SETTING2
 from blinddiff.evaluation.protocols.synthetic import SyntheticProtocol
 
-KERNEL_SIZE = 21
 SOURCE = "BlindDiff, arXiv 2403.10211, and its published code (ranges of training; its test kernels are not published)"
 
 
@@ -29,7 +26,7 @@ class Setting1(SyntheticProtocol):
 
     def kernel(self, index: int, generator: torch.Generator) -> Tensor:
         """See `SyntheticProtocol.kernel`."""
-        return isotropic_gaussian(draw_uniform(1, 0.2, 4.0, generator), KERNEL_SIZE)[0]
+        return SETTING1.sample(1, generator)[0]
 
 
 class Setting2(SyntheticProtocol):
@@ -50,9 +47,7 @@ class Setting2(SyntheticProtocol):
 
     def kernel(self, index: int, generator: torch.Generator) -> Tensor:
         """See `SyntheticProtocol.kernel`."""
-        sigma_x, sigma_y = draw_uniform((2, 1), 0.6, 5.0, generator)
-        theta = draw_uniform(1, -math.pi, math.pi, generator)
-        return roughen(anisotropic_gaussian(sigma_x, sigma_y, theta, KERNEL_SIZE), 0.25, generator)[0]
+        return SETTING2.sample(1, generator)[0]
 
 
 class Setting2Noise10(Setting2):

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from blinddiff.degradation.kernels import fit_size
 from blinddiff.models.kernel_correction import mirror_step, way
 from blinddiff.models.mcformer import Prediction
 from blinddiff.sampling.kernel_steps.network import network
@@ -17,7 +18,8 @@ def damped(state: KernelState | None, prediction: Prediction, y: Tensor, scale: 
     and it is taken anew at each step.
     """
     estimate = network(state, prediction, y, scale)
-    if state is None or state.kernel.shape != estimate.kernel.shape:
+    if state is None:
         return estimate
-    kernel = mirror_step(state.kernel, SHARE * way(state.kernel, estimate.kernel))
+    before = fit_size(state.kernel, estimate.kernel.shape[-1], max_cut=1.0)  # a given one may be of any size
+    kernel = mirror_step(before, SHARE * way(before, estimate.kernel))
     return KernelState(kernel, state.noise_level.lerp(estimate.noise_level, SHARE))
