@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from blinddiff import BlindDiffPipeline
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels
+from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels, weights_checksum
 
 SCALE, SIGMA, SAMPLES, BLOCK = 4, 2.4, 4, 8
 
@@ -50,7 +50,8 @@ def main() -> None:
         images[path.stem] = correlations(pipe, crop_to_multiple(read_pixels(path), SCALE)[None])
         print(path.stem, *(f"{value:.3f}" for value in images[path.stem]), flush=True)
     record = {
-        "command": f"python scripts/measure_uncertainty.py --limit {args.limit}",
+        "command": f"python scripts/measure_uncertainty.py --data {args.data} --limit {args.limit}",
+        "weights": weights_checksum(None),
         "set": "Set14",
         "samples": SAMPLES,
         "images": {name: {"pixels": round(p, 3), "blocks": round(b, 3)} for name, (p, b) in images.items()},

@@ -123,6 +123,24 @@ def test_blocks_run(page: str, here: Path, tables: None) -> None:
             run_shell(block, here)
 
 
+def test_the_quick_start_shows_what_is_printed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line of the sample, its numbers within a tenth: processors round differently, other weights do not."""
+    shown = next(block.text for block in BLOCKS["docs/quickstart.md"] if block.language == "text").strip()
+    assert cli.main(["upscale", "src/blinddiff/samples/flowers.jpg", "-o", "out.png"]) == 0
+    printed = capsys.readouterr().out.strip()
+    number = r"-?[0-9]+(?:\.[0-9]+)?"
+    pattern = "".join(
+        "(.*)" if part == "..." else f"({number})" if re.fullmatch(number, part) else re.escape(part)
+        for part in re.split(rf"(\.\.\.|{number})", shown)
+    )
+    found = re.fullmatch(pattern, printed)
+    assert found, printed
+    for said, is_now in zip(re.findall(number, shown), found.groups(), strict=False):
+        assert float(said) == pytest.approx(float(is_now), rel=0.1, abs=0.06), printed
+
+
 def check_command(words: list[str]) -> None:
     """What can be said of a command without running it. Raises AssertionError."""
     said = shlex.join(words)
