@@ -123,9 +123,7 @@ def test_blocks_run(page: str, here: Path, tables: None) -> None:
             run_shell(block, here)
 
 
-def test_the_quick_start_shows_what_is_printed(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_quick_start_shows_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The line of the sample, its numbers within a tenth: processors round differently, other weights do not."""
     shown = next(block.text for block in BLOCKS["docs/quickstart.md"] if block.language == "text").strip()
     assert cli.main(["upscale", "src/blinddiff/samples/flowers.jpg", "-o", "out.png"]) == 0
