@@ -8,11 +8,14 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.app.limits import LARGEST_KERNEL_FILE, LARGEST_KERNEL_SIDE
-from blinddiff.degradation.kernels import read_kernel
+from blinddiff.degradation.kernels import KERNEL_ENDINGS, read_kernel
 from blinddiff.errors import KernelError, ParameterError
+from blinddiff.imaging import OUTPUT_FORMATS
 
-KERNEL_SUFFIXES = (".csv", ".txt", ".json", ".npy", ".png")
-FORMATS = ("png", "tif", "jpg", "webp", "avif")
+KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
+"""Not MATLAB's, which are packed: one within `LARGEST_KERNEL_FILE` can hold a gigabyte."""
+FORMATS = tuple(ending[1:] for ending in OUTPUT_FORMATS if ending not in (".tiff", ".jpeg"))
+"""Each format that is written, under its shorter name."""
 SMALLEST_REGION = 32
 """Pixels: less holds too few blocks to tell a blur from."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.app.asked import Region
-from blinddiff.degradation.kernels import centroid, widths_and_angle
+from blinddiff.degradation.kernels import centroid, is_round, widths_and_angle
 from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture
 
 LONGEST_SIDE = 1600
@@ -82,7 +82,8 @@ def drawn_kernel(kernel: Tensor, side: int = 372) -> Image.Image:
     )
     drawn = Image.new("RGB", (blocks.width, blocks.height + _CAPTION), "#ffffff")
     drawn.paste(picture.resize(blocks.size, Image.Resampling.LANCZOS))
-    words = f"{major:.2f} x {minor:.2f} pixels" + (f", {degrees:.0f}\u00b0" if major > 1.05 * minor else ", round")
+    direction = "round" if is_round(major, minor) else f"{degrees:.0f}\u00b0"
+    words = f"{major:.2f} x {minor:.2f} pixels, {direction}"
     font = ImageFont.load_default(size=20)
     ImageDraw.Draw(drawn).text((6, blocks.height + 4), words, fill="#1d1d1f", font=font)
     return drawn
