@@ -37,10 +37,14 @@ def shown(pixels: Tensor, photograph: Photograph) -> bytes:
 
 
 def preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
-    """The photograph, with the region's rectangle on it, or the corner that has been chosen of it."""
-    with Image.open(BytesIO(shown(photograph.pixels, photograph))) as stored:
+    """The photograph, with the region's rectangle on it, or the corner that has been chosen of it.
+
+    Its colour profile, if it has one, is ``info["icc_profile"]``, which has to be named when the picture is saved.
+    """
+    # It is drawn on in colour, which a profile for grey does not describe: without one, it is shown in sRGB's tone.
+    like = replace(photograph, icc_profile=None) if photograph.grey else photograph
+    with Image.open(BytesIO(shown(photograph.pixels, like))) as stored:
         picture = stored.convert("RGB")
-        picture.info["icc_profile"] = stored.info.get("icc_profile")
     factor = picture.width / photograph.pixels.shape[-1]
     draw = ImageDraw.Draw(picture)
     width = max(2, round(max(picture.size) / 200))
