@@ -72,9 +72,21 @@ def test_every_format_that_is_written_can_be_asked_for_once():
 def test_region():
     assert region_of("", 100, 100) is None
     assert region_of(" 1, 2, 40 , 50", 100, 100) == Region(1, 2, 40, 50) == region_of("1 2 40 50", 41, 52)
-    for text in ("1, 2", "1, 2, 40, x", "-1, 2, 40, 40", "0, 0, 31, 40", "61, 0, 40, 40", "0 0 40 1e9"):
+    for text in (
+        "1, 2",
+        "1, 2, 40, x",
+        "-1, 2, 40, 40",
+        "0, 0, 31, 40",
+        "61, 0, 40, 40",
+        "0 0 40 1e9",
+        "--5, 0, 64, 64",
+        "-",
+    ):
         with pytest.raises(ParameterError, match=r"^region "):
             region_of(text, 100, 100)
+    # more digits than Python makes a number of
+    with pytest.raises(ParameterError, match=r"^region .* four whole numbers are needed"):
+        region_of("0, 0, 64, " + "6" * 5000, 100, 100)
 
 
 def test_two_clicks_in_any_order_make_a_region():

@@ -1,5 +1,6 @@
 """What a visitor asks for, and how what was typed or handed in for the kernel is understood."""
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,6 @@ def region_of(text: str, width: int, height: int) -> Region | None:
 
 
 def numbers_of(text: str) -> list[int]:
-    """The whole numbers that a text separates by commas or spaces; none if there is anything else in it."""
+    """The whole numbers, of up to nine digits, that a text separates by commas or spaces; none if it holds more."""
     parts = text.replace(",", " ").split()
-    return [int(part) for part in parts] if all(part.lstrip("-").isdecimal() for part in parts) else []
+    return [int(part) for part in parts] if all(re.fullmatch(r"-?\d{1,9}", part) for part in parts) else []

@@ -88,10 +88,9 @@ class PrivatePaths:
         if not body:
             return body
         try:
-            call = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ValueError("The call is no JSON.") from error
-        return json.dumps(self._with_real_names(call)).encode()
+            return json.dumps(self._with_real_names(_of_json(body))).encode()
+        except RecursionError as error:
+            raise ValueError("The call is nested too deep.") from error
 
     def _with_real_names(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -105,6 +104,13 @@ class PrivatePaths:
                 raise ValueError("A file in the call has not been uploaded here.")
             changed["path"] = self._inside(path)
         return changed
+
+
+def _of_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ValueError("The call is no JSON.") from error
 
 
 def _is_public(name: str) -> bool:
