@@ -159,6 +159,9 @@ def test_other_files_cannot_be_reached(address, photograph):
         assert http.post("/gradio_api/call/restore", content=b" " * (5 << 20)).status_code == 413
         # past the queue
         assert http.post("/gradio_api/run/restore", json={"data": [None, *ARGUMENTS.values()]}).status_code == 404
+        hostile = {"origin": "http://hostile.example"}
+        for path in ("upload", "call/restore"):
+            assert http.post(f"/gradio_api/{path}", headers=hostile, files={"files": b"1"}).status_code == 403
         large = http.post("/gradio_api/upload", files={"files": ("large.png", bytes(600_000))})
         assert large.status_code == 413
 
