@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.app.asked import Asked, Region, kernel_of, region_of
+from blinddiff.app.asked import FORMATS, Asked, Region, kernel_of, region_of
 from blinddiff.app.limits import Limits
 from blinddiff.app.looker import marked
+from blinddiff.degradation.kernels import write_kernel
 from blinddiff.errors import KernelError, ParameterError
+from blinddiff.imaging import OUTPUT_FORMATS
 
 PHOTO = Path("photo.png")
 
@@ -55,12 +57,36 @@ def test_bad_kernels_are_refused_by_the_visitors_name(tmp_path):
     assert "/" not in str(caught.value)
 
 
+def test_matlabs_kernel_files_are_not_taken(tmp_path):
+    write_kernel(tmp_path / "k.mat", torch.ones(1, 1))
+    with pytest.raises(KernelError, match=r"^k.mat: kernel files end in .*\.npy"):
+        kernel_of(Asked(PHOTO, kernel_file=tmp_path / "k.mat"))
+
+
+def test_every_format_that_is_written_can_be_asked_for_once():
+    names = [OUTPUT_FORMATS[f".{ending}"].name for ending in FORMATS]
+    assert len(names) == len(set(names))
+    assert set(names) == {kind.name for kind in OUTPUT_FORMATS.values()}
+
+
 def test_region():
     assert region_of("", 100, 100) is None
     assert region_of(" 1, 2, 40 , 50", 100, 100) == Region(1, 2, 40, 50) == region_of("1 2 40 50", 41, 52)
-    for text in ("1, 2", "1, 2, 40, x", "-1, 2, 40, 40", "0, 0, 31, 40", "61, 0, 40, 40", "0 0 40 1e9"):
+    for text in (
+        "1, 2",
+        "1, 2, 40, x",
+        "-1, 2, 40, 40",
+        "0, 0, 31, 40",
+        "61, 0, 40, 40",
+        "0 0 40 1e9",
+        "--5, 0, 64, 64",
+        "-",
+    ):
         with pytest.raises(ParameterError, match=r"^region "):
             region_of(text, 100, 100)
+    # more digits than Python makes a number of
+    with pytest.raises(ParameterError, match=r"^region .* four whole numbers are needed"):
+        region_of("0, 0, 64, " + "6" * 5000, 100, 100)
 
 
 def test_two_clicks_in_any_order_make_a_region():

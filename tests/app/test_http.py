@@ -75,6 +75,9 @@ def test_a_photograph_is_restored(client, photograph):
         ({"kernel_numbers": "1 2\n3"}, "Kernel numbers: needs rows of equal length"),
         ({"kernel_numbers": "1", "region": "0, 0, 40, 40"}, "can come from one of them only"),
         ({"region": "1, 2"}, "four whole numbers are needed"),
+        ({"region": "--5, 0, 40, 40"}, "four whole numbers are needed"),
+        ({"scale": None}, "Scale: it is empty"),
+        ({"mode": None}, "Mode: it is empty"),
         ({"region": "20, 0, 40, 40"}, "outside the photograph of 48 x 40 pixels"),
         ({"mode": "magic"}, "magic"),
         ({"noise_level": 300}, "255"),
@@ -83,6 +86,11 @@ def test_a_photograph_is_restored(client, photograph):
 def test_what_cannot_be_done_is_said(client, photograph, changed, words):
     with pytest.raises(AppError, match=re.escape(words)):
         client.predict(**asked(photograph, **changed))
+
+
+def test_an_empty_seed_is_zero(client, photograph):
+    facts = client.predict(**asked(photograph, seed=None))[-1]
+    assert facts["seed"] == 0
 
 
 def test_bad_files_are_refused_by_name(client, tmp_path):
@@ -145,9 +153,15 @@ def test_other_files_cannot_be_reached(address, photograph):
         assert http.get("/monitoring").status_code in (403, 404, 405)
         assert http.get("/", headers={"host": "rebound.example"}).status_code == 400
         assert http.post("/gradio_api/call/restore", content=b"{" * 100).status_code == 400
+        for depth in (600, 200_000):
+            nested = b'{"data": ' + b"[" * depth + b"]" * depth + b"}"
+            assert http.post("/gradio_api/call/restore", content=nested).status_code == 400
         assert http.post("/gradio_api/call/restore", content=b" " * (5 << 20)).status_code == 413
         # past the queue
         assert http.post("/gradio_api/run/restore", json={"data": [None, *ARGUMENTS.values()]}).status_code == 404
+        hostile = {"origin": "http://hostile.example"}
+        for path in ("upload", "call/restore"):
+            assert http.post(f"/gradio_api/{path}", headers=hostile, files={"files": b"1"}).status_code == 403
         large = http.post("/gradio_api/upload", files={"files": ("large.png", bytes(600_000))})
         assert large.status_code == 413
 

@@ -1,12 +1,18 @@
 """What is drawn shows what it stands for."""
 
 import io
+from types import SimpleNamespace
 
+import imagecodecs
 import numpy as np
+import pytest
 import torch
 from PIL import Image, ImageCms
 
 from blinddiff.app.asked import Region
+from blinddiff.app.files import Files
+from blinddiff.app.limits import Limits
+from blinddiff.app.looker import Looker
 from blinddiff.app.pictures import LONGEST_SIDE, drawn_kernel, drawn_uncertainty, preview, shown
 from blinddiff.imaging import read_image
 
@@ -78,3 +84,27 @@ def test_the_region_is_marked_where_it_is():
     assert (columns.min(), rows.min(), columns.max(), rows.max()) == (50, 20, 109, 59)
     assert not marked[30:50, 60:100].any()
     assert not np.asarray(preview(photograph, None)).any()
+
+
+@pytest.mark.parametrize("kind", ["rgb", "gray"])
+def test_the_preview_has_the_tone_of_the_photograph(tmp_path, kind):
+    """The file that browsers get, as a colour management sees it: light numbers of a linear photograph."""
+    white = [0.3127, 0.3290, 1]
+    primaries = {"primaries": [0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1]} if kind == "rgb" else {}
+    profile = imagecodecs.cms_profile(kind, whitepoint=white, gamma=1.0, **primaries)
+    array = np.full((40, 50, 3) if kind == "rgb" else (40, 50), 55, np.uint8)
+    Image.fromarray(array).save(tmp_path / "photo.png", icc_profile=profile)
+    looker = Looker(Limits(), Files(tmp_path))
+    _, file, _, _ = looker.look(str(tmp_path / "photo.png"), SimpleNamespace(session_hash="ann"))
+    with Image.open(file) as picture:
+        seen = picture.convert("RGB")
+        found = picture.info.get("icc_profile")
+    if kind == "rgb":
+        assert found == profile
+        seen = ImageCms.profileToProfile(
+            seen, ImageCms.getOpenProfile(io.BytesIO(found)), ImageCms.createProfile("sRGB")
+        )
+    else:
+        assert found is None
+    # 55 of 255 of the light is 128 in sRGB's tone
+    assert np.abs(np.asarray(seen).astype(int) - 128).max() <= 4

@@ -14,6 +14,7 @@ from blinddiff.degradation.kernels import (
     centroid,
     check_kernel,
     fit_size,
+    is_round,
     isotropic_gaussian,
     sample_kernels,
     shift_kernel,
@@ -51,6 +52,14 @@ def test_widths_and_angle_of_a_gaussian(sigma: float, ratio: float, degrees: flo
     assert float(measured_minor) == pytest.approx(minor, rel=1e-2)
     assert -90 < float(angle) <= 90
     assert abs((float(angle) - degrees + 90) % 180 - 90) < 1.0
+
+
+def test_what_is_round() -> None:
+    assert is_round(2.0, 2.0)
+    assert is_round(2.08, 2.0)
+    assert is_round(0.0, 0.0)
+    assert not is_round(2.12, 2.0)
+    assert not is_round(1.0, 0.0)
 
 
 def test_widths_of_special_kernels() -> None:

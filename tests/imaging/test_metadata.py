@@ -38,8 +38,12 @@ def block(endian="<", orientation=6):
 
 
 def jpeg(exif, **settings):
+    return file_of("JPEG", exif, **settings)
+
+
+def file_of(kind, exif, **settings):
     buffer = io.BytesIO()
-    Image.new("RGB", (22, 13), "red").save(buffer, "JPEG", exif=exif, **settings)
+    Image.new("RGB", (22, 13), "red").save(buffer, kind, exif=exif, **settings)
     return buffer.getvalue()
 
 
@@ -150,11 +154,22 @@ def test_a_description_of_an_array_is_no_title():
     assert tifffile.imread(io.BytesIO(written)).shape == (12, 16, 3)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize(
-    "damage", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xf0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"]
+    "damage",
+    [
+        b"",
+        b"Exif\0\0",
+        b"Exif\0\0MM\0*\xff\xff\xff\xf0",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        b"garbagegarbage",
+        b"II*\0",
+        b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",  # BigTIFF
+    ],
 )
-def test_damaged_blocks_do_not_cost_the_photograph(damage):
-    photograph = read_image(jpeg(damage))
+def test_damaged_blocks_do_not_cost_the_photograph(damage, kind):
+    photograph = read_image(file_of(kind, damage))
+    assert photograph.pixels.shape == (3, 13, 22)
     assert photograph.exif is None
     assert encode_image("a.jpg", photograph.pixels, photograph)
 

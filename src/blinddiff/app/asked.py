@@ -1,5 +1,6 @@
 """What a visitor asks for, and how what was typed or handed in for the kernel is understood."""
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.app.limits import LARGEST_KERNEL_FILE, LARGEST_KERNEL_SIDE
-from blinddiff.degradation.kernels import read_kernel
+from blinddiff.degradation.kernels import KERNEL_ENDINGS, read_kernel
 from blinddiff.errors import KernelError, ParameterError
+from blinddiff.imaging import OUTPUT_FORMATS
 
-KERNEL_SUFFIXES = (".csv", ".txt", ".json", ".npy", ".png")
-FORMATS = ("png", "tif", "jpg", "webp", "avif")
+KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
+"""Not MATLAB's, which are packed: one within `LARGEST_KERNEL_FILE` can hold a gigabyte."""
+FORMATS = tuple(ending[1:] for ending in OUTPUT_FORMATS if ending not in (".tiff", ".jpeg"))
+"""Each format that is written, under its shorter name."""
 SMALLEST_REGION = 32
 """Pixels: less holds too few blocks to tell a blur from."""
 
@@ -138,6 +142,6 @@ def region_of(text: str, width: int, height: int) -> Region | None:
 
 
 def numbers_of(text: str) -> list[int]:
-    """The whole numbers that a text separates by commas or spaces; none if there is anything else in it."""
+    """The whole numbers, of up to nine digits, that a text separates by commas or spaces; none if it holds more."""
     parts = text.replace(",", " ").split()
-    return [int(part) for part in parts] if all(part.lstrip("-").isdecimal() for part in parts) else []
+    return [int(part) for part in parts] if all(re.fullmatch(r"-?\d{1,9}", part) for part in parts) else []

@@ -3,6 +3,7 @@
 from html import escape
 from typing import Any
 
+from blinddiff.degradation.kernels import is_round
 from blinddiff.sampling.output import UNKNOWABLE
 
 
@@ -55,7 +56,7 @@ def consistency_words(consistency: float) -> str:
 
 
 def _angle(major: float, minor: float, angle: float) -> str:
-    if major <= 1.05 * minor:
+    if is_round(major, minor):
         return "none: it is round"
     return f"{angle:.0f} degrees, clockwise from the horizontal"
 

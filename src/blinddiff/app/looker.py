@@ -63,7 +63,9 @@ class Looker:
                 if corner is None:
                     chosen = region_of(region, width, height)
                 file = self._files.new_folder(visitor) / "preview.jpg"
-                preview(photograph, chosen, corner).save(file, quality=90)
+                picture = preview(photograph, chosen, corner)
+                # Pillow's writer of JPEG files does not look into the picture's `info`
+                picture.save(file, quality=90, icc_profile=picture.info.get("icc_profile"))
         except BlindDiffError as error:
             raise shown_error(sentence(error)) from None
         except Exception:

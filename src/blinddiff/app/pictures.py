@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.app.asked import Region
-from blinddiff.degradation.kernels import centroid, widths_and_angle
+from blinddiff.degradation.kernels import centroid, is_round, widths_and_angle
 from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture
 
 LONGEST_SIDE = 1600
@@ -37,10 +37,14 @@ def shown(pixels: Tensor, photograph: Photograph) -> bytes:
 
 
 def preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
-    """The photograph, with the region's rectangle on it, or the corner that has been chosen of it."""
-    with Image.open(BytesIO(shown(photograph.pixels, photograph))) as stored:
+    """The photograph, with the region's rectangle on it, or the corner that has been chosen of it.
+
+    Its colour profile, if it has one, is ``info["icc_profile"]``, which has to be named when the picture is saved.
+    """
+    # It is drawn on in colour, which a profile for grey does not describe: without one, it is shown in sRGB's tone.
+    like = replace(photograph, icc_profile=None) if photograph.grey else photograph
+    with Image.open(BytesIO(shown(photograph.pixels, like))) as stored:
         picture = stored.convert("RGB")
-        picture.info["icc_profile"] = stored.info.get("icc_profile")
     factor = picture.width / photograph.pixels.shape[-1]
     draw = ImageDraw.Draw(picture)
     width = max(2, round(max(picture.size) / 200))
@@ -82,7 +86,8 @@ def drawn_kernel(kernel: Tensor, side: int = 372) -> Image.Image:
     )
     drawn = Image.new("RGB", (blocks.width, blocks.height + _CAPTION), "#ffffff")
     drawn.paste(picture.resize(blocks.size, Image.Resampling.LANCZOS))
-    words = f"{major:.2f} x {minor:.2f} pixels" + (f", {degrees:.0f}\u00b0" if major > 1.05 * minor else ", round")
+    direction = "round" if is_round(major, minor) else f"{degrees:.0f}\u00b0"
+    words = f"{major:.2f} x {minor:.2f} pixels, {direction}"
     font = ImageFont.load_default(size=20)
     ImageDraw.Draw(drawn).text((6, blocks.height + 4), words, fill="#1d1d1f", font=font)
     return drawn

@@ -1,15 +1,16 @@
 """Between the page's framework and the network: no path of this machine goes out, and only uploaded files come in.
 
 The framework names files by their absolute paths, and takes such names, and addresses of other machines, from anyone.
-Here they are names below `PUBLIC`, which stand for the page's own folder; anything else is refused.
+Here they are names below `PUBLIC`, which stand for the page's own folder; anything else is refused. So is what pages of
+other sites would have a visitor's browser send here, such as uploads, which the framework takes from any of them.
 """
 
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,7 @@ _API = "/gradio_api/"
 _FILE = f"{_API}file="
 # fetching from other machines, and parts of the framework that the page has no use for
 _CLOSED = tuple(_API + name for name in ("proxy=", "file/", "stream/", "vibe", "undo-vibe", "process_recording"))
+_PORTS = {"http": 80, "https": 443}  # where an address names none
 _TEXTS = ("application/json", "text/event-stream", "text/html", "text/plain")
 _HEADERS = {
     "content-security-policy": "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -48,6 +50,9 @@ class PrivatePaths:
         """Pass a request on, and its answer back."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["method"] == "POST" and not _is_from_here(Headers(scope=scope)):
+            await PlainTextResponse("Pages of other sites may not send anything here.", 403)(scope, receive, send)
             return
         path: str = scope["path"]
         if path.startswith(_CLOSED) or path.startswith(_API + "deep_link"):
@@ -88,10 +93,9 @@ class PrivatePaths:
         if not body:
             return body
         try:
-            call = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ValueError("The call is no JSON.") from error
-        return json.dumps(self._with_real_names(call)).encode()
+            return json.dumps(self._with_real_names(_of_json(body))).encode()
+        except RecursionError as error:
+            raise ValueError("The call is nested too deep.") from error
 
     def _with_real_names(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -105,6 +109,26 @@ class PrivatePaths:
                 raise ValueError("A file in the call has not been uploaded here.")
             changed["path"] = self._inside(path)
         return changed
+
+
+def _is_from_here(headers: Headers) -> bool:
+    """Whether a request comes from the page itself, as its browser says, or from a program, which names no origin."""
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        sender, here = urlsplit(origin), urlsplit("//" + headers.get("host", ""))
+        usual = _PORTS.get(sender.scheme)
+        return sender.hostname == here.hostname and (sender.port or usual) == (here.port or usual)
+    except ValueError:  # no port has that number
+        return False
+
+
+def _of_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ValueError("The call is no JSON.") from error
 
 
 def _is_public(name: str) -> bool:

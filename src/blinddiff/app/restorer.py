@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeVar
 
 import gradio as gr
 
@@ -24,6 +25,7 @@ from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 LOG = logging.getLogger("blinddiff.app")
 _TICK = 1.0  # seconds between two signs of life
+Given = TypeVar("Given")
 
 
 class Restorer:
@@ -45,10 +47,10 @@ class Restorer:
     async def restore(
         self,
         photograph: str | None,
-        scale: int,
-        mode: str,
+        scale: int | None,
+        mode: str | None,
         samples: float,
-        seed: float,
+        seed: float | None,
         file_format: str,
         noise_level: float | None,
         steps: float | None,
@@ -64,7 +66,7 @@ class Restorer:
             scale: 1, 2, 3 or 4.
             mode: "fidelity", "fast", "perceptual" or "paper".
             samples: with more than one, the result is their mean, and there is an uncertainty map.
-            seed: of the random noise.
+            seed: of the random noise; empty for 0.
             file_format: of the result: png, tif, jpg, webp or avif.
             noise_level: in grey levels, where it is known.
             steps: of the sampler; empty for the mode's own.
@@ -77,10 +79,10 @@ class Restorer:
                 raise ImageError("no photograph yet: choose one first")
             asked = Asked(
                 photograph=Path(photograph),
-                scale=int(scale),
-                mode=mode,
+                scale=int(_given("scale", scale)),
+                mode=_given("mode", mode),
                 samples=int(samples),
-                seed=int(seed),
+                seed=int(seed or 0),
                 file_format=file_format,
                 noise_level=noise_level,
                 steps=None if steps is None else int(steps),
@@ -129,3 +131,10 @@ class Restorer:
         except BaseException:
             self._files.remove(folder)
             raise
+
+
+def _given(name: str, value: Given | None) -> Given:
+    """What a call holds; refused where it is empty, which only a program's can be."""
+    if value is None:
+        raise ParameterError(f"{name}: it is empty, and has to be given")
+    return value

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from blinddiff.degradation.kernels import widths_and_angle
+from blinddiff.degradation.kernels import is_round, widths_and_angle
 
 
 def kernel_words(kernel: Tensor, noise_level: float, expected_error: float | None = None) -> str:
@@ -16,7 +16,7 @@ def kernel_words(kernel: Tensor, noise_level: float, expected_error: float | Non
     from blinddiff.sampling.output import UNKNOWABLE
 
     major, minor, angle = (float(value) for value in widths_and_angle(kernel))
-    turned = f" at {angle:.0f} degrees" if major > 1.05 * minor else ""
+    turned = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
     words = f"kernel {major:.2f} x {minor:.2f} px{turned}, noise {noise_level:.1f} grey levels"
     if expected_error is not None and expected_error >= UNKNOWABLE:
         words += f"; the kernel cannot be known from this picture (expected error {expected_error:.1f} of 2)"

@@ -40,6 +40,17 @@ DESCRIPTIVE_TAGS = frozenset(
 )
 
 
+def exif_orientation(picture: Image.Image) -> object:
+    """Return the orientation that a picture's EXIF block states, of whatever type; None if none can be read.
+
+    As for `upright_exif`, a damaged block must not cost the photograph.
+    """
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 - Pillow's reader fails in any way
+        return None
+
+
 def upright_exif(picture: Image.Image) -> bytes | None:
     """Return the EXIF block of a picture that is not a TIFF, its orientation set to upright, without its thumbnail.
 

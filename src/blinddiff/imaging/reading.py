@@ -10,14 +10,14 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
 from blinddiff.imaging.declared_colours import declared_profile
 from blinddiff.imaging.deep import deep_pixels, refuse_too_many_pixels, without_colour_of_grey_avif
 from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, unknown_format
 from blinddiff.imaging.jpeg2000 import jpeg2000_profile
-from blinddiff.imaging.metadata import exif_of_tiff, upright_exif, upright_xmp
+from blinddiff.imaging.metadata import exif_of_tiff, exif_orientation, upright_exif, upright_xmp
 from blinddiff.imaging.photograph import Photograph
 from blinddiff.imaging.pixels import Samples, picture_array, split_channels
 from blinddiff.imaging.reading_tiff import mode_of, read_tiff
@@ -152,7 +152,7 @@ def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -
         array = picture_array(picture) if deep is None else deep
         if kind.name == "AVIF":
             array = without_colour_of_grey_avif(array, data)
-        array = _upright(array, picture.getexif().get(ExifTags.Base.Orientation))
+        array = _upright(array, exif_orientation(picture))
         mode = picture.mode if deep is None else mode_of(deep)
         profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
         if not profile and array.shape[-1] > 2:

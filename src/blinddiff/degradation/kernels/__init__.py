@@ -4,7 +4,7 @@ from blinddiff.degradation.kernels.check import check_kernel
 from blinddiff.degradation.kernels.disk import Disk, disk
 from blinddiff.degradation.kernels.families import FAMILIES, sample_kernels
 from blinddiff.degradation.kernels.family import KernelFamily
-from blinddiff.degradation.kernels.files import read_kernel, write_kernel
+from blinddiff.degradation.kernels.files import KERNEL_ENDINGS, read_kernel, write_kernel
 from blinddiff.degradation.kernels.gaussian import (
     AnisotropicGaussian,
     IsotropicGaussian,
@@ -14,12 +14,20 @@ from blinddiff.degradation.kernels.gaussian import (
 )
 from blinddiff.degradation.kernels.generalized_gaussian import GeneralizedGaussian, generalized_gaussian
 from blinddiff.degradation.kernels.identity import Identity, identity
-from blinddiff.degradation.kernels.measures import centre_kernel, centroid, fit_size, shift_kernel, widths_and_angle
+from blinddiff.degradation.kernels.measures import (
+    centre_kernel,
+    centroid,
+    fit_size,
+    is_round,
+    shift_kernel,
+    widths_and_angle,
+)
 from blinddiff.degradation.kernels.motion import CameraShake, LineMotion, camera_shake, line_motion
 from blinddiff.degradation.kernels.plateau import Plateau, plateau
 
 __all__ = [
     "FAMILIES",
+    "KERNEL_ENDINGS",
     "AnisotropicGaussian",
     "CameraShake",
     "Disk",
@@ -38,6 +46,7 @@ __all__ = [
     "fit_size",
     "generalized_gaussian",
     "identity",
+    "is_round",
     "isotropic_gaussian",
     "line_motion",
     "plateau",

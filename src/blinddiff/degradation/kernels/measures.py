@@ -16,6 +16,8 @@ from blinddiff.errors import KernelError
 CENTRING_ROUNDS = 3
 NOTHING = 1e-6
 """Share of a kernel's mass of which a kernel cannot be made again."""
+ROUND_BELOW = 1.05
+"""Ratio of the widths, up to which the direction of the longer axis says nothing."""
 
 Weight: TypeAlias = Callable[[Tensor], Tensor]
 """Interpolation weight as a function of the distance in pixels."""
@@ -49,6 +51,11 @@ def widths_and_angle(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     angle = torch.rad2deg(torch.atan2(cov, difference)) / 2
     angle = torch.where(angle <= -90, angle + 180, angle)
     return (mean + spread).clamp_min(0).sqrt(), (mean - spread).clamp_min(0).sqrt(), angle
+
+
+def is_round(major: float, minor: float) -> bool:
+    """Whether the widths, see `widths_and_angle`, are so nearly equal that the angle is not worth saying."""
+    return major <= ROUND_BELOW * minor
 
 
 def shift_kernel(kernel: Tensor, dy: Value, dx: Value) -> Tensor:

@@ -1,0 +1,62 @@
+"""Which pages a browser may send something from."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+
+from blinddiff.app.private_paths import PrivatePaths
+
+
+def status(folder, method="POST", **headers):
+    """Of an upload, with a page behind `PrivatePaths` that takes everything."""
+
+    async def ask():
+        transport = httpx.ASGITransport(PrivatePaths(PlainTextResponse("taken"), folder))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as http:
+            return await http.request(method, "/gradio_api/upload", headers=headers)
+
+    return asyncio.run(ask()).status_code
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("127.0.0.1:7860", "http://127.0.0.1:7860"),
+        ("localhost:7860", "http://localhost:7860"),
+        ("LocalHost:7860", "http://localhost:7860"),
+        ("[::1]:7860", "http://[::1]:7860"),
+        ("192.168.1.5:7860", "http://192.168.1.5:7860"),
+        # a web server in front, which has the certificate
+        ("photos.example", "https://photos.example"),
+        ("photos.example:443", "https://photos.example"),
+        ("photos.example:8443", "https://photos.example:8443"),
+    ],
+)
+def test_the_page_itself_may(tmp_path, host, origin):
+    assert status(tmp_path, host=host, origin=origin) == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://hostile.example",
+        "http://127.0.0.1",
+        "http://127.0.0.1:8000",
+        "http://localhost:7860",
+        "http://127.0.0.1.hostile.example:7860",
+        "http://127.0.0.1:7860@hostile.example",
+        "http://127.0.0.1:99999999",
+        "http://[",
+        "null",
+        "",
+    ],
+)
+def test_others_may_not(tmp_path, origin):
+    assert status(tmp_path, host="127.0.0.1:7860", origin=origin) == 403
+    assert status(tmp_path, "GET", host="127.0.0.1:7860", origin=origin) == 200
+
+
+def test_programs_may(tmp_path):
+    assert status(tmp_path, host="127.0.0.1:7860") == 200
