@@ -42,8 +42,8 @@ def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ..
     Raises:
         OutputError: an unknown ending, a place that cannot be written to, or one of the files ``taken``.
     """
+    from blinddiff.atomic import check_writable
     from blinddiff.errors import OutputError
-    from blinddiff.imaging import check_writable
 
     for path in paths:
         if path.suffix.lower() not in endings:

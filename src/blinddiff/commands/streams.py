@@ -104,7 +104,8 @@ def check_json(path: str | None, *taken: Path | None) -> None:
     Raises:
         OutputError: it is one of the files ``taken``, or an image, or the place cannot be written to.
     """
-    from blinddiff.imaging import SIGNATURE_BYTES, check_writable, has_image_name, image_format
+    from blinddiff.atomic import check_writable
+    from blinddiff.imaging import SIGNATURE_BYTES, has_image_name, image_format
 
     if path is None:
         return

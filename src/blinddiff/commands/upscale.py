@@ -122,6 +122,7 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
 def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     from tqdm import tqdm
 
+    from blinddiff.atomic import write_file
     from blinddiff.commands.facts import kernel_words
     from blinddiff.commands.streams import check_standard_output, printable, say, write_standard_output
     from blinddiff.degradation.kernels import read_kernel, write_kernel
@@ -132,7 +133,6 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         encode_image,
         kernel_map_picture,
         visible_colours,
-        write_file,
         write_picture,
         written_bit_depth,
     )

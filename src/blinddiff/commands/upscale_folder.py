@@ -6,10 +6,10 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from blinddiff.atomic import write_file
 from blinddiff.commands.streams import STREAM, check_json, say, write_standard_output
 from blinddiff.degradation.kernels import read_kernel
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.imaging import write_file
 from blinddiff.upscaling import LEDGER, SAME, Listener, Record, UpscaleSettings, upscale_folder
 
 

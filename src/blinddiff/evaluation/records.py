@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from blinddiff.atomic import write_file
 from blinddiff.errors import OutputError
 
 FORMAT = 2
@@ -142,14 +143,7 @@ def finite(metrics: dict[str, float]) -> dict[str, float]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises OutputError if that is not possible."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, text.encode())
 
 
 def versions() -> dict[str, str]:

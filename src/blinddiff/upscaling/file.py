@@ -3,9 +3,10 @@
 import hashlib
 from dataclasses import replace
 
+from blinddiff.atomic import write_file
 from blinddiff.degradation.kernels import read_kernel
 from blinddiff.errors import ImageError, OutputError
-from blinddiff.imaging import check_output, encode_image, read_bytes, read_image, write_file, written_bit_depth
+from blinddiff.imaging import check_output, encode_image, read_bytes, read_image, written_bit_depth
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.upscaling.plan import Job
 from blinddiff.upscaling.record import Done, facts_of

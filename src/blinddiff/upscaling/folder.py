@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from blinddiff.atomic import remove_leftovers
 from blinddiff.errors import OutputError
-from blinddiff.imaging import remove_leftovers
 from blinddiff.sampling.memory import free_memory
 from blinddiff.upscaling.ledger import Ledger
 from blinddiff.upscaling.plan import Job, Plan, make_plan
