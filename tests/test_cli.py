@@ -205,7 +205,7 @@ def test_bad_kernel_output(refused: Callable[..., str]) -> None:
 def test_the_photograph_is_never_overwritten(refused: Callable[..., str], here: Path) -> None:
     (here / "link.png").symlink_to("small.png")
     (here / "demo").mkdir()
-    for name in ("input.png", "result.png"):
+    for name in ("input.png", "result.png", "kernel.csv"):
         shutil.copy("small.png", here / "demo" / name)
     for arguments in (
         ("upscale", "small.png", "-o", "small.png"),
@@ -220,9 +220,20 @@ def test_the_photograph_is_never_overwritten(refused: Callable[..., str], here: 
         ("degrade", "small.png", "-o", "out.png", "--sigma", 1, "--save-kernel", "small.png"),
         ("demo", "demo/input.png", "-o", "demo"),
         ("demo", "demo/result.png", "-o", "demo"),
+        ("demo", "demo/kernel.csv", "-o", "demo"),
     ):
         line = refused(*arguments)
-        assert re.search("(small|link|out|input|result).png: is (the input|another file of this run)", line)
+        assert re.search(r"(small|link|out|input|result|kernel)\.\w+: is (the input|another file of this run)", line)
+
+
+def test_the_kernel_is_never_overwritten(refused: Callable[..., str], here: Path) -> None:
+    Image.new("L", (3, 3), 9).save("psf.png")
+    (here / "link.png").symlink_to("psf.png")
+    for kernel, output in (("psf.png", "psf.png"), ("link.png", "psf.png"), ("psf.png", "link.png")):
+        for command, photograph in (("upscale", "small.png"), ("degrade", "sharp.png")):
+            given = (command, photograph, "--scale", 1, "--kernel", kernel)
+            assert f"{output}: is another file of this run" in refused(*given, "-o", output)
+            assert f"{output}: is another file of this run" in refused(*given, "-o", "out.png", "--save-kernel", output)
 
 
 def test_bad_numbers(refused: Callable[..., str]) -> None:

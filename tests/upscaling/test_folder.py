@@ -140,6 +140,16 @@ def test_results_that_cannot_be_written(source, tmp_path, settings, here):
     assert "sub: cannot be made" in reasons["sub/c.png"]
 
 
+def test_a_kernel_among_the_results_stays(source, tmp_path, settings, here):
+    kernel = tmp_path / "out" / "a.png"
+    kernel.parent.mkdir()
+    Image.new("L", (3, 3), 9).save(kernel)
+    before = kernel.read_bytes()
+    report = upscale_folder(source, tmp_path / "out", replace(settings, kernel=kernel))
+    assert (report.done, [name for name, _ in report.failures]) == (3, ["a.png"])
+    assert kernel.read_bytes() == before
+
+
 def test_formats(tmp_path, settings, here, photograph):
     for name in ("a.png", "b.jpg", "c.webp", "d.tif"):
         photograph(tmp_path / "in" / name)

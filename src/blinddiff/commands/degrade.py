@@ -9,6 +9,7 @@ from blinddiff.commands.options import (
     add_scale_option,
     add_seed_option,
     check_kernel_outputs,
+    check_not_kernel,
     read_photograph,
     whole,
 )
@@ -46,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
     size = 31
     photograph = read_photograph(args.photograph)
     check_output(args.output, replace(photograph, alpha=None))  # transparency is not kept
+    check_not_kernel(args.output, args.kernel)
     if args.save_kernel is not None:
-        check_kernel_outputs([args.save_kernel], args.photograph, args.output)
+        check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, args.output)
     generator = torch.Generator().manual_seed(args.seed)
     if args.kernel is not None:
         kernel = read_kernel(args.kernel)

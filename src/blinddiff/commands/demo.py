@@ -4,11 +4,18 @@ import argparse
 import time
 from pathlib import Path
 
-from blinddiff.commands.options import add_model_options, load_pipeline, make_folder, read_photograph
+from blinddiff.commands.options import (
+    add_model_options,
+    check_kernel_outputs,
+    load_pipeline,
+    make_folder,
+    read_photograph,
+)
 from blinddiff.commands.streams import say
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 SCALE = 4
+KERNEL = "kernel.csv"
 PICTURES = ("input.png", "bicubic.png", "result.png", "kernel.png", "sheet.png")
 
 
@@ -44,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.output)
     for name in PICTURES:
         check_output(args.output / name, photograph)
+    check_kernel_outputs([args.output / KERNEL], args.photograph)
     pixels = visible_colours(photograph)
 
     with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
@@ -77,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         write_image(args.output / "bicubic.png", bicubic)
         write_image(args.output / "result.png", out.images[0])
         write_picture(args.output / "kernel.png", kernel_picture(kernel))
-        write_kernel(args.output / "kernel.csv", kernel)
+        write_kernel(args.output / KERNEL, kernel)
         write_picture(args.output / "sheet.png", sheet)
         bar.update()
         stage("done")

@@ -1,7 +1,9 @@
 """Options that several sub-commands share."""
 
 import argparse
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +38,12 @@ def read_photograph(path: Path) -> "Photograph":
     return read_restorable(path)
 
 
-def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
+def is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
+    """Whether a path leads to one of the files that there are, links followed."""
+    return os.path.realpath(path) in [os.path.realpath(file) for file in files if file is not None]
+
+
+def check_kernel_outputs(paths: list[Path], *taken: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
     """Refuse now the kernel files that could not be written after the work, or that would replace files in use.
 
     Raises:
@@ -48,9 +55,21 @@ def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ..
     for path in paths:
         if path.suffix.lower() not in endings:
             raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
-        if path.resolve() in [other.resolve() for other in taken]:
+        if is_one_of(path, taken):
             raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
         check_writable(path)
+
+
+def check_not_kernel(output: Path, kernel: Path | None) -> None:
+    """Refuse a result that would replace the kernel that is given.
+
+    Raises:
+        OutputError: both are the same file.
+    """
+    from blinddiff.errors import OutputError
+
+    if is_one_of(output, [kernel]):
+        raise OutputError(f"{output}: is another file of this run, the kernel; choose another name for the result")
 
 
 def load_pipeline(args: argparse.Namespace) -> "BlindDiffPipeline":
@@ -88,8 +107,6 @@ def make_folder(folder: Path) -> None:
     Raises:
         OutputError: it cannot be made or written to.
     """
-    import os
-
     from blinddiff.errors import OutputError
 
     try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from blinddiff.commands.options import is_one_of
 from blinddiff.errors import ImageError, OutputError
 
 STREAM = "-"
@@ -118,5 +119,5 @@ def check_json(path: str | None, *taken: Path | None) -> None:
     if os.path.isfile(path):
         with open(path, "rb") as file:
             is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
-    if is_image or os.path.realpath(path) in [os.path.realpath(other) for other in taken if other is not None]:
+    if is_image or is_one_of(path, taken):
         raise OutputError(f"{path}: is another file of this run, or an image; choose another name for --json")

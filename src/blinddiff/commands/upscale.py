@@ -13,6 +13,7 @@ from blinddiff.commands.options import (
     add_scale_option,
     add_seed_option,
     check_kernel_outputs,
+    check_not_kernel,
     load_pipeline,
     memory_size,
     whole,
@@ -152,7 +153,8 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         if args.format is not None:
             raise ParameterError(f"--format: is for folders and standard output; {output} says its own")
         check_output(output, photograph, (width, height))
-    taken = [path for path in (args.photograph, args.kernel, output) if path is not None]
+        check_not_kernel(output, args.kernel)
+    taken = [args.photograph, args.kernel, output]
     for path, endings in ((args.save_kernel, KERNEL_ENDINGS), (args.kernel_map, (".png",))):
         if path is not None:
             check_kernel_outputs([path], *taken, endings=endings)

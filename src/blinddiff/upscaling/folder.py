@@ -74,7 +74,7 @@ def upscale_folder(
         WeightsError, KernelError, ParameterError: the settings cannot be used.
     """
     listener = Listener() if listener is None else listener
-    plan = make_plan(source, output, suffix)
+    plan = make_plan(source, output, suffix, settings.kernel)
     fingerprint = settings.fingerprint()
     _make_folder(output)
     report = FolderReport()
