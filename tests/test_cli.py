@@ -157,6 +157,24 @@ def test_kernel_larger_than_the_result(refused: Callable[..., str]) -> None:
     assert "large.csv: a kernel of 99x99 is larger than the result, 80x96" in line
 
 
+def test_places_that_cannot_be(refused: Callable[..., str], here: Path) -> None:
+    """Names longer than a file system's, and links to themselves."""
+    (here / "loop.csv").symlink_to("loop.csv")
+    (here / "photographs").mkdir()
+    shutil.copy("small.png", here / "photographs")
+    torch.save({"params": {"conv_first.weight": torch.zeros(3)}}, "other.pth")
+    name = "n" * 300
+    for arguments, reason in (
+        (("upscale", "photographs", "-o", name), f"{name}: cannot be made: File name too long"),
+        (("upscale", "small.png", "-o", "out.png", "--weights", name), f"{name}: no such folder of weights"),
+        (("convert", "other.pth", name), "other.pth: not a checkpoint"),
+        (("convert", name, "folder"), f"{name}: no such file"),
+        (("kernel", "small.png", "-o", "loop.csv"), "loop.csv': cannot be written"),
+        (("upscale", "small.png", "-o", "out.png", "--save-kernel", "loop.csv"), "loop.csv': cannot be written"),
+    ):
+        assert reason in refused(*arguments)
+
+
 def test_bad_output(refused: Callable[..., str], here: Path) -> None:
     outputs = {
         "missing/out.png": "no folder missing",

@@ -1,7 +1,6 @@
 """The pipeline: one call from a photograph to the sharp photograph, its kernel and its noise level."""
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from blinddiff.degradation.noise.level import check_noise_level
 from blinddiff.errors import KernelError, ParameterError, WeightsError
 from blinddiff.models.estimate import Estimate
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.weights_folder import weights_folder
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch
 from blinddiff.sampling.kernel_map import KernelMap, estimate_kernel_map
@@ -235,25 +235,16 @@ def load_network(weights: str | Path) -> MCFormer:
     Raises:
         WeightsError: missing, damaged, or of another architecture.
     """
-    folder = Path(weights)
-    # A name below a folder that exists is a mistyped folder, not a repository.
-    on_hub = not folder.parent.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(weights)) is not None
-    if not on_hub:
-        if not folder.is_dir():
-            raise WeightsError(f"{weights}: no such folder of weights")
-        folder = folder / "network" if (folder / "network").is_dir() else folder
-        if not (folder / "config.json").is_file():
-            raise WeightsError(f"{weights}: holds no weights: config.json is missing")
-    source, subfolder = (str(weights), "network") if on_hub else (folder, None)
+    folder = weights_folder(weights)
+    source, subfolder = (str(weights), "network") if folder is None else (folder, None)
     try:
         with _quiet_libraries():
             config = MCFormer.load_config(source, subfolder=subfolder)
             if config.get("_class_name") != MCFormer.__name__:
                 what = config.get("_class_name", "no named architecture")
                 raise WeightsError(f"holds {what}, not MCFormer")
-            file = folder / SAFETENSORS_WEIGHTS_NAME
-            if not on_hub and file.is_file():
-                check_fit(config, file)
+            if folder is not None and (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+                check_fit(config, folder / SAFETENSORS_WEIGHTS_NAME)
             network, found = MCFormer.from_pretrained(
                 source, subfolder=subfolder, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
             )

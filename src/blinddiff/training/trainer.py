@@ -19,6 +19,7 @@ from tqdm import tqdm
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.models.kernel_estimators import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.weights_folder import weights_folder
 from blinddiff.training.degrade import MARGIN, aligned, degrade, draw_scale
 from blinddiff.training.ema import WeightAverage
 from blinddiff.training.images import ImagePool, Pixels
@@ -284,7 +285,7 @@ def initial_network(recipe: Recipe) -> MCFormer:
         if source is None:
             continue
         try:
-            state = MCFormer.from_pretrained(source).state_dict()
+            state = MCFormer.from_pretrained(weights_folder(source) or source).state_dict()
             missing, unexpected = network.load_state_dict(
                 {name: value for name, value in state.items() if name.startswith(part)}, strict=False
             )
