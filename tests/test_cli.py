@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.ndimage
 import skimage.data
+import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms
 
@@ -440,6 +442,30 @@ def test_degrade(run: Run, here: Path) -> None:
     expected = np.stack([np.asarray(plane.resize((20, 24), Image.Resampling.BICUBIC)) for plane in planes], -1)
     low = np.asarray(Image.open("low.png"), float)
     assert np.abs(low - expected)[4:-4, 4:-4].max() <= 0.51  # rounding; Pillow treats the border otherwise
+
+
+def test_degrade_and_demo_keep_what_the_file_says(run: Run, here: Path, tiny_weights: Path) -> None:
+    """16 bits, and a profile with a tone curve of its own: a photograph that is hardly blurred stays as it is."""
+    profile = imagecodecs.cms_profile("rgb", gamma=1.8)
+    deep = np.asarray(Image.open("small.png")).astype(np.uint16) * 257 + 5
+    tifffile.imwrite("deep.tif", deep, photometric="rgb", iccprofile=profile)
+    assert run("degrade", "deep.tif", "-o", "low.tif", "--sigma", 0.05, "--scale", 1).code == 0
+    with tifffile.TiffFile("low.tif") as file:
+        assert file.pages.first.iccprofile == profile
+        low = file.asarray()
+    assert low.dtype == np.uint16
+    assert np.abs(low.astype(int) - deep).max() <= 2
+    assert run("demo", "deep.tif", "-o", "made", "--weights", tiny_weights).code == 0
+    for name in ("input", "bicubic", "result"):
+        assert Image.open(f"made/{name}.png").info["icc_profile"] == profile
+    assert np.abs(imagecodecs.imread("made/input.png").astype(int) - deep).max() <= 2
+
+
+def test_degrade_gives_grey_the_noise_that_was_asked_for(run: Run, here: Path) -> None:
+    Image.new("L", (80, 80), 128).save("grey.png")
+    assert run("degrade", "grey.png", "-o", "low.png", "--sigma", 1, "--scale", 1, "--noise", 8).code == 0
+    assert Image.open("low.png").mode == "L"
+    assert np.asarray(Image.open("low.png"), float).std() == pytest.approx(8, rel=0.05)
 
 
 def test_degrade_to_a_multiple_of_the_scale(run: Run, here: Path) -> None:

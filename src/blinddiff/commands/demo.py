@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from blinddiff.commands.options import (
@@ -24,7 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "photograph", type=Path, nargs="?", default=SAMPLE, help="another image file (default: the sample)"
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        help="folder to write (default: demo); input, bicubic and result keep the photograph's grey, bits of a "
+        "channel, colour profile, EXIF and XMP, but not its transparency",
+    )
     add_model_options(parser)
 
 
@@ -49,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     photograph = read_photograph(args.photograph)
     pipeline = load_pipeline(args)
     make_folder(args.output)
+    kept = replace(photograph, alpha=None)  # all but transparency
     for name in PICTURES:
-        check_output(args.output / name, photograph)
+        check_output(args.output / name, kept)
     check_kernel_outputs([args.output / KERNEL], args.photograph)
     pixels = visible_colours(photograph)
 
@@ -81,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
         )
         bar.update()
         stage("writing the folder")
-        write_image(args.output / "input.png", pixels)
-        write_image(args.output / "bicubic.png", bicubic)
-        write_image(args.output / "result.png", out.images[0])
+        write_image(args.output / "input.png", pixels, kept)
+        write_image(args.output / "bicubic.png", bicubic, kept)
+        write_image(args.output / "result.png", out.images[0], kept)
         write_picture(args.output / "kernel.png", kernel_picture(kernel))
         write_kernel(args.output / KERNEL, kernel)
         write_picture(args.output / "sheet.png", sheet)
