@@ -23,8 +23,11 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from blinddiff import cli
-from blinddiff.degradation.kernels import read_kernel
+from blinddiff.commands import options, upscale
+from blinddiff.degradation.kernels import KERNEL_ENDINGS, read_kernel
+from blinddiff.imaging import OUTPUT_FORMATS
 from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.upscaling import SAME
 
 
 class Said(NamedTuple):
@@ -634,6 +637,19 @@ def test_help(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             told[names[1]] = re.sub(r"^(\s|[A-Z\[\].]+\b|\.\.\.\]|\{.*?\})*", "", entry[names.end() :])
     for name in OPTIONS[command] | set(re.findall(r"--[\w-]+", usage)):
         assert re.search(r"[a-z]{3,}", told.get(name, "")), (name, said.out)
+
+
+def test_endings_that_the_help_names_are_those_there_are() -> None:
+    assert options.KERNEL_ENDINGS == KERNEL_ENDINGS
+    written = {OUTPUT_FORMATS[f".{name}"].name for name in upscale.FORMATS if name != SAME}
+    assert written == {kind.name for kind in OUTPUT_FORMATS.values()}
+
+
+@pytest.mark.parametrize("command", ["upscale", "degrade", "kernel"])
+def test_help_does_not_wait_for_torch(command: str) -> None:
+    code = "import sys; from blinddiff import cli; cli.command_parser(sys.argv[1]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_every_command_has_a_test_of_its_help() -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from blinddiff.imaging import Photograph
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
+# As in `degradation.kernels`, which brings torch: a help text is not to wait for it. A test compares.
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
 KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"  # as a help text says it
 

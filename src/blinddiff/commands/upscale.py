@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from blinddiff.imaging import Photograph
     from blinddiff.upscaling import UpscaleSettings
 
+# As in `imaging.OUTPUT_FORMATS`, which brings torch: a help text is not to wait for it. A test compares.
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 
 

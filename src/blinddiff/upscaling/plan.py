@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from blinddiff.errors import ImageError, OutputError
-from blinddiff.imaging import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
+from blinddiff.imaging import FORMATS, OUTPUT_FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 
 SAME = "same"
 """Instead of an extension: each file's own format, where that is written."""
-_WRITTEN = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif"}
+_WRITTEN = {kind.name: kind.suffixes[0] for kind in FORMATS if kind.suffixes[0] in OUTPUT_FORMATS}
 _SUFFIXES = {suffix for kind in FORMATS for suffix in kind.suffixes}
 
 

@@ -4,7 +4,7 @@ from blinddiff.degradation.kernels.check import check_kernel
 from blinddiff.degradation.kernels.disk import Disk, disk
 from blinddiff.degradation.kernels.families import FAMILIES, sample_kernels
 from blinddiff.degradation.kernels.family import KernelFamily
-from blinddiff.degradation.kernels.files import read_kernel, write_kernel
+from blinddiff.degradation.kernels.files import KERNEL_ENDINGS, read_kernel, write_kernel
 from blinddiff.degradation.kernels.gaussian import (
     AnisotropicGaussian,
     IsotropicGaussian,
@@ -20,6 +20,7 @@ from blinddiff.degradation.kernels.plateau import Plateau, plateau
 
 __all__ = [
     "FAMILIES",
+    "KERNEL_ENDINGS",
     "AnisotropicGaussian",
     "CameraShake",
     "Disk",

@@ -199,6 +199,8 @@ _READERS: dict[str, Format] = {
     ".json": _read_json,
     ".png": _read_png,
 }
+KERNEL_ENDINGS = tuple(_READERS)
+"""Of kernel files."""
 _WRITERS: dict[str, Format] = {
     ".npy": _encode_npy,
     ".mat": _encode_mat,
