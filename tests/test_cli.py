@@ -12,17 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.ndimage
 import skimage.data
+import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms
 
 from blinddiff import cli
-from blinddiff.degradation.kernels import read_kernel
+from blinddiff.commands import options, upscale
+from blinddiff.degradation.kernels import KERNEL_ENDINGS, read_kernel
+from blinddiff.imaging import OUTPUT_FORMATS
 from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.upscaling import SAME
 
 
 class Said(NamedTuple):
@@ -157,6 +162,24 @@ def test_kernel_larger_than_the_result(refused: Callable[..., str]) -> None:
     assert "large.csv: a kernel of 99x99 is larger than the result, 80x96" in line
 
 
+def test_places_that_cannot_be(refused: Callable[..., str], here: Path) -> None:
+    """Names longer than a file system's, and links to themselves."""
+    (here / "loop.csv").symlink_to("loop.csv")
+    (here / "photographs").mkdir()
+    shutil.copy("small.png", here / "photographs")
+    torch.save({"params": {"conv_first.weight": torch.zeros(3)}}, "other.pth")
+    name = "n" * 300
+    for arguments, reason in (
+        (("upscale", "photographs", "-o", name), f"{name}: cannot be made: File name too long"),
+        (("upscale", "small.png", "-o", "out.png", "--weights", name), f"{name}: no such folder of weights"),
+        (("convert", "other.pth", name), "other.pth: not a checkpoint"),
+        (("convert", name, "folder"), f"{name}: no such file"),
+        (("kernel", "small.png", "-o", "loop.csv"), "loop.csv': cannot be written"),
+        (("upscale", "small.png", "-o", "out.png", "--save-kernel", "loop.csv"), "loop.csv': cannot be written"),
+    ):
+        assert reason in refused(*arguments)
+
+
 def test_bad_output(refused: Callable[..., str], here: Path) -> None:
     outputs = {
         "missing/out.png": "no folder missing",
@@ -205,7 +228,7 @@ def test_bad_kernel_output(refused: Callable[..., str]) -> None:
 def test_the_photograph_is_never_overwritten(refused: Callable[..., str], here: Path) -> None:
     (here / "link.png").symlink_to("small.png")
     (here / "demo").mkdir()
-    for name in ("input.png", "result.png"):
+    for name in ("input.png", "result.png", "kernel.csv"):
         shutil.copy("small.png", here / "demo" / name)
     for arguments in (
         ("upscale", "small.png", "-o", "small.png"),
@@ -220,9 +243,20 @@ def test_the_photograph_is_never_overwritten(refused: Callable[..., str], here: 
         ("degrade", "small.png", "-o", "out.png", "--sigma", 1, "--save-kernel", "small.png"),
         ("demo", "demo/input.png", "-o", "demo"),
         ("demo", "demo/result.png", "-o", "demo"),
+        ("demo", "demo/kernel.csv", "-o", "demo"),
     ):
         line = refused(*arguments)
-        assert re.search("(small|link|out|input|result).png: is (the input|another file of this run)", line)
+        assert re.search(r"(small|link|out|input|result|kernel)\.\w+: is (the input|another file of this run)", line)
+
+
+def test_the_kernel_is_never_overwritten(refused: Callable[..., str], here: Path) -> None:
+    Image.new("L", (3, 3), 9).save("psf.png")
+    (here / "link.png").symlink_to("psf.png")
+    for kernel, output in (("psf.png", "psf.png"), ("link.png", "psf.png"), ("psf.png", "link.png")):
+        for command, photograph in (("upscale", "small.png"), ("degrade", "sharp.png")):
+            given = (command, photograph, "--scale", 1, "--kernel", kernel)
+            assert f"{output}: is another file of this run" in refused(*given, "-o", output)
+            assert f"{output}: is another file of this run" in refused(*given, "-o", "out.png", "--save-kernel", output)
 
 
 def test_bad_numbers(refused: Callable[..., str]) -> None:
@@ -413,6 +447,30 @@ def test_degrade(run: Run, here: Path) -> None:
     assert np.abs(low - expected)[4:-4, 4:-4].max() <= 0.51  # rounding; Pillow treats the border otherwise
 
 
+def test_degrade_and_demo_keep_what_the_file_says(run: Run, here: Path, tiny_weights: Path) -> None:
+    """16 bits, and a profile with a tone curve of its own: a photograph that is hardly blurred stays as it is."""
+    profile = imagecodecs.cms_profile("rgb", gamma=1.8)
+    deep = np.asarray(Image.open("small.png")).astype(np.uint16) * 257 + 5
+    tifffile.imwrite("deep.tif", deep, photometric="rgb", iccprofile=profile)
+    assert run("degrade", "deep.tif", "-o", "low.tif", "--sigma", 0.05, "--scale", 1).code == 0
+    with tifffile.TiffFile("low.tif") as file:
+        assert file.pages.first.iccprofile == profile
+        low = file.asarray()
+    assert low.dtype == np.uint16
+    assert np.abs(low.astype(int) - deep).max() <= 2
+    assert run("demo", "deep.tif", "-o", "made", "--weights", tiny_weights).code == 0
+    for name in ("input", "bicubic", "result"):
+        assert Image.open(f"made/{name}.png").info["icc_profile"] == profile
+    assert np.abs(imagecodecs.imread("made/input.png").astype(int) - deep).max() <= 2
+
+
+def test_degrade_gives_grey_the_noise_that_was_asked_for(run: Run, here: Path) -> None:
+    Image.new("L", (80, 80), 128).save("grey.png")
+    assert run("degrade", "grey.png", "-o", "low.png", "--sigma", 1, "--scale", 1, "--noise", 8).code == 0
+    assert Image.open("low.png").mode == "L"
+    assert np.asarray(Image.open("low.png"), float).std() == pytest.approx(8, rel=0.05)
+
+
 def test_degrade_to_a_multiple_of_the_scale(run: Run, here: Path) -> None:
     Image.open("sharp.png").crop((0, 0, 50, 47)).save("odd.png")
     assert run("degrade", "odd.png", "-o", "low.png", "--sigma", 1.2, "--scale", 3).code == 0
@@ -579,6 +637,19 @@ def test_help(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             told[names[1]] = re.sub(r"^(\s|[A-Z\[\].]+\b|\.\.\.\]|\{.*?\})*", "", entry[names.end() :])
     for name in OPTIONS[command] | set(re.findall(r"--[\w-]+", usage)):
         assert re.search(r"[a-z]{3,}", told.get(name, "")), (name, said.out)
+
+
+def test_endings_that_the_help_names_are_those_there_are() -> None:
+    assert options.KERNEL_ENDINGS == KERNEL_ENDINGS
+    written = {OUTPUT_FORMATS[f".{name}"].name for name in upscale.FORMATS if name != SAME}
+    assert written == {kind.name for kind in OUTPUT_FORMATS.values()}
+
+
+@pytest.mark.parametrize("command", ["upscale", "degrade", "kernel"])
+def test_help_does_not_wait_for_torch(command: str) -> None:
+    code = "import sys; from blinddiff import cli; cli.command_parser(sys.argv[1]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_every_command_has_a_test_of_its_help() -> None:

@@ -138,8 +138,18 @@ def test_unsuitable_contents_are_refused(tmp_path: Path) -> None:
         read_kernel(tmp_path / "folder.npy")
 
 
+def test_the_longest_name_and_links(tmp_path: Path) -> None:
+    name = "n" * 251 + ".csv"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "elsewhere" / name)
+    for path in (tmp_path / name, tmp_path / "link.csv"):
+        write_kernel(path, KERNEL)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "elsewhere" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
 def test_nothing_is_left_behind_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OutputError, match=r"absent.k\.npy: cannot be written"):
+    with pytest.raises(OutputError, match=r"absent.k\.npy: there is no folder"):
         write_kernel(tmp_path / "absent" / "k.npy", KERNEL)
     with pytest.raises(OutputError, match=r"end in \.npy"):
         write_kernel(tmp_path / "k.exe", KERNEL)

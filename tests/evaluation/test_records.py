@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blinddiff.errors import OutputError
-from blinddiff.evaluation.records import ImageResult, ResultLog
+from blinddiff.evaluation.records import ImageResult, ResultLog, write_text
 
 RUN = {"protocol": "gaussian8", "seed": 0}
 METHODS = {"bicubic": "", "fidelity": "abc", "external": None}
@@ -100,6 +100,14 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         ResultLog(tmp_path / "file", RUN, METHODS, IMAGES)
+
+
+def test_texts_under_the_longest_name_and_behind_links(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 252 + ".md")
+    (tmp_path / "link.md").symlink_to(path)
+    write_text(tmp_path / "link.md", "Größe\n")
+    assert (tmp_path / "link.md").is_symlink()
+    assert path.read_bytes() == "Größe\n".encode()
 
 
 def test_results_of_a_changed_image_are_done_again(tmp_path: Path) -> None:

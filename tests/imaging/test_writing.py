@@ -2,11 +2,6 @@
 
 import io
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -18,10 +13,8 @@ from PIL import ExifTags, Image, ImageCms
 from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.imaging import (
     check_output,
-    check_writable,
     read_image,
     to_picture,
-    write_file,
     write_image,
     write_picture,
 )
@@ -165,19 +158,6 @@ def test_unwritable_places_in_one_line(name, reason, tmp_path):
         assert sorted(os.listdir(tmp_path)) == before
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to")
-def test_folder_that_nobody_can_write_to():
-    for attempt in (write_file, lambda path, _: check_writable(path)):
-        with pytest.raises(OutputError, match=r"/proc/blinddiff\.png"):
-            attempt("/proc/blinddiff.png", b"")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_device_is_refused():
-    with pytest.raises(OutputError, match="not a regular file"):
-        write_file("/dev/full", b"data")
-
-
 def test_what_a_format_cannot_hold(tmp_path):
     with pytest.raises(OutputError, match="WebP cannot hold this 1x16400 image"):
         write_image(tmp_path / "a.webp", torch.rand(3, 16_400, 1))
@@ -210,66 +190,6 @@ def test_failure_leaves_the_old_file_and_nothing_else(call, error, tmp_path, mon
         write_image(path, torch.rand(3, 8, 8))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]
-
-
-def test_readers_see_old_or_new_never_half(tmp_path):
-    path = tmp_path / "a.bin"
-    contents = [bytes([value]) * 2_000_000 for value in (1, 2)]
-    write_file(path, contents[0])
-    done = threading.Event()
-
-    def write():
-        for turn in range(40):
-            write_file(path, contents[turn % 2])
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    seen = 0
-    while not done.is_set():
-        assert path.read_bytes() in contents
-        seen += 1
-    writer.join()
-    assert seen > 0
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_killed_writer_leaves_a_whole_file(tmp_path):
-    path = tmp_path / "a.bin"
-    write_file(path, b"0" * 500_000)
-    code = (
-        "import sys\nfrom blinddiff.imaging import write_file\nprint('ready', flush=True)\n"
-        "for turn in range(10**9):\n    write_file(sys.argv[1], str(turn % 10).encode() * 500_000)"
-    )
-    writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
-    writer.stdout.readline()
-    for _ in range(20):
-        time.sleep(0.01)
-        data = path.read_bytes()
-        assert len(data) == 500_000
-        assert len(set(data)) == 1
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
-    data = path.read_bytes()
-    assert len(data) == 500_000
-    assert len(set(data)) == 1
-
-
-def test_new_files_follow_the_umask(tmp_path):
-    old = os.umask(0o027)
-    try:
-        write_file(tmp_path / "a.bin", b"data")
-    finally:
-        os.umask(old)
-    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
-
-
-def test_link_is_followed(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "link.bin").symlink_to(tmp_path / "elsewhere" / "real.bin")
-    write_file(tmp_path / "link.bin", b"data")
-    assert (tmp_path / "link.bin").is_symlink()
-    assert (tmp_path / "elsewhere" / "real.bin").read_bytes() == b"data"
 
 
 def test_longest_name_and_current_folder(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_missing_folders(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "file").touch()
     # "runs/typo" has the form of a name on the hub, which must not be asked: the folder `runs` exists.
-    for weights in (tmp_path / "none", "none", "runs/typo", "file", "file/network"):
+    for weights in (tmp_path / "none", "none", "runs/typo", "file", "file/network", "n" * 300):
         with pytest.raises(WeightsError, match=f"{weights}: no such folder of weights"):
             BlindDiffPipeline.from_pretrained(weights, "cpu")
     with pytest.raises(WeightsError, match="runs: holds no weights"):

@@ -398,6 +398,16 @@ def test_a_network_grows_without_forgetting(tiny: Tiny, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["init", "init_estimator"])
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(WeightsError, match="runs/typo: no such folder of weights"):
+        initial_network(tiny(**{key: "runs/typo"}))
+
+
+@pytest.mark.parametrize("key", ["init", "init_estimator"])
 def test_weights_that_cannot_be_started_from(tiny: Tiny, tmp_path: Path, key: str) -> None:
     with pytest.raises(WeightsError, match="none"):
         initial_network(tiny(**{key: str(tmp_path / "none")}))

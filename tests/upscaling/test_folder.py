@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blinddiff.errors import OutputError
+from blinddiff.errors import KernelError, OutputError, ParameterError
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.upscaling import Listener, upscale_folder
 from blinddiff.upscaling.ledger import LEDGER, Ledger
 from blinddiff.upscaling.workers import Failed
@@ -138,6 +141,39 @@ def test_results_that_cannot_be_written(source, tmp_path, settings, here):
     reasons = dict(report.failures)
     assert "is a folder" in reasons["a.png"]
     assert "sub: cannot be made" in reasons["sub/c.png"]
+    assert all(reason.startswith(f"{source / name}: ") for name, reason in reasons.items())
+
+
+def test_a_kernel_among_the_results_stays(source, tmp_path, settings, here):
+    kernel = tmp_path / "out" / "a.png"
+    kernel.parent.mkdir()
+    Image.new("L", (3, 3), 9).save(kernel)
+    before = kernel.read_bytes()
+    report = upscale_folder(source, tmp_path / "out", replace(settings, kernel=kernel))
+    assert (report.done, [name for name, _ in report.failures]) == (3, ["a.png"])
+    assert kernel.read_bytes() == before
+
+
+def test_settings_that_fit_no_file_are_said_once(source, tmp_path, settings, here, tiny_model):
+    with pytest.raises(ParameterError, match="a noise level of -1 is not between"):
+        replace(settings, noise_level=-1)
+    network = MCFormer(**tiny_model, scales=(2, 4))
+    BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(tmp_path / "narrow")
+    with pytest.raises(ParameterError, match="scale 3 is not one of 2, 4"):
+        upscale_folder(source, tmp_path / "out", replace(settings, weights=str(tmp_path / "narrow"), scale=3))
+    assert here == []
+    with pytest.raises(KernelError, match=r"none\.csv: cannot be read: No such file"):
+        upscale_folder(source, tmp_path / "out", replace(settings, kernel=tmp_path / "none.csv"))
+
+
+def test_a_kernel_that_fits_some_files_only(source, tmp_path, settings, here):
+    kernel = tmp_path / "k.csv"
+    np.savetxt(kernel, np.full((25, 25), 1 / 625), delimiter=",")
+    Image.new("RGB", (40, 40)).save(source / "large.png")
+    report = upscale_folder(source, tmp_path / "out", replace(settings, kernel=kernel))
+    assert report.done == 1
+    for name, reason in report.failures:
+        assert reason == f"{source / name}: {kernel}: a kernel of 25x25 is larger than the result, 32x24 pixels"
 
 
 def test_formats(tmp_path, settings, here, photograph):

@@ -164,6 +164,15 @@ def test_photographs_are_never_results(tmp_path, photograph):
     assert outputs(plan) == {"d.png": "d.png"}
 
 
+def test_the_kernel_is_never_a_result(tmp_path, photograph):
+    for path in ("in/a.png", "in/b.png", "out/a.png"):
+        photograph(tmp_path / path)
+    plan = make_plan(tmp_path / "in", tmp_path / "out", ".png", kernel=tmp_path / "in" / ".." / "out" / "a.png")
+    assert names(plan) == ["b.png"]
+    reason = f"its result {tmp_path / 'out' / 'a.png'} would overwrite the kernel"
+    assert plan.failures == [("a.png", f"{tmp_path / 'in' / 'a.png'}: {reason}")]
+
+
 def test_folders_without_photographs(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").touch()

@@ -1,6 +1,7 @@
 """`blinddiff convert`: a checkpoint of the published code in, a folder of weights for this package out."""
 
 import argparse
+import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from blinddiff.sampling.pipeline import BlindDiffPipeline
     from blinddiff.sampling.schedulers import default_scheduler
 
-    if args.folder.exists():
+    if os.path.exists(args.folder):
         raise OutputError(f"{args.folder}: exists already")
     state = read_published(args.checkpoint)
     try:

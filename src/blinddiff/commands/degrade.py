@@ -9,6 +9,7 @@ from blinddiff.commands.options import (
     add_scale_option,
     add_seed_option,
     check_kernel_outputs,
+    check_not_kernel,
     read_photograph,
     whole,
 )
@@ -19,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff degrade`."""
     parser.add_argument("photograph", type=Path, help="the sharp image file")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="the degraded file to write: .png, .tif, .jpg or .webp"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="the degraded file to write: .png, .tif, .jpg, .webp or .avif; grey, bits of a channel, colour profile, "
+        "EXIF and XMP stay as the photograph's where the format holds them, transparency does not",
     )
     add_scale_option(parser)
     blur = parser.add_mutually_exclusive_group(required=True)
@@ -45,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
 
     size = 31
     photograph = read_photograph(args.photograph)
-    check_output(args.output, replace(photograph, alpha=None))  # transparency is not kept
+    kept = replace(photograph, alpha=None)  # all but transparency
+    check_output(args.output, kept)
+    check_not_kernel(args.output, args.kernel)
     if args.save_kernel is not None:
-        check_kernel_outputs([args.save_kernel], args.photograph, args.output)
+        check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, args.output)
     generator = torch.Generator().manual_seed(args.seed)
     if args.kernel is not None:
         kernel = read_kernel(args.kernel)
@@ -56,11 +64,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         kernel = sample_kernels({args.family: 1.0}, 1, args.scale, size, generator)[0]
     height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
-    y = DegradationOperator(kernel, args.scale)(visible_colours(photograph)[None, :, :height, :width])
+    # Grey is one channel: the mean of three would have less noise than was asked for.
+    channels = 1 if photograph.grey else 3
+    y = DegradationOperator(kernel, args.scale)(visible_colours(photograph)[None, :channels, :height, :width])
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
-    write_image(args.output, y[0])
+    write_image(args.output, y[0], kept)
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
     say(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {kernel_words(kernel, args.noise)}")

@@ -2,13 +2,21 @@
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from blinddiff.commands.options import add_model_options, load_pipeline, make_folder, read_photograph
+from blinddiff.commands.options import (
+    add_model_options,
+    check_kernel_outputs,
+    load_pipeline,
+    make_folder,
+    read_photograph,
+)
 from blinddiff.commands.streams import say
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 SCALE = 4
+KERNEL = "kernel.csv"
 PICTURES = ("input.png", "bicubic.png", "result.png", "kernel.png", "sheet.png")
 
 
@@ -17,7 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "photograph", type=Path, nargs="?", default=SAMPLE, help="another image file (default: the sample)"
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: demo)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        help="folder to write (default: demo); input, bicubic and result keep the photograph's grey, bits of a "
+        "channel, colour profile, EXIF and XMP, but not its transparency",
+    )
     add_model_options(parser)
 
 
@@ -42,8 +57,10 @@ def run(args: argparse.Namespace) -> int:
     photograph = read_photograph(args.photograph)
     pipeline = load_pipeline(args)
     make_folder(args.output)
+    kept = replace(photograph, alpha=None)  # all but transparency
     for name in PICTURES:
-        check_output(args.output / name, photograph)
+        check_output(args.output / name, kept)
+    check_kernel_outputs([args.output / KERNEL], args.photograph)
     pixels = visible_colours(photograph)
 
     with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
@@ -73,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
         )
         bar.update()
         stage("writing the folder")
-        write_image(args.output / "input.png", pixels)
-        write_image(args.output / "bicubic.png", bicubic)
-        write_image(args.output / "result.png", out.images[0])
+        write_image(args.output / "input.png", pixels, kept)
+        write_image(args.output / "bicubic.png", bicubic, kept)
+        write_image(args.output / "result.png", out.images[0], kept)
         write_picture(args.output / "kernel.png", kernel_picture(kernel))
-        write_kernel(args.output / "kernel.csv", kernel)
+        write_kernel(args.output / KERNEL, kernel)
         write_picture(args.output / "sheet.png", sheet)
         bar.update()
         stage("done")

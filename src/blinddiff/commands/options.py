@@ -1,7 +1,9 @@
 """Options that several sub-commands share."""
 
 import argparse
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ if TYPE_CHECKING:
     from blinddiff.imaging import Photograph
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
+# As in `degradation.kernels`, which brings torch: a help text is not to wait for it. A test compares.
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
 KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"  # as a help text says it
 
@@ -36,21 +39,38 @@ def read_photograph(path: Path) -> "Photograph":
     return read_restorable(path)
 
 
-def check_kernel_outputs(paths: list[Path], *taken: Path, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
+def is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
+    """Whether a path leads to one of the files that there are, links followed."""
+    return os.path.realpath(path) in [os.path.realpath(file) for file in files if file is not None]
+
+
+def check_kernel_outputs(paths: list[Path], *taken: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
     """Refuse now the kernel files that could not be written after the work, or that would replace files in use.
 
     Raises:
         OutputError: an unknown ending, a place that cannot be written to, or one of the files ``taken``.
     """
+    from blinddiff.atomic import check_writable
     from blinddiff.errors import OutputError
-    from blinddiff.imaging import check_writable
 
     for path in paths:
         if path.suffix.lower() not in endings:
             raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
-        if path.resolve() in [other.resolve() for other in taken]:
+        if is_one_of(path, taken):
             raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
         check_writable(path)
+
+
+def check_not_kernel(output: Path, kernel: Path | None) -> None:
+    """Refuse a result that would replace the kernel that is given.
+
+    Raises:
+        OutputError: both are the same file.
+    """
+    from blinddiff.errors import OutputError
+
+    if is_one_of(output, [kernel]):
+        raise OutputError(f"{output}: is another file of this run, the kernel; choose another name for the result")
 
 
 def load_pipeline(args: argparse.Namespace) -> "BlindDiffPipeline":
@@ -88,8 +108,6 @@ def make_folder(folder: Path) -> None:
     Raises:
         OutputError: it cannot be made or written to.
     """
-    import os
-
     from blinddiff.errors import OutputError
 
     try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from blinddiff.commands.options import is_one_of
 from blinddiff.errors import ImageError, OutputError
 
 STREAM = "-"
@@ -104,7 +105,8 @@ def check_json(path: str | None, *taken: Path | None) -> None:
     Raises:
         OutputError: it is one of the files ``taken``, or an image, or the place cannot be written to.
     """
-    from blinddiff.imaging import SIGNATURE_BYTES, check_writable, has_image_name, image_format
+    from blinddiff.atomic import check_writable
+    from blinddiff.imaging import SIGNATURE_BYTES, has_image_name, image_format
 
     if path is None:
         return
@@ -117,5 +119,5 @@ def check_json(path: str | None, *taken: Path | None) -> None:
     if os.path.isfile(path):
         with open(path, "rb") as file:
             is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
-    if is_image or os.path.realpath(path) in [os.path.realpath(other) for other in taken if other is not None]:
+    if is_image or is_one_of(path, taken):
         raise OutputError(f"{path}: is another file of this run, or an image; choose another name for --json")

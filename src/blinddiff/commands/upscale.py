@@ -13,6 +13,7 @@ from blinddiff.commands.options import (
     add_scale_option,
     add_seed_option,
     check_kernel_outputs,
+    check_not_kernel,
     load_pipeline,
     memory_size,
     whole,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from blinddiff.imaging import Photograph
     from blinddiff.upscaling import UpscaleSettings
 
+# As in `imaging.OUTPUT_FORMATS`, which brings torch: a help text is not to wait for it. A test compares.
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 
 
@@ -122,6 +124,7 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
 def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     from tqdm import tqdm
 
+    from blinddiff.atomic import write_file
     from blinddiff.commands.facts import kernel_words
     from blinddiff.commands.streams import check_standard_output, printable, say, write_standard_output
     from blinddiff.degradation.kernels import read_kernel, write_kernel
@@ -132,7 +135,6 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         encode_image,
         kernel_map_picture,
         visible_colours,
-        write_file,
         write_picture,
         written_bit_depth,
     )
@@ -152,7 +154,8 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         if args.format is not None:
             raise ParameterError(f"--format: is for folders and standard output; {output} says its own")
         check_output(output, photograph, (width, height))
-    taken = [path for path in (args.photograph, args.kernel, output) if path is not None]
+        check_not_kernel(output, args.kernel)
+    taken = [args.photograph, args.kernel, output]
     for path, endings in ((args.save_kernel, KERNEL_ENDINGS), (args.kernel_map, (".png",))):
         if path is not None:
             check_kernel_outputs([path], *taken, endings=endings)

@@ -1,15 +1,16 @@
 """`blinddiff upscale folder/ -o results/`."""
 
 import argparse
+import os
 import time
 from typing import NoReturn
 
 from tqdm import tqdm
 
+from blinddiff.atomic import write_file
 from blinddiff.commands.streams import STREAM, check_json, say, write_standard_output
 from blinddiff.degradation.kernels import read_kernel
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.imaging import write_file
 from blinddiff.upscaling import LEDGER, SAME, Listener, Record, UpscaleSettings, upscale_folder
 
 
@@ -38,7 +39,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ParameterError("--save-kernel: is for one photograph; --json writes the kernels of a folder")
     if args.kernel_map is not None:
         raise ParameterError("--kernel-map: is for one photograph")
-    if args.output.exists() and not args.output.is_dir():
+    if os.path.exists(args.output) and not os.path.isdir(args.output):
         raise OutputError(f"{args.output}: is a file; the results of a folder need one too")
     check_json(args.json, args.photograph, args.output, args.output / LEDGER, args.kernel)
     if args.kernel is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from blinddiff.atomic import write_file
 from blinddiff.errors import OutputError
 from blinddiff.imaging import lock
 
@@ -173,14 +174,7 @@ def finite(metrics: dict[str, float]) -> dict[str, float]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises OutputError if that is not possible."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, text.encode())
 
 
 def versions() -> dict[str, str]:

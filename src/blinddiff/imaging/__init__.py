@@ -1,6 +1,5 @@
-"""Image files in and out, and pictures for people. Imports nothing of ours but the errors."""
+"""Image files in and out, and pictures for people. Imports nothing of ours but what stands below every room."""
 
-from blinddiff.imaging.atomic import check_writable, lock, remove_leftovers, write_file
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 from blinddiff.imaging.kernel_picture import heat_colours, kernel_map_picture, kernel_picture
 from blinddiff.imaging.photograph import Photograph
@@ -28,7 +27,6 @@ __all__ = [
     "SheetFacts",
     "check_format",
     "check_output",
-    "check_writable",
     "comparison_sheet",
     "encode_image",
     "from_picture",
@@ -39,15 +37,12 @@ __all__ = [
     "kernel_map_picture",
     "kernel_picture",
     "largest_file",
-    "lock",
     "read_bytes",
     "read_image",
-    "remove_leftovers",
     "residual_picture",
     "spread_colours",
     "to_picture",
     "visible_colours",
-    "write_file",
     "write_image",
     "write_picture",
     "written_bit_depth",

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from blinddiff.atomic import check_writable, write_file
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.imaging.atomic import check_writable, write_file
 from blinddiff.imaging.metadata import exif_of_size, xmp_of_size
 from blinddiff.imaging.photograph import Photograph
 from blinddiff.imaging.pixels import Samples, to_array

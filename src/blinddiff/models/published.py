@@ -3,6 +3,7 @@
 Source of names and shapes: the public code of arXiv 2403.10211, as recorded in state dicts.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: missing, unreadable, or no state dict. Files are read as data; code in them is never run.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(f"{path}: no such file")
     try:
         content: Any

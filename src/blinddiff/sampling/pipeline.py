@@ -1,7 +1,6 @@
 """The pipeline: one call from a photograph to the sharp photograph, its kernel and its noise level."""
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,11 @@ from torch import Tensor
 
 from blinddiff.degradation import SCALES
 from blinddiff.degradation.kernels import check_kernel
+from blinddiff.degradation.noise.level import check_noise_level
 from blinddiff.errors import KernelError, ParameterError, WeightsError
 from blinddiff.models.estimate import Estimate
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.weights_folder import weights_folder
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.images import ImageInput, OutputType, to_batch
 from blinddiff.sampling.kernel_map import KernelMap, estimate_kernel_map
@@ -128,13 +129,13 @@ class BlindDiffPipeline(DiffusionPipeline):
         if kernel is not None and kernel_step is None:
             options = replace(options, kernel_step="fixed")
         _choice("output_type", output_type, ("pil", "np", "pt"))
-        self._check_scale(scale)
+        self.check_scale(scale)
         if options.kernel_step == "fixed" and kernel is None:
             raise ParameterError("kernel_step 'fixed' needs a kernel")
         if num_samples < 1:
             raise ParameterError(f"{num_samples} samples: 1 or more are possible")
-        if noise_level is not None and not 0 <= noise_level <= 255:
-            raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
+        if noise_level is not None:
+            check_noise_level(noise_level)
         if max_memory is not None and max_memory < 1:
             raise ParameterError(f"max_memory: {max_memory} bytes; 1 or more are possible")
         if isinstance(generator, Sequence):
@@ -190,20 +191,20 @@ class BlindDiffPipeline(DiffusionPipeline):
     @torch.no_grad()
     def estimate(self, image: ImageInput, scale: int = 4) -> Estimate:
         """Kernel, (B, n, n) in pixels of the result, and noise level, (B,) grey levels, from the photograph alone."""
-        self._check_scale(scale)
+        self.check_scale(scale)
         found = self.network.estimate(to_batch(image).to(self.device), scale)
         return Estimate(found.kernel.cpu(), found.noise_level.cpu())
 
     @torch.no_grad()
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
         """How far off `estimate`'s kernel will be, (B,), from 0 to 2: see `MCFormer.expected_kernel_error`."""
-        self._check_scale(scale)
+        self.check_scale(scale)
         return self.network.expected_kernel_error(to_batch(image).to(self.device), scale).cpu()
 
     @torch.no_grad()
     def kernel_map(self, image: ImageInput, scale: int = 4) -> KernelMap:
         """Kernel and noise level for each region of one photograph, for blur that differs from place to place."""
-        self._check_scale(scale)
+        self.check_scale(scale)
         y = to_batch(image).to(self.device)
         if len(y) != 1:
             raise ParameterError(f"{len(y)} images: a kernel map is of one")
@@ -212,7 +213,7 @@ class BlindDiffPipeline(DiffusionPipeline):
     @torch.no_grad()
     def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
         """Estimated (or given) kernel and one proximal step from bicubic: (B, 3, H, W), without an image network."""
-        self._check_scale(scale)
+        self.check_scale(scale)
         y = to_batch(image).to(self.device)
         found = self.network.estimate(y, scale)
         chosen = found.kernel if kernel is None else _given_kernel(kernel, y, scale)
@@ -221,7 +222,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         assert x_y is not None  # only a network without an estimate has none
         return x_y.clamp_(0, 1).cpu()
 
-    def _check_scale(self, scale: int) -> None:
+    def check_scale(self, scale: int) -> None:
+        """Raise ParameterError if the weights were not made for a scale."""
         known = [s for s in SCALES if s in self.network.config.scales]
         if not isinstance(scale, int) or scale not in known:
             raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, known))}")
@@ -233,25 +235,16 @@ def load_network(weights: str | Path) -> MCFormer:
     Raises:
         WeightsError: missing, damaged, or of another architecture.
     """
-    folder = Path(weights)
-    # A name below a folder that exists is a mistyped folder, not a repository.
-    on_hub = not folder.parent.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(weights)) is not None
-    if not on_hub:
-        if not folder.is_dir():
-            raise WeightsError(f"{weights}: no such folder of weights")
-        folder = folder / "network" if (folder / "network").is_dir() else folder
-        if not (folder / "config.json").is_file():
-            raise WeightsError(f"{weights}: holds no weights: config.json is missing")
-    source, subfolder = (str(weights), "network") if on_hub else (folder, None)
+    folder = weights_folder(weights)
+    source, subfolder = (str(weights), "network") if folder is None else (folder, None)
     try:
         with _quiet_libraries():
             config = MCFormer.load_config(source, subfolder=subfolder)
             if config.get("_class_name") != MCFormer.__name__:
                 what = config.get("_class_name", "no named architecture")
                 raise WeightsError(f"holds {what}, not MCFormer")
-            file = folder / SAFETENSORS_WEIGHTS_NAME
-            if not on_hub and file.is_file():
-                check_fit(config, file)
+            if folder is not None and (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+                check_fit(config, folder / SAFETENSORS_WEIGHTS_NAME)
             network, found = MCFormer.from_pretrained(
                 source, subfolder=subfolder, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
             )

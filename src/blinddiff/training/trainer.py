@@ -20,6 +20,7 @@ from tqdm import tqdm
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.models.kernel_estimators import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.weights_folder import weights_folder
 from blinddiff.training.degrade import MARGIN, aligned, degrade, draw_scale
 from blinddiff.training.ema import WeightAverage
 from blinddiff.training.images import ImagePool, Pixels
@@ -299,7 +300,7 @@ def initial_network(recipe: Recipe) -> MCFormer:
         if source is None:
             continue
         try:
-            loaded = MCFormer.from_pretrained(source)
+            loaded = MCFormer.from_pretrained(weights_folder(source) or source)
             _check_meaning(source, loaded, network, ESTIMATORS_MEANING if part else MEANING)
             missing, unexpected = network.load_state_dict(
                 {name: value for name, value in loaded.state_dict().items() if name.startswith(part)}, strict=False

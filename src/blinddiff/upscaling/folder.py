@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from blinddiff.atomic import remove_leftovers
 from blinddiff.errors import OutputError
-from blinddiff.imaging import remove_leftovers
 from blinddiff.sampling.memory import free_memory
 from blinddiff.upscaling.ledger import Ledger
 from blinddiff.upscaling.plan import Job, Plan, make_plan
@@ -74,7 +74,7 @@ def upscale_folder(
         WeightsError, KernelError, ParameterError: the settings cannot be used.
     """
     listener = Listener() if listener is None else listener
-    plan = make_plan(source, output, suffix)
+    plan = make_plan(source, output, suffix, settings.kernel)
     fingerprint = settings.fingerprint()
     _make_folder(output)
     report = FolderReport()

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from blinddiff.atomic import lock
 from blinddiff.errors import OutputError
-from blinddiff.imaging import lock
 from blinddiff.upscaling.plan import Job
 from blinddiff.upscaling.record import Done
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from blinddiff.errors import ImageError, OutputError
-from blinddiff.imaging import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
+from blinddiff.imaging import FORMATS, OUTPUT_FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 
 SAME = "same"
 """Instead of an extension: each file's own format, where that is written."""
-_WRITTEN = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp", "AVIF": ".avif"}
+_WRITTEN = {kind.name: kind.suffixes[0] for kind in FORMATS if kind.suffixes[0] in OUTPUT_FORMATS}
 _SUFFIXES = {suffix for kind in FORMATS for suffix in kind.suffixes}
 
 
@@ -46,7 +46,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(source: Path, output: Path, suffix: str) -> Plan:
+def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = None) -> Plan:
     """Look through a folder.
 
     Photographs are the files with the extension or the first bytes of a format that is read. Hidden files and folders
@@ -57,22 +57,27 @@ def make_plan(source: Path, output: Path, suffix: str) -> Plan:
         source: the folder to look through.
         output: the folder for results, which need not exist.
         suffix: the results' extension, or `SAME`.
+        kernel: file of the kernel, which no result may overwrite either.
 
     Raises:
         ImageError: there is no photograph.
         OutputError: the output folder is the input folder.
     """
-    if output.exists() and output.samefile(source):
+    if _identity(output) == _identity(source) is not None:
         raise OutputError(f"{output}: is the input folder; choose another for the results")
     plan = Plan()
     found = _Search(source, output, plan).photographs()
     suffixes = {name: _own_suffix(source / name) if suffix == SAME else suffix for name in found}
     targets = result_names(found, lambda name: suffixes[name], plan.notes.append)
-    inputs = {_identity(source / name) for name in found} - {None}
+    inputs = {_identity(source / name): "a photograph" for name in found}
+    if kernel is not None:
+        inputs[_identity(kernel)] = "the kernel"
+    inputs.pop(None, None)  # what is not there
     for name in found:
         target = output / targets[name]
-        if _identity(target) in inputs:
-            plan.failures.append((name, f"{source / name}: its result {target} would overwrite a photograph"))
+        lost = inputs.get(_identity(target))
+        if lost is not None:
+            plan.failures.append((name, f"{source / name}: its result {target} would overwrite {lost}"))
         else:
             plan.jobs.append(Job(name, targets[name], source / name, target))
     if not found and not plan.failures:

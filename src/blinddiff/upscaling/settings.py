@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blinddiff import __version__
-from blinddiff.errors import WeightsError
+from blinddiff.degradation.noise.level import check_noise_level
+from blinddiff.errors import KernelError, WeightsError
 from blinddiff.imaging import MAX_PIXELS
 from blinddiff.weights import DEFAULT_WEIGHTS
 
@@ -26,6 +27,9 @@ class UpscaleSettings:
         noise_level: in grey levels, where it is known.
         max_pixels: limit of an input image, against decompression bombs.
         max_memory: bytes that the restorations may take together, see `BlindDiffPipeline`; None: half of what is free.
+
+    Raises:
+        ParameterError: the noise level is not between 0 and 255.
     """
 
     weights: str | None = None
@@ -39,19 +43,32 @@ class UpscaleSettings:
     max_pixels: int = MAX_PIXELS
     max_memory: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse now what would fail for every file."""
+        if self.noise_level is not None:
+            check_noise_level(self.noise_level)
+
     def fingerprint(self) -> str:
         """Return a hash that changes with everything that changes results: settings, weights, kernel, version.
 
         Raises:
             WeightsError: the folder of weights cannot be read.
+            KernelError: the kernel cannot be read.
         """
         facts = asdict(self)
         # The same image but for rounding; none, or the same; the same but for what tiles change, which is not seen.
         del facts["device"], facts["max_pixels"], facts["max_memory"]
-        facts["kernel"] = None if self.kernel is None else hashlib.sha256(self.kernel.read_bytes()).hexdigest()
+        facts["kernel"] = None if self.kernel is None else _kernel_hash(self.kernel)
         facts["weights"] = _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights)
         facts["version"] = __version__
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _kernel_hash(kernel: Path) -> str:
+    try:
+        return hashlib.sha256(kernel.read_bytes()).hexdigest()
+    except OSError as error:
+        raise KernelError(f"{kernel}: cannot be read: {error.strerror}") from error
 
 
 def _weights_hash(weights: str | Path) -> str:

@@ -1,6 +1,5 @@
 """Blur kernels in files: NumPy, MATLAB, text, JSON, and grey pictures."""
 
-import contextlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from blinddiff.atomic import write_file
 from blinddiff.degradation.kernels.check import check_kernel
 from blinddiff.degradation.kernels.grid import normalise
 from blinddiff.errors import KernelError, OutputError
@@ -64,16 +64,7 @@ def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
     """
     file = Path(path)
     encode = _format_of(file, _WRITERS, OutputError)
-    content = encode(check_kernel(kernel).detach().to("cpu", torch.float32).numpy())
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, file)
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    write_file(file, encode(check_kernel(kernel).detach().to("cpu", torch.float32).numpy()))
 
 
 Format: TypeAlias = Callable[[Any], Any]
@@ -209,6 +200,7 @@ _READERS: dict[str, Format] = {
     ".png": _read_png,
 }
 KERNEL_ENDINGS = tuple(_READERS)
+"""Of kernel files."""
 _WRITERS: dict[str, Format] = {
     ".npy": _encode_npy,
     ".mat": _encode_mat,

@@ -6,6 +6,12 @@ from torch import Tensor
 from blinddiff.errors import ParameterError
 
 
+def check_noise_level(noise_level: float) -> None:
+    """Raise ParameterError if a noise level that is said to be known, in grey levels, is not one."""
+    if not 0 <= noise_level <= 255:
+        raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
+
+
 def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = float("inf")) -> Tensor:
     """The level as (B, 1, 1, 1) beside images (B, C, H, W), or ParameterError if a shape or value is not accepted."""
     if y.ndim != 4:

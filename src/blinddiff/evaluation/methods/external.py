@@ -5,13 +5,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from blinddiff.degradation.kernels.files import read_kernel
+from blinddiff.degradation.kernels import KERNEL_ENDINGS, read_kernel
 from blinddiff.errors import ImageError
 from blinddiff.evaluation.cases import Case
 from blinddiff.evaluation.data import SUFFIXES, read_pixels
 from blinddiff.evaluation.restoration import Restoration
 
-KERNEL_SUFFIXES = (".npy", ".mat", ".txt", ".csv", ".json")
+# A picture beside a result may be one for people.
+KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".png")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all. Stands below every room, as the errors do."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from blinddiff.errors import OutputError
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed anyway
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
@@ -50,9 +50,10 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """Remove what writers that were killed left in a folder; what another is writing just now stays."""
     with contextlib.suppress(OSError):
         for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
-            with contextlib.suppress(OSError), open(hidden, "rb") as file:
-                lock(file.fileno())
-                hidden.unlink()
+            with contextlib.suppress(OSError):
+                with open(hidden, "rb") as file:
+                    lock(file.fileno())
+                hidden.unlink()  # closed before: Windows removes no file that is open, here or at its writer's
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -95,7 +96,7 @@ def _open_hidden(folder: Path) -> tuple[Path, int]:
 def lock(descriptor: int) -> None:
     """Lock an open file for as long as its process lives; raises BlockingIOError where another has.
 
-    File systems that know no locks are left without.
+    File systems that know no locks are left without, and so is Windows: there nothing tells two runs apart.
     """
     if fcntl is not None:
         try:
