@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from blinddiff.atomic import write_file
+from blinddiff.atomic import lock, write_file
 from blinddiff.errors import OutputError
-from blinddiff.imaging import lock
 
 FORMAT = 2
 LINES = "images.jsonl"
