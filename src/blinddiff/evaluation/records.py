@@ -16,7 +16,7 @@ from typing import Any
 from blinddiff.atomic import lock, write_file
 from blinddiff.errors import OutputError
 
-FORMAT = 2
+FORMAT = 3
 LINES = "images.jsonl"
 RECORD = "record.json"
 LOCK = ".blinddiff-evaluate.tmp"
