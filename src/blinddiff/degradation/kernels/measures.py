@@ -91,7 +91,7 @@ def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
     """(size, size) or (B, size, size): the kernel padded with zeros or cropped, its "no shift" index kept at size // 2.
 
     What remains after a crop is normalised to sum 1. Raises KernelError if the crop would cut off more than the share
-    `max_cut` of the mass of any kernel, or all of it; ParameterError for a size below 1.
+    `max_cut` of the mass of any kernel, or leave nothing of one; ParameterError for a size below 1.
     """
     position = axis(size)  # also refuses a size below 1
     first = int(position[0])
@@ -101,10 +101,12 @@ def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
         pads += [-before, size - length + before]
     fitted = torch.nn.functional.pad(kernel, pads)
     cut = float((1 - fitted.detach().sum((-2, -1)) / kernel.detach().sum((-2, -1))).max()) if fitted.numel() else 0.0
-    if cut > max_cut or cut > 1 - NOTHING:
+    given = f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}"
+    if cut > 1 - NOTHING:
+        raise KernelError(f"{given}: has no mass within {size}x{size} pixels about its centre")
+    if cut > max_cut:
         raise KernelError(
-            f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}: size {size} would cut off {cut:.1%} of its mass, "
-            f"at most {min(max_cut, 0.99):.1%} is accepted"
+            f"{given}: size {size} would cut off {cut:.1%} of its mass, at most {max_cut:.1%} is accepted"
         )
     return normalise(fitted) if min(pads) < 0 else fitted
 
