@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
-from blinddiff.errors import BlindDiffError
 from blinddiff.evaluation.cases import Case, to_8bit
+from blinddiff.evaluation.excuses import excuse
 from blinddiff.evaluation.methods import fingerprint_of, method
 from blinddiff.evaluation.methods.method import Options
 from blinddiff.evaluation.records import versions, write_json
-from blinddiff.sampling.memory import is_lack_of_memory
 
 SIDE = 256  # of the result in pixels, or a little less where the scale does not divide it
 STATUS = Path("/proc/self/status")
@@ -60,8 +58,8 @@ def cost_case(scale: int) -> Case:
 
 
 def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Path) -> dict[str, Any]:
-    """The costs of all methods but `external`, as a record; those already in the folder are not
-    measured again. What memory does not suffice for is under `not_measured`, with the reason.
+    """The costs of all methods but `external`, as a record; those already in the folder are not measured
+    again. What memory does not suffice for is under `not_measured`, with the reason.
 
     Raises OutputError if the folder cannot be written.
     """
@@ -92,9 +90,9 @@ def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Pa
             try:
                 cost = pool.submit(measure_cost, name, replace(options), scale, record["threads"]).result()
             except Exception as error:
-                if not (isinstance(error, BlindDiffError | BrokenProcessPool) or is_lack_of_memory(error)):
+                why = excuse(error)
+                if why is None:
                     raise
-                why = str(error) if isinstance(error, BlindDiffError) else "memory has run out"
                 record["not_measured"][name] = why
                 continue
         record["methods"][name] = asdict(cost)

@@ -12,6 +12,7 @@ import torch
 
 from blinddiff.errors import BlindDiffError
 from blinddiff.evaluation.cases import CaseReference, checksum
+from blinddiff.evaluation.excuses import NO_MEMORY, excuse
 from blinddiff.evaluation.methods import method
 from blinddiff.evaluation.metrics import measure
 from blinddiff.evaluation.metrics.metric import Sample
@@ -20,7 +21,6 @@ from blinddiff.evaluation.records import ImageResult, finite
 from blinddiff.evaluation.report.choice import shown_methods
 from blinddiff.evaluation.report.view import View, view_of
 from blinddiff.evaluation.settings import Settings
-from blinddiff.sampling.memory import is_lack_of_memory
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ class Runner:
                 restoration = self.methods[name].restore(case.y, case.scale, case)
                 metrics = finite(measure(Sample(case, restoration)))
             except Exception as error:
-                if not (isinstance(error, BlindDiffError) or is_lack_of_memory(error)):
+                why = excuse(error)
+                if why is None:
                     raise
-                why = str(error) if isinstance(error, BlindDiffError) else f"{case.key}: memory has run out"
+                why = f"{case.key}: {why}" if why == NO_MEMORY else why
                 yield Evaluated(ImageResult(name, *place, y_checksum=y_checksum, error=why))
             else:
                 view = view_of(case, restoration) if name in self.shown else None

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from blinddiff.errors import BlindDiffError
 from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.excuses import excuse
 from blinddiff.evaluation.methods.method import Method
 from blinddiff.evaluation.metrics.kernel_pair import aligned_pair
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.report.choice import Key, chosen_cases, chosen_kernels, shown_methods
 from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.view import View, crop_of, view_of
-from blinddiff.sampling.memory import is_lack_of_memory
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _viewed(method: Method, case: Case) -> View | None:
     try:
         return view_of(case, method.restore(case.y, case.scale, case))
     except Exception as error:
-        if not (isinstance(error, BlindDiffError) or is_lack_of_memory(error)):
+        if excuse(error) is None:
             raise
         return None  # a picture less; the results are worth more
 
