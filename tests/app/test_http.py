@@ -12,6 +12,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from blinddiff.app.limits import Limits
+from blinddiff.app.server import served
 from blinddiff.imaging import read_image
 
 ARGUMENTS = {
@@ -164,6 +166,18 @@ def test_other_files_cannot_be_reached(address, photograph):
             assert http.post(f"/gradio_api/{path}", headers=hostile, files={"files": b"1"}).status_code == 403
         large = http.post("/gradio_api/upload", files={"files": ("large.png", bytes(600_000))})
         assert large.status_code == 413
+
+
+def test_uploads_do_not_fill_the_disk(tiny_pipeline):
+    with (
+        served(tiny_pipeline, limits=Limits(upload_megabytes=0.1)) as address,
+        httpx.Client(base_url=address, timeout=30) as http,
+    ):
+        answers = [
+            http.post("/gradio_api/upload", files={"files": (f"{n}.png", bytes([n]) * 99_000)}).status_code
+            for n in range(34)
+        ]
+        assert answers == [200] * 33 + [503]
 
 
 def test_cancelling_frees_the_machine(address, client, photograph):

@@ -148,7 +148,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
             button.click(_sample_giver(files, name), None, photograph, api_visibility="private")
 
         def leave(request: gr.Request) -> None:
-            files.forget(str(request.session_hash))
+            files.leave(str(request.session_hash))
 
         page.unload(leave)
     return page

@@ -7,6 +7,8 @@ from blinddiff.errors import ParameterError
 LARGEST_KERNEL_FILE = 1 << 20
 """Bytes: a million of numbers fit, and no bomb that unpacks to gigabytes."""
 LARGEST_KERNEL_SIDE = 1024
+KEPT_UPLOADS = 32
+"""How many uploads of the largest size there may be at once, of all visitors: they must not fill the disk."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Limits:
     upload_megabytes: float = 64.0
     queue: int = 16
     seconds: float = 900.0
+
+    @property
+    def upload_bytes(self) -> int:
+        """`upload_megabytes` in bytes."""
+        return int(self.upload_megabytes * 1e6)
 
     @property
     def pixels(self) -> int:

@@ -5,7 +5,9 @@ Here they are names below `PUBLIC`, which stand for the page's own folder; anyth
 other sites would have a visitor's browser send here, such as uploads, which the framework takes from any of them.
 """
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -37,10 +39,12 @@ class PrivatePaths:
     Args:
         app: what it stands before.
         folder: the page's own.
+        is_full: whether no more files may be uploaded for now.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path) -> None:
+    def __init__(self, app: ASGIApp, folder: Path, is_full: Callable[[], bool]) -> None:
         self._app = app
+        self._is_full = is_full
         self._folder = str(folder)
         # as it is, as in an address, and as in JSON
         names = {self._folder, quote(self._folder), json.dumps(self._folder)[1:-1]}
@@ -65,7 +69,11 @@ class PrivatePaths:
                 return
             inside = self._inside(name)
             scope = {**scope, "path": _FILE + inside, "raw_path": (_FILE + quote(inside)).encode()}
-        elif scope["method"] == "POST" and not path.startswith(_API + "upload"):
+        elif scope["method"] == "POST" and path.startswith(_API + "upload"):
+            if await asyncio.to_thread(self._is_full):
+                await PlainTextResponse("The page is full of files: come back later.", 503)(scope, receive, send)
+                return
+        elif scope["method"] == "POST":
             body = await _whole(receive)
             try:
                 call = b"" if body is None else self._call(body)

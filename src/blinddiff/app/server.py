@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from blinddiff.app.files import private_files
-from blinddiff.app.limits import Limits
+from blinddiff.app.limits import KEPT_UPLOADS, Limits
 from blinddiff.errors import ParameterError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
@@ -50,7 +50,8 @@ def served(
 
         page = build_page(pipeline, limits, files)
         page.queue(max_size=limits.queue, api_open=False)
-        middleware = [Middleware(PrivatePaths, folder=files.folder)]
+        room = KEPT_UPLOADS * limits.upload_bytes
+        middleware = [Middleware(PrivatePaths, folder=files.folder, is_full=lambda: files.uploaded() > room)]
         if is_loopback(host):
             # So that a hostile site cannot reach the page by a name of its own that leads to this machine.
             middleware.append(
@@ -66,7 +67,7 @@ def served(
                 quiet=True,
                 share=False,
                 show_error=False,
-                max_file_size=int(limits.upload_megabytes * 1e6),
+                max_file_size=limits.upload_bytes,
                 theme=gr.themes.Base(font=fonts[0], font_mono=fonts[1]),
                 css=CSS,
                 footer_links=["api"],
