@@ -56,26 +56,25 @@ def test_a_network_costs_as_many_multiplications_as_it_is_called(weights: Path) 
 
 
 def test_costs_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = measure_costs(["bicubic", "external"], Options(), 3, tmp_path)
+    record = measure_costs({"bicubic": "", "external": None}, Options(), 3, tmp_path)
     assert record["result"] == "255x255"
     assert list(record["methods"]) == ["bicubic"]
     assert record["methods"]["bicubic"]["parameters"] == 0
     monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: pytest.fail("measured again"))
-    assert measure_costs(["bicubic"], Options(), 3, tmp_path)["methods"] == record["methods"]
+    assert measure_costs({"bicubic": ""}, Options(), 3, tmp_path)["methods"] == record["methods"]
 
 
 def test_costs_of_another_device_or_of_other_weights_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure_costs(["bicubic"], Options(), 3, tmp_path)
+    measure_costs({"bicubic": ""}, Options(), 3, tmp_path)
     measured: list[str] = []
     monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess(measured))
-    measure_costs(["bicubic"], Options(device="cuda"), 3, tmp_path)
+    measure_costs({"bicubic": ""}, Options(device="cuda"), 3, tmp_path)
     assert measured == ["bicubic"]
-    measure_costs(["bicubic"], Options(device="cuda"), 3, tmp_path)
+    measure_costs({"bicubic": ""}, Options(device="cuda"), 3, tmp_path)
     assert measured == ["bicubic"]
-    monkeypatch.setattr(costs, "fingerprint_of", lambda name, options: "other weights")
-    measure_costs(["bicubic"], Options(device="cuda"), 3, tmp_path)
+    measure_costs({"bicubic": "other weights"}, Options(device="cuda"), 3, tmp_path)
     assert measured == ["bicubic"] * 2
 
 
@@ -108,7 +107,7 @@ def test_want_of_memory_does_not_lose_the_record(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess([], error))
-    record = measure_costs(["bicubic"], Options(), 3, tmp_path)
+    record = measure_costs({"bicubic": ""}, Options(), 3, tmp_path)
     assert record["methods"] == {}
     assert record["not_measured"] == {"bicubic": "memory has run out"}
 

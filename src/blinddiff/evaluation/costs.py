@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
 from blinddiff.evaluation.cases import Case, to_8bit
 from blinddiff.evaluation.excuses import excuse
-from blinddiff.evaluation.methods import fingerprint_of, method
+from blinddiff.evaluation.methods import method
 from blinddiff.evaluation.methods.method import Options
 from blinddiff.evaluation.records import versions, write_json
 
@@ -57,9 +57,12 @@ def cost_case(scale: int) -> Case:
     return Case("", "cost", 0, scale, None, to_8bit(y), isotropic_gaussian(max(0.4 * scale, 0.8), 21), 0.0, 0)
 
 
-def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Path) -> dict[str, Any]:
+def measure_costs(weights: Mapping[str, str | None], options: Options, scale: int, folder: Path) -> dict[str, Any]:
     """The costs of all methods but `external`, as a record; those already in the folder are not measured
     again. What memory does not suffice for is under `not_measured`, with the reason.
+
+    Args:
+        weights: name of a method -> fingerprint of its weights, as `fingerprint_of` gives it.
 
     Raises OutputError if the folder cannot be written.
     """
@@ -71,7 +74,7 @@ def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Pa
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "blinddiff": versions()["blinddiff"],
-        "weights": {name: fingerprint_of(name, options) for name in names},
+        "weights": dict(weights),
         "methods": {},
         "not_measured": {},
     }
@@ -80,9 +83,9 @@ def measure_costs(names: Sequence[str], options: Options, scale: int, folder: Pa
         record["methods"] = {
             name: cost
             for name, cost in known["methods"].items()
-            if name in names and known["weights"][name] == record["weights"][name]
+            if name in weights and known["weights"][name] == weights[name]
         }
-    for name in names:
+    for name in weights:
         if name == "external" or name in record["methods"]:
             continue
         # A fresh process for each: memory once taken is not given back, and the peak is that of the process.

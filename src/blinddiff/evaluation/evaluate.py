@@ -58,33 +58,12 @@ def evaluate(settings: Settings) -> Outcome:
     files = {f"{case.set}/{case.name}": plan.files(case) for case in cases}
     data = {image: files_checksum(paths) for image, paths in files.items()}
     with ResultLog(settings.out, fingerprint, weights, data) as log:
-        tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
-        wanted = {(case.set, case.name, case.index) for case in cases}
-        done = len(cases) * len(settings.methods) - sum(len(names) for _, names in tasks)
-        with tqdm(
-            total=len(cases) * len(settings.methods),
-            initial=done,
-            unit="result",
-            mininterval=0.2 if sys.stderr.isatty() else 30,
-        ) as progress:
-            gallery = Gallery(settings.methods, wanted)
-            for known in log.results.values():
-                if known.key[1:] in wanted:
-                    gallery.add(known)
-            for found in run_all(settings, runner, tasks):
-                log.append(one.result for one in found)
-                for one in found:
-                    gallery.add(one.result, one.view)
-                progress.update(len(found))
-        log.finish()
-
+        gallery = _run_missing(settings, runner, cases, log)
+        wanted = {_place(case) for case in cases}
         results = [r for r in log.results.values() if r.key[1:] in wanted and r.method in settings.methods]
         summaries = summarise(results, settings.sets, settings.methods)
         outcome = Outcome(results, summaries)
-        images = {name: len({case.name for case in group}) for name, group in references.items()}
-        costs = (
-            measure_costs(settings.methods, settings.options, settings.scale, settings.out) if settings.costs else {}
-        )
+        costs = measure_costs(weights, settings.options, settings.scale, settings.out) if settings.costs else {}
         showcase = _showcase(runner, results, cases, gallery) if settings.pictures else Showcase()
         record = {
             "fingerprint": fingerprint,
@@ -101,7 +80,7 @@ def evaluate(settings: Settings) -> Outcome:
             "weights": weights,
             "data": {
                 name: {
-                    "images": images[name],
+                    "images": len({case.name for case in group}),
                     "sha256": files_checksum(path for case in group for path in plan.files(case)),
                 }
                 for name, group in references.items()
@@ -121,6 +100,30 @@ def evaluate(settings: Settings) -> Outcome:
     return outcome
 
 
+def _run_missing(settings: Settings, runner: Runner, cases: Sequence[CaseReference], log: ResultLog) -> Gallery:
+    """Run all that the log lacks, into it; what may be shown of these and of its own results."""
+    tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
+    total = len(cases) * len(settings.methods)
+    wanted = {_place(case) for case in cases}
+    gallery = Gallery(settings.methods, wanted)
+    for known in log.results.values():
+        if known.key[1:] in wanted:
+            gallery.add(known)
+    with tqdm(
+        total=total,
+        initial=total - sum(len(names) for _, names in tasks),
+        unit="result",
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+    ) as progress:
+        for found in run_all(settings, runner, tasks):
+            log.append(one.result for one in found)
+            for one in found:
+                gallery.add(one.result, one.view)
+            progress.update(len(found))
+    log.finish()
+    return gallery
+
+
 def _external(settings: Settings) -> dict[str, str] | None:
     """The folder of another program's results, and the checksum of all that is in it for these sets."""
     folder = settings.options.external
@@ -134,9 +137,14 @@ def _external(settings: Settings) -> dict[str, str] | None:
 def _showcase(
     runner: Runner, results: Sequence[ImageResult], cases: Sequence[CaseReference], gallery: Gallery
 ) -> Showcase:
-    by_key = {(case.set, case.name, case.index): case for case in cases}
+    by_key = {_place(case): case for case in cases}
     return make_showcase(results, runner.methods, lambda key: runner.protocol.make(by_key[key], runner.seed), gallery)
 
 
 def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
-    return [name for name in methods if (name, case.set, case.name, case.index) not in log.results]
+    return [name for name in methods if (name, *_place(case)) not in log.results]
+
+
+def _place(case: CaseReference) -> tuple[str, str, int]:
+    """The key of its results, without the method."""
+    return case.set, case.name, case.index
