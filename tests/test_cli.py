@@ -568,8 +568,9 @@ def test_bad_training(refused: Callable[..., str], recipe: Callable[[int], str],
     assert "small.png" in refused("train", "small.png")
     assert "small.png: cannot be made" in refused("train", "recipe.yaml", "-o", "small.png", "--device", "cpu")
     assert "small.png/run: cannot be made" in refused("train", "recipe.yaml", "-o", "small.png/run", "--device", "cpu")
-    line = refused("train", "recipe.yaml", "-o", "nowhere", "--resume", "--device", "cpu")
-    assert "nowhere: holds no checkpoint" in line
+    for name in ("nowhere", "n" * 300):
+        line = refused("train", "recipe.yaml", "-o", name, "--resume", "--device", "cpu")
+        assert f"{name}: holds no checkpoint" in line
 
 
 def test_bad_conversion(refused: Callable[..., str], here: Path) -> None:

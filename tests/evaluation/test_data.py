@@ -22,8 +22,9 @@ def test_no_folder_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("BLINDDIFF_DATA", raising=False)
     with pytest.raises(ParameterError, match="give --data or set BLINDDIFF_DATA; it holds one folder a set"):
         data_root(None)
-    with pytest.raises(ParameterError, match="nowhere: no such folder of test sets"):
-        data_root(tmp_path / "nowhere")
+    for name in ("nowhere", "n" * 300):
+        with pytest.raises(ParameterError, match=f"{name}: no such folder of test sets"):
+            data_root(tmp_path / name)
 
 
 def test_a_missing_set_is_named_with_what_it_should_hold(data: Path) -> None:

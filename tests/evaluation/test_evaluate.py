@@ -178,6 +178,7 @@ def test_impossible_requests_are_refused_before_anything_is_written(data: Path, 
         ({"limit": 0}, "limit 0"),
         ({"workers": 0}, "workers 0"),
         ({"methods": ("external",)}, "needs --external FOLDER"),
+        ({"methods": ("external",), "options": Options(external=tmp_path / ("n" * 300))}, "no such folder of results"),
     ):
         with pytest.raises(ParameterError, match=message):
             evaluate(settings(data, out, **changes))

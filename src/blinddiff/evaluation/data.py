@@ -51,7 +51,7 @@ def data_root(folder: Path | None) -> Path:
     chosen = folder or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
     if chosen is None:
         raise ParameterError(f"no folder of test sets: give --data or set {ENVIRONMENT}; {LAYOUT}")
-    if not chosen.is_dir():
+    if not os.path.isdir(chosen):  # Path raises for what cannot be a name
         raise ParameterError(f"{chosen}: no such folder of test sets; {LAYOUT}")
     return chosen
 

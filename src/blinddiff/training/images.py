@@ -1,6 +1,7 @@
 """Training photographs, decoded once and kept in memory as 8-bit arrays."""
 
 import csv
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +35,7 @@ class ImagePool:
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
         self.images: list[Pixels] = []
         for folder in map(Path, folders):
-            if not folder.is_dir():
+            if not os.path.isdir(folder):  # Path raises for what cannot be a name
                 raise RecipeError(f"{folder}: no such folder of training photographs")
             if (folder / "tiles.csv").exists():
                 self.images += _read_tiles(folder, held_out)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +82,7 @@ class Trainer:
         self.recipe, self.folder, self.step = recipe, folder, 0
         checkpoint = folder / "checkpoint"
         _restore(checkpoint)
-        if resume and not checkpoint.is_dir():
+        if resume and not os.path.isdir(checkpoint):  # Path raises for what cannot be a name
             raise TrainingError(f"{folder}: holds no checkpoint to resume from")
         if not resume and checkpoint.exists():
             raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
@@ -348,7 +349,7 @@ def _learned(network: MCFormer, stage: str) -> list[Tensor]:
 def _restore(folder: Path) -> None:
     """Give a folder its name again that a kill within `_replace` has left without."""
     before = _before(folder)
-    if before.exists() and not folder.exists():
+    if os.path.exists(before) and not folder.exists():
         with suppress(FileNotFoundError):  # another process was faster
             before.rename(folder)
 

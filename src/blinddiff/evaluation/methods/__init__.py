@@ -1,5 +1,6 @@
 """The methods of `blinddiff evaluate`. A new one is a file beside this one and a line in `METHODS`."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +38,7 @@ def _pipeline(name: str, what: str, **options: Any) -> tuple[str, Entry]:
 def _external(options: Options) -> Method:
     if options.external is None:
         raise ParameterError("method 'external' needs --external FOLDER, the folder of results")
-    if not options.external.is_dir():
+    if not os.path.isdir(options.external):
         raise ParameterError(f"{options.external}: no such folder of results")
     return ExternalMethod(options.external)
 
