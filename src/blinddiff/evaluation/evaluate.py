@@ -59,8 +59,7 @@ def evaluate(settings: Settings) -> Outcome:
     data = {image: files_checksum(paths) for image, paths in files.items()}
     with ResultLog(settings.out, fingerprint, weights, data) as log:
         gallery = _run_missing(settings, runner, cases, log)
-        wanted = {_place(case) for case in cases}
-        results = [r for r in log.results.values() if r.key[1:] in wanted and r.method in settings.methods]
+        results = [r for r in _results_of(cases, log) if r.method in settings.methods]
         summaries = summarise(results, settings.sets, settings.methods)
         outcome = Outcome(results, summaries)
         costs = measure_costs(weights, settings.options, settings.scale, settings.out) if settings.costs else {}
@@ -104,11 +103,9 @@ def _run_missing(settings: Settings, runner: Runner, cases: Sequence[CaseReferen
     """Run all that the log lacks, into it; what may be shown of these and of its own results."""
     tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
     total = len(cases) * len(settings.methods)
-    wanted = {_place(case) for case in cases}
-    gallery = Gallery(settings.methods, wanted)
-    for known in log.results.values():
-        if known.key[1:] in wanted:
-            gallery.add(known)
+    gallery = Gallery(settings.methods, {_place(case) for case in cases})
+    for known in _results_of(cases, log):
+        gallery.add(known)
     with tqdm(
         total=total,
         initial=total - sum(len(names) for _, names in tasks),
@@ -139,6 +136,12 @@ def _showcase(
 ) -> Showcase:
     by_key = {_place(case): case for case in cases}
     return make_showcase(results, runner.methods, lambda key: runner.protocol.make(by_key[key], runner.seed), gallery)
+
+
+def _results_of(cases: Sequence[CaseReference], log: ResultLog) -> list[ImageResult]:
+    """The log's results on these cases, in its order: it may hold more, of a run without --limit."""
+    wanted = {_place(case) for case in cases}
+    return [result for result in log.results.values() if result.key[1:] in wanted]
 
 
 def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
