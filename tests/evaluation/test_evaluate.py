@@ -82,7 +82,7 @@ def test_values_are_those_of_the_metrics_on_the_case(data: Path, tmp_path: Path)
     case = plan.make(plan.references(data, "Set5")[5], 0)
     restored = Runner(settings(data, tmp_path)).methods["bicubic"].restore(case.y, 4, case).image
     eight_bit = (restored.clamp(0, 1) * 255).round() / 255
-    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == (case.name, case.index))
+    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == case.place[1:])
     assert case.hr is not None
     assert line["metrics"]["psnr_y"] == pytest.approx(psnr_y(eight_bit.double(), case.hr.double(), 4), abs=1e-4)  # type: ignore[index]
 
@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, tmp_path: Path, monkeypat
     original = Runner.run
 
     def counted(self: Runner, reference, names):  # type: ignore[no-untyped-def]
-        made.append(reference.key)
+        made.append(reference.place)
         if len(made) == 5:
             raise KeyboardInterrupt
         return original(self, reference, names)

@@ -8,7 +8,7 @@ import torch
 
 from blinddiff.degradation.kernels.gaussian import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import KernelError
-from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.cases import Case, Place
 from blinddiff.evaluation.metrics import measure as measured
 from blinddiff.evaluation.metrics.kernel_geometry import angle_error, centroid_shift, width_error
 from blinddiff.evaluation.metrics.kernel_l1 import kernel_l1, kernel_l1_centred
@@ -52,7 +52,7 @@ def test_zeros_around_a_kernel_change_nothing() -> None:
     around = torch.nn.functional.pad(estimated, (5, 5, 5, 5))
     for measure in (kernel_l1, kernel_psnr, kernel_psnr_fkp, centroid_shift, width_error):
         assert measure(around, TRUE) == pytest.approx(measure(estimated, TRUE), abs=1e-9)
-    case = Case("set", "image", 0, 4, None, torch.rand(3, 4, 4), TRUE, 0.0, 0)
+    case = Case(Place("set", "image", 0), 4, None, torch.rand(3, 4, 4), TRUE, 0.0, 0)
     small, large = (
         measured(Sample(case, Restoration(torch.rand(3, 16, 16), kernel, None, 0.0, 0)))
         for kernel in (estimated, around)

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.cases import Case, Place
 from blinddiff.evaluation.metrics import learned
 from blinddiff.evaluation.metrics.learned import DISTS, LPIPS, available
 from blinddiff.evaluation.metrics.metric import Sample
@@ -18,7 +18,7 @@ from blinddiff.evaluation.restoration import Restoration
 @pytest.fixture
 def sample() -> Sample:
     hr = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    case = Case("", "made", 0, 4, hr, torch.zeros(3, 8, 8), None, None, 0)
+    case = Case(Place("", "made", 0), 4, hr, torch.zeros(3, 8, 8), None, None, 0)
     return Sample(case, Restoration(hr / 2, None, None, 0.0, 0))
 
 
@@ -91,5 +91,5 @@ def test_a_package_that_does_not_work_is_as_none(
 def test_without_a_truth_there_is_no_distance(sample: Sample, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "lpips", "LPIPS")
     (backbones / "alexnet-owt-7be5be79.pth").touch()
-    unknown = Case("", "made", 0, 4, None, sample.case.y, None, None, 0)
+    unknown = Case(Place("", "made", 0), 4, None, sample.case.y, None, None, 0)
     assert LPIPS.measure(Sample(unknown, sample.restoration)) is None

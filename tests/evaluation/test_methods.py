@@ -127,7 +127,7 @@ def test_the_oracle_uses_the_true_kernel(case: Case, weights: Path) -> None:
 
 
 def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
-    unknown = Case(case.set, case.name, 0, 4, None, case.y, None, None, 0)
+    unknown = Case(case.place, 4, None, case.y, None, None, 0)
     for name in ("oracle", "closed-form-oracle"):
         with pytest.raises(ParameterError, match="needs the true kernel"):
             method(name, Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
@@ -136,7 +136,7 @@ def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
 
 
 def test_metrics_that_do_not_apply_are_left_out(case: Case, weights: Path) -> None:
-    unknown = Case(case.set, case.name, 0, 4, None, case.y, None, None, 0)
+    unknown = Case(case.place, 4, None, case.y, None, None, 0)
     result = method("fidelity", Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
     assert set(measure(Sample(unknown, result))) == {
         "lr_rms_own",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.cases import Case, Place
 from blinddiff.evaluation.evaluate import evaluate
 from blinddiff.evaluation.methods.method import Options
 from blinddiff.evaluation.methods.network import PipelineMethod
@@ -238,7 +238,7 @@ def made_view() -> View:
 def test_what_is_shown_was_kept_and_little_else(seed: int) -> None:
     rng = np.random.default_rng(seed)
     images, indices = int(rng.integers(1, 30)), int(rng.integers(1, 5))
-    keys = [("Set5", f"image{i}", k) for i in range(images) for k in range(indices)]
+    keys = [Place("Set5", f"image{i}", k) for i in range(images) for k in range(indices)]
     order = [keys[i] for i in rng.permutation(len(keys))]
     gallery = Gallery(["bicubic", "fidelity", "oracle"], keys)
     done = []
@@ -254,7 +254,7 @@ def test_what_is_shown_was_kept_and_little_else(seed: int) -> None:
 
 
 def test_examples_are_kept_where_there_is_no_truth() -> None:
-    keys = [("RealSRSet", f"image{i:02}", 0) for i in range(20)]
+    keys = [Place("RealSRSet", f"image{i:02}", 0) for i in range(20)]
     gallery = Gallery(["bicubic", "fidelity"], keys)
     done = [ImageResult(name, *key, {"seconds": 1.0}) for key in keys for name in ("bicubic", "fidelity")]
     for result in done:
@@ -267,11 +267,11 @@ def test_examples_are_kept_where_there_is_no_truth() -> None:
 def test_nothing_is_restored_twice_and_pages_are_the_same_after_a_kill(
     data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
+    calls: list[Place] = []
     original = PipelineMethod.restore
 
     def counted(self: PipelineMethod, y: torch.Tensor, scale: int, case: Case) -> Restoration:
-        calls.append(case.key)
+        calls.append(case.place)
         return original(self, y, scale, case)
 
     monkeypatch.setattr(PipelineMethod, "restore", counted)

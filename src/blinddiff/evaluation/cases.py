@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,19 +16,29 @@ from blinddiff.errors import ParameterError
 BICUBIC = Bicubic()
 
 
+class Place(NamedTuple):
+    """Which case of a protocol, at one scale: a test set, an image of it, and which of the protocol's parameters."""
+
+    set: str
+    name: str
+    parameter: int  # its index among `Protocol.labels`
+
+    def __str__(self) -> str:
+        """``Set14/comic/3``."""
+        return f"{self.set}/{self.name}/{self.parameter}"
+
+    @property
+    def stem(self) -> str:
+        """``comic_3``: of the files that other programs read and write."""
+        return f"{self.name}_{self.parameter}"
+
+
 @dataclass(frozen=True)
 class CaseReference:
     """Names one case without making it: cheap to list, to send to a worker and to find again in a record."""
 
-    set: str
-    name: str
-    index: int  # which of the protocol's parameters (which kernel, which noise level)
+    place: Place
     source: Path
-
-    @property
-    def key(self) -> str:
-        """``Set14/comic/3``: unique within a protocol and scale."""
-        return f"{self.set}/{self.name}/{self.index}"
 
 
 @dataclass(frozen=True)
@@ -39,16 +50,13 @@ class Case:
         y: LR image (3, h, w).
         kernel: true blur kernel (kh, kw) in HR pixels, or None.
         noise_level: true standard deviation of the noise in grey levels, before clipping and rounding; None if unknown.
-        index: which of the protocol's parameters.
         seed: for whatever a method draws at random; differs from case to case.
         downsampling: how the blurred image was thinned out.
         centred_kernel: the kernel with its index centre on the middle of the LR pixel, where ``kernel``, which goes
             with ``downsampling``, has it elsewhere; None: ``kernel`` itself.
     """
 
-    set: str
-    name: str
-    index: int
+    place: Place
     scale: int
     hr: Tensor | None
     y: Tensor
@@ -63,25 +71,20 @@ class Case:
         """The true kernel that estimates are compared with: no shift means centred on the LR pixel."""
         return self.kernel if self.centred_kernel is None else self.centred_kernel
 
-    @property
-    def key(self) -> str:
-        """As `CaseReference.key`."""
-        return f"{self.set}/{self.name}/{self.index}"
-
     def operator(self) -> DegradationOperator:
         """The true degradation, without its noise. Raises ParameterError if the kernel is not known."""
         if self.kernel is None:
-            raise ParameterError(f"{self.key}: the true kernel is not known")
+            raise ParameterError(f"{self.place}: the true kernel is not known")
         return DegradationOperator(self.kernel, self.scale, self.downsampling)
 
 
-def case_seed(*parts: str | int) -> int:
+def case_seed(*parts: str | int | Place) -> int:
     """A seed of 63 bits from names and numbers: the same on every machine and in any order of evaluation."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator_for(*parts: str | int) -> torch.Generator:
+def generator_for(*parts: str | int | Place) -> torch.Generator:
     """A CPU generator seeded by `case_seed`."""
     return torch.Generator().manual_seed(case_seed(*parts))
 

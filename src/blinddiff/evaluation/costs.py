@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
-from blinddiff.evaluation.cases import Case, to_8bit
+from blinddiff.evaluation.cases import Case, Place, to_8bit
 from blinddiff.evaluation.excuses import excuse
 from blinddiff.evaluation.methods import method
 from blinddiff.evaluation.methods.method import Options
@@ -54,7 +54,8 @@ def cost_case(scale: int) -> Case:
     side = SIDE // scale
     y = torch.rand((3, side, side), generator=torch.Generator().manual_seed(0))
     y = torch.nn.functional.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
-    return Case("", "cost", 0, scale, None, to_8bit(y), isotropic_gaussian(max(0.4 * scale, 0.8), 21), 0.0, 0)
+    kernel = isotropic_gaussian(max(0.4 * scale, 0.8), 21)
+    return Case(Place("", "cost", 0), scale, None, to_8bit(y), kernel, 0.0, 0)
 
 
 def measure_costs(weights: Mapping[str, str | None], options: Options, scale: int, folder: Path) -> dict[str, Any]:

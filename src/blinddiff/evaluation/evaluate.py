@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from blinddiff.evaluation.cases import CaseReference
+from blinddiff.evaluation.cases import Case, CaseReference, Place
 from blinddiff.evaluation.costs import measure_costs
 from blinddiff.evaluation.data import data_root, files_checksum
 from blinddiff.evaluation.methods import fingerprint_of
@@ -55,7 +55,7 @@ def evaluate(settings: Settings) -> Outcome:
     }
     weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
     cases = [reference for group in references.values() for reference in group]
-    files = {f"{case.set}/{case.name}": plan.files(case) for case in cases}
+    files = {f"{case.place.set}/{case.place.name}": plan.files(case) for case in cases}
     data = {image: files_checksum(paths) for image, paths in files.items()}
     with ResultLog(settings.out, fingerprint, weights, data) as log:
         gallery = _run_missing(settings, runner, cases, log)
@@ -79,7 +79,7 @@ def evaluate(settings: Settings) -> Outcome:
             "weights": weights,
             "data": {
                 name: {
-                    "images": len({case.name for case in group}),
+                    "images": len({case.place.name for case in group}),
                     "sha256": files_checksum(path for case in group for path in plan.files(case)),
                 }
                 for name, group in references.items()
@@ -103,7 +103,7 @@ def _run_missing(settings: Settings, runner: Runner, cases: Sequence[CaseReferen
     """Run all that the log lacks, into it; what may be shown of these and of its own results."""
     tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
     total = len(cases) * len(settings.methods)
-    gallery = Gallery(settings.methods, {_place(case) for case in cases})
+    gallery = Gallery(settings.methods, {case.place for case in cases})
     for known in _results_of(cases, log):
         gallery.add(known)
     with tqdm(
@@ -134,20 +134,19 @@ def _external(settings: Settings) -> dict[str, str] | None:
 def _showcase(
     runner: Runner, results: Sequence[ImageResult], cases: Sequence[CaseReference], gallery: Gallery
 ) -> Showcase:
-    by_key = {_place(case): case for case in cases}
-    return make_showcase(results, runner.methods, lambda key: runner.protocol.make(by_key[key], runner.seed), gallery)
+    references = {case.place: case for case in cases}
+
+    def make_case(place: Place) -> Case:
+        return runner.protocol.make(references[place], runner.seed)
+
+    return make_showcase(results, runner.methods, make_case, gallery)
 
 
 def _results_of(cases: Sequence[CaseReference], log: ResultLog) -> list[ImageResult]:
     """The log's results on these cases, in its order: it may hold more, of a run without --limit."""
-    wanted = {_place(case) for case in cases}
-    return [result for result in log.results.values() if result.key[1:] in wanted]
+    wanted = {case.place for case in cases}
+    return [result for result in log.results.values() if result.place in wanted]
 
 
 def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
-    return [name for name in methods if (name, *_place(case)) not in log.results]
-
-
-def _place(case: CaseReference) -> tuple[str, str, int]:
-    """The key of its results, without the method."""
-    return case.set, case.name, case.index
+    return [name for name in methods if (name, *case.place) not in log.results]

@@ -46,7 +46,7 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
         try:
             case = plan.make(reference, settings.seed)
         except BlindDiffError as error:
-            failures.append(f"{reference.key}: {error}")
+            failures.append(f"{reference.place}: {error}")
         else:
             _write(case, folder)
     readme = README.format(name=plan.name, scale=plan.scale, seed=settings.seed, degradation=plan.degradation)
@@ -55,12 +55,12 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
 
 
 def _write(case: Case, folder: Path) -> None:
-    stem = f"{case.name}_{case.index}"
+    set_name, stem = case.place.set, case.place.stem
     try:
-        Image.fromarray(bytes_of(case.y)).save(folder / "LR" / case.set / f"{stem}.png")
+        Image.fromarray(bytes_of(case.y)).save(folder / "LR" / set_name / f"{stem}.png")
         if case.hr is not None:
-            Image.fromarray(bytes_of(case.hr)).save(folder / "HR" / case.set / f"{case.name}.png")
+            Image.fromarray(bytes_of(case.hr)).save(folder / "HR" / set_name / f"{case.place.name}.png")
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     if case.kernel_at_pixel_centre is not None:
-        write_kernel(folder / "kernel" / case.set / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)
+        write_kernel(folder / "kernel" / set_name / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)

@@ -15,6 +15,7 @@ from typing import Any
 
 from blinddiff.atomic import lock, write_file
 from blinddiff.errors import OutputError
+from blinddiff.evaluation.cases import Place
 
 FORMAT = 3
 LINES = "images.jsonl"
@@ -45,12 +46,12 @@ class ImageResult:
     @property
     def key(self) -> tuple[str, str, str, int]:
         """(method, set, image, parameter index)."""
-        return self.method, self.set, self.name, self.index
+        return self.method, *self.place
 
     @property
-    def place(self) -> str:
-        """The case, ``Set14/comic/3``."""
-        return f"{self.set}/{self.name}/{self.index}"
+    def place(self) -> Place:
+        """The case."""
+        return Place(self.set, self.name, self.index)
 
 
 class ResultLog:

@@ -43,12 +43,11 @@ class Runner:
 
     def run(self, reference: CaseReference, names: Sequence[str]) -> Iterator[Evaluated]:
         """The named methods on one case. Bad input and want of memory become results with an error; a bug raises."""
-        place = (reference.set, reference.name, reference.index)
         try:
             case = self.protocol.make(reference, self.seed)
             y_checksum = checksum(case.y)
         except BlindDiffError as error:
-            yield from (Evaluated(ImageResult(name, *place, error=str(error))) for name in names)
+            yield from (Evaluated(ImageResult(name, *reference.place, error=str(error))) for name in names)
             return
         for name in names:
             try:
@@ -58,11 +57,11 @@ class Runner:
                 why = excuse(error)
                 if why is None:
                     raise
-                why = f"{case.key}: {why}" if why == NO_MEMORY else why
-                yield Evaluated(ImageResult(name, *place, y_checksum=y_checksum, error=why))
+                why = f"{case.place}: {why}" if why == NO_MEMORY else why
+                yield Evaluated(ImageResult(name, *reference.place, y_checksum=y_checksum, error=why))
             else:
                 view = view_of(case, restoration) if name in self.shown else None
-                yield Evaluated(ImageResult(name, *place, metrics=metrics, y_checksum=y_checksum), view)
+                yield Evaluated(ImageResult(name, *reference.place, metrics=metrics, y_checksum=y_checksum), view)
 
 
 def run_all(

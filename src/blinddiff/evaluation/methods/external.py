@@ -36,8 +36,8 @@ class ExternalMethod:
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """See `Method.restore`. Raises ImageError naming the file if it is missing, corrupt or of another size."""
-        stem = f"{case.name}_{case.index}"
-        place = self.folder / case.set
+        stem = case.place.stem
+        place = self.folder / case.place.set
         found = [place / (stem + suffix) for suffix in SUFFIXES if (place / (stem + suffix)).is_file()]
         if not found:
             raise ImageError(f"{place / (stem + '.png')}: no such image")

@@ -60,7 +60,7 @@ class PipelineMethod:
         """See `Method.restore`. Raises ParameterError if the true kernel is asked for and not known."""
         kernel = case.kernel_at_pixel_centre if self.true_kernel else None
         if self.true_kernel and kernel is None:
-            raise ParameterError(f"{case.key}: {self.name} needs the true kernel, which is not known")
+            raise ParameterError(f"{case.place}: {self.name} needs the true kernel, which is not known")
         generator = torch.Generator().manual_seed(case.seed)
         with CallCounter(self.pipeline.network) as counter:
             out, seconds = timed(

@@ -50,7 +50,9 @@ class ClosedFormOracle:
         """See `Method.restore`. Raises ParameterError where the truth is not known."""
         kernel, level = case.kernel, case.noise_level
         if kernel is None or level is None:
-            raise ParameterError(f"{case.key}: {self.name} needs the true kernel and noise level, which are not known")
+            raise ParameterError(
+                f"{case.place}: {self.name} needs the true kernel and noise level, which are not known"
+            )
 
         def work() -> Tensor:
             return closed_form(y[None], kernel[None], torch.tensor([level]), scale, case.downsampling)[0]

@@ -22,7 +22,7 @@ class Sample:
         height, width = (side * self.case.scale for side in self.case.y.shape[-2:])
         if tuple(self.restoration.image.shape) != (3, height, width):
             got = "x".join(map(str, reversed(self.restoration.image.shape[-2:])))
-            raise ImageError(f"{self.case.key}: the result is {got}, not {width}x{height}")
+            raise ImageError(f"{self.case.place}: the result is {got}, not {width}x{height}")
 
     @cached_property
     def image(self) -> Tensor:

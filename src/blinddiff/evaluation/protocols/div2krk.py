@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blinddiff.degradation.downsampling import Decimate
 from blinddiff.errors import ImageError, KernelError
-from blinddiff.evaluation.cases import Case, CaseReference, case_seed
+from blinddiff.evaluation.cases import Case, CaseReference, Place, case_seed
 from blinddiff.evaluation.data import images_in, images_of, read_pixels
 from blinddiff.evaluation.protocols.protocol import Protocol
 
@@ -82,7 +82,7 @@ class Div2krk(Protocol):
         """See `Protocol.references`."""
         files = images_of(root, set_name, "gt")
         images_of(root, set_name, f"lr_x{self.scale}")  # says so if there are none at all
-        return [CaseReference(set_name, path.stem, 0, path) for path in files[:limit]]
+        return [CaseReference(Place(set_name, path.stem, 0), path) for path in files[:limit]]
 
     def files(self, reference: CaseReference) -> list[Path]:
         """See `Protocol.files`: HR, LR and kernel."""
@@ -91,10 +91,10 @@ class Div2krk(Protocol):
     def _inputs(self, reference: CaseReference) -> list[Path]:
         """The LR image, under whatever ending."""
         home = reference.source.parent.parent
-        return [path for path in images_in(home / f"lr_x{self.scale}") if path.stem == reference.name]
+        return [path for path in images_in(home / f"lr_x{self.scale}") if path.stem == reference.place.name]
 
     def _kernel(self, reference: CaseReference) -> Path:
-        number = reference.name.rpartition("_")[2]
+        number = reference.place.name.rpartition("_")[2]
         return reference.source.parent.parent / f"gt_k_x{self.scale}" / f"kernel_{number}.mat"
 
     def make(self, reference: CaseReference, seed: int) -> Case:
@@ -102,22 +102,20 @@ class Div2krk(Protocol):
         stored = read_stored_kernel(self._kernel(reference))
         candidates = self._inputs(reference)
         if not candidates:
-            missing = reference.source.parent.parent / f"lr_x{self.scale}" / reference.name
+            missing = reference.source.parent.parent / f"lr_x{self.scale}" / reference.place.name
             raise ImageError(f"{missing}: the LR image is missing")
         hr, y = read_pixels(reference.source), read_pixels(candidates[0])
         if tuple(hr.shape[-2:]) != tuple(side * self.scale for side in y.shape[-2:]):
             size = f"{y.shape[-1]}x{y.shape[-2]}"
             raise ImageError(f"{candidates[0]}: {size} is not 1/{self.scale} of {reference.source.name}")
         return Case(
-            set=reference.set,
-            name=reference.name,
-            index=0,
+            place=reference.place,
             scale=self.scale,
             hr=hr,
             y=y,
             kernel=_as_convolution(shifted_kernel(stored, self.scale)),
             noise_level=0.0,
-            seed=case_seed(self.name, self.scale, reference.key, seed, "method"),
+            seed=case_seed(self.name, self.scale, reference.place, seed, "method"),
             downsampling=Decimate(0),
             centred_kernel=_as_convolution(stored),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from blinddiff.evaluation.cases import Case, CaseReference, case_seed
+from blinddiff.evaluation.cases import Case, CaseReference, Place, case_seed
 from blinddiff.evaluation.data import images_of, read_pixels
 from blinddiff.evaluation.protocols.protocol import Protocol
 
@@ -29,18 +29,16 @@ class Real(Protocol):
         """See `Protocol.references`."""
         left_out = NOT_REAL.get(set_name, ())
         files = [path for path in images_of(root, set_name) if path.stem not in left_out]
-        return [CaseReference(set_name, path.stem, 0, path) for path in files[:limit]]
+        return [CaseReference(Place(set_name, path.stem, 0), path) for path in files[:limit]]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
         """See `Protocol.make`."""
         return Case(
-            set=reference.set,
-            name=reference.name,
-            index=0,
+            place=reference.place,
             scale=self.scale,
             hr=None,
             y=read_pixels(reference.source),
             kernel=None,
             noise_level=None,
-            seed=case_seed(self.name, self.scale, reference.key, seed, "method"),
+            seed=case_seed(self.name, self.scale, reference.place, seed, "method"),
         )

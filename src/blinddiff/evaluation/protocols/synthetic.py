@@ -11,7 +11,7 @@ from torch import Tensor
 from blinddiff.degradation.downsampling import Bicubic, Downsampling
 from blinddiff.degradation.noise.gaussian import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
-from blinddiff.evaluation.cases import Case, CaseReference, case_seed, generator_for, to_8bit
+from blinddiff.evaluation.cases import Case, CaseReference, Place, case_seed, generator_for, to_8bit
 from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels
 from blinddiff.evaluation.protocols.protocol import Protocol
 
@@ -38,22 +38,20 @@ class SyntheticProtocol(Protocol):
         """See `Protocol.references`."""
         files: Sequence[Path] = images_of(root, set_name)[:limit]
         indices = range(len(self.labels))
-        return [CaseReference(set_name, path.stem, index, path) for path in files for index in indices]
+        return [CaseReference(Place(set_name, path.stem, index), path) for path in files for index in indices]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
         """See `Protocol.make`."""
-        names = (self.name, self.scale, reference.key, seed)
+        names = (self.name, self.scale, reference.place, seed)
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
-        kernel = self.kernel(reference.index, generator_for(*names, "kernel"))
+        kernel = self.kernel(reference.place.parameter, generator_for(*names, "kernel"))
         y = DegradationOperator(kernel.double(), self.scale, self.downsampling).forward(hr[None].double())
-        level = self.noise_level(reference.index)
+        level = self.noise_level(reference.place.parameter)
         if level > 0:
             sigma = torch.tensor([level], dtype=y.dtype)
             y = GaussianNoise().apply(y, sigma, generator_for(*names, "noise"))
         return Case(
-            set=reference.set,
-            name=reference.name,
-            index=reference.index,
+            place=reference.place,
             scale=self.scale,
             hr=hr,
             y=to_8bit(y[0]).float(),

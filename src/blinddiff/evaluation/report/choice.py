@@ -1,17 +1,14 @@
 """Which cases and methods a report shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
 
+from blinddiff.evaluation.cases import Place
 from blinddiff.evaluation.records import ImageResult
 
 SUBJECTS = ("fidelity", "external")  # whose cases are chosen, with any number of steps, if among the methods
 EACH = 3  # worst and best images
 MOST_METHODS = 6  # in one strip
 RANKS = (("best", 0.0), ("quarter", 0.25), ("median", 0.5), ("three quarters", 0.75), ("95 %", 0.95), ("worst", 1.0))
-
-Key: TypeAlias = tuple[str, str, int]
-"""Test set, image, parameter index."""
 
 
 def subject_of(names: Sequence[str]) -> str:
@@ -28,70 +25,70 @@ def shown_methods(names: Sequence[str]) -> list[str]:
     return first if subject in first else [*first[:-1], subject]
 
 
-def chosen_cases(results: Iterable[ImageResult], subject: str, baseline: str) -> list[tuple[str, Key]]:
-    """Titles and keys: where `subject` gains least and most PSNR-Y over `baseline`, no image twice.
+def chosen_cases(results: Iterable[ImageResult], subject: str, baseline: str) -> list[tuple[str, Place]]:
+    """Titles and cases: where `subject` gains least and most PSNR-Y over `baseline`, no image twice.
 
     Without a ground truth, or with one method alone, a few cases over the whole range.
     """
     results = list(results)
     psnr = {
-        name: {r.key[1:]: r.metrics["psnr_y"] for r in results if r.method == name and "psnr_y" in r.metrics}
+        name: {r.place: r.metrics["psnr_y"] for r in results if r.method == name and "psnr_y" in r.metrics}
         for name in (subject, baseline)
     }
-    gains = {key: value - psnr[baseline][key] for key, value in psnr[subject].items() if key in psnr[baseline]}
+    gains = {place: value - psnr[baseline][place] for place, value in psnr[subject].items() if place in psnr[baseline]}
     if subject != baseline and gains:
         worst, best = extremes(gains)
         return [
-            *((f"worst: {gains[key]:+.2f} dB over {baseline}", key) for key in worst),
-            *((f"best: {gains[key]:+.2f} dB over {baseline}", key) for key in best),
+            *((f"worst: {gains[place]:+.2f} dB over {baseline}", place) for place in worst),
+            *((f"best: {gains[place]:+.2f} dB over {baseline}", place) for place in best),
         ]
-    return [("example", key) for key in examples({r.key[1:] for r in results if r.method == subject and not r.error})]
+    return [("example", place) for place in examples({r.place for r in results if r.method == subject and not r.error})]
 
 
-def extremes(gains: Mapping[Key, float]) -> tuple[list[Key], list[Key]]:
+def extremes(gains: Mapping[Place, float]) -> tuple[list[Place], list[Place]]:
     """The cases of least and of most gain, at most `EACH` of either: one an image, no image in both."""
-    ranked = sorted(gains, key=lambda key: (gains[key], key))
-    images = len({key[:2] for key in gains})
+    ranked = sorted(gains, key=lambda place: (gains[place], place))
+    images = len({place[:2] for place in gains})
     worst = _one_an_image(ranked)[: min(EACH, (images + 1) // 2)]
-    taken = {key[:2] for key in worst}
-    best = [key for key in _one_an_image(ranked[::-1]) if key[:2] not in taken]
+    taken = {place[:2] for place in worst}
+    best = [place for place in _one_an_image(ranked[::-1]) if place[:2] not in taken]
     return worst, best[:EACH]
 
 
-def possible_extremes(gains: Mapping[Key, float]) -> set[Key]:
+def possible_extremes(gains: Mapping[Place, float]) -> set[Place]:
     """All that `extremes` can still choose when more cases have come.
 
     The worst case of an image that has left the `EACH` worst images does not return, for others only get worse; of the
     best ones, at most `EACH` images are taken by the worst.
     """
-    ranked = sorted(gains, key=lambda key: (gains[key], key))
+    ranked = sorted(gains, key=lambda place: (gains[place], place))
     return {*_one_an_image(ranked)[:EACH], *_one_an_image(ranked[::-1])[: 2 * EACH]}
 
 
-def examples(keys: Iterable[Key]) -> list[Key]:
+def examples(places: Iterable[Place]) -> list[Place]:
     """The first, the last and some between."""
-    ordered = sorted(keys)
-    places = sorted({round(i * (len(ordered) - 1) / max(1, EACH - 1)) for i in range(EACH)}) if ordered else []
-    return [ordered[place] for place in places]
+    ordered = sorted(places)
+    chosen = sorted({round(i * (len(ordered) - 1) / max(1, EACH - 1)) for i in range(EACH)}) if ordered else []
+    return [ordered[i] for i in chosen]
 
 
-def _one_an_image(ranked: Sequence[Key]) -> list[Key]:
-    """The first key of each image."""
-    first: dict[tuple[str, str], Key] = {}
-    for key in ranked:
-        first.setdefault(key[:2], key)
+def _one_an_image(ranked: Sequence[Place]) -> list[Place]:
+    """The first case of each image."""
+    first: dict[tuple[str, str], Place] = {}
+    for place in ranked:
+        first.setdefault(place[:2], place)
     return list(first.values())
 
 
-def chosen_kernels(results: Sequence[ImageResult], subject: str) -> list[tuple[str, Key]]:
-    """Titles and keys from the best to the worst kernel of `subject` by L1; any few where the truth is not known."""
+def chosen_kernels(results: Sequence[ImageResult], subject: str) -> list[tuple[str, Place]]:
+    """Titles and cases from the best to the worst kernel of `subject` by L1; any few where the truth is not known."""
     own = [r for r in results if r.method == subject and r.error is None]
-    ranked = sorted((r for r in own if "kernel_l1" in r.metrics), key=lambda r: (r.metrics["kernel_l1"], r.key))
+    ranked = sorted((r for r in own if "kernel_l1" in r.metrics), key=lambda r: (r.metrics["kernel_l1"], r.place))
     if not ranked:
-        few = sorted(own, key=lambda r: r.key)[: len(RANKS)]
-        return [("estimate", r.key[1:]) for r in few]
-    chosen: dict[Key, str] = {}
+        few = sorted(own, key=lambda r: r.place)[: len(RANKS)]
+        return [("estimate", r.place) for r in few]
+    chosen: dict[Place, str] = {}
     for title, share in RANKS:
         result = ranked[round(share * (len(ranked) - 1))]
-        chosen[result.key[1:]] = f"{title}: L1 {result.metrics['kernel_l1']:.3f}"
-    return [(title, key) for key, title in chosen.items()]
+        chosen[result.place] = f"{title}: L1 {result.metrics['kernel_l1']:.3f}"
+    return [(title, place) for place, title in chosen.items()]

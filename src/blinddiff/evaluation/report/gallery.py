@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from blinddiff.evaluation.cases import Place
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.report.choice import Key, examples, possible_extremes, shown_methods, subject_of
+from blinddiff.evaluation.report.choice import examples, possible_extremes, shown_methods, subject_of
 from blinddiff.evaluation.report.view import View
 
 
@@ -18,45 +19,45 @@ class Gallery:
     case the subject's kernel, 4 KB.
     """
 
-    def __init__(self, methods: Sequence[str], planned: Iterable[Key]) -> None:
+    def __init__(self, methods: Sequence[str], planned: Iterable[Place]) -> None:
         """planned: all cases that are to be evaluated."""
         self.subject, self.baseline = subject_of(methods), methods[0]
         self.shown = frozenset(shown_methods(methods))
         self._always = set(examples(planned))
-        self._views: dict[Key, dict[str, View]] = defaultdict(dict)
-        self._kernels: dict[Key, npt.NDArray[Any]] = {}
-        self._psnr: dict[str, dict[Key, float]] = {self.subject: {}, self.baseline: {}}
-        self._latest: Key | None = None
+        self._views: dict[Place, dict[str, View]] = defaultdict(dict)
+        self._kernels: dict[Place, npt.NDArray[Any]] = {}
+        self._psnr: dict[str, dict[Place, float]] = {self.subject: {}, self.baseline: {}}
+        self._latest: Place | None = None
 
     def add(self, result: ImageResult, view: View | None = None) -> None:
         """One more result; those of one case come one after another."""
-        key = result.key[1:]
-        if key != self._latest:
+        place = result.place
+        if place != self._latest:
             self._drop()
-            self._latest = key
+            self._latest = place
         if result.method in self._psnr and "psnr_y" in result.metrics:
-            self._psnr[result.method][key] = result.metrics["psnr_y"]
+            self._psnr[result.method][place] = result.metrics["psnr_y"]
         if view is None or result.method not in self.shown:
             return
-        self._views[key][result.method] = view
+        self._views[place][result.method] = view
         if result.method == self.subject and view.kernel is not None:
-            self._kernels[key] = view.kernel
+            self._kernels[place] = view.kernel
 
     def __len__(self) -> int:
         """Of how many cases it holds crops."""
         return len(self._views)
 
-    def view(self, method: str, key: Key) -> View | None:
+    def view(self, method: str, place: Place) -> View | None:
         """What a method gave on a case, if it was kept."""
-        return self._views.get(key, {}).get(method)
+        return self._views.get(place, {}).get(method)
 
-    def kernel(self, key: Key) -> npt.NDArray[Any] | None:
+    def kernel(self, place: Place) -> npt.NDArray[Any] | None:
         """The subject's estimate on a case, if there is one here; all of them are kept."""
-        return self._kernels.get(key)
+        return self._kernels.get(place)
 
     def _drop(self) -> None:
         """Forget the cases that will not be shown."""
         ours, theirs = self._psnr[self.subject], self._psnr[self.baseline]
-        gains = {key: ours[key] - theirs[key] for key in ours.keys() & theirs.keys()}
+        gains = {place: ours[place] - theirs[place] for place in ours.keys() & theirs.keys()}
         kept = self._always | possible_extremes(gains)
-        self._views = defaultdict(dict, {key: views for key, views in self._views.items() if key in kept})
+        self._views = defaultdict(dict, {place: views for place, views in self._views.items() if place in kept})

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from blinddiff.errors import BlindDiffError
-from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.cases import Case, Place
 from blinddiff.evaluation.excuses import excuse
 from blinddiff.evaluation.methods.method import Method
 from blinddiff.evaluation.metrics.kernel_pair import aligned_pair
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.report.choice import Key, chosen_cases, chosen_kernels, shown_methods
+from blinddiff.evaluation.report.choice import chosen_cases, chosen_kernels, shown_methods
 from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.view import View, crop_of, view_of
 
@@ -59,7 +59,7 @@ class Showcase:
 def make_showcase(
     results: Sequence[ImageResult],
     methods: Mapping[str, Method],
-    make_case: Callable[[Key], Case],
+    make_case: Callable[[Place], Case],
     gallery: Gallery,
 ) -> Showcase:
     """Choose cases by their results and lay out their pictures. Cases that cannot be made are left out.
@@ -67,30 +67,30 @@ def make_showcase(
     What the gallery does not hold is restored again, which the fixed seeds allow.
     """
     subject, baseline = gallery.subject, gallery.baseline
-    remade: dict[tuple[str, Key], View | None] = {}
+    remade: dict[tuple[str, Place], View | None] = {}
 
     def view(name: str, case: Case) -> View | None:
-        key = (case.set, case.name, case.index)
-        kept = gallery.view(name, key)
-        if kept is None and (name, key) not in remade:
-            remade[name, key] = _viewed(methods[name], case)
-        return kept or remade[name, key]
+        place = case.place
+        kept = gallery.view(name, place)
+        if kept is None and (name, place) not in remade:
+            remade[name, place] = _viewed(methods[name], case)
+        return kept or remade[name, place]
 
     strips = []
-    for title, key in chosen_cases(results, subject, baseline):
-        case = _made(make_case, key)
+    for title, place in chosen_cases(results, subject, baseline):
+        case = _made(make_case, place)
         if case is None:
             continue
         views = {name: view(name, case) for name in shown_methods(list(methods))}
         found = {name: view for name, view in views.items() if view is not None}
         if found:
-            strips.append(_strip(title, case, found, {r.method: r.metrics for r in results if r.key[1:] == key}))
+            strips.append(_strip(title, case, found, {r.method: r.metrics for r in results if r.place == place}))
     kernels = []
-    for title, key in chosen_kernels(results, subject):
-        case = _made(make_case, key)
+    for title, place in chosen_kernels(results, subject):
+        case = _made(make_case, place)
         if case is None:
             continue
-        kernel = gallery.kernel(key)
+        kernel = gallery.kernel(place)
         if kernel is None:
             remaining = view(subject, case)
             kernel = None if remaining is None else remaining.kernel
@@ -99,9 +99,9 @@ def make_showcase(
     return Showcase(subject, baseline, strips, kernels)
 
 
-def _made(make_case: Callable[[Key], Case], key: Key) -> Case | None:
+def _made(make_case: Callable[[Place], Case], place: Place) -> Case | None:
     try:
-        return make_case(key)
+        return make_case(place)
     except BlindDiffError:
         return None  # the results say why
 
@@ -124,11 +124,11 @@ def _strip(title: str, case: Case, found: Mapping[str, View], values: Mapping[st
         pictures.append(Picture(name, note, view.crop, None if view.kernel is None else torch.from_numpy(view.kernel)))
     if case.hr is not None:
         pictures.append(Picture("truth", "", crop_of(case, case.hr), case.kernel_at_pixel_centre))
-    return Strip(f"{case.key}, {title}", pictures)
+    return Strip(f"{case.place}, {title}", pictures)
 
 
 def _kernel_pair(title: str, case: Case, estimated: Tensor) -> KernelPair:
     true = case.kernel_at_pixel_centre
     if true is not None:
         estimated, true = aligned_pair(estimated, true)
-    return KernelPair(f"{case.key}, {title}", true, estimated)
+    return KernelPair(f"{case.place}, {title}", true, estimated)
