@@ -33,6 +33,11 @@ class Limits:
         return int(self.upload_megabytes * 1e6)
 
     @property
+    def all_uploads_bytes(self) -> int:
+        """What the uploads of all visitors together may come to before the next is refused."""
+        return KEPT_UPLOADS * self.upload_bytes
+
+    @property
     def pixels(self) -> int:
         """`megapixels` in pixels."""
         return int(self.megapixels * 1e6)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from blinddiff.app.files import private_files
-from blinddiff.app.limits import KEPT_UPLOADS, Limits
+from blinddiff.app.limits import Limits
 from blinddiff.errors import ParameterError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
@@ -50,8 +50,9 @@ def served(
 
         page = build_page(pipeline, limits, files)
         page.queue(max_size=limits.queue, api_open=False)
-        room = KEPT_UPLOADS * limits.upload_bytes
-        middleware = [Middleware(PrivatePaths, folder=files.folder, is_full=lambda: files.uploaded() > room)]
+        middleware = [
+            Middleware(PrivatePaths, folder=files.folder, is_full=lambda: files.uploaded() > limits.all_uploads_bytes)
+        ]
         if is_loopback(host):
             # So that a hostile site cannot reach the page by a name of its own that leads to this machine.
             middleware.append(
