@@ -459,9 +459,14 @@ def test_degrade_and_demo_keep_what_the_file_says(run: Run, here: Path, tiny_wei
     assert low.dtype == np.uint16
     assert np.abs(low.astype(int) - deep).max() <= 2
     assert run("demo", "deep.tif", "-o", "made", "--weights", tiny_weights).code == 0
-    for name in ("input", "bicubic", "result"):
+    for name in ("input", "bicubic", "result", "sheet"):
         assert Image.open(f"made/{name}.png").info["icc_profile"] == profile
     assert np.abs(imagecodecs.imread("made/input.png").astype(int) - deep).max() <= 2
+    # The sheet's first panel is the input, in the numbers of that profile; those of sRGB are up to 20 levels higher.
+    width, height = Image.open("made/input.png").size
+    factor = min(560 / width, 480 / height)
+    panel = Image.open("made/sheet.png").crop((28, 80, 28 + round(width * factor), 80 + round(height * factor)))
+    assert np.asarray(panel).mean() == pytest.approx(deep.mean() / 257, abs=2)
 
 
 def test_degrade_gives_grey_the_noise_that_was_asked_for(run: Run, here: Path) -> None:

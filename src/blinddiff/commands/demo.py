@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         SheetFacts,
         check_output,
         comparison_sheet,
+        from_picture,
         kernel_picture,
         visible_colours,
         write_image,
@@ -95,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
         write_image(args.output / "result.png", out.images[0], kept)
         write_picture(args.output / "kernel.png", kernel_picture(kernel))
         write_kernel(args.output / KERNEL, kernel)
-        write_picture(args.output / "sheet.png", sheet)
+        # In the colours of the pictures beside it; a profile for grey does not describe its three channels.
+        profile = None if kept.grey else kept.icc_profile
+        shown = replace(kept, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None)
+        write_image(args.output / "sheet.png", from_picture(sheet)[0], shown)
         bar.update()
         stage("done")
     say(f"{args.output / 'sheet.png'}: input, bicubic and result side by side, with the kernel and the figures")
