@@ -12,7 +12,7 @@ import torch
 
 from blinddiff.sampling import pipeline as pipelines
 from blinddiff.sampling import tiles as module
-from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageContext
+from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageContext, ImageCorrection
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.tiles import (
@@ -196,6 +196,18 @@ def test_the_physics_in_tiles_is_that_of_the_whole(tiny_pipeline, low, known, sc
     assert levels(corrected - proximal(whole, x0_hat, context).x0_hat) < 0.02
     kept = TiledImageStep(IMAGE_STEPS["none"], tiles)(whole, x0_hat, context).x0_hat
     assert torch.allclose(kept, x0_hat, atol=1e-6)
+
+
+def test_a_shift_of_an_image_step_is_kept(low, known):
+    tiles = Tiles(low, 3, 16, LEAST)
+    x_t = torch.rand(1, 3, 504, 696, generator=seeded())
+
+    def step(x_t, x0_hat, context):
+        return ImageCorrection(x0_hat, 2 * x_t)
+
+    step.needs_gradient = False
+    shift = TiledImageStep(step, tiles)(x_t, x_t, ImageContext(low, *known, 3, 0.03)).shift
+    assert torch.allclose(shift, 2 * x_t, atol=1e-6)
 
 
 def test_one_kernel_for_all_tiles_weighed_by_what_they_tell(low, known):

@@ -268,11 +268,12 @@ class TiledImageStep:
                 noise_level=context.noise_level[tile.images],
                 kernel_error=None if context.kernel_error is None else context.kernel_error[tile.images],
             )
-            return [self.step(tile.of(x_t), tile.of(x0_hat), part).x0_hat], []
+            corrected, shift = self.step(tile.of(x_t), tile.of(x0_hat), part)
+            return [corrected, shift if isinstance(shift, Tensor) else None], []
 
-        (corrected,), _ = self.tiles.over(work)
+        (corrected, shift), _ = self.tiles.over(work)
         assert corrected is not None
-        return ImageCorrection(corrected)
+        return ImageCorrection(corrected, 0.0 if shift is None else shift)
 
 
 def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
