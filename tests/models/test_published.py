@@ -1,5 +1,6 @@
 """The published checkpoints: recorded tensors of the authors' code, and files that are none."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,17 @@ def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 @needs_reference
-def test_a_missing_tensor_is_named() -> None:
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ("k_mlp.2.bias", "kernel_mlp.2.bias"),
+        ("encoder_level2.0.attn.temperature", "encoder_level2.0.attn.temperature"),
+    ],
+)
+def test_a_missing_tensor_is_named(missing: str, named: str) -> None:
     state = read_published(REFERENCE / "official_small_checkpoint.pth")
-    del state["k_mlp.2.bias"]
-    with pytest.raises(WeightsError, match=r"kernel_mlp\.2\.bias"):
+    del state[missing]
+    with pytest.raises(WeightsError, match=re.escape(named)):
         network_from_published(state)
 
 

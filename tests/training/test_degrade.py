@@ -7,7 +7,7 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
 from blinddiff.evaluation.protocols import div2krk
-from blinddiff.training.degrade import MARGIN, Pairs, aligned, degrade, draw_scale
+from blinddiff.training.degrade import LARGEST_KERNEL, MARGIN, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
 SCALES = [1, 2, 3, 4]
@@ -52,6 +52,20 @@ def test_y_is_the_degraded_photograph_and_nothing_wraps_round(photographs: Tenso
     margin = MARGIN // scale
     expected = whole[..., margin:-margin, margin:-margin]
     assert (pairs.y - expected).abs().max() < 0.51 / 255, "but for rounding to 8 bits"
+
+
+def reaches_across(size: int) -> bool:
+    """Whether the last column of a photograph, blurred by the widest kernel of a size, wraps round into y."""
+    photograph = torch.zeros(1, 1, 96, 96, dtype=torch.float64)
+    photograph[..., -1] = 1
+    kernel = torch.full((1, size, size), 1 / size**2, dtype=torch.float64)
+    y = DegradationOperator(kernel, 4, boundary="circular")(photograph)
+    return bool(y[..., MARGIN // 4].abs().max() > 1e-9)
+
+
+def test_the_margin_holds_the_largest_kernel() -> None:
+    assert not reaches_across(LARGEST_KERNEL)
+    assert reaches_across(LARGEST_KERNEL + 2)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from blinddiff.errors import BlindDiffError, RecipeError
+from blinddiff.errors import BlindDiffError, ImageError, RecipeError
 from blinddiff.training.images import ImagePool
 
 Pixels = npt.NDArray[np.uint8]
@@ -119,6 +119,13 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> Non
         ImagePool([str(tmp_path)], [], 8)
 
 
+def test_grey_of_more_than_8_bits_is_refused(tmp_path: Path) -> None:
+    """Pillow's conversion to RGB would clip it to white."""
+    Image.fromarray(np.full((16, 16), 30000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ImageError, match=r"deep\.png: .*more than 8 bits"):
+        ImagePool([str(tmp_path)], [], 8)
+
+
 def test_a_missing_sheet_is_named(tmp_path: Path) -> None:
     make_sheets(tmp_path / "tiles")
     (tmp_path / "tiles" / "s1.png").unlink()
@@ -130,6 +137,14 @@ def test_a_table_without_the_columns_is_named(tmp_path: Path) -> None:
     make_sheets(tmp_path / "tiles")
     (tmp_path / "tiles" / "tiles.csv").write_text("sheet,line\ns0.png,1\n")
     with pytest.raises(BlindDiffError, match=r"tiles\.csv"):
+        ImagePool([str(tmp_path / "tiles")], [], 8)
+
+
+@pytest.mark.parametrize("line", ["s0.png,x,0,a.png", "s0.png,1"])
+def test_a_damaged_table_is_named(tmp_path: Path, line: str) -> None:
+    make_sheets(tmp_path / "tiles")
+    (tmp_path / "tiles" / "tiles.csv").write_text(f"sheet,row,col,source_image\n{line}\n")
+    with pytest.raises(RecipeError, match=r"tiles\.csv: row .*, col "):
         ImagePool([str(tmp_path / "tiles")], [], 8)
 
 

@@ -42,6 +42,23 @@ def test_kernel_constraint_of_known_pairs() -> None:
     assert float(kernel_constraint(torch.full((1, 2, 2), 0.25), true)) == 1
 
 
+def test_confidence_is_learned_of_the_pixels_that_are_seen(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a picture that is smaller than the smallest crop."""
+    told = []
+
+    def expected_error_of(self: SpectralEstimator, features: Tensor, pixels: Tensor) -> Tensor:
+        told.append(pixels)
+        return pixels[:, 0]
+
+    monkeypatch.setattr(SpectralEstimator, "expected_error_of", expected_error_of)
+    model = MCFormer(dim=8, num_blocks=[1, 1], heads=[1, 1], estimator_hidden=32, embedding_dim=16)
+    y = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    pairs = Pairs(y.repeat(1, 1, 4, 4), y, isotropic_gaussian(2.0, 31)[None].repeat(2, 1, 1), torch.ones(2), 4)
+    recipe = tiny(stage="confidence")
+    objective.confidence_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(0))
+    assert set(told[0].flatten().tolist()) == {144}
+
+
 @pytest.mark.parametrize("sigma", [1.5, 2.4, 3.2])
 def test_uniform_and_delta_kernels_lose_clearly(sigma: float) -> None:
     true = isotropic_gaussian(sigma, 31)[None]

@@ -303,9 +303,20 @@ def test_resuming_another_network(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny(steps=1)
     train(recipe, tmp_path / "run", device="cpu")
-    (tmp_path / "run" / "checkpoint" / "progress.yaml").unlink()
-    with pytest.raises(TrainingError, match="checkpoint"):
-        train(recipe, tmp_path / "run", resume=True, device="cpu")
+    for name in ("progress.yaml", "optimizer.bin", "model.safetensors"):  # from the last one read to the first
+        (tmp_path / "run" / "checkpoint" / name).write_bytes(b"")
+        with pytest.raises(TrainingError, match=r"checkpoint: does not fit the recipe: .+") as error:
+            train(recipe, tmp_path / "run", resume=True, device="cpu")
+        assert "\n" not in str(error.value)
+
+
+def test_a_log_that_a_kill_left_empty_is_begun_again(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny(steps=20), tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "losses.csv").write_text("")
+    train(tiny(steps=40), tmp_path / "run", resume=True, device="cpu")
+    header, row = (tmp_path / "run" / "losses.csv").read_text().splitlines()
+    assert header.startswith("step,")
+    assert row.startswith("40,")
 
 
 def test_held_out_photographs_are_not_trained_on(
@@ -356,6 +367,11 @@ def test_every_scale_trains(tiny: Tiny, tmp_path: Path, scale: int) -> None:
         ({"dim": "wide"}, "dim"),
         ({"prediction": "noise"}, "prediction"),
         ({"scales": [4]}, "scales: 2 is not one of the model"),
+        ({"num_blocks": [], "heads": []}, "levels of blocks: 0"),
+        ({"patch_size": 0}, "patch_size: 0"),
+        ({"estimator_hidden": -1}, "estimator_hidden: -1"),
+        ({"residual_std": 0.0}, "residual_std: 0.0"),
+        ({"kernel_size": 39}, "kernel_size: 39"),
     ],
 )
 def test_impossible_models(tiny: Tiny, tmp_path: Path, model: dict[str, Any], message: str) -> None:

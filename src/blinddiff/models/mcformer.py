@@ -99,6 +99,18 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         super().__init__()  # type: ignore[no-untyped-call]
         if prediction not in ("residual", "noise"):
             raise ParameterError(f"prediction {prediction!r} is not 'residual' or 'noise'")
+        above_0 = {
+            "embedding_dim": embedding_dim,
+            "expansion": expansion,
+            "patch_size": patch_size,
+            "estimator_hidden": estimator_hidden,
+            "image_std": image_std,
+            "residual_std": residual_std,
+            "levels of blocks": len(num_blocks),
+        }
+        for name, number in above_0.items():
+            if not number > 0:
+                raise ParameterError(f"{name}: {number} is not above 0")
         if len(heads) != len(num_blocks):
             raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
         if dim < 2 or dim % 2:
@@ -186,7 +198,8 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
     def expected_kernel_error(self, y: Tensor, scale: int) -> Tensor:
         """How far off `estimate`'s kernel will be: the mean of sum |k_hat - k| over images like these, (B,), 0 to 2.
 
-        Near 1, y does not tell its kernel: a flat sky, a few pixels.
+        Near 1, y does not tell its kernel: a flat sky, a few pixels. It was learned from the estimate of one view,
+        whose error is some percent above that of all views together: a bound on the safe side.
 
         Args, raises: as `estimate`.
         """

@@ -88,17 +88,18 @@ def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> MCFor
         dim = state["patch_embed.proj.weight"].shape[0]
         top, deepest = state["encoder_level1.0.ffn.project_out.weight"], state["latent.0.ffn.project_out.weight"]
         kernel_entries = state["k_mlp.0.weight"].shape[1]
+        stages = [*(f"encoder_level{level}" for level in range(1, LEVELS)), "latent"]
+        heads = [state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages]
     except KeyError as error:
         raise WeightsError(f"not a checkpoint of the published BlindDiff: {error.args[0]} is missing") from error
     expansion = EXPANSION
     if top.shape[1] != int(dim * EXPANSION):
         expansion = (deepest.shape[1] + 0.5) / deepest.shape[0]
-    stages = [*(f"encoder_level{level}" for level in range(1, LEVELS)), "latent"]
     network = MCFormer(
         dim=dim,
         num_blocks=[_count(state, stage) for stage in stages],
         num_refinement_blocks=_count(state, "refinement"),
-        heads=[state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages],
+        heads=heads,
         expansion=expansion,
         embedding_dim=dim,
         patch_size=1,

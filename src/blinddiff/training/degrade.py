@@ -11,6 +11,8 @@ from blinddiff.training.recipe import DegradationRecipe
 
 MARGIN = 24
 """HR pixels cut from each side after blurring: a multiple of every scale, wider than kernel and resampling reach."""
+LARGEST_KERNEL = 37
+"""Side of the largest kernel whose reach, with that of the resampling by 4, is within `MARGIN`."""
 ALIGNMENT = 48
 """HR sides at scale 3 are multiples of this: of the scale, and of 16 for the network."""
 

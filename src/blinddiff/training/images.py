@@ -28,7 +28,7 @@ class ImagePool:
         smallest: photographs with a shorter side are left out.
 
     Raises:
-        RecipeError: a folder is missing, a table of tiles lacks a column, or no photograph is left.
+        RecipeError: a folder is missing, a table of tiles lacks a column or a number, or no photograph is left.
         ImageError: an image file cannot be read.
     """
 
@@ -74,20 +74,26 @@ class ImagePool:
 def _read(path: Path) -> Pixels:
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip it to 255
+                raise ValueError("grey of more than 8 bits")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: cannot be read as a photograph: {error}") from error
 
 
 def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
-    with (folder / "tiles.csv").open(newline="") as file:
-        table = csv.DictReader(file)
+    path = folder / "tiles.csv"
+    with path.open(newline="") as file:
+        table = csv.DictReader(file, restval="")  # of a line cut short
         if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
-            raise RecipeError(f"{folder / 'tiles.csv'}: column {min(missing)!r} is missing")
+            raise RecipeError(f"{path}: column {min(missing)!r} is missing")
         rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
     sheets = {name: _read(folder / name) for name in sorted({row["sheet"] for row in rows})}
     tiles = []
     for row in rows:
-        top, left = int(row["row"]) * side, int(row["col"]) * side
+        try:
+            top, left = int(row["row"]) * side, int(row["col"]) * side
+        except ValueError:
+            raise RecipeError(f"{path}: row {row['row']!r}, col {row['col']!r}: should be numbers of tiles") from None
         tiles.append(sheets[row["sheet"]][top : top + side, left : left + side])
     return tiles

@@ -126,7 +126,7 @@ def confidence_losses(
         y = pairs.y[..., :crop, :crop]
         told = estimator.features(y, pairs.scale)
         error = (estimator.first(told).kernel - pairs.kernel).abs().sum((-2, -1))
-    pixels = torch.full_like(told[:, :1], crop * crop)
+    pixels = torch.full_like(told[:, :1], y.shape[-2] * y.shape[-1])
     told, pixels, error = _with_replayed([told, pixels, error], recipe, replay, generator)
     return _weighted(recipe, confidence=(estimator.expected_error_of(told, pixels) - error).square().mean())
 

@@ -18,11 +18,12 @@ from accelerate.utils import ProjectConfiguration, broadcast, is_tensorboard_ava
 from torch import Tensor
 from tqdm import tqdm
 
+from blinddiff.atomic import write_file
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.models.kernel_estimators import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.weights_folder import weights_folder
-from blinddiff.training.degrade import MARGIN, aligned, degrade, draw_scale
+from blinddiff.training.degrade import LARGEST_KERNEL, MARGIN, aligned, degrade, draw_scale
 from blinddiff.training.ema import WeightAverage
 from blinddiff.training.images import ImagePool, Pixels
 from blinddiff.training.objective import confidence_losses, correction_losses, estimator_losses, network_losses
@@ -235,7 +236,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "learning_rate"})
             path = self.folder / "losses.csv"
-            new = not path.exists()
+            new = not path.exists() or path.stat().st_size == 0  # a kill may have left it empty
             with path.open("a", newline="") as file:
                 table = csv.DictWriter(file, ["step", *row])
                 if new:
@@ -275,13 +276,15 @@ class Trainer:
         try:
             self.accelerator.load_state(str(checkpoint))
             self.step = int(yaml.safe_load((checkpoint / "progress.yaml").read_text())["step"])
-        except (RuntimeError, ValueError, OSError, KeyError) as error:
-            raise TrainingError(f"{checkpoint}: does not fit the recipe: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # pickle, zip, YAML and safetensors raise errors of many kinds
+            reason = next(iter(str(error).splitlines()), "it is damaged")  # an EOFError says nothing
+            raise TrainingError(f"{checkpoint}: does not fit the recipe: {reason}") from error
         # Rows after the checkpoint will be written again.
         path = self.folder / "losses.csv"
         if path.exists() and self.accelerator.is_main_process:
-            header, *rows = path.read_text().splitlines(keepends=True)
-            path.write_text(header + "".join(row for row in rows if int(row.split(",")[0]) <= self.step))
+            rows = path.read_text().splitlines(keepends=True)
+            kept = [row for row in rows[1:] if int(row.split(",")[0]) <= self.step]
+            write_file(path, "".join(rows[:1] + kept).encode())
 
 
 def initial_network(recipe: Recipe) -> MCFormer:
@@ -297,6 +300,8 @@ def initial_network(recipe: Recipe) -> MCFormer:
         network = MCFormer(**recipe.model)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe: model: {str(error).splitlines()[0]}") from error
+    if (size := network.config.kernel_size) > LARGEST_KERNEL:
+        raise RecipeError(f"recipe: model: kernel_size: {size}: at most {LARGEST_KERNEL} can be trained")
     for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
         if source is None:
             continue
