@@ -63,6 +63,14 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
         read_pixels(path)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_grey_of_more_than_8_bits_is_refused(tmp_path: Path, kind: type) -> None:
+    """Pillow's conversion to RGB would clip it to white."""
+    Image.fromarray(np.full((8, 8), 30000).astype(kind)).save(tmp_path / "deep.tif")
+    with pytest.raises(ImageError, match=r"deep\.tif: .*more than 8 bits"):
+        read_pixels(tmp_path / "deep.tif")
+
+
 def test_crops_are_at_the_top_left() -> None:
     image = torch.arange(3 * 7 * 9.0).reshape(3, 7, 9)
     assert torch.equal(crop_to_multiple(image, 4), image[:, :4, :8])

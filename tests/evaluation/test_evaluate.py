@@ -4,6 +4,8 @@ import argparse
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -201,6 +203,22 @@ def test_an_export_refuses_and_names_as_an_evaluation_does(
     assert "not exported: Set5/broken/0:" in printed.err
     assert "3 cases" in printed.out
     assert len(list((tmp_path / "exported" / "LR" / "Set5").iterdir())) == 3
+
+
+def test_the_command_in_an_exports_readme_evaluates_what_was_exported(data: Path, tmp_path: Path) -> None:
+    exported, out = tmp_path / "exported", tmp_path / "out"
+    common = ("--protocol", "setting1", "--sets", "Set5", "--limit", "1", "--data", data)
+    assert run(*common, "--export", exported) == 0
+    (command,) = re.findall("`blinddiff evaluate (.*)`", (exported / "README.md").read_text())
+    names = [str(exported / "HR") if word == "FOLDER" else word for word in shlex.split(command)]
+    for path in (exported / "LR" / "Set5").iterdir():  # the truth, under the names of results
+        (exported / "HR" / "Set5" / (path.stem.removesuffix("_0") + ".png")).rename(
+            exported / "HR" / "Set5" / path.name
+        )
+    assert run(*names, "--data", data, "--out", out, "--no-costs", "--no-pictures") == 0
+    record = json.loads((out / "record.json").read_text())
+    assert record["failures"] == []
+    assert record["data"]["Set5"]["images"] == 1
 
 
 def test_further_checkpoints_and_ablations_by_their_options(data: Path, weights: Path, tmp_path: Path) -> None:

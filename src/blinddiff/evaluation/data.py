@@ -91,10 +91,13 @@ def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
 def read_pixels(path: Path) -> Tensor:
     """An 8-bit image file as float32 (3, H, W) in [0, 1], RGB, the stored values without colour management.
 
-    Grey images are repeated on three channels; an alpha channel is dropped. Raises ImageError for an unreadable file.
+    Grey images are repeated on three channels; an alpha channel is dropped. Raises ImageError for an unreadable file,
+    and for grey of more than 8 bits.
     """
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip it to 255
+                raise ValueError("grey of more than 8 bits")
             pixels = np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
         raise ImageError(f"{path}: cannot be read as an image ({_reason(error)})") from error

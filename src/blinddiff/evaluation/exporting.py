@@ -1,5 +1,6 @@
 """Writing the exact inputs of a protocol, so that other programs can be run on them."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from blinddiff.evaluation.data import data_root
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.records import write_text
 from blinddiff.evaluation.settings import Settings
+from blinddiff.imaging import write_picture
 
 README = """# Inputs of protocol {name}, x{scale}, seed {seed}
 
@@ -23,7 +25,8 @@ README = """# Inputs of protocol {name}, x{scale}, seed {seed}
 - `kernel/SET/IMAGE_INDEX_kernel.npy`: true blur kernel, for true convolution, index centre = LR pixel centre.
 
 Put results in one folder as `SET/IMAGE_INDEX.png` (and kernels as `SET/IMAGE_INDEX_kernel.npy`), then
-`blinddiff evaluate --protocol {name} --scale {scale} --seed {seed} --methods external --external FOLDER`.
+`blinddiff evaluate --protocol {name} --scale {scale} --seed {seed} {cases} --methods external --external FOLDER`,
+with `--data` as for this export.
 """
 
 
@@ -49,18 +52,18 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
             failures.append(f"{reference.place}: {error}")
         else:
             _write(case, folder)
-    readme = README.format(name=plan.name, scale=plan.scale, seed=settings.seed, degradation=plan.degradation)
+    cases = f"--sets {shlex.join(settings.sets)}" + ("" if settings.limit is None else f" --limit {settings.limit}")
+    readme = README.format(
+        name=plan.name, scale=plan.scale, seed=settings.seed, degradation=plan.degradation, cases=cases
+    )
     write_text(folder / "README.md", readme)
     return len(references) - len(failures), failures
 
 
 def _write(case: Case, folder: Path) -> None:
     set_name, stem = case.place.set, case.place.stem
-    try:
-        Image.fromarray(bytes_of(case.y)).save(folder / "LR" / set_name / f"{stem}.png")
-        if case.hr is not None:
-            Image.fromarray(bytes_of(case.hr)).save(folder / "HR" / set_name / f"{case.place.name}.png")
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    write_picture(folder / "LR" / set_name / f"{stem}.png", Image.fromarray(bytes_of(case.y)))
+    if case.hr is not None:
+        write_picture(folder / "HR" / set_name / f"{case.place.name}.png", Image.fromarray(bytes_of(case.hr)))
     if case.kernel_at_pixel_centre is not None:
         write_kernel(folder / "kernel" / set_name / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)
