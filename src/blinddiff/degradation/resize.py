@@ -15,7 +15,8 @@ from blinddiff.degradation.borders import Border, extend, extend_adjoint
 from blinddiff.errors import ParameterError
 
 
-def _cubic(u: Tensor) -> Tensor:
+def cubic(u: Tensor) -> Tensor:
+    """Keys' cubic with a = -1/2, which keeps mass, centroid and second moments of what it moves."""
     u = u.abs()
     near = 1.5 * u**3 - 2.5 * u**2 + 1
     far = -0.5 * u**3 + 2.5 * u**2 - 4 * u + 2
@@ -31,7 +32,7 @@ def downsampling_taps(scale: int) -> tuple[Tensor, int]:
     centre = (scale - 1) / 2
     first = -2 * scale + (scale + 1) // 2
     offsets = torch.arange(first, first + 4 * scale, dtype=torch.float64)
-    weights = _cubic((offsets - centre) / scale)
+    weights = cubic((offsets - centre) / scale)
     return weights / weights.sum(), first
 
 
@@ -40,7 +41,7 @@ def _upsampling_taps(scale: int) -> tuple[Tensor, int]:
     """Weights (scale, taps), one row a phase p, and first offset d: x[scale * m + p] = sum_t w[p, t] y[m + d + t]."""
     first = -2
     phase = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
-    weights = _cubic(first + torch.arange(5, dtype=torch.float64) - phase[:, None])
+    weights = cubic(first + torch.arange(5, dtype=torch.float64) - phase[:, None])
     return weights / weights.sum(1, keepdim=True), first
 
 

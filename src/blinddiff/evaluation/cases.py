@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.downsampling import Bicubic, Downsampling
+from blinddiff.degradation.downsampling import BICUBIC, Downsampling
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.errors import ParameterError
-
-BICUBIC = Bicubic()
 
 
 class Place(NamedTuple):

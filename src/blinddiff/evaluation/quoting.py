@@ -28,7 +28,7 @@ from blinddiff.evaluation.metrics import BY_NAME
 from blinddiff.evaluation.records import write_text
 from blinddiff.evaluation.report.blocks import Table
 from blinddiff.evaluation.report.markdown import markdown_table
-from blinddiff.evaluation.report.tables import heading
+from blinddiff.evaluation.report.tables import heading, with_interval
 
 TABLE = re.compile(r"(<!-- figures: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end of figures -->)", re.DOTALL)
 SINGLE = re.compile(r"(<!-- figure: (?P<what>[^>]*?) -->)(?P<old>[^<]*)(<!-- end of figure -->)")
@@ -128,14 +128,10 @@ def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
     for pair in found["differences"].get(metric, []):
         e = pair["estimate"]
         if (pair["method"], pair["baseline"]) == (method, baseline):
-            return _difference(e["mean"], e["low"], e["high"], digits)
+            return with_interval(e["mean"], e["low"], e["high"], digits)
         if (pair["baseline"], pair["method"]) == (method, baseline):
-            return _difference(-e["mean"], -e["high"], -e["low"], digits)
+            return with_interval(-e["mean"], -e["high"], -e["low"], digits)
     raise ParameterError(f"{where}: no paired difference of {method} from {baseline} in {metric}")
-
-
-def _difference(mean: float, low: float, high: float, digits: int) -> str:
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

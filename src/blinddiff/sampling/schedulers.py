@@ -104,7 +104,7 @@ def make_scheduler(name: str, network: MCFormer, num_inference_steps: int, devic
         ParameterError: the name is unknown, or the number of steps is not between 1 and 1000.
     """
     if name not in SCHEDULERS:
-        raise ParameterError(f"scheduler {name!r} is not one of {', '.join(SCHEDULERS)}")
+        raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
     _check_steps(num_inference_steps)
     return SCHEDULERS[name](network, num_inference_steps, device)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.kernels.grid import Value, axis, normalise
+from blinddiff.degradation.resize import cubic
 from blinddiff.errors import KernelError
 
 CENTRING_ROUNDS = 3
@@ -65,7 +66,7 @@ def shift_kernel(kernel: Tensor, dy: Value, dx: Value) -> Tensor:
     blur; whole pixels are exact. Mass that leaves the support is lost, and the rest normalised.
     """
     offset_y, offset_x = (torch.as_tensor(d, device=kernel.device, dtype=kernel.dtype) for d in (dy, dx))
-    moved = _resample(kernel, offset_y, offset_x, _cubic_weight)
+    moved = _resample(kernel, offset_y, offset_x, cubic)
     clipped = normalise(moved.clamp_min(0))
     # Clipping the undershoots of a sharp kernel pulls its centroid by some hundredths of a pixel: put that right by a
     # linear step, whose blur is negligible at such a distance.
@@ -123,10 +124,3 @@ def _shift_matrix(size: int, offset: Tensor, weight: Weight) -> Tensor:
 
 def _linear_weight(distance: Tensor) -> Tensor:
     return (1 - distance).clamp_min(0)
-
-
-def _cubic_weight(distance: Tensor) -> Tensor:
-    """Keys' cubic with a = -1/2, which keeps mass, centroid and second moments."""
-    near = (1.5 * distance - 2.5) * distance.square() + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))

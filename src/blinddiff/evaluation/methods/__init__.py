@@ -12,8 +12,7 @@ from blinddiff.evaluation.methods.interpolation import BicubicMethod, LanczosMet
 from blinddiff.evaluation.methods.method import Method, Options
 from blinddiff.evaluation.methods.network import PipelineMethod, checkpoint
 from blinddiff.evaluation.methods.physics import ClosedFormMethod, ClosedFormOracle
-
-MOST_STEPS = 1000
+from blinddiff.models.noise_schedule import NUM_TRAIN_TIMESTEPS
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def method(name: str, options: Options) -> Method:
         return made
     if not isinstance(made, PipelineMethod):
         raise ParameterError(f"method '{name}': {base} has no steps")
-    if not (steps.isdecimal() and 1 <= int(steps) <= MOST_STEPS):
-        raise ParameterError(f"method '{name}': after @, 1 to {MOST_STEPS} steps are accepted")
+    if not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
+        raise ParameterError(f"method '{name}': after @, 1 to {NUM_TRAIN_TIMESTEPS} steps are accepted")
     return replace(made, name=name, steps=int(steps))
 
 

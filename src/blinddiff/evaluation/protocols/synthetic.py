@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.downsampling import Bicubic, Downsampling
+from blinddiff.degradation.downsampling import BICUBIC, Downsampling
 from blinddiff.degradation.noise.gaussian import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.evaluation.cases import Case, CaseReference, Place, case_seed, generator_for, to_8bit
@@ -24,7 +24,7 @@ class SyntheticProtocol(Protocol):
     """
 
     sets: ClassVar[tuple[str, ...]] = ("Set5", "Set14", "BSD100", "Urban100")
-    downsampling: Downsampling = Bicubic()
+    downsampling: Downsampling = BICUBIC
 
     @abstractmethod
     def kernel(self, index: int, generator: torch.Generator) -> Tensor:

@@ -169,9 +169,14 @@ def _difference(difference: Difference | None, metric: Metric) -> str:
     """A difference with its interval, and what may be claimed."""
     if difference is None:
         return ""
-    e, d = difference.estimate, metric.digits
+    e = difference.estimate
     verdict = difference.verdict(metric.higher_is_better)
-    return f"{e.mean:+.{d}f} [{e.low:+.{d}f}, {e.high:+.{d}f}] {verdict}".rstrip()
+    return f"{with_interval(e.mean, e.low, e.high, metric.digits)} {verdict}".rstrip()
+
+
+def with_interval(mean: float, low: float, high: float, digits: int) -> str:
+    """A difference as it stands in tables."""
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _present(summary: SetSummary, names: Sequence[str]) -> list[Metric]:
