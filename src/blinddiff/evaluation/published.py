@@ -1,7 +1,7 @@
 """Marks that papers published, to stand beside ours: mean PSNR on Y in dB.
 
 The bicubic rows of Gaussian8 are an exception. They agree with our `psnr_full_swing` (full-swing luma, uncropped) to
-0.02 dB on Set5, Set14 and BSD100, and are 1.3 to 1.5 dB below bicubic in the convention of the methods beside them. So
+0.03 dB on Set5, Set14 and BSD100, and are 1.3 to 1.5 dB below bicubic in the convention of the methods beside them. So
 a gain over that row is not a gain over bicubic.
 """
 
