@@ -48,7 +48,8 @@ The images themselves are {images} of the result's size in 32-bit floats. What a
 calls are done again tile by tile for the gradient, and only the images grow.
 
 Tiles are not quite the whole: the network's attention weighs channels by all that it sees, and a tile shows it less.
-With the weights of the package the difference is the figure above; it grows as tiles shrink.
+With the weights of the package the difference is the figure above; it grows as tiles shrink. It is larger, too, with a given
+kernel of wide and sharp edges, such as a disk of 61 pixels: undoing it ripples further than tiles overlap.
 
 The kernel and the noise level are estimated once, from the whole image up to 1024 x 1024 pixels of the input, beyond that
 from as many pixels in the windows with most gradient energy. At each step, a tile's say in the shared kernel is its
