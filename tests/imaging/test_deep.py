@@ -127,7 +127,14 @@ def test_8_bit_tiff_is_what_pillow_reads(name):
     assert np.abs(as_levels(photograph, 255) - expected).max() <= (3 if "jpeg" in name else 0)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 12])
+@pytest.mark.parametrize("tag", [34665, 34853])
+def test_a_directory_beyond_the_end_does_not_cost_the_pixels(tag):
+    array = np.random.default_rng(0).integers(0, 256, (10, 12), dtype=np.uint8)
+    data = tiff(array, photometric="minisblack", extratags=[(tag, "I", 1, 10**6, True)])
+    np.testing.assert_array_equal(as_levels(read_image(data), 255)[..., 0], array)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 12])
 def test_bits_between(bits):
     array = np.random.default_rng(bits).integers(0, 2**bits, (10, 12), dtype=np.uint8 if bits < 8 else np.uint16)
     data = tiff(array, photometric="minisblack", bitspersample=bits)

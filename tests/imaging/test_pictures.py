@@ -9,7 +9,7 @@ from PIL import Image
 
 import blinddiff
 from blinddiff.errors import KernelError, ParameterError
-from blinddiff.imaging import SheetFacts, comparison_sheet, kernel_picture, read_image, to_picture
+from blinddiff.imaging import SheetFacts, comparison_sheet, heat_colours, kernel_picture, read_image, to_picture
 
 FACTS = SheetFacts(scale=4, noise_level=2.1, residual_rms=1.9, kernel_widths=(3.0, 1.8), kernel_angle=40.0, seconds=3.2)
 SAMPLES = Path(blinddiff.__file__).parent / "samples"
@@ -17,10 +17,10 @@ SAMPLES = Path(blinddiff.__file__).parent / "samples"
 
 def test_kernel_picture_shows_each_entry_as_a_block():
     kernel = torch.tensor([[0.0, 0.1, 0.0], [0.2, 0.4, 0.0]])
-    picture = np.asarray(kernel_picture(kernel, side=30, heat=False))
-    assert picture.shape == (20, 30)
-    np.testing.assert_array_equal(picture[5::10, 5::10], (kernel / 0.4 * 255).round().to(torch.uint8).numpy())
-    assert len(np.unique(picture[10:20, 10:20])) == 1
+    picture = np.asarray(kernel_picture(kernel, side=30))
+    assert picture.shape == (20, 30, 3)
+    np.testing.assert_array_equal(picture[5::10, 5::10], heat_colours((kernel / 0.4).double().numpy()))
+    assert len(np.unique(picture[10:20, 10:20].reshape(-1, 3), axis=0)) == 1
 
 
 def test_heat_rises_in_lightness_and_starts_dark():

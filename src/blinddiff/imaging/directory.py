@@ -38,7 +38,7 @@ class Directory:
     Attributes:
         order: of the bytes in every value: ``"<"`` or ``">"``.
         fields: the fields.
-        dangling: tags of fields whose values would stand outside of the file.
+        dangling: tags of fields whose values would stand outside of the file, or that point to no directory.
     """
 
     order: Order
@@ -98,7 +98,10 @@ def _read(data: bytes | memoryview, place: int, order: Order, big: bool, pointer
             # Only downwards, and each kind once: a directory that points to itself ends here.
             (below,) = struct.unpack_from(order + ("Q" if size == 8 else "I"), value)
             deeper = (INTEROPERABILITY_DIRECTORY,) if tag == EXIF_DIRECTORY else ()
-            directory.fields[tag] = Field(LONG, 1, b"", _read(data, below, order, big, deeper))
+            try:
+                directory.fields[tag] = Field(LONG, 1, b"", _read(data, below, order, big, deeper))
+            except (struct.error, ValueError):
+                directory.dangling.add(tag)
         elif tag not in _POINTERS:
             directory.fields[tag] = Field(kind, number, value)
     return directory

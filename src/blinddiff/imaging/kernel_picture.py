@@ -18,13 +18,14 @@ _HEAT = (
 )
 
 
-def kernel_picture(kernel: Tensor, side: int = 240, heat: bool = True) -> Image.Image:
+def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
     """Return `kernel` enlarged to whole blocks of pixels, zero black and its largest entry lightest.
+
+    Colours go from black over red to pale yellow, which shows faint tails.
 
     Args:
         kernel: (kh, kw), >= 0.
         side: the longer side of the picture in pixels, at most; a kernel larger than that is not reduced.
-        heat: colours from black over red to pale yellow, which show faint tails; else grey.
 
     Raises:
         KernelError: `kernel` is not (kh, kw), or has negative or non-finite entries, or none above zero.
@@ -36,7 +37,7 @@ def kernel_picture(kernel: Tensor, side: int = 240, heat: bool = True) -> Image.
         raise KernelError("kernel: has negative or non-finite entries, or none above zero")
     block = max(1, side // max(values.shape))
     enlarged = np.kron(values / values.max(), np.ones((block, block)))
-    return Image.fromarray(heat_colours(enlarged) if heat else (enlarged * 255).round().astype(np.uint8))
+    return Image.fromarray(heat_colours(enlarged))
 
 
 def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:

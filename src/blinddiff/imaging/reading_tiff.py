@@ -102,7 +102,8 @@ def read_tiff(data: bytes, max_pixels: int) -> TiffContents:
         if page.photometric == _KINDS.PALETTE:
             array = _looked_up(array, page.colormap)
         else:
-            array = _levelled(array, bits)
+            # Channels of different bits, such as 5, 6 and 5, tifffile stretches itself.
+            array = _levelled(array, bits if bits == np.min(page.bitspersample) or bits > 8 else 8)
             if page.photometric == _KINDS.MINISWHITE:
                 array = np.concatenate([_white(array) - array[..., :1], array[..., 1:]], axis=-1)
             array = _with_plain_alpha(array, colours, page.extrasamples)
@@ -172,7 +173,10 @@ def _levelled(array: Samples, bits: int) -> Samples:
         return array
     if bits > 8:
         return stretched(array.astype(np.uint16, copy=False), bits)
-    return array.astype(np.uint8) * np.uint8(255 // (2**bits - 1)) if bits in (1, 2, 4) else array.astype(np.uint8)
+    if bits == 8:
+        return array.astype(np.uint8, copy=False)
+    white = 2**bits - 1
+    return ((array.astype(np.uint16) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _looked_up(indices: Samples, palette: Samples | None) -> Samples:
