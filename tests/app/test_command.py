@@ -36,7 +36,7 @@ def test_a_port_that_is_taken_is_said(address, tiny_weights, capsys):
 
 
 def test_loopback():
-    for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1"):
+    for host in ("127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"):
         assert is_loopback(host)
-    for host in ("0.0.0.0", "192.168.1.2", "::", "example.org", ""):
+    for host in ("0.0.0.0", "192.168.1.2", "::", "[::]", "example.org", ""):
         assert not is_loopback(host)

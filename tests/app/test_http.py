@@ -180,6 +180,19 @@ def test_uploads_do_not_fill_the_disk(tiny_pipeline):
         assert answers == [200] * 33 + [503]
 
 
+def test_one_upload_cannot_hold_more_than_the_largest_file(tiny_pipeline):
+    """The framework bounds each file alone."""
+    with (
+        served(tiny_pipeline, limits=Limits(upload_megabytes=0.1)) as address,
+        httpx.Client(base_url=address, timeout=30) as http,
+    ):
+        many = [("files", (f"{n}.png", bytes([n]) * 45_000)) for n in range(40)]
+        assert http.post("/gradio_api/upload", files=many).status_code == 413
+        assert http.post("/gradio_api/upload", files=many[:2]).status_code == 200
+        unsaid = http.post("/gradio_api/upload", content=(part for part in [b"1", b"2"]))
+        assert unsaid.status_code == 411
+
+
 def test_cancelling_frees_the_machine(address, client, photograph):
     """A thousand steps, given up: the next visitor is answered at once."""
     job = client.submit(**asked(photograph, mode="perceptual", steps=1000))

@@ -110,6 +110,15 @@ def test_twenty_at_once(open_page, tiny_weights, tmp_path):
     assert list((tmp_path / "tmp").glob("blinddiff-*")) == []
 
 
+def test_files_go_when_the_terminal_is_closed(open_page, tiny_weights, tmp_path):
+    page = open_page("--weights", tiny_weights)
+    assert page.restore(drawn(tmp_path / "photo.png", 32, 32), 1)[0] == 200
+    assert list((tmp_path / "tmp").glob("blinddiff-*/*")) != []
+    page.process.send_signal(signal.SIGHUP)
+    assert page.process.wait(30) == 0
+    assert list((tmp_path / "tmp").glob("blinddiff-*")) == []
+
+
 @pytest.mark.long
 def test_seconds_for_a_photograph(open_page, tmp_path):
     """320x240 at x4 by the package's weights: under 10 s on two free cores; here, only that it is answered."""

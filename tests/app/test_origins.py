@@ -13,7 +13,7 @@ def status(folder, method="POST", **headers):
     """Of an upload, with a page behind `PrivatePaths` that takes everything."""
 
     async def ask():
-        transport = httpx.ASGITransport(PrivatePaths(PlainTextResponse("taken"), folder, lambda: False))
+        transport = httpx.ASGITransport(PrivatePaths(PlainTextResponse("taken"), folder, lambda: False, 1000))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as http:
             return await http.request(method, "/gradio_api/upload", headers=headers)
 

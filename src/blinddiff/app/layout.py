@@ -28,7 +28,7 @@ CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
 def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.Blocks:
-    """The page on a pipeline; `server.serve` opens it to visitors."""
+    """The page on a pipeline; `server.served` opens it to visitors."""
     restorer, looker = Restorer(pipeline, limits, files), Looker(limits, files)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(

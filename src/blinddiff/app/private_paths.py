@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 PUBLIC = "files"
 LARGEST_CALL = 4 << 20
 """Bytes of a call; photographs are uploaded, not put into it."""
+_AROUND_A_FILE = 1 << 14
+"""Bytes of an upload beside the file's own."""
 _API = "/gradio_api/"
 _FILE = f"{_API}file="
 # fetching from other machines, and parts of the framework that the page has no use for
@@ -40,11 +42,13 @@ class PrivatePaths:
         app: what it stands before.
         folder: the page's own.
         is_full: whether no more files may be uploaded for now.
+        largest: bytes of one upload, which may hold several files: the framework bounds each file alone.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path, is_full: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, folder: Path, is_full: Callable[[], bool], largest: int) -> None:
         self._app = app
         self._is_full = is_full
+        self._largest = largest
         self._folder = str(folder)
         # as it is, as in an address, and as in JSON
         names = {self._folder, quote(self._folder), json.dumps(self._folder)[1:-1]}
@@ -70,6 +74,13 @@ class PrivatePaths:
             inside = self._inside(name)
             scope = {**scope, "path": _FILE + inside, "raw_path": (_FILE + quote(inside)).encode()}
         elif scope["method"] == "POST" and path.startswith(_API + "upload"):
+            length = Headers(scope=scope).get("content-length", "")
+            if not length.isdecimal():
+                await PlainTextResponse("An upload has to say its length.", 411)(scope, receive, send)
+                return
+            if int(length) > self._largest + _AROUND_A_FILE:
+                await PlainTextResponse("The upload is too large: one file at a time.", 413)(scope, receive, send)
+                return
             if await asyncio.to_thread(self._is_full):
                 await PlainTextResponse("The page is full of files: come back later.", 503)(scope, receive, send)
                 return

@@ -51,7 +51,12 @@ def served(
         page = build_page(pipeline, limits, files)
         page.queue(max_size=limits.queue, api_open=False)
         middleware = [
-            Middleware(PrivatePaths, folder=files.folder, is_full=lambda: files.uploaded() > limits.all_uploads_bytes)
+            Middleware(
+                PrivatePaths,
+                folder=files.folder,
+                is_full=lambda: files.uploaded() > limits.all_uploads_bytes,
+                largest=limits.upload_bytes,
+            )
         ]
         if is_loopback(host):
             # So that a hostile site cannot reach the page by a name of its own that leads to this machine.
@@ -95,7 +100,7 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return False
 

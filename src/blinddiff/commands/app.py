@@ -2,7 +2,9 @@
 
 import argparse
 
-from blinddiff.commands.options import add_model_options, load_pipeline, whole
+from blinddiff.app.limits import Limits
+from blinddiff.commands.options import above_zero, add_model_options, load_pipeline, whole
+from blinddiff.commands.streams import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,14 +16,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         "--max-megapixels",
-        type=_above_zero,
-        default=16.0,
+        type=above_zero,
+        default=Limits.megapixels,
         metavar="N",
-        help="of one result, all samples together (default: 16)",
+        help="of one result, all samples together (default: %(default)g)",
     )
-    parser.add_argument("--max-upload", type=_above_zero, default=64.0, metavar="MB", help="of one file (default: 64)")
     parser.add_argument(
-        "--queue", type=whole(1, 10000), default=16, metavar="N", help="visitors who may wait (default: 16)"
+        "--max-upload",
+        type=above_zero,
+        default=Limits.upload_megabytes,
+        metavar="MB",
+        help="of one file (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--queue",
+        type=whole(1, 10000),
+        default=Limits.queue,
+        metavar="N",
+        help="visitors who may wait (default: %(default)s)",
     )
 
 
@@ -36,24 +48,19 @@ def run(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise BlindDiffError("the page needs more packages: pip install '.[ui]' in a copy of the repository")
 
-    from blinddiff.app.limits import Limits
     from blinddiff.app.server import is_loopback, served
 
     limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
+    # Asked to end in whatever way, it takes its files along; a closed terminal counts unless told otherwise (nohup).
+    for name in ("SIGTERM", "SIGHUP"):
+        end = getattr(signal, name, None)  # Windows has no SIGHUP
+        if end is not None and signal.getsignal(end) is signal.SIG_DFL:
+            signal.signal(end, signal.default_int_handler)
     try:
         with served(load_pipeline(args), args.host, args.port, limits) as address:
-            # Asked to end in whatever way, it takes its files along.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             reach = "" if is_loopback(args.host) else " (whoever reaches this machine can use it: there is no password)"
-            print(f"{address}{reach}; stop with Ctrl+C", flush=True)
+            say(f"{address}{reach}; stop with Ctrl+C")
             threading.Event().wait()
     except KeyboardInterrupt:
-        print("stopped")
+        say("stopped")
     return 0
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000000")
-    return value

@@ -93,6 +93,17 @@ def whole(low: int, high: int) -> "type[int]":
     return read  # type: ignore[return-value]
 
 
+def above_zero(text: str) -> float:
+    """An argparse type: a number between 0 and a million."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000000")
+    return value
+
+
 def memory_size(text: str) -> int:
     """An argparse type: bytes, or with K, M, G or T the 1024, 1024^2, ... of them."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.strip().lower())
