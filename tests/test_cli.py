@@ -447,6 +447,26 @@ def test_degrade(run: Run, here: Path) -> None:
     assert np.abs(low - expected)[4:-4, 4:-4].max() <= 0.51  # rounding; Pillow treats the border otherwise
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+)
+def test_want_of_memory_is_one_line(
+    run: Run, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def without_memory(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("blinddiff.commands.kernel.run", without_memory)
+    assert "the memory of this machine does not suffice" in refused("kernel", "small.png")
+    monkeypatch.setattr("blinddiff.commands.kernel.run", _with_a_bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run("kernel", "small.png")
+
+
+def _with_a_bug(_: object) -> int:
+    raise RuntimeError("a bug")
+
+
 def test_degrade_and_demo_keep_what_the_file_says(run: Run, here: Path, tiny_weights: Path) -> None:
     """16 bits, and a profile with a tone curve of its own: a photograph that is hardly blurred stays as it is."""
     profile = imagecodecs.cms_profile("rgb", gamma=1.8)

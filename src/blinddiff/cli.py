@@ -61,6 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BlindDiffError as error:
         print(f"blinddiff {chosen}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        from blinddiff.sampling.memory import is_lack_of_memory
+
+        if not is_lack_of_memory(error):
+            raise
+        print(f"blinddiff {chosen}: error: the memory of this machine does not suffice", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"blinddiff {chosen}: interrupted", file=sys.stderr)
         return 130

@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; 0."""
+    from safetensors import SafetensorError
+
     from blinddiff.errors import OutputError, ParameterError, WeightsError
     from blinddiff.models.published import network_from_published, read_published
     from blinddiff.sampling.pipeline import BlindDiffPipeline
@@ -33,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(half_made)
         half_made.rename(args.folder)
-    except OSError as error:
-        raise OutputError(f"{args.folder}: cannot be written: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{args.folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(half_made, ignore_errors=True)
     config = network.config

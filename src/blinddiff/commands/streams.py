@@ -117,7 +117,10 @@ def check_json(path: str | None, *taken: Path | None) -> None:
     check_writable(path)
     is_image = has_image_name(Path(path))  # in a folder for results it would be one
     if os.path.isfile(path):
-        with open(path, "rb") as file:
-            is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
+        try:
+            with open(path, "rb") as file:
+                is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if is_image or is_one_of(path, taken):
         raise OutputError(f"{path}: is another file of this run, or an image; choose another name for --json")
