@@ -110,6 +110,15 @@ def test_twenty_at_once(open_page, tiny_weights, tmp_path):
     assert list((tmp_path / "tmp").glob("blinddiff-*")) == []
 
 
+@pytest.fixture
+def hears_of_its_terminal():
+    """What is begun meanwhile takes notice of a closed terminal, also where these tests themselves do not (nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_of_its_terminal")
 def test_files_go_when_the_terminal_is_closed(open_page, tiny_weights, tmp_path):
     page = open_page("--weights", tiny_weights)
     assert page.restore(drawn(tmp_path / "photo.png", 32, 32), 1)[0] == 200
