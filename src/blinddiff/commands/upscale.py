@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from blinddiff.commands.options import (
     KERNEL_ENDINGS,
     KERNEL_FORMATS,
+    above_zero,
     add_model_options,
     add_scale_option,
     add_seed_option,
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-megapixels",
-        type=float,
+        type=above_zero,
         metavar="N",
         help="refuse larger photographs, against decompression bombs (default: 89.5)",
     )
@@ -103,8 +104,6 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
     from blinddiff.imaging import MAX_PIXELS
     from blinddiff.upscaling import UpscaleSettings
 
-    if args.max_megapixels is not None and not 0 < args.max_megapixels < 1e6:
-        raise ParameterError(f"--max-megapixels: {args.max_megapixels:g} is not between 0 and 1000000")
     if str(args.output) == STREAM and args.json == STREAM:
         raise ParameterError("--json -: standard output takes the photograph already")
     return UpscaleSettings(
