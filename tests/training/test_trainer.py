@@ -303,6 +303,9 @@ def test_resuming_another_network(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny(steps=1)
     train(recipe, tmp_path / "run", device="cpu")
+    (tmp_path / "run" / "checkpoint" / "progress.yaml").unlink()
+    with pytest.raises(TrainingError, match="checkpoint"):
+        train(recipe, tmp_path / "run", resume=True, device="cpu")
     for name in ("progress.yaml", "optimizer.bin", "model.safetensors"):  # from the last one read to the first
         (tmp_path / "run" / "checkpoint" / name).write_bytes(b"")
         with pytest.raises(TrainingError, match=r"checkpoint: does not fit the recipe: .+") as error:
