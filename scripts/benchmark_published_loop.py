@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.models.blocks import ModulatedLayerNorm, TransposedAttention
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageContext
+from blinddiff.models.unet import ModulatedLayerNorm, TransposedAttention
+from blinddiff.sampling.image_steps import ImageContext
+from blinddiff.sampling.modes import IMAGE_STEPS
 from blinddiff.sampling.noise import NoiseSource
 from blinddiff.sampling.schedulers import make_scheduler
 

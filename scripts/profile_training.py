@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from blinddiff.training.degrade import degrade
-from blinddiff.training.objective import network_losses
+from blinddiff.training.data import degrade
 from blinddiff.training.recipe import Recipe, load_recipe
+from blinddiff.training.stages import network_losses
 from blinddiff.training.trainer import Trainer
 
 PARTS = ("photographs", "degradation", "forward", "backward", "update")

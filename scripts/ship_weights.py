@@ -5,9 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
+from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.pipeline import BlindDiffPipeline, load_network
 from blinddiff.sampling.schedulers import default_scheduler
-from blinddiff.weights import DEFAULT_WEIGHTS
 
 
 def main() -> None:

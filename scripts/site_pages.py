@@ -81,7 +81,7 @@ def relinked(text: str, source: Path, page: str, root: Path) -> str:
 
 def option_tables() -> str:
     """Markdown: each sub-command with its arguments, as the parsers have them."""
-    from blinddiff.cli import COMMANDS, command_parser
+    from blinddiff.cli.main import COMMANDS, command_parser
 
     parts = []
     for name, (_, summary) in COMMANDS.items():

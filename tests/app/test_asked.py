@@ -10,7 +10,7 @@ from PIL import Image
 from blinddiff.app.asked import FORMATS, Asked, Region, kernel_of, region_of
 from blinddiff.app.limits import Limits
 from blinddiff.app.looker import marked
-from blinddiff.degradation.kernels import write_kernel
+from blinddiff.degradation.kernel_files import write_kernel
 from blinddiff.errors import KernelError, ParameterError
 from blinddiff.imaging import OUTPUT_FORMATS
 

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from blinddiff.app.server import is_loopback
-from blinddiff.cli import main
+from blinddiff.cli.main import main
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):

@@ -1,7 +1,7 @@
 """What is said of a kernel."""
 
 from blinddiff.app.figures import error_words
-from blinddiff.commands.facts import kernel_words
+from blinddiff.cli.options import kernel_words
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.sampling.output import UNKNOWABLE
 

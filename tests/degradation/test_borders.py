@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from blinddiff.degradation.borders import Border, border_indices, extend, extend_adjoint
+from blinddiff.degradation.resize import Border, border_indices, extend, extend_adjoint
 
 NUMPY_MODES: dict[Border, str] = {"reflect": "reflect", "symmetric": "symmetric", "circular": "wrap"}
 MARGINS = [((0, 0), (0, 0)), ((2, 1), (0, 3)), ((9, 11), (13, 4))]  # the last: more than the image itself

@@ -10,23 +10,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation.kernel_families import FAMILIES, sample_kernels
+from blinddiff.degradation.kernel_measures import centroid, check_kernel, widths_and_angle
 from blinddiff.degradation.kernels import (
-    FAMILIES,
     AnisotropicGaussian,
-    CameraShake,
     anisotropic_gaussian,
-    camera_shake,
-    centroid,
-    check_kernel,
     disk,
     generalized_gaussian,
     isotropic_gaussian,
-    line_motion,
     plateau,
-    sample_kernels,
-    widths_and_angle,
+    standard_deviation,
 )
-from blinddiff.degradation.kernels.generalized_gaussian import standard_deviation
+from blinddiff.degradation.motion import CameraShake, camera_shake, line_motion
 from blinddiff.errors import ParameterError
 
 RECORDED = Path(__file__).parents[3] / "shared" / "reference" / "official_outputs.safetensors"

@@ -10,7 +10,9 @@ import scipy.io
 import torch
 from PIL import Image
 
-from blinddiff.degradation.kernels import anisotropic_gaussian, centroid, check_kernel, read_kernel, write_kernel
+from blinddiff.degradation.kernel_files import read_kernel, write_kernel
+from blinddiff.degradation.kernel_measures import centroid, check_kernel
+from blinddiff.degradation.kernels import anisotropic_gaussian
 from blinddiff.errors import KernelError, OutputError
 
 ENDINGS = [".npy", ".mat", ".csv", ".txt", ".json", ".png"]

@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from blinddiff.degradation import Bicubic, Decimate, DegradationOperator, Downsampling
-from blinddiff.degradation.kernel_least_squares import fit_kernel, kernel_normal_equations, project_to_simplex
+from blinddiff.degradation.kernel_fit import fit_kernel, kernel_normal_equations, project_to_simplex
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import ParameterError
 

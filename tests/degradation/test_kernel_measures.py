@@ -7,19 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blinddiff.degradation.kernels import (
-    FAMILIES,
-    anisotropic_gaussian,
+from blinddiff.degradation.kernel_families import FAMILIES, sample_kernels
+from blinddiff.degradation.kernel_measures import (
     centre_kernel,
     centroid,
     check_kernel,
     fit_size,
     is_round,
-    isotropic_gaussian,
-    sample_kernels,
     shift_kernel,
     widths_and_angle,
 )
+from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import KernelError, ParameterError
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator
-from blinddiff.degradation.kernel_residual import FLOORS, kernel_residual
-from blinddiff.degradation.kernels import anisotropic_gaussian, fit_size, isotropic_gaussian, shift_kernel
+from blinddiff.degradation.kernel_fit import FLOORS, kernel_residual
+from blinddiff.degradation.kernel_measures import fit_size, shift_kernel
+from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 
 SIZE = 21
 

@@ -10,14 +10,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
-from blinddiff.degradation import (
-    SCALES,
-    Bicubic,
-    Decimate,
-    DegradationOperator,
-    Downsampling,
-    bicubic_upsample,
-)
+from blinddiff.degradation import SCALES, Bicubic, Decimate, DegradationOperator, Downsampling, bicubic_upsample
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import KernelError, ParameterError
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from blinddiff.degradation.kernels import isotropic_gaussian, widths_and_angle
-from blinddiff.degradation.presets import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels
+from blinddiff.degradation.kernel_families import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels
+from blinddiff.degradation.kernel_measures import widths_and_angle
+from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ParameterError
 
 

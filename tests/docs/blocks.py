@@ -105,8 +105,8 @@ def blinddiff_arguments(words: list[str]) -> list[str] | None:
     """What a command gives to `blinddiff`, started by its name or as a module; None for another program."""
     if words[0] == "blinddiff":
         return words[1:]
-    if "blinddiff.cli" in words and words[words.index("blinddiff.cli") - 1] == "-m":
-        return words[words.index("blinddiff.cli") + 1 :]
+    if "blinddiff.cli.main" in words and words[words.index("blinddiff.cli.main") - 1] == "-m":
+        return words[words.index("blinddiff.cli.main") + 1 :]
     return None
 
 

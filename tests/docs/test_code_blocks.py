@@ -20,11 +20,10 @@ import yaml
 from blocks import REPOSITORY, Block, blinddiff_arguments, blocks_of, commands_of, inline_code, is_plain, pages
 from PIL import Image
 
-from blinddiff import cli
+from blinddiff.cli import main as cli
 from blinddiff.degradation import NOISES
-from blinddiff.degradation.kernels import FAMILIES
-from blinddiff.sampling.image_steps import IMAGE_STEPS
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS
+from blinddiff.degradation.kernel_families import FAMILIES
+from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
 from blinddiff.training.recipe import parse_recipe
 
 RUN = {"python", "bash"}
@@ -85,7 +84,7 @@ def run_shell(block: Block, here: Path) -> None:
     programs = here / ".programs"
     programs.mkdir(exist_ok=True)
     program = programs / "blinddiff"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m blinddiff.cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m blinddiff "$@"\n')
     program.chmod(0o755)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],
@@ -213,7 +212,7 @@ def test_options_named_in_running_text(page: str) -> None:
         "blinddiff upscale photo.jpg -o out.png --scale 5",
         "blinddiff upscale photo.jpg",
         "blinddiff enlarge photo.jpg",
-        "torchrun --nproc_per_node 2 -m blinddiff.cli train recipe.yaml --folder runs",
+        "torchrun --nproc_per_node 2 -m blinddiff train recipe.yaml --folder runs",
         "cat photo.jpg | blinddiff upscale - -o - --foo > out.png",
         "for name in a b; do blinddiff train $name.yaml --foo; done",
         "make dcos",

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from blocks import REPOSITORY
 
-from blinddiff.cli import COMMANDS, command_parser
+from blinddiff.cli.main import COMMANDS, command_parser
 
 pytest.importorskip("mkdocs", reason="the site's packages (extra docs) are not installed")
 

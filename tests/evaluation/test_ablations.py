@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from blinddiff.evaluation.ablations import ABLATIONS, TRAINED, all_ablation_methods, trained_ablations
-from blinddiff.evaluation.evaluate import evaluate
-from blinddiff.evaluation.methods import method
-from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.methods import Options, method
 from blinddiff.evaluation.records import ImageResult
+from blinddiff.evaluation.run import evaluate
 from blinddiff.evaluation.settings import Settings
-from blinddiff.evaluation.summary import summarise
+from blinddiff.evaluation.statistics import summarise
 from blinddiff.training.recipe import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "ablations"

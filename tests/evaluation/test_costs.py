@@ -11,7 +11,7 @@ import pytest
 
 from blinddiff.evaluation import costs
 from blinddiff.evaluation.costs import Cost, cost_case, measure_cost, measure_costs, peak_memory
-from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.methods import Options
 
 PROGRAM = """
 import json, torch

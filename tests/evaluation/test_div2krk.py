@@ -11,8 +11,7 @@ from scipy.io import savemat
 
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.evaluation.cases import Case
-from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.protocols.div2krk import degrade, read_stored_kernel, shifted_kernel
+from blinddiff.evaluation.protocols import degrade, protocol, read_stored_kernel, shifted_kernel
 
 # The top left part is degraded; what its cut sides touch is left out.
 PART, MARGIN = (256, 1280), 32

@@ -14,14 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from blinddiff.cli import evaluate as command
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
-from blinddiff.evaluation import command, running
-from blinddiff.evaluation.evaluate import evaluate
-from blinddiff.evaluation.methods.interpolation import LanczosMethod
-from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.metrics.psnr import psnr_y
+from blinddiff.evaluation import run as running
+from blinddiff.evaluation.image_metrics import psnr_y
+from blinddiff.evaluation.methods import LanczosMethod, Options
 from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.running import Runner
+from blinddiff.evaluation.run import Runner, evaluate
 from blinddiff.evaluation.settings import Settings
 
 

@@ -10,11 +10,17 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.errors import ImageError
-from blinddiff.evaluation.metrics.colour_shift import colour_shift
-from blinddiff.evaluation.metrics.lr_consistency import lr_consistency
-from blinddiff.evaluation.metrics.luma import full_swing_luma, luma
-from blinddiff.evaluation.metrics.psnr import psnr_full_swing, psnr_rgb, psnr_y
-from blinddiff.evaluation.metrics.ssim import ssim_rgb, ssim_y
+from blinddiff.evaluation.image_metrics import (
+    colour_shift,
+    full_swing_luma,
+    lr_consistency,
+    luma,
+    psnr_full_swing,
+    psnr_rgb,
+    psnr_y,
+    ssim_rgb,
+    ssim_y,
+)
 
 
 @pytest.fixture

@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from blinddiff.degradation.kernels.gaussian import anisotropic_gaussian, isotropic_gaussian
+from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import KernelError
-from blinddiff.evaluation.cases import Case, Place
+from blinddiff.evaluation.cases import Case, Place, Restoration
+from blinddiff.evaluation.image_metrics import Sample
+from blinddiff.evaluation.kernel_metrics import (
+    aligned_pair,
+    angle_error,
+    centroid_shift,
+    kernel_l1,
+    kernel_l1_centred,
+    kernel_psnr,
+    kernel_psnr_fkp,
+    kernel_psnr_fkp_uniform,
+    uniform_like,
+    width_error,
+)
 from blinddiff.evaluation.metrics import measure as measured
-from blinddiff.evaluation.metrics.kernel_geometry import angle_error, centroid_shift, width_error
-from blinddiff.evaluation.metrics.kernel_l1 import kernel_l1, kernel_l1_centred
-from blinddiff.evaluation.metrics.kernel_pair import aligned_pair, uniform_like
-from blinddiff.evaluation.metrics.kernel_psnr import kernel_psnr, kernel_psnr_fkp, kernel_psnr_fkp_uniform
-from blinddiff.evaluation.metrics.metric import Sample
-from blinddiff.evaluation.restoration import Restoration
 
 
 def gaussian(sigma: float, size: int, dy: float = 0.0, dx: float = 0.0) -> torch.Tensor:

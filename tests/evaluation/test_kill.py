@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation.evaluate import evaluate
+from blinddiff.evaluation.run import evaluate
 from blinddiff.evaluation.settings import Settings
 
 METHODS = ("bicubic", "lanczos", "closed-form-oracle")
@@ -51,7 +51,7 @@ def running(pid: int) -> bool:
 def test_sigkill(data: Path, tmp_path: Path) -> None:
     killed, log = tmp_path / "killed", tmp_path / "killed" / "images.jsonl"
     arguments = ["--protocol", "gaussian8", "--sets", "Set5", "--data", data, "--out", killed, "--workers", "2"]
-    command = [sys.executable, "-m", "blinddiff.cli", "evaluate", *map(str, arguments), "--methods", *METHODS]
+    command = [sys.executable, "-m", "blinddiff", "evaluate", *map(str, arguments), "--methods", *METHODS]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert until(lambda: log.exists() and log.read_text().count("\n") > 1, 120)
         workers = children(process.pid)

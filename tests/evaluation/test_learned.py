@@ -8,11 +8,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from blinddiff.evaluation.cases import Case, Place
-from blinddiff.evaluation.metrics import learned
-from blinddiff.evaluation.metrics.learned import DISTS, LPIPS, available
-from blinddiff.evaluation.metrics.metric import Sample
-from blinddiff.evaluation.restoration import Restoration
+from blinddiff.evaluation import perceptual_metrics as learned
+from blinddiff.evaluation.cases import Case, Place, Restoration
+from blinddiff.evaluation.image_metrics import Sample
+from blinddiff.evaluation.perceptual_metrics import DISTS, LPIPS, available
 
 
 @pytest.fixture

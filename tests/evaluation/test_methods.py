@@ -9,13 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
+from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.cases import Case
-from blinddiff.evaluation.methods import fingerprint_of, method
-from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.image_metrics import Sample
+from blinddiff.evaluation.methods import Options, fingerprint_of, method
 from blinddiff.evaluation.metrics import measure
-from blinddiff.evaluation.metrics.metric import Sample
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.modes import MODES

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from blinddiff.evaluation.metrics.luma import luma
-from blinddiff.evaluation.metrics.niqe import _pristine, niqe
+from blinddiff.evaluation.image_metrics import luma
+from blinddiff.evaluation.perceptual_metrics import _pristine, niqe
 
 
 def baboon(public_data: Path) -> torch.Tensor:

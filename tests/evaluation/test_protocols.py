@@ -8,12 +8,11 @@ import scipy.ndimage
 import torch
 from PIL import Image
 
-from blinddiff.degradation.kernels.measures import widths_and_angle
+from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.resize import bicubic_downsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.cases import Case, case_seed, checksum
-from blinddiff.evaluation.protocols import PROTOCOLS, protocol
-from blinddiff.evaluation.protocols.synthetic import SyntheticProtocol
+from blinddiff.evaluation.protocols import PROTOCOLS, SyntheticProtocol, protocol
 
 SYNTHETIC = [
     (name, scale) for name, kind in PROTOCOLS.items() if issubclass(kind, SyntheticProtocol) for scale in kind.scales

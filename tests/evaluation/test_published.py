@@ -6,12 +6,11 @@ import pytest
 
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.evaluation.cases import to_8bit
-from blinddiff.evaluation.metrics.psnr import psnr_full_swing, psnr_y
+from blinddiff.evaluation.image_metrics import psnr_full_swing, psnr_y
 from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.published import marks_for
+from blinddiff.evaluation.published_results import marks_for
 from blinddiff.evaluation.report.tables import beside_published
-from blinddiff.evaluation.statistics import Estimate
-from blinddiff.evaluation.summary import SetSummary
+from blinddiff.evaluation.statistics import Estimate, SetSummary
 
 
 @pytest.mark.parametrize(("set_name", "ours"), [("Set5", 25.87), ("Set14", 24.30)])

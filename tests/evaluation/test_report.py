@@ -13,10 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.evaluation.cases import Case, Place
-from blinddiff.evaluation.evaluate import evaluate
-from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.methods.network import PipelineMethod
+from blinddiff.evaluation.cases import Case, Place, Restoration
+from blinddiff.evaluation.methods import Options, PipelineMethod
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.report.blocks import Figure, FigureNote, Heading, Items, Paragraph, Table
 from blinddiff.evaluation.report.choice import EACH, chosen_cases, chosen_kernels, subject_of
@@ -29,7 +27,7 @@ from blinddiff.evaluation.report.html import as_html
 from blinddiff.evaluation.report.markdown import as_markdown
 from blinddiff.evaluation.report.showcase import make_showcase
 from blinddiff.evaluation.report.view import View, busiest_window
-from blinddiff.evaluation.restoration import Restoration
+from blinddiff.evaluation.run import evaluate
 from blinddiff.evaluation.settings import Settings
 from blinddiff.evaluation.statistics import Estimate
 

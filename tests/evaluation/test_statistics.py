@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from blinddiff.evaluation.statistics import Difference, Estimate, all_pairs, estimate, paired_difference
-from blinddiff.evaluation.summary import compared_pairs
+from blinddiff.evaluation.statistics import Difference, Estimate, all_pairs, compared_pairs, estimate, paired_difference
 
 
 def test_interval_is_that_of_the_normal_approximation_for_many_images() -> None:

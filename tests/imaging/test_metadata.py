@@ -11,8 +11,7 @@ import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
 from blinddiff.imaging import encode_image, read_image
-from blinddiff.imaging.directory import patch, read_directory, write_directory
-from blinddiff.imaging.metadata import exif_of_size, upright_xmp, xmp_of_size
+from blinddiff.imaging.metadata import exif_of_size, patch, read_directory, upright_xmp, write_directory, xmp_of_size
 
 Base = ExifTags.Base
 MAKER_NOTE = b"maker\0" + bytes(range(200))

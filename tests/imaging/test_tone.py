@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from blinddiff.imaging import encode_image, read_image
-from blinddiff.imaging.tone import LEAST_SLOPE, tone_curve
+from blinddiff.imaging.colour import LEAST_SLOPE, tone_curve
 
 WHITE = [0.3127, 0.3290, 1]
 P3 = [0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1]

@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
 from blinddiff.errors import ImageError, OutputError, ParameterError
-from blinddiff.imaging import (
-    check_output,
-    read_image,
-    to_picture,
-    write_image,
-    write_picture,
-)
+from blinddiff.imaging import check_output, read_image, to_picture, write_image, write_picture
 
 
 def as_tensor(array):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.models.blocks import (
+from blinddiff.models.unet import (
     BlockStack,
     GatedFeedForward,
     ModulatedBlock,

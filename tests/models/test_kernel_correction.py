@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator
-from blinddiff.degradation.kernel_residual import FLOORS, kernel_residual
+from blinddiff.degradation.kernel_fit import FLOORS, kernel_residual
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
-from blinddiff.models.estimate import Estimate
-from blinddiff.models.kernel_correction import POWERS, UNIT, Evidence, KernelCorrection, monomials
+from blinddiff.models.kernel_estimator import POWERS, UNIT, Estimate, Evidence, KernelCorrection, monomials
 from blinddiff.models.statistics import STATISTICS, spectral_statistics
 
 SIZE = 31

@@ -5,7 +5,7 @@ import torch
 
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.models.kernel_estimators import ConvolutionalEstimator, SpectralEstimator
+from blinddiff.models.kernel_estimator import ConvolutionalEstimator, SpectralEstimator
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import closed_form
-from blinddiff.degradation.kernels import fit_size, isotropic_gaussian
+from blinddiff.degradation.kernel_measures import fit_size
+from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ParameterError
 from blinddiff.models.mcformer import MCFormer, Prediction
 

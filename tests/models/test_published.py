@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from blinddiff.errors import WeightsError
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.published import network_from_published, read_published
+from blinddiff.published.convert import network_from_published, read_published
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(

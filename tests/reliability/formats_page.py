@@ -13,7 +13,7 @@ import torch
 from corpus import HEIGHT, WIDTH, XMP, colours, corpus, exif_block, profile, refused
 from PIL import ExifTags, Image
 
-from blinddiff import cli
+from blinddiff.cli import main as cli
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
@@ -113,7 +113,7 @@ def _read_table(weights: Path, folder: Path) -> str:
 def _written_table(weights: Path, folder: Path) -> str:
     import imagecodecs
 
-    from blinddiff.imaging.writing_png import encode_png
+    from blinddiff.imaging.write import encode_png
 
     source = folder / "everything.png"
     array = colours(3, np.uint16)

@@ -63,7 +63,7 @@ there is an accelerator, so that one reads and writes while the other computes. 
 def make_page() -> str:
     """The page's text."""
     from blinddiff.sampling.memory import IMAGES
-    from blinddiff.sampling.tiles import SMALLEST
+    from blinddiff.sampling.wrappers import SMALLEST
 
     figures = {
         name: NONE if (found := noted(name)) is None else say(found)

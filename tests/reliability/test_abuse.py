@@ -21,7 +21,7 @@ import tifffile
 from corpus import by_pillow, colours
 from PIL import Image
 
-from blinddiff import cli
+from blinddiff.cli import main as cli
 
 pytestmark = pytest.mark.long  # minutes on a busy machine
 
@@ -68,7 +68,7 @@ def small(tmp_path):
 def process(*arguments, **settings):
     """The command, which Ctrl-C reaches even where a shell started these tests in its background."""
     settings.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    command = [sys.executable, "-m", "blinddiff.cli", "upscale", *map(str, arguments), "--device", "cpu"]
+    command = [sys.executable, "-m", "blinddiff", "upscale", *map(str, arguments), "--device", "cpu"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
 
@@ -469,6 +469,6 @@ def test_photographs_and_records_that_nobody_takes(small, tmp_path, tiny_weights
 
 def shell(command):
     """A command line of `blinddiff`, run by the shell; its exit code, not that of what it is piped to."""
-    line = f"set -o pipefail; {sys.executable} -m blinddiff.cli {command}"
+    line = f"set -o pipefail; {sys.executable} -m blinddiff {command}"
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is kept back fails last
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=environment)

@@ -12,7 +12,7 @@ import torch
 from corpus import corpus, refused
 from figures import note
 
-from blinddiff import cli
+from blinddiff.cli import main as cli
 from blinddiff.errors import ImageError
 from blinddiff.imaging import read_image
 

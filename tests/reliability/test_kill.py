@@ -18,7 +18,7 @@ FILES, KILLS = 120, 20
 
 
 def start(source, output, weights):
-    command = [sys.executable, "-m", "blinddiff.cli", "upscale", source, "-o", output, "--weights", weights]
+    command = [sys.executable, "-m", "blinddiff", "upscale", source, "-o", output, "--weights", weights]
     options = ["--device", "cpu", "--jobs", "2", "--scale", "4", "--steps", "4"]
     return subprocess.Popen(
         [*map(str, command), *options],

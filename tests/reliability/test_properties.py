@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from blinddiff import cli
+from blinddiff.cli import main as cli
 from blinddiff.imaging import encode_image, read_image, written_bit_depth
-from blinddiff.upscaling import UpscaleSettings, upscale_photograph
+from blinddiff.restoring.photograph import UpscaleSettings, upscale_photograph
 
 pytestmark = pytest.mark.long  # minutes on a busy machine
 

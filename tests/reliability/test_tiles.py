@@ -16,7 +16,7 @@ from blinddiff.degradation import bicubic_downsample
 from blinddiff.sampling import pipeline as pipelines
 from blinddiff.sampling.memory import IMAGES
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.sampling.tiles import RAMP, SMALLEST, Tiles
+from blinddiff.sampling.wrappers import RAMP, SMALLEST, Tiles
 
 SCALE = 4
 

@@ -4,8 +4,8 @@ import torch
 
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.mcformer import Prediction
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState
-from blinddiff.sampling.kernel_steps.damped import SHARE
+from blinddiff.sampling.kernel_steps import SHARE, KernelState
+from blinddiff.sampling.modes import KERNEL_STEPS
 
 Y = torch.zeros(2, 3, 8, 8)
 damped = KERNEL_STEPS["damped"]

@@ -9,7 +9,8 @@ from torch import Tensor
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageContext, ImageCorrection
+from blinddiff.sampling.image_steps import ImageContext, ImageCorrection
+from blinddiff.sampling.modes import IMAGE_STEPS
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 SCALE = 4

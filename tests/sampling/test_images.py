@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from blinddiff.errors import BlindDiffError, ImageError, ParameterError
-from blinddiff.sampling.images import from_batch, to_batch
+from blinddiff.sampling.output import from_batch, to_batch
 
 
 @pytest.fixture

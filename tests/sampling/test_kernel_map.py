@@ -9,11 +9,11 @@ import skimage.data
 import torch
 from PIL import Image
 
-from blinddiff import cli
+from blinddiff.cli import main as cli
 from blinddiff.degradation import bicubic_downsample
 from blinddiff.errors import ParameterError
 from blinddiff.imaging import kernel_map_picture
-from blinddiff.sampling.kernel_map import MOST, REGION, estimate_kernel_map
+from blinddiff.sampling.output import MOST, REGION, estimate_kernel_map
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 LEFT, RIGHT = 1.0, 2.6

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from blinddiff.commands.options import memory_size
+from blinddiff.cli.options import memory_size
 from blinddiff.sampling import memory
 
 

@@ -7,11 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from blinddiff.models.published import network_from_published, read_published
-from blinddiff.sampling.image_steps import IMAGE_STEPS
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS
+from blinddiff.published.convert import network_from_published, read_published
 from blinddiff.sampling.loop import restore
-from blinddiff.sampling.modes import MODES
+from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS, MODES
 from blinddiff.sampling.noise import NoiseSource
 from blinddiff.sampling.schedulers import make_scheduler
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
+from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.weights import DEFAULT_WEIGHTS
 
 pytestmark = pytest.mark.skipif(
     not (DEFAULT_WEIGHTS / "network").is_dir(), reason="the weights that ship are not there"

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from blinddiff.models.mcformer import Prediction
-from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageContext
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState
+from blinddiff.sampling.image_steps import ImageContext
+from blinddiff.sampling.kernel_steps import KernelState
+from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
 from blinddiff.sampling.schedulers import SCHEDULERS, library_scheduler, make_scheduler
 
 LIBRARY = ["ddim", "ddpm", "dpm-solver++"]  # diffusers' own

@@ -11,11 +11,12 @@ import skimage.data
 import torch
 
 from blinddiff.sampling import pipeline as pipelines
-from blinddiff.sampling import tiles as module
-from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageContext, ImageCorrection
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState
+from blinddiff.sampling import wrappers as module
+from blinddiff.sampling.image_steps import ImageContext, ImageCorrection
+from blinddiff.sampling.kernel_steps import KernelState
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.tiles import (
+from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
+from blinddiff.sampling.wrappers import (
     LEAST,
     OVERLAP,
     RAMP,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
-from blinddiff.evaluation.protocols import div2krk
-from blinddiff.training.degrade import LARGEST_KERNEL, MARGIN, Pairs, aligned, degrade, draw_scale
+from blinddiff.evaluation import protocols as div2krk
+from blinddiff.training.data import LARGEST_KERNEL, MARGIN, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
 SCALES = [1, 2, 3, 4]

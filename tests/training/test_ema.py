@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from blinddiff.training.ema import WeightAverage
+from blinddiff.training.trainer import WeightAverage
 
 
 def network(value: float) -> nn.Module:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from blinddiff.errors import BlindDiffError, ImageError, RecipeError
-from blinddiff.training.images import ImagePool
+from blinddiff.training.data import ImagePool
 
 Pixels = npt.NDArray[np.uint8]
 

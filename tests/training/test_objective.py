@@ -10,11 +10,12 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, closed_form
 from blinddiff.degradation.kernels import identity, isotropic_gaussian
-from blinddiff.models.kernel_estimators import SpectralEstimator
+from blinddiff.models.kernel_estimator import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.training import objective
-from blinddiff.training.degrade import Pairs, degrade
-from blinddiff.training.objective import (
+from blinddiff.training import stages as objective
+from blinddiff.training.data import Pairs, Replay, degrade
+from blinddiff.training.recipe import DegradationRecipe, Recipe
+from blinddiff.training.stages import (
     correction_losses,
     estimator_losses,
     kernel_constraint,
@@ -23,8 +24,6 @@ from blinddiff.training.objective import (
     noise_level_constraint,
     restoration_constraint,
 )
-from blinddiff.training.recipe import DegradationRecipe, Recipe
-from blinddiff.training.replay import Replay
 
 Tiny = Callable[..., Recipe]
 

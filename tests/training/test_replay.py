@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from blinddiff.training import replay
-from blinddiff.training.replay import Replay
+from blinddiff.training import data as replay
+from blinddiff.training.data import Replay
 
 
 def draw(kept: Replay, count: int = 200) -> list[torch.Tensor]:

@@ -14,11 +14,9 @@ from torch import Tensor
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training import trainer
-from blinddiff.training.degrade import MARGIN, Pairs, degrade, draw_scale
-from blinddiff.training.images import ImagePool
-from blinddiff.training.objective import estimator_losses, network_losses
+from blinddiff.training.data import MARGIN, ImagePool, Pairs, Replay, degrade, draw_scale
 from blinddiff.training.recipe import Recipe
-from blinddiff.training.replay import Replay
+from blinddiff.training.stages import estimator_losses, network_losses
 from blinddiff.training.trainer import initial_network, train
 
 Tiny = Callable[..., Recipe]

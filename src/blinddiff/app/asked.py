@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.app.limits import LARGEST_KERNEL_FILE, LARGEST_KERNEL_SIDE
-from blinddiff.degradation.kernels import KERNEL_ENDINGS, read_kernel
+from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.errors import KernelError, ParameterError
 from blinddiff.imaging import OUTPUT_FORMATS
 

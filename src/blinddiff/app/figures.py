@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from blinddiff.degradation.kernels import is_round
+from blinddiff.degradation.kernel_measures import is_round
 from blinddiff.sampling.output import UNKNOWABLE
 
 

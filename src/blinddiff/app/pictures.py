@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.app.asked import Region
-from blinddiff.degradation.kernels import centroid, is_round, widths_and_angle
+from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
 from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture
 
 LONGEST_SIDE = 1600

@@ -15,13 +15,11 @@ from blinddiff.app.stopping import check_stop
 from blinddiff.degradation import bicubic_upsample
 from blinddiff.errors import ImageError
 from blinddiff.imaging import Photograph, check_format, visible_colours, written_bit_depth
-from blinddiff.sampling.images import read_restorable
+from blinddiff.restoring.photograph import facts_of, upscaled_of
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.output import BlindDiffOutput
+from blinddiff.sampling.output import BlindDiffOutput, read_restorable
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.upscaling import facts_of
-from blinddiff.upscaling.restoring import upscaled_of
 
 
 @dataclass(frozen=True, eq=False)

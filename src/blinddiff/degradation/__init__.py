@@ -1,11 +1,9 @@
 """The forward model y = (x (*) k) down_s + n: kernels, resampling, the operator and its solvers, noise."""
 
-from blinddiff.degradation.closed_form import closed_form, data_weight
-from blinddiff.degradation.downsampling import Bicubic, Decimate, Downsampling
-from blinddiff.degradation.kernels import sample_kernels
+from blinddiff.degradation.kernel_families import sample_kernels
 from blinddiff.degradation.noise import NOISES
-from blinddiff.degradation.operator import SCALES, DegradationOperator
-from blinddiff.degradation.resize import bicubic_downsample, bicubic_upsample
+from blinddiff.degradation.operator import SCALES, DegradationOperator, closed_form, data_weight
+from blinddiff.degradation.resize import Bicubic, Decimate, Downsampling, bicubic_downsample, bicubic_upsample
 
 __all__ = [
     "NOISES",

@@ -5,14 +5,47 @@ widens the cubic by the factor (antialiasing) and normalises the weights; the bo
 weights repeat, so that each axis is one strided correlation.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation.borders import Border, extend, extend_adjoint
 from blinddiff.errors import ParameterError
+
+Border = Literal["reflect", "symmetric", "circular"]
+
+
+def border_indices(length: int, before: int, after: int, border: Border) -> Tensor:
+    """Source index of every sample of the extended axis: (before + length + after,) int64."""
+    i = torch.arange(-before, length + after)
+    if border == "circular":
+        return i % length
+    if border == "symmetric":
+        i = i % (2 * length)
+        return torch.minimum(i, 2 * length - 1 - i)
+    if length == 1:
+        return torch.zeros_like(i)
+    i = i % (2 * length - 2)
+    return torch.minimum(i, 2 * length - 2 - i)
+
+
+def extend(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
+    """Extend the last two axes of ``x`` by (before, after) rows and columns."""
+    height, width = x.shape[-2:]
+    x = x.index_select(-2, border_indices(height, *rows, border).to(x.device))
+    return x.index_select(-1, border_indices(width, *columns, border).to(x.device))
+
+
+def extend_adjoint(z: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
+    """The exact adjoint of `extend`: every extended sample is added back to the sample it was copied from."""
+    height, width = z.shape[-2] - sum(rows), z.shape[-1] - sum(columns)
+    across = z.new_zeros(*z.shape[:-1], width)
+    across.index_add_(-1, border_indices(width, *columns, border).to(z.device), z)
+    down = z.new_zeros(*z.shape[:-2], height, width)
+    return down.index_add_(-2, border_indices(height, *rows, border).to(z.device), across)
 
 
 def cubic(u: Tensor) -> Tensor:
@@ -101,3 +134,38 @@ def bicubic_upsample(y: Tensor, scale: int) -> Tensor:
     z = F.conv2d(z, taps.view(scale, 1, 1, -1))  # (N, s, s*h, w)
     z = z.permute(0, 2, 3, 1).reshape(z.shape[0], z.shape[2], -1)
     return z.reshape(*lead, *z.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Bicubic:
+    """MATLAB's antialiased bicubic: the LR pixel lies in the middle of its block of HR pixels."""
+
+    def taps(self, scale: int) -> tuple[Tensor, int]:
+        """Weights w and first offset d <= 0: y[i] = sum_t w[t] x[scale * i + d + t] along each axis."""
+        if scale == 1:
+            return torch.ones(1, dtype=torch.float64), 0
+        return downsampling_taps(scale)
+
+
+@dataclass(frozen=True)
+class Decimate:
+    """Direct s-fold decimation: y[i] = x[scale * i + offset] along each axis.
+
+    With ``offset`` 0 the LR pixel lies on the *first* HR pixel of its block, (s - 1) / 2 pixels off its middle; DIV2KRK
+    uses that, and moves its kernels by (s - 1) / 2 to make up for it.
+    """
+
+    offset: int = 0
+
+    def taps(self, scale: int) -> tuple[Tensor, int]:
+        """Weights w and first offset d <= 0: y[i] = sum_t w[t] x[scale * i + d + t] along each axis."""
+        if not 0 <= self.offset < scale:
+            raise ParameterError(f"a decimation offset of {self.offset} is outside 0 to {scale - 1} (scale {scale})")
+        weights = torch.zeros(self.offset + 1, dtype=torch.float64)
+        weights[self.offset] = 1
+        return weights, 0
+
+
+Downsampling = Bicubic | Decimate
+
+BICUBIC = Bicubic()

@@ -1,16 +1,18 @@
 """What is evaluated on: a case is one degraded image with all that is known about its degradation."""
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.downsampling import BICUBIC, Downsampling
 from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.degradation.resize import BICUBIC, Downsampling
 from blinddiff.errors import ParameterError
 
 
@@ -101,3 +103,77 @@ def checksum(image: Tensor) -> str:
     """SHA-256 of the image's size and 8-bit pixels: two records with the same value evaluated the same input."""
     pixels = bytes_of(image)
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restored image and what the method says about the degradation.
+
+    Attributes:
+        image: (3, s*h, s*w), float; values outside [0, 1] are clipped before measuring.
+        kernel: *estimated* blur kernel (kh, kw) in HR pixels, or None: a kernel given to the method is not one.
+        noise_level: *estimated* standard deviation of the noise in grey levels, or None.
+        seconds: wall-clock time of the restoration alone.
+        calls: calls of the network, 0 if there is none.
+        expected_kernel_error: what the method expects sum |k_hat - k| to be, 0 to 2, or None.
+    """
+
+    image: Tensor
+    kernel: Tensor | None
+    noise_level: float | None
+    seconds: float
+    calls: int
+    expected_kernel_error: float | None = None
+
+
+class Protocol(ABC):
+    """A declared way of making test images, at one scale. The same seed gives the same cases, whatever is left out.
+
+    Attributes:
+        name: as the command line calls it.
+        source: where it comes from.
+        degradation: one sentence that says it all.
+        scales: the scales it is defined for.
+        sets: the test sets it is usually run on.
+        truth: whether the true image and kernel are known.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    degradation: ClassVar[str]
+    scales: ClassVar[tuple[int, ...]]
+    sets: ClassVar[tuple[str, ...]]
+    truth: ClassVar[bool] = True
+
+    def __init__(self, scale: int) -> None:
+        if scale not in self.scales:
+            accepted = ", ".join(map(str, self.scales))
+            raise ParameterError(f"scale {scale}: protocol {self.name} is defined for {accepted}")
+        self.scale = scale
+
+    @property
+    @abstractmethod
+    def labels(self) -> Sequence[str]:
+        """What each parameter index stands for, as in ``sigma 1.8``."""
+
+    @abstractmethod
+    def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
+        """All cases of a set, or those of its first `limit` images. Raises ParameterError if the set is not there."""
+
+    def files(self, reference: CaseReference) -> list[Path]:
+        """The files that a case is made from."""
+        return [reference.source]
+
+    @abstractmethod
+    def make(self, reference: CaseReference, seed: int) -> Case:
+        """The case itself. Raises ImageError if its image cannot be read."""
+
+    def describe(self) -> dict[str, str | int | list[str]]:
+        """For records: all that the numbers depend on."""
+        return {
+            "name": self.name,
+            "scale": self.scale,
+            "degradation": self.degradation,
+            "source": self.source,
+            "parameters": list(self.labels),
+        }

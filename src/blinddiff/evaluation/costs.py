@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from blinddiff.degradation.kernels.gaussian import isotropic_gaussian
+from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.evaluation.cases import Case, Place, to_8bit
-from blinddiff.evaluation.excuses import excuse
-from blinddiff.evaluation.methods import method
-from blinddiff.evaluation.methods.method import Options
+from blinddiff.evaluation.methods import Options, method
 from blinddiff.evaluation.records import versions, write_json
+from blinddiff.evaluation.settings import excuse
 
 SIDE = 256  # of the result in pixels, or a little less where the scale does not divide it
 STATUS = Path("/proc/self/status")

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.weights import DEFAULT_WEIGHTS
+from blinddiff.models.loading import DEFAULT_WEIGHTS
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ENVIRONMENT = "BLINDDIFF_DATA"

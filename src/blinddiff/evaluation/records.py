@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from blinddiff.atomic import lock, write_file
 from blinddiff.errors import OutputError
 from blinddiff.evaluation.cases import Place
+from blinddiff.files import lock, write_file
 
 FORMAT = 3
 LINES = "images.jsonl"

@@ -1,10 +1,12 @@
 """What an evaluation is asked for."""
 
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blinddiff.errors import ParameterError
-from blinddiff.evaluation.methods.method import Options
+from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.evaluation.methods import Options
+from blinddiff.sampling.memory import is_lack_of_memory
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,13 @@ class Settings:
             raise ParameterError(f"workers {self.workers}: at least 1 is accepted")
         if self.limit is not None and self.limit < 1:
             raise ParameterError(f"limit {self.limit}: at least 1 image is accepted")
+
+
+NO_MEMORY = "memory has run out"
+
+
+def excuse(error: Exception) -> str | None:
+    """One line for bad input, for want of memory, and for a process that was ended for it; None for a bug."""
+    if isinstance(error, BlindDiffError):
+        return str(error)
+    return NO_MEMORY if isinstance(error, BrokenProcessPool) or is_lack_of_memory(error) else None

@@ -1,14 +1,17 @@
 """Image files in and out, and pictures for people. Imports nothing of ours but what stands below every room."""
 
+from blinddiff.imaging.drawing import (
+    SheetFacts,
+    comparison_sheet,
+    heat_colours,
+    kernel_map_picture,
+    kernel_picture,
+    residual_picture,
+)
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
-from blinddiff.imaging.kernel_picture import heat_colours, kernel_map_picture, kernel_picture
-from blinddiff.imaging.photograph import Photograph
-from blinddiff.imaging.pixels import from_picture, to_picture
-from blinddiff.imaging.reading import MAX_PIXELS, largest_file, read_bytes, read_image
-from blinddiff.imaging.residual_picture import residual_picture
-from blinddiff.imaging.sheet import SheetFacts, comparison_sheet
-from blinddiff.imaging.transparency import spread_colours, visible_colours
-from blinddiff.imaging.writing import (
+from blinddiff.imaging.photograph import Photograph, from_picture, spread_colours, to_picture, visible_colours
+from blinddiff.imaging.read import MAX_PIXELS, largest_file, read_bytes, read_image
+from blinddiff.imaging.write import (
     OUTPUT_FORMATS,
     check_format,
     check_output,

@@ -10,20 +10,16 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.borders import extend
-from blinddiff.degradation.closed_form import closed_form
-from blinddiff.degradation.kernel_residual import kernel_residual
-from blinddiff.degradation.kernels import fit_size
-from blinddiff.degradation.resize import bicubic_upsample
+from blinddiff.degradation.kernel_fit import kernel_residual
+from blinddiff.degradation.kernel_measures import fit_size
+from blinddiff.degradation.operator import closed_form
+from blinddiff.degradation.resize import bicubic_upsample, extend
 from blinddiff.errors import ParameterError
-from blinddiff.models.blocks import sinusoidal_embedding
-from blinddiff.models.estimate import Estimate
-from blinddiff.models.kernel_correction import Evidence
-from blinddiff.models.kernel_estimators import ConvolutionalEstimator, SpectralEstimator
-from blinddiff.models.noise_schedule import alpha_bar
+from blinddiff.models.dihedral import HALF_A_TURN, SEEN_BY_SPECTRA, turned, turned_back
+from blinddiff.models.kernel_estimator import ConvolutionalEstimator, Estimate, Evidence, SpectralEstimator
+from blinddiff.models.schedule import alpha_bar
 from blinddiff.models.statistics import spectral_statistics
-from blinddiff.models.unet import ModulatedUNet
-from blinddiff.models.views import HALF_A_TURN, SEEN_BY_SPECTRA, turned, turned_back
+from blinddiff.models.unet import ModulatedUNet, sinusoidal_embedding
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.borders import extend
+from blinddiff.degradation.resize import extend
 
 BLOCK = 16
 STRIDE = 8

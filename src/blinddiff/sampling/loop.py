@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.closed_form import PRIOR_ERROR
+from blinddiff.degradation.operator import PRIOR_ERROR
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import ImageContext, ImageStep
 from blinddiff.sampling.kernel_steps import KernelState, KernelStep
 from blinddiff.sampling.noise import NoiseSource
 from blinddiff.sampling.schedulers import Scheduler
-from blinddiff.sampling.tiles import TiledNetwork
+from blinddiff.sampling.wrappers import TiledNetwork
 
 StepCallback = Callable[[int, int, Tensor, Tensor, Tensor], None]
 """Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t."""

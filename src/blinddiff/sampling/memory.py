@@ -9,6 +9,7 @@ import torch
 if TYPE_CHECKING:
     from blinddiff.models.mcformer import MCFormer
 
+
 SHARE = 0.5
 """Of the free memory, what is taken where nothing is said: others live here too."""
 IMAGES, INPUTS = 6, 4

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from blinddiff.published.guidance import PublishedGuidance
+from blinddiff.sampling.image_steps import Gradient, ImageStep, NoStep, Proximal
+from blinddiff.sampling.kernel_steps import KernelStep, damped, fixed, network, refine
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -44,4 +48,19 @@ MODES = {
     "perceptual": Mode("own", 8),
     # the published sampler, with its guidance
     "paper": Mode("published", 500, image_step="published", kernel_step="network"),
+}
+
+IMAGE_STEPS: dict[str, ImageStep] = {
+    "proximal": Proximal(),
+    "gradient": Gradient(),
+    "none": NoStep(),
+    "published": PublishedGuidance(),
+}
+
+KERNEL_STEPS: dict[str, KernelStep] = {
+    "damped": damped,
+    "network": network,
+    "refine": refine,
+    "first": fixed,
+    "fixed": fixed,
 }

@@ -16,25 +16,28 @@ from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from blinddiff.degradation import SCALES
-from blinddiff.degradation.kernels import check_kernel
-from blinddiff.degradation.noise.level import check_noise_level
+from blinddiff.degradation.kernel_measures import check_kernel
+from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import KernelError, ParameterError, WeightsError
-from blinddiff.models.estimate import Estimate
+from blinddiff.models.kernel_estimator import Estimate
+from blinddiff.models.loading import DEFAULT_WEIGHTS, check_fit, weights_folder
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.weights_folder import weights_folder
-from blinddiff.sampling.image_steps import IMAGE_STEPS
-from blinddiff.sampling.images import ImageInput, OutputType, to_batch
-from blinddiff.sampling.kernel_map import KernelMap, estimate_kernel_map
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS, KernelState, keep_noise_level
+from blinddiff.sampling.kernel_steps import KernelState, keep_noise_level
 from blinddiff.sampling.loop import StepCallback, restore
 from blinddiff.sampling.memory import free_memory
-from blinddiff.sampling.modes import MODES, Mode
+from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS, MODES, Mode
 from blinddiff.sampling.noise import Generators, NoiseSource
-from blinddiff.sampling.output import BlindDiffOutput, make_output
+from blinddiff.sampling.output import (
+    BlindDiffOutput,
+    ImageInput,
+    KernelMap,
+    OutputType,
+    estimate_kernel_map,
+    make_output,
+    to_batch,
+)
 from blinddiff.sampling.schedulers import LibraryScheduler, Scheduler, make_scheduler, saved_scheduler
-from blinddiff.sampling.tiles import TiledImageStep, TiledNetwork, plan_tiles, tiled_kernel_step
-from blinddiff.sampling.weights_fit import check_fit
-from blinddiff.weights import DEFAULT_WEIGHTS
+from blinddiff.sampling.wrappers import TiledImageStep, TiledNetwork, plan_tiles, tiled_kernel_step
 
 KernelInput = Tensor | npt.NDArray[Any]
 

@@ -11,11 +11,11 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from blinddiff.errors import ParameterError, WeightsError
+from blinddiff.models.dihedral import VIEWS
 from blinddiff.models.mcformer import MCFormer, Prediction
-from blinddiff.models.noise_schedule import NUM_TRAIN_TIMESTEPS, betas
-from blinddiff.models.views import VIEWS
+from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, betas
+from blinddiff.published.sampler import PublishedDiffusion
 from blinddiff.sampling.noise import NoiseSource
-from blinddiff.sampling.published_diffusion import PublishedDiffusion
 
 
 class Scheduler(Protocol):

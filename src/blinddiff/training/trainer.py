@@ -1,6 +1,7 @@
 """The training loop."""
 
 import csv
+import io
 import math
 import os
 import shutil
@@ -15,21 +16,82 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, broadcast, is_tensorboard_available
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from blinddiff.atomic import write_file
+from blinddiff.degradation import bicubic_upsample, closed_form
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.models.kernel_estimators import SpectralEstimator
+from blinddiff.files import write_file
+from blinddiff.models.kernel_estimator import SpectralEstimator
+from blinddiff.models.loading import weights_folder
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.weights_folder import weights_folder
-from blinddiff.training.degrade import LARGEST_KERNEL, MARGIN, aligned, degrade, draw_scale
-from blinddiff.training.ema import WeightAverage
-from blinddiff.training.images import ImagePool, Pixels
-from blinddiff.training.objective import confidence_losses, correction_losses, estimator_losses, network_losses
+from blinddiff.training.data import (
+    LARGEST_KERNEL,
+    MARGIN,
+    ImagePool,
+    Pairs,
+    Pixels,
+    Replay,
+    aligned,
+    degrade,
+    draw_scale,
+)
 from blinddiff.training.recipe import Recipe
-from blinddiff.training.replay import Replay
-from blinddiff.training.sheet import write_sheet
+from blinddiff.training.stages import confidence_losses, correction_losses, estimator_losses, network_losses
+
+
+class WeightAverage:
+    """Moving average of a network's parameters; buffers (running statistics) are copied as they are.
+
+    Args:
+        network: what to average.
+        decay: share of the old average kept at each step; lower in the first steps, so that the start is forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    def update(self, network: nn.Module) -> None:
+        """Take in the network's weights after a step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        state = network.state_dict()
+        learned = [name for name, _ in network.named_parameters()]
+        torch._foreach_lerp_([self.average[n] for n in learned], [state[n].detach() for n in learned], 1 - decay)
+        for name in state.keys() - set(learned):
+            self.average[name].copy_(state[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"steps": self.steps, "average": self.average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.steps = state["steps"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+
+
+@torch.no_grad()
+def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
+    """One row an example: y enlarged, the closed form, one call from pure noise, the truth."""
+    network.eval()
+    first = network.estimate(pairs.y, pairs.scale)
+    x_y = closed_form(pairs.y, first.kernel, first.noise_level, pairs.scale)
+    last = len(network.alpha_bar) - 1
+    noise = torch.randn(x_y.shape, generator=torch.Generator().manual_seed(0)).to(x_y)
+    t = torch.full((len(x_y),), last, device=x_y.device)
+    x_t = network.add_noise(x_y, t[0], noise)
+    x0_hat = network(x_t, t, pairs.y, pairs.scale, first.kernel, first.noise_level, x_y).x0_hat
+    columns = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
+    pixels = (columns.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    write_file(path, buffer.getvalue())
+
 
 LOG_STEPS = 20
 ESTIMATORS_MEANING = ("scales", "kernel_size")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blinddiff.evaluation.protocols.protocol import Protocol
+from blinddiff.evaluation.cases import Protocol
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.report.showcase import Showcase
-from blinddiff.evaluation.summary import SetSummary
+from blinddiff.evaluation.statistics import SetSummary
 
 
 @dataclass(frozen=True)

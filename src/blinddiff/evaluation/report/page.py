@@ -11,8 +11,7 @@ from blinddiff.evaluation.report.figures.pictures import case_figures, kernel_fi
 from blinddiff.evaluation.report.figures.quality_time import quality_time
 from blinddiff.evaluation.report.figures.width_histogram import width_histogram
 from blinddiff.evaluation.report.findings import Findings
-from blinddiff.evaluation.statistics import FEWEST_IMAGES
-from blinddiff.evaluation.summary import SetSummary
+from blinddiff.evaluation.statistics import FEWEST_IMAGES, SetSummary
 
 COSTS = (
     "One restoration with a result of {result} pixels, each method in a process of its own, {threads} thread(s) of "

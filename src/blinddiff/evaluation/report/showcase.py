@@ -10,13 +10,13 @@ from torch import Tensor
 
 from blinddiff.errors import BlindDiffError
 from blinddiff.evaluation.cases import Case, Place
-from blinddiff.evaluation.excuses import excuse
-from blinddiff.evaluation.methods.method import Method
-from blinddiff.evaluation.metrics.kernel_pair import aligned_pair
+from blinddiff.evaluation.kernel_metrics import aligned_pair
+from blinddiff.evaluation.methods import Method
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.report.choice import chosen_cases, chosen_kernels, shown_methods
 from blinddiff.evaluation.report.gallery import Gallery
 from blinddiff.evaluation.report.view import View, crop_of, view_of
+from blinddiff.evaluation.settings import excuse
 
 
 @dataclass(frozen=True)

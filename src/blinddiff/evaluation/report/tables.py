@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blinddiff.evaluation.ablations import ABLATIONS
+from blinddiff.evaluation.cases import Protocol
+from blinddiff.evaluation.image_metrics import Metric
 from blinddiff.evaluation.metrics import BY_NAME
-from blinddiff.evaluation.metrics.metric import Metric
-from blinddiff.evaluation.protocols.protocol import Protocol
-from blinddiff.evaluation.published import marks_for, ranges_for
+from blinddiff.evaluation.published_results import marks_for, ranges_for
 from blinddiff.evaluation.report.blocks import Table
 from blinddiff.evaluation.report.markdown import markdown_table
-from blinddiff.evaluation.statistics import Difference, Estimate
-from blinddiff.evaluation.summary import SetSummary, compared_pairs
+from blinddiff.evaluation.statistics import Difference, Estimate, SetSummary, compared_pairs
 
 IMAGE = (
     "psnr_y",

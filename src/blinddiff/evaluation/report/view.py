@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.evaluation.cases import Case, bytes_of
-from blinddiff.evaluation.restoration import Restoration
+from blinddiff.evaluation.cases import Case, Restoration, bytes_of
 
 CROP = 96  # HR pixels
 

@@ -1,7 +1,7 @@
 """Published marks beside ours on one scale."""
 
-from blinddiff.evaluation.protocols.protocol import Protocol
-from blinddiff.evaluation.published import marks_for
+from blinddiff.evaluation.cases import Protocol
+from blinddiff.evaluation.published_results import marks_for
 from blinddiff.evaluation.report.blocks import Figure
 from blinddiff.evaluation.report.figures.svg import (
     CHARACTER,
@@ -14,8 +14,7 @@ from blinddiff.evaluation.report.figures.svg import (
     padded_range,
     text,
 )
-from blinddiff.evaluation.statistics import Estimate
-from blinddiff.evaluation.summary import SetSummary
+from blinddiff.evaluation.statistics import Estimate, SetSummary
 
 WIDTH, ROW, TOP = 720.0, 22.0, 14.0
 

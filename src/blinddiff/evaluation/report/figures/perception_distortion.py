@@ -3,7 +3,7 @@
 from blinddiff.evaluation.metrics import BY_NAME
 from blinddiff.evaluation.report.blocks import Figure
 from blinddiff.evaluation.report.figures.scatter import Point, scatter
-from blinddiff.evaluation.summary import SetSummary
+from blinddiff.evaluation.statistics import SetSummary
 
 PERCEPTUAL = ("niqe", "lpips", "dists")
 

@@ -2,7 +2,7 @@
 
 from blinddiff.evaluation.report.blocks import Figure
 from blinddiff.evaluation.report.figures.scatter import Point, scatter
-from blinddiff.evaluation.summary import SetSummary
+from blinddiff.evaluation.statistics import SetSummary
 
 
 def quality_time(summary: SetSummary) -> list[Figure]:

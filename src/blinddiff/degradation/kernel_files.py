@@ -1,0 +1,210 @@
+"""Blur kernels in files: NumPy, MATLAB, text, JSON, and grey pictures."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blinddiff.degradation.kernel_measures import check_kernel, normalise
+from blinddiff.errors import KernelError, OutputError
+from blinddiff.files import write_file
+
+Array: TypeAlias = npt.NDArray[Any]
+
+MAT_KEY = "Kernel"  # as in the kernel files of DIV2KRK
+MAX_UNDERSHOOT = 2e-3
+"""Greatest negative share of the mass taken for interpolation's undershoot: DIV2KRK's kernels have up to 9e-4."""
+
+
+def read_kernel(path: str | os.PathLike[str]) -> Tensor:
+    """(kh, kw) float32 kernel of a file, normalised to sum 1 exactly.
+
+    By ending: .npy; .mat (variable `Kernel`, or the only matrix in it; not version 7.3); .csv and .txt (rows of numbers
+    separated by commas, semicolons or white space); .json (a list of rows, or one under "kernel"); .png (grey).
+    A picture has no unit, so it may have any sum; the others must sum to 1 within 1e-3. Slightly negative entries, up
+    to 0.2 % of the mass in all, as interpolation leaves them in published kernels, are set to zero.
+    Raises KernelError naming the file and what is wrong with it.
+    """
+    file = Path(path)
+    read = _format_of(file, _READERS, KernelError)
+    try:
+        array = np.asarray(read(file))
+        if array.dtype.kind not in "buif":
+            raise KernelError("does not hold plain numbers")
+        kernel = torch.from_numpy(array.astype(np.float64))
+        if file.suffix.lower() == ".png":
+            if not kernel.any():
+                raise KernelError("picture is black, so there is no kernel in it")
+            kernel = normalise(kernel)
+        return normalise(check_kernel(_without_undershoot(kernel))).to(torch.float32)
+    except FileNotFoundError:
+        raise KernelError(f"{file}: no such kernel file") from None
+    except KernelError as error:
+        raise KernelError(f"{file}: {error}") from None
+    except Exception as error:  # the readers raise whatever a damaged file makes them stumble over
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise KernelError(f"{file}: cannot be read as a kernel ({reason})") from error
+
+
+def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
+    """Write a (kh, kw) kernel in the format of the ending; see `read_kernel` for the formats.
+
+    Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file appears whole
+    or not at all. Raises KernelError for what is not a kernel, OutputError for an unknown ending or a place that cannot
+    be written to.
+    """
+    file = Path(path)
+    encode = _format_of(file, _WRITERS, OutputError)
+    write_file(file, encode(check_kernel(kernel).detach().to("cpu", torch.float32).numpy()))
+
+
+Format: TypeAlias = Callable[[Any], Any]
+
+
+def _without_undershoot(kernel: Tensor) -> Tensor:
+    positive = kernel.clamp_min(0)
+    undershoot = (positive - kernel).sum()
+    if not 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
+        return kernel
+    return normalise(positive) * kernel.sum()  # the sum is kept, for it is still to be checked
+
+
+def _format_of(file: Path, formats: dict[str, Format], error: type[KernelError] | type[OutputError]) -> Format:
+    chosen = formats.get(file.suffix.lower())
+    if chosen is None:
+        raise error(f"{file}: kernel files end in {', '.join(formats)}, not in '{file.suffix}'")
+    return chosen
+
+
+def _read_npy(file: Path) -> Array:
+    array: Array = np.load(file, allow_pickle=False)
+    return array
+
+
+def _read_mat(file: Path) -> Array:
+    import scipy.io
+
+    try:
+        content: dict[str, Any] = scipy.io.loadmat(file, appendmat=False)
+    except NotImplementedError:
+        raise KernelError("is a MATLAB 7.3 file; save it with the option -v7") from None
+    if MAT_KEY in content:
+        return np.asarray(content[MAT_KEY])
+    matrices = {
+        name: value
+        for name, value in content.items()
+        if not name.startswith("__")
+        and isinstance(value, np.ndarray)
+        and value.ndim == 2
+        and value.dtype.kind in "buif"
+    }
+    # MATLAB has no plain numbers: what is 1x1 beside other matrices is a setting, not the kernel.
+    matrices = {name: value for name, value in matrices.items() if value.size > 1} or matrices
+    if len(matrices) != 1:
+        names = ", ".join(matrices) or "none"
+        raise KernelError(f"needs a variable '{MAT_KEY}' or just one matrix (has: {names})")
+    return np.asarray(next(iter(matrices.values())))
+
+
+def _read_text(file: Path) -> Array:
+    text = file.read_text(encoding="utf-8-sig")
+    rows = [line.replace(",", " ").replace(";", " ").split() for line in text.splitlines() if line.strip()]
+    return _from_rows([[float(number) for number in row] for row in rows])
+
+
+def _read_json(file: Path) -> Array:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(content, dict):
+        content = content.get("kernel")
+    if not isinstance(content, list) or not all(isinstance(row, list) for row in content):
+        raise KernelError('needs a list of rows, or one under "kernel"')
+    return _from_rows(content)
+
+
+def _from_rows(rows: list[list[float]]) -> Array:
+    if not rows or len({len(row) for row in rows}) != 1:
+        raise KernelError(f"needs rows of equal length (has rows of {sorted({len(row) for row in rows})} numbers)")
+    return np.array(rows)
+
+
+def _read_png(file: Path) -> Array:
+    with Image.open(file, formats=["PNG"]) as stored:
+        picture: Image.Image = stored
+        if picture.mode in ("P", "PA", "RGBA", "LA"):
+            # Editors save grey as colour with an opaque alpha channel; transparency would leave the weight in doubt.
+            picture = picture.convert("RGBA")
+            if picture.getextrema()[-1] != (255, 255):
+                raise KernelError("picture has transparent pixels")
+            picture = picture.convert("RGB")
+        array = np.asarray(picture)
+    if array.ndim == 3:
+        if (array != array[..., :1]).any():
+            raise KernelError("picture is in colour, a grey one is accepted")
+        array = array[..., 0]
+    return array
+
+
+def _encode_npy(kernel: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, kernel)
+    return buffer.getvalue()
+
+
+def _encode_mat(kernel: Array) -> bytes:
+    import scipy.io
+
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {MAT_KEY: kernel})
+    return buffer.getvalue()
+
+
+def _encode_csv(kernel: Array) -> bytes:
+    return _encode_rows(kernel, ",")
+
+
+def _encode_txt(kernel: Array) -> bytes:
+    return _encode_rows(kernel, " ")
+
+
+def _encode_rows(kernel: Array, separator: str) -> bytes:
+    # Nine significant digits bring every float32 back exactly.
+    return "".join(separator.join(f"{entry:.9g}" for entry in row) + "\n" for row in kernel).encode()
+
+
+def _encode_json(kernel: Array) -> bytes:
+    rows = ",\n ".join("[" + ", ".join(f"{entry:.9g}" for entry in row) + "]" for row in kernel)
+    return f'{{"kernel": [\n {rows}\n]}}\n'.encode()
+
+
+def _encode_png(kernel: Array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.round(kernel / kernel.max() * 65535).astype(np.uint16)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+_READERS: dict[str, Format] = {
+    ".npy": _read_npy,
+    ".mat": _read_mat,
+    ".csv": _read_text,
+    ".txt": _read_text,
+    ".json": _read_json,
+    ".png": _read_png,
+}
+KERNEL_ENDINGS = tuple(_READERS)
+"""Of kernel files."""
+_WRITERS: dict[str, Format] = {
+    ".npy": _encode_npy,
+    ".mat": _encode_mat,
+    ".csv": _encode_csv,
+    ".txt": _encode_txt,
+    ".json": _encode_json,
+    ".png": _encode_png,
+}

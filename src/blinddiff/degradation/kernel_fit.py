@@ -1,0 +1,187 @@
+"""The kernel from an image and its degraded version: linear least squares on the simplex."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.degradation.resize import BICUBIC, Downsampling, bicubic_downsample, extend
+from blinddiff.errors import ParameterError
+
+ITERATIONS = 500
+TOLERANCE = 1e-7
+BALANCE_STEPS = 20  # iterations between new penalties
+BAND_VALUES = 2**24  # values of the design matrix held at once: 64 MB in float32
+
+
+def kernel_normal_equations(
+    y: Tensor, x: Tensor, size: int, scale: int, downsampling: Downsampling = BICUBIC
+) -> tuple[Tensor, Tensor]:
+    """G and b such that the mean of |y - A(x, k)|^2 over pixels and channels is k^T G k - 2 b^T k + a constant.
+
+    A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter reaches over the
+    image's edge are left out. As k sums to 1, x's mean is taken from both sides, which leaves k the same and G
+    well scaled.
+
+    Args:
+        y: LR image, (B, C, h, w).
+        x: HR image, (B, C, s*h, s*w).
+        size: side of the kernel's support.
+        scale, downsampling: as in `DegradationOperator`.
+
+    Returns:
+        G (B, size^2, size^2) and b (B, size^2), row-major in the kernel's entries.
+
+    Raises:
+        ParameterError: the image is too small for the downsampling filter.
+    """
+    taps, first = downsampling.taps(scale)
+    height, width = y.shape[-2:]
+    lead = -(first // scale)  # LR pixels whose filter reaches over the first edge
+    trail = max(-(-(first + len(taps) - scale) // scale), 0)
+    inner = height - lead - trail, width - lead - trail
+    if min(inner) < 1:
+        raise ParameterError(f"an LR image of {width}x{height} is too small to fit a kernel to at scale {scale}")
+    mean = x.mean((-2, -1), keepdim=True)
+    before, after = size - 1 - size // 2, size // 2
+    z = extend(x - mean, (before, after), (before, after), "reflect")
+    filtered = F.conv2d(z.flatten(0, 1)[:, None], taps.to(x).view(1, 1, -1, 1))
+    filtered = F.conv2d(filtered, taps.to(x).view(1, 1, 1, -1)).unflatten(0, x.shape[:2])[:, :, 0]
+    # filtered[m] is the filter at m + first; start where the first inner LR pixel's window does.
+    start = lead * scale + first
+    target = (y - mean)[..., lead : height - trail, lead : width - trail]
+    gram = x.new_zeros(len(x), size**2, size**2)
+    moment = x.new_zeros(len(x), size**2)
+    band = max(1, BAND_VALUES // (len(x) * size**2 * inner[1]))
+    for channel in range(x.shape[1]):
+        for top in range(0, inner[0], band):
+            rows = min(band, inner[0] - top)
+            at = start + top * scale
+            window = filtered[:, channel, None, at : at + (rows - 1) * scale + size, start:]
+            window = window[..., : (inner[1] - 1) * scale + size]
+            design = F.unfold(window, size, stride=scale).flip(1)  # convolution: the kernel is flipped
+            gram += design @ design.transpose(1, 2)
+            moment += (design @ target[:, channel, top : top + rows].flatten(1)[..., None])[..., 0]
+    count = x.shape[1] * inner[0] * inner[1]
+    return gram / count, moment / count
+
+
+def fit_kernel(
+    y: Tensor,
+    x: Tensor,
+    prior: Tensor,
+    weight: float | Tensor,
+    scale: int,
+    downsampling: Downsampling = BICUBIC,
+) -> Tensor:
+    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels: k >= 0, sum k = 1.
+
+    Args:
+        y: LR image, (B, C, h, w), in [0, 1].
+        x: HR image, (B, C, s*h, s*w).
+        prior: (B, n, n), the kernel expected; its side is the support.
+        weight: trust in the prior, above 0; a number, or one for each image (B,).
+        scale, downsampling: as in `DegradationOperator`.
+
+    Returns:
+        (B, n, n).
+    """
+    gram, moment = kernel_normal_equations(y, x, prior.shape[-1], scale, downsampling)
+    expected = prior.flatten(1)
+    trust = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device).reshape(-1, 1)
+    gram = gram + torch.diag_embed(trust.expand(len(gram), gram.shape[-1]))
+    moment = moment + trust * expected
+    return _on_simplex(gram, moment, expected).view_as(prior)
+
+
+def _on_simplex(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
+    """argmin k^T G k - 2 b^T k on the simplex, by ADMM (Boyd et al. 2011) with residual balancing (3.4.1 there)."""
+    curvature = gram.diagonal(dim1=-2, dim2=-1).mean(1, keepdim=True)
+    penalty = 0.1 * curvature
+    k = z = last = start
+    dual = torch.zeros_like(start)
+    for iteration in range(ITERATIONS):
+        if iteration % BALANCE_STEPS == 0:
+            # Natural images spread the eigenvalues of G over 15 decades: no fixed penalty serves them all.
+            if iteration:
+                lag, drift = (k - z).norm(dim=1, keepdim=True), (z - last).norm(dim=1, keepdim=True)
+                ratio = (lag + TOLERANCE) * curvature / (10 * penalty * (drift + TOLERANCE))
+                change = ratio.sqrt().clamp(0.2, 5)
+                penalty, dual = penalty * change, dual / change
+            factor = torch.linalg.cholesky(gram + torch.diag_embed(penalty.expand_as(start)))
+        k = torch.cholesky_solve((moment + penalty * (z - dual))[..., None], factor)[..., 0]
+        last, z = z, project_to_simplex(k + dual)
+        dual = dual + k - z
+        if max(float((k - z).abs().max()), float((z - last).abs().max())) < TOLERANCE:
+            break
+    return z
+
+
+def project_to_simplex(v: Tensor) -> Tensor:
+    """The nearest point with entries >= 0 that sum to 1, for each row of (B, N).
+
+    Source: J. Duchi et al., "Efficient projections onto the l1-ball", ICML 2008.
+    """
+    ordered = v.sort(1, descending=True).values
+    excess = ordered.cumsum(1) - 1
+    counts = torch.arange(1, v.shape[1] + 1, device=v.device, dtype=v.dtype)
+    kept = (ordered * counts > excess).sum(1, keepdim=True)
+    return (v - excess.gather(1, kept - 1) / kept).clamp_min(0)
+
+
+FLOORS = (1e-2, 2e-1)
+"""What is added to x's spectrum, in parts of its mean: little keeps fine detail, much keeps out noise."""
+
+
+def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
+    """The kernel error that y - A(x, kernel) shows, at each of `FLOORS`.
+
+    Args:
+        y: LR image, (B, C, h, w), in [0, 1].
+        x: HR image, (B, C, s*h, s*w).
+        kernel: (B, n, m), HR pixels.
+        scale: 1, 2, 3 or 4.
+        size: side of the answer, odd.
+
+    Returns:
+        (B, len(FLOORS), size, size): about k_true - kernel, at HR pixels, centred as kernels are.
+
+    Source: the correlogram method of spectral estimation (Blackman and Tukey 1958), for a cross-spectrum.
+    """
+    reach = -(-(size // 2) // scale) + 2  # LR lags on each side
+    residual = y - DegradationOperator(kernel, scale)(x)
+    low = bicubic_downsample(x, scale)
+    low = low - low.mean((-2, -1), keepdim=True)
+    window = torch.hann_window(y.shape[-2] + 2, periodic=False, device=y.device)[1:-1, None] * torch.hann_window(
+        y.shape[-1] + 2, periodic=False, device=y.device
+    )[1:-1].to(y)
+    padded = y.shape[-2] + 2 * reach, y.shape[-1] + 2 * reach
+    spectrum = torch.fft.rfft2(low * window, s=padded)
+    other = torch.fft.rfft2(residual * window, s=padded)
+    cross = _lags(torch.fft.irfft2((spectrum.conj() * other).sum(1), s=padded), reach)
+    own = _lags(torch.fft.irfft2(spectrum.abs().square().sum(1), s=padded), reach)
+    power = torch.fft.fft2(own).real.clamp_min(0)
+    mean = power.mean((-2, -1), keepdim=True) + 1e-12
+    answers = []
+    for floor in FLOORS:
+        found = torch.fft.fftshift(torch.fft.fft2(cross) / (power + floor * mean), dim=(-2, -1))
+        answers.append(_finer(found, scale, size))
+    return torch.stack(answers, 1)
+
+
+def _lags(correlation: Tensor, reach: int) -> Tensor:
+    """Lags -reach..reach of a wrapped correlation, tapered, on an odd grid of their own with lag 0 at the origin."""
+    taper = torch.hann_window(2 * reach + 3, periodic=False, device=correlation.device)[1:-1].to(correlation)
+    near = correlation.roll((reach, reach), (-2, -1))[..., : 2 * reach + 1, : 2 * reach + 1] * taper[:, None] * taper
+    near = F.pad(near, (reach, reach, reach, reach))
+    return near.roll((-2 * reach, -2 * reach), (-2, -1))
+
+
+def _finer(spectrum: Tensor, scale: int, size: int) -> Tensor:
+    """The lags of a centred LR spectrum, sampled at HR pixels: (B, size, size)."""
+    side = spectrum.shape[-1]  # odd
+    more = (scale * side - side) // 2, (scale * side - side + 1) // 2
+    if side % 2 == 1 and (scale * side) % 2 == 0:  # the origin of an even grid lies one further
+        more = more[1], more[0]
+    fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*more, *more)), dim=(-2, -1))).real
+    return fine.roll((size // 2, size // 2), (-2, -1))[..., :size, :size]

@@ -1,0 +1,202 @@
+"""The pixel grid that kernels are drawn on, and what all families share: broadcasting, normalising, argument checks."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.resize import cubic
+from blinddiff.errors import KernelError, ParameterError
+
+Value: TypeAlias = float | Tensor
+"""A kernel parameter: a number makes one kernel, a (B,) tensor a batch of them."""
+
+
+def axis(size: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(size,) pixel positions relative to the "no shift" index size // 2."""
+    if size < 1:
+        raise ParameterError(f"kernel size {size}: a kernel has at least 1 pixel a side")
+    return torch.arange(size, device=device, dtype=dtype) - size // 2
+
+
+def normalise(kernel: Tensor) -> Tensor:
+    """(..., kh, kw) divided by its sum, so that blurring keeps the mean of an image."""
+    return kernel / kernel.sum(dim=(-2, -1), keepdim=True)
+
+
+def as_tensors(*values: Value) -> list[Tensor]:
+    """Parameters as floating tensors of one shape, () or (B,), with the dtype and device of the first tensor."""
+    like = next((value for value in values if isinstance(value, Tensor) and value.is_floating_point()), None)
+    like = torch.empty(()) if like is None else like
+    tensors = [torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in values]
+    shapes = {tensor.shape for tensor in tensors if tensor.ndim}
+    if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes):
+        listed = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ParameterError(
+            f"kernel parameters of shapes {listed}: numbers and tensors of one shape (B,) are accepted"
+        )
+    batch = next(iter(shapes), torch.Size())
+    return [tensor.expand(batch) for tensor in tensors]
+
+
+def require_positive(name: str, value: Tensor) -> None:
+    """Raise ParameterError unless every element is finite and above zero."""
+    if not bool((torch.isfinite(value) & (value > 0)).all()):
+        raise ParameterError(f"{name} {value.tolist()}: must be a finite number above 0")
+
+
+def for_scale(table: Mapping[int, float], scale: int) -> float:
+    """The entry of a family's range table for a scale factor, or ParameterError naming the scale."""
+    if scale not in table:
+        raise ParameterError(f"scale {scale}: one of {', '.join(map(str, table))} is accepted")
+    return table[scale]
+
+
+def squared_radius(sigma_x: Tensor, sigma_y: Tensor, theta: Tensor, size: int) -> Tensor:
+    """d^T Sigma^-1 d at every pixel d = (column, row), of shape theta.shape + (size, size).
+
+    Sigma = U diag(sigma_x^2, sigma_y^2) U^T with U = [[cos, -sin], [sin, cos]], theta in radians: sigma_x lies along
+    the direction (cos theta, sin theta), which turns clockwise on the screen because rows count downwards.
+    """
+    position = axis(size, theta.device, theta.dtype)
+    x, y = position[None, :], position[:, None]
+    cos, sin = torch.cos(theta)[..., None, None], torch.sin(theta)[..., None, None]
+    along = (cos * x + sin * y) / sigma_x[..., None, None]
+    across = (cos * y - sin * x) / sigma_y[..., None, None]
+    return along.square() + across.square()
+
+
+SUM_TOLERANCE = 1e-3
+
+
+def check_kernel(kernel: Tensor) -> Tensor:
+    """The given kernel, unchanged, if it is one: (kh, kw), at least 1x1, floating, finite, >= 0, sum 1 within 1e-3.
+
+    Odd and even sizes are accepted. Raises KernelError saying which of these it is not.
+    """
+    if kernel.ndim != 2 or kernel.numel() == 0:
+        raise KernelError(f"kernel of shape {tuple(kernel.shape)}: a two-dimensional array (height, width) is accepted")
+    if not kernel.is_floating_point():
+        raise KernelError(f"kernel of type {kernel.dtype}: floating-point numbers are accepted")
+    if not bool(torch.isfinite(kernel).all()):
+        raise KernelError(f"kernel {kernel.shape[0]}x{kernel.shape[1]}: has entries that are not finite")
+    lowest = float(kernel.min())
+    if lowest < 0:
+        raise KernelError(f"kernel {kernel.shape[0]}x{kernel.shape[1]}: has negative entries (lowest {lowest:.3g})")
+    total = float(kernel.sum(dtype=torch.float32 if kernel.device.type == "mps" else torch.float64))
+    if abs(total - 1) > SUM_TOLERANCE:
+        raise KernelError(f"kernel {kernel.shape[0]}x{kernel.shape[1]}: sums to {total:.6g}, must sum to 1")
+    return kernel
+
+
+CENTRING_ROUNDS = 3
+NOTHING = 1e-6
+"""Share of a kernel's mass of which a kernel cannot be made again."""
+ROUND_BELOW = 1.05
+"""Ratio of the widths, up to which the direction of the longer axis says nothing."""
+
+Weight: TypeAlias = Callable[[Tensor], Tensor]
+"""Interpolation weight as a function of the distance in pixels."""
+
+
+def centroid(kernel: Tensor) -> Tensor:
+    """(2,) or (B, 2): the centre of mass (y, x), relative to the "no shift" index; the shift that blurring causes."""
+    kernel = normalise(kernel)
+    y = axis(kernel.shape[-2], kernel.device, kernel.dtype)
+    x = axis(kernel.shape[-1], kernel.device, kernel.dtype)
+    return torch.stack(((kernel.sum(-1) * y).sum(-1), (kernel.sum(-2) * x).sum(-1)), dim=-1)
+
+
+def widths_and_angle(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(major, minor, angle), each () or (B,): the ellipse of the second moments.
+
+    major >= minor >= 0: standard deviations along the principal axes in HR pixels, that is sigma for a Gaussian that
+    fits its support and 0 for a delta. angle: direction of the major axis in (-90, 90] degrees; for a round kernel it
+    means nothing (0 where the moments are exactly equal).
+    """
+    kernel = normalise(kernel)
+    mean_y, mean_x = centroid(kernel).unbind(-1)
+    y = axis(kernel.shape[-2], kernel.device, kernel.dtype) - mean_y[..., None]
+    x = axis(kernel.shape[-1], kernel.device, kernel.dtype) - mean_x[..., None]
+    var_y = (kernel.sum(-1) * y.square()).sum(-1)
+    var_x = (kernel.sum(-2) * x.square()).sum(-1)
+    cov = (y[..., None, :] @ kernel @ x[..., :, None])[..., 0, 0]
+    # Eigenvalues of a 2x2 matrix in closed form; `spread` is half their difference.
+    mean, difference = (var_x + var_y) / 2, (var_x - var_y) / 2
+    spread = torch.hypot(difference, cov)
+    angle = torch.rad2deg(torch.atan2(cov, difference)) / 2
+    angle = torch.where(angle <= -90, angle + 180, angle)
+    return (mean + spread).clamp_min(0).sqrt(), (mean - spread).clamp_min(0).sqrt(), angle
+
+
+def is_round(major: float, minor: float) -> bool:
+    """Whether the widths, see `widths_and_angle`, are so nearly equal that the angle is not worth saying."""
+    return major <= ROUND_BELOW * minor
+
+
+def shift_kernel(kernel: Tensor, dy: Value, dx: Value) -> Tensor:
+    """The kernel moved by (dy, dx) HR pixels, which may be fractions; non-negative and of sum 1 again.
+
+    dy, dx: numbers, or (B,) tensors for a batch. Cubic interpolation, which keeps the width where a linear one would
+    blur; whole pixels are exact. Mass that leaves the support is lost, and the rest normalised.
+    """
+    offset_y, offset_x = (torch.as_tensor(d, device=kernel.device, dtype=kernel.dtype) for d in (dy, dx))
+    moved = _resample(kernel, offset_y, offset_x, cubic)
+    clipped = normalise(moved.clamp_min(0))
+    # Clipping the undershoots of a sharp kernel pulls its centroid by some hundredths of a pixel: put that right by a
+    # linear step, whose blur is negligible at such a distance.
+    error_y, error_x = (centroid(moved) - centroid(clipped)).unbind(-1)
+    return normalise(_resample(clipped, error_y, error_x, _linear_weight))
+
+
+def centre_kernel(kernel: Tensor) -> Tensor:
+    """The kernel moved so that its centroid is the "no shift" index: blurring with it moves nothing.
+
+    Within a thousandth of a pixel, unless much of the kernel's mass lies at the edge of its support.
+    """
+    offset = -centroid(kernel)
+    centred = shift_kernel(kernel, offset[..., 0], offset[..., 1])
+    # Mass lost at the border moves the centroid again; each round starts from the given kernel, so nothing blurs twice.
+    for _ in range(CENTRING_ROUNDS):
+        offset = offset - centroid(centred)
+        centred = shift_kernel(kernel, offset[..., 0], offset[..., 1])
+    return centred
+
+
+def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
+    """(size, size) or (B, size, size): the kernel padded with zeros or cropped, its "no shift" index kept at size // 2.
+
+    What remains after a crop is normalised to sum 1. Raises KernelError if the crop would cut off more than the share
+    `max_cut` of the mass of any kernel, or leave nothing of one; ParameterError for a size below 1.
+    """
+    position = axis(size)  # also refuses a size below 1
+    first = int(position[0])
+    pads = []
+    for length in (kernel.shape[-1], kernel.shape[-2]):
+        before = length // 2 + first
+        pads += [-before, size - length + before]
+    fitted = torch.nn.functional.pad(kernel, pads)
+    cut = float((1 - fitted.detach().sum((-2, -1)) / kernel.detach().sum((-2, -1))).max()) if fitted.numel() else 0.0
+    given = f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}"
+    if cut > 1 - NOTHING:
+        raise KernelError(f"{given}: has no mass within {size}x{size} pixels about its centre")
+    if cut > max_cut:
+        raise KernelError(
+            f"{given}: size {size} would cut off {cut:.1%} of its mass, at most {max_cut:.1%} is accepted"
+        )
+    return normalise(fitted) if min(pads) < 0 else fitted
+
+
+def _resample(kernel: Tensor, dy: Tensor, dx: Tensor, weight: Weight) -> Tensor:
+    down, across = (_shift_matrix(length, d, weight) for length, d in ((kernel.shape[-2], dy), (kernel.shape[-1], dx)))
+    return down @ kernel @ across.transpose(-1, -2)
+
+
+def _shift_matrix(size: int, offset: Tensor, weight: Weight) -> Tensor:
+    position = axis(size, offset.device, offset.dtype)
+    return weight((position[:, None] - position[None, :] - offset[..., None, None]).abs())
+
+
+def _linear_weight(distance: Tensor) -> Tensor:
+    return (1 - distance).clamp_min(0)

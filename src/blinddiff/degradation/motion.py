@@ -1,0 +1,148 @@
+"""Motion blur: the path of a camera during the exposure, drawn as straight lines and as smooth random shakes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.kernel_measures import Value, as_tensors, axis, for_scale, normalise
+from blinddiff.degradation.random import draw_normal, draw_uniform
+from blinddiff.errors import ParameterError
+
+MAX_LENGTH = {1: 9.0, 2: 14.0, 3: 19.0, 4: 24.0}
+STEPS = 128  # points along a path: more than four a pixel on the longest
+
+
+def line_motion(length: Value, angle: Value, size: int) -> Tensor:
+    """Uniform motion along a straight line through the centre, normalised to sum 1.
+
+    length: HR pixels from end to end, >= 0 (0: no blur); angle: degrees from the x axis (columns) towards the y axis
+    (rows), that is clockwise on the screen. Numbers give (size, size), (B,) tensors (B, size, size).
+    Raises ParameterError for a negative length and for a line that leaves the support.
+    """
+    span, degrees = as_tensors(length, angle)
+    if not bool((torch.isfinite(span) & (span >= 0)).all()):
+        raise ParameterError(f"length {span.tolist()}: must be a finite number, at least 0")
+    theta = torch.deg2rad(degrees)
+    time = (torch.arange(STEPS, device=span.device, dtype=span.dtype) + 0.5) / STEPS - 0.5
+    direction = torch.stack((torch.cos(theta), torch.sin(theta)), dim=-1)
+    return rasterise((span[..., None] * time)[..., None] * direction[..., None, :], size)
+
+
+def camera_shake(path: Tensor, size: int) -> Tensor:
+    """The kernel of a given camera path, centred on its centroid, normalised to sum 1.
+
+    path: (T, 2) or (B, T, 2) points (x, y) = (column, row) in HR pixels at equal times, from any origin; use several a
+    pixel, for they are not joined up. A path too wide for the support is shrunk to it. Returns (size, size) or
+    (B, size, size).
+    """
+    return rasterise(centre_and_fit(path, size), size)
+
+
+def rasterise(path: Tensor, size: int) -> Tensor:
+    """Kernels of points (..., T, 2), each point (x, y) in pixels from the centre, with equal time at each.
+
+    A point is shared out among its four pixels bilinearly, which keeps the centroid of the path exactly. Written as a
+    product of one weight matrix a direction, it needs no scatter and so gives the same sums on every device.
+    Returns (..., size, size) of sum 1. Raises ParameterError if a point lies outside the support.
+    """
+    position = axis(size, path.device, path.dtype)
+    if not bool((path >= position[0]).all() and (path <= position[-1]).all()):
+        raise ParameterError(
+            f"motion path reaching {float(path.abs().max()):.1f} px from the centre: does not fit size {size}"
+        )
+    weights = (1 - (path[..., None] - position).abs()).clamp_min(0)  # (..., T, 2, size)
+    across, down = weights[..., 0, :], weights[..., 1, :]
+    return normalise(down.transpose(-1, -2) @ across)
+
+
+def centre_and_fit(path: Tensor, size: int) -> Tensor:
+    """Paths (..., T, 2) moved so that their centroid is the origin, and shrunk where they would leave the support."""
+    path = path - path.mean(dim=-2, keepdim=True)
+    room = float((size - 1) // 2)
+    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    # A hair under the room, so that rounding leaves no point outside.
+    return path * (room * (1 - 1e-5) / reach).clamp_max(1.0)
+
+
+@dataclass(frozen=True)
+class LineMotion:
+    """Length uniform in [min_length, max_length[scale]] HR pixels, shortened to the support; any direction."""
+
+    name: str = "line_motion"
+    min_length: float = 1.0
+    max_length: Mapping[int, float] = field(default_factory=lambda: MAX_LENGTH)
+
+    def sample(
+        self,
+        n: int,
+        scale: int,
+        size: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `KernelFamily.sample`."""
+        high = for_scale(self.max_length, scale)
+        length = draw_uniform(n, self.min_length, high, generator, device, dtype)
+        angle = draw_uniform(n, 0.0, 180.0, generator, device, dtype)
+        return line_motion(length.clamp_max(2.0 * ((size - 1) // 2)), angle, size)
+
+
+@dataclass(frozen=True)
+class CameraShake:
+    """A smooth path: its direction wanders as a random walk, its speed varies, and it may jerk once.
+
+    Path length uniform in [min_length, max_length[scale]] HR pixels (shrunk to the support); the direction's random
+    walk ends with a standard deviation of up to `max_turn` radians; a share of `jerks` of the paths turns sharply at
+    one random time. Kernels are centred on their centroid.
+    """
+
+    name: str = "motion"
+    min_length: float = 1.0
+    max_length: Mapping[int, float] = field(default_factory=lambda: MAX_LENGTH)
+    max_turn: float = 4.0
+    jerks: float = 0.3
+
+    def sample(
+        self,
+        n: int,
+        scale: int,
+        size: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `KernelFamily.sample`."""
+        return camera_shake(self.sample_paths(n, scale, generator, device, dtype), size)
+
+    def sample_paths(
+        self,
+        n: int,
+        scale: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """(n, T, 2) points (x, y) in HR pixels, at equal times, starting near the origin."""
+        high = for_scale(self.max_length, scale)
+        length = draw_uniform((n, 1), self.min_length, high, generator, device, dtype)
+        start = draw_uniform((n, 1), -math.pi, math.pi, generator, device, dtype)
+        turn = draw_uniform((n, 1), 0.0, self.max_turn, generator, device, dtype)
+        direction = start + turn * draw_normal((n, STEPS), generator, device, dtype).cumsum(1) / math.sqrt(STEPS)
+
+        time = torch.linspace(0, 1, STEPS, device=length.device, dtype=dtype)
+        jerk_time = draw_uniform((n, 1), 0.1, 0.9, generator, device, dtype)
+        jerk = draw_uniform((n, 1), -math.pi, math.pi, generator, device, dtype)
+        jerky = draw_uniform((n, 1), 0.0, 1.0, generator, device, dtype) < self.jerks
+        direction = direction + torch.where(jerky & (time > jerk_time), jerk, torch.zeros_like(jerk))
+
+        # One slow wave of the speed: the hand dwells and hurries, which makes bright spots along the trace.
+        phase = draw_uniform((n, 1), -math.pi, math.pi, generator, device, dtype)
+        waves = draw_uniform((n, 1), 0.5, 2.0, generator, device, dtype)
+        speed = 1 + 0.8 * torch.sin(2 * math.pi * waves * time + phase)
+        speed = speed * length / speed.sum(1, keepdim=True)
+        velocity = torch.stack((speed * torch.cos(direction), speed * torch.sin(direction)), dim=-1)
+        return velocity.cumsum(1)

@@ -1,0 +1,277 @@
+"""What a kind of noise is: something that can be added to a batch of images at a level for each of them."""
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.random import draw_normal, draw_uniform
+from blinddiff.errors import ParameterError
+
+
+class Noise(Protocol):
+    """A kind of noise; an instance is one choice of ranges. What `level` means is stated by each kind."""
+
+    @property
+    def name(self) -> str:
+        """How recipes call it."""
+        ...
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) images in [0, 1] with noise of level (B,); the same shape, dtype and device.
+
+        The same generator state gives the same noise. Raises ParameterError for a level that the kind does not accept.
+        """
+        ...
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """(n,) random levels from the declared range; `device` None means the generator's."""
+        ...
+
+
+def check_noise_level(noise_level: float) -> None:
+    """Raise ParameterError if a noise level that is said to be known, in grey levels, is not one."""
+    if not 0 <= noise_level <= 255:
+        raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
+
+
+def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = float("inf")) -> Tensor:
+    """The level as (B, 1, 1, 1) beside images (B, C, H, W), or ParameterError if a shape or value is not accepted."""
+    if y.ndim != 4:
+        raise ParameterError(f"image batch of shape {tuple(y.shape)}: (B, C, H, W) is accepted")
+    if level.shape != y.shape[:1]:
+        raise ParameterError(
+            f"{name} of shape {tuple(level.shape)}: one value for each of the {len(y)} images is accepted"
+        )
+    if not bool((torch.isfinite(level) & (level >= low) & (level <= high)).all()):
+        upper = "" if high == float("inf") else f" and at most {high:g}"
+        raise ParameterError(f"{name} {level.tolist()}: must be finite, at least {low:g}{upper}")
+    return level.to(device=y.device, dtype=y.dtype)[:, None, None, None]
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """level: standard deviation sigma in grey levels (of 255), >= 0; 0 changes nothing.
+
+    Drawn uniformly in [0, max_sigma]. The result is not clipped to [0, 1]: y = ... + n is linear in n.
+    """
+
+    name: str = "gaussian"
+    max_sigma: float = 25.0
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Noise.apply`."""
+        sigma = level_for(y, level, "noise level sigma", 0.0) / 255
+        return y + sigma * draw_normal(y.shape, generator, y.device, y.dtype)
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `Noise.sample_level`."""
+        return draw_uniform(n, 0.0, self.max_sigma, generator, device, dtype)
+
+
+@dataclass(frozen=True)
+class PoissonNoise:
+    """level: photons that a white pixel (1.0) counts, > 0; *more* photons are *less* noise.
+
+    A pixel of value v gets the standard deviation 255 sqrt(v / level) grey levels, so 650 photons give 10 at white.
+    Levels are drawn uniformly in log between min_photons and max_photons. Values below 0 count no photons; the result
+    may exceed 1.
+    """
+
+    name: str = "poisson"
+    min_photons: float = 100.0
+    max_photons: float = 10000.0
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Noise.apply`."""
+        photons = level_for(y, level, "photons at white", 1e-3, 1e7)
+        expected = (y.clamp_min(0) * photons).to(generator.device, torch.float32)
+        return torch.poisson(expected, generator).to(y.device, y.dtype) / photons
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `Noise.sample_level`."""
+        low, high = math.log(self.min_photons), math.log(self.max_photons)
+        return draw_uniform(n, low, high, generator, device, dtype).exp()
+
+
+FILTER_SIZE = 7
+
+
+@dataclass(frozen=True)
+class CorrelatedNoise:
+    """level: standard deviation of the *resulting* noise in grey levels (of 255), >= 0.
+
+    Drawn uniformly in [0, max_sigma]. White noise, independent in each channel, is filtered by a Gaussian low-pass
+    whose width is drawn for each image uniformly in [min_width, max_width] pixels, and scaled so that a pixel's
+    variance is level^2. Not clipped to [0, 1].
+    """
+
+    name: str = "correlated"
+    max_sigma: float = 15.0
+    min_width: float = 0.3
+    max_width: float = 1.2
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Noise.apply`."""
+        sigma = level_for(y, level, "noise level sigma", 0.0) / 255
+        batch, channels, height, width = y.shape
+        lowpass = isotropic_gaussian(
+            draw_uniform(batch, self.min_width, self.max_width, generator, y.device, y.dtype), FILTER_SIZE
+        )
+        lowpass = lowpass / lowpass.square().sum((1, 2), keepdim=True).sqrt()  # unit energy keeps the variance
+        # White noise on a margin as well, so that the border is as noisy as the middle.
+        margin = FILTER_SIZE - 1
+        white = draw_normal((1, batch * channels, height + margin, width + margin), generator, y.device, y.dtype)
+        weight = lowpass.repeat_interleave(channels, dim=0)[:, None]
+        grain = torch.nn.functional.conv2d(white, weight, groups=batch * channels) if batch else white
+        return y + sigma * grain.view_as(y)
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `Noise.sample_level`."""
+        return draw_uniform(n, 0.0, self.max_sigma, generator, device, dtype)
+
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class JpegNoise:
+    """level: JPEG quality of the IJG scale, 1 (worst) to 100, rounded to a whole number; *higher* is *less* noise.
+
+    Each image is written and read in memory by Pillow, with its usual halved colour resolution; before that it is
+    clipped to [0, 1] and rounded to 8 bits, so even 100 changes it. Grey and RGB images only. Passes no gradient, and
+    draws nothing from the generator. Qualities are drawn uniformly in [min_quality, max_quality].
+    """
+
+    name: str = "jpeg"
+    min_quality: float = 30.0
+    max_quality: float = 95.0
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Noise.apply`."""
+        quality = level_for(y, level, "JPEG quality", 1.0, 100.0).flatten().round().int().tolist()
+        if y.shape[1] not in (1, 3):
+            raise ParameterError(f"image batch with {y.shape[1]} channels: JPEG stores 1 or 3")
+        pixels = (y.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).movedim(1, -1).contiguous().numpy()
+        images = [_round_trip(image, q) for image, q in zip(pixels, quality, strict=True)]
+        stored = torch.from_numpy(np.stack(images)) if images else torch.empty(pixels.shape)
+        return stored.movedim(-1, 1).to(y.device, y.dtype) / 255
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `Noise.sample_level`."""
+        return draw_uniform(n, self.min_quality, self.max_quality, generator, device, dtype)
+
+
+def _round_trip(pixels: Pixels, quality: int) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="JPEG", quality=quality)
+    with Image.open(buffer) as image:
+        return np.asarray(image).reshape(pixels.shape)
+
+
+@dataclass(frozen=True)
+class ResizedJpegNoise(JpegNoise):
+    """level: JPEG quality, 1 to 100, as of `JpegNoise`; *higher* is *less* noise.
+
+    The image is enlarged by a factor drawn for each batch uniformly in [1, max_factor] (bicubic), compressed, and
+    brought back to its size.
+    """
+
+    name: str = "resized_jpeg"
+    max_factor: float = 2.0
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Noise.apply`."""
+        level_for(y, level, "JPEG quality", 1.0, 100.0)
+        factor = float(draw_uniform(1, 1.0, self.max_factor, generator))
+        height, width = y.shape[-2:]
+        enlarged = (round(height * factor), round(width * factor))
+        larger = F.interpolate(y, enlarged, mode="bicubic", align_corners=False)
+        stored = super().apply(larger, level, generator)
+        return F.interpolate(stored, (height, width), mode="bicubic", align_corners=False, antialias=True)
+
+
+RADIUS = 4  # LR pixels: three sigma of the widest mask
+
+
+@dataclass(frozen=True)
+class Sharpened:
+    """level: strength a >= 0 of the unsharp mask y + a (y - blurred y); 0 changes nothing.
+
+    Strengths are drawn uniformly in [0, max_strength]; the mask's Gaussian width for each image in
+    [min_width, max_width] LR pixels.
+    """
+
+    name: str = "sharpened"
+    max_strength: float = 1.0
+    min_width: float = 0.6
+    max_width: float = 1.4
+
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """See `Noise.apply`."""
+        strength = level_for(y, level, "strength", 0.0)
+        batch, channels = y.shape[:2]
+        width = draw_uniform(batch, self.min_width, self.max_width, generator, y.device, y.dtype)
+        weight = isotropic_gaussian(width, 2 * RADIUS + 1).repeat_interleave(channels, dim=0)[:, None]
+        padded = F.pad(y.flatten(0, 1)[None], (RADIUS,) * 4, mode="replicate")
+        blurred = F.conv2d(padded, weight, groups=batch * channels).view_as(y) if batch else y
+        return y + strength * (y - blurred)
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """See `Noise.sample_level`."""
+        return draw_uniform(n, 0.0, self.max_strength, generator, device, dtype)
+
+
+_ALL: tuple[Noise, ...] = (
+    GaussianNoise(),
+    PoissonNoise(),
+    JpegNoise(),
+    ResizedJpegNoise(),
+    CorrelatedNoise(),
+    Sharpened(),
+)
+NOISES: dict[str, Noise] = {noise.name: noise for noise in _ALL}

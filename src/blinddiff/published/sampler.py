@@ -1,0 +1,52 @@
+"""The diffusion step of the published code: ancestral sampling with a learned variance, on a respaced schedule."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from blinddiff.models.mcformer import Prediction
+from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, alpha_bar
+from blinddiff.sampling.noise import NoiseSource
+
+
+class PublishedDiffusion:
+    """x_{t-1} ~ N(posterior mean, Sigma), log Sigma between log beta~_t and log beta_t by the network's share.
+
+    beta_t is that of the respaced schedule, as in Nichol and Dhariwal, "Improved denoising diffusion probabilistic
+    models", 2021. diffusers' DDPMScheduler takes the upper end from the whole schedule instead, which differs for few
+    steps.
+
+    Args:
+        noise_schedule: name of the network's schedule.
+        num_inference_steps: timesteps kept of 1000, evenly, first and last among them.
+    """
+
+    def __init__(self, noise_schedule: str, num_inference_steps: int, device: torch.device) -> None:
+        kept = torch.linspace(0, NUM_TRAIN_TIMESTEPS - 1, num_inference_steps, dtype=torch.float64).round().long()
+        if num_inference_steps == 1:
+            kept = torch.tensor([NUM_TRAIN_TIMESTEPS - 1])
+        a = alpha_bar(noise_schedule)[kept]
+        before = torch.cat([torch.ones(1, dtype=a.dtype), a[:-1]])
+        beta = 1 - a / before
+        posterior = beta * (1 - before) / (1 - a)
+        # The first posterior variance is 0; its logarithm is taken from the second, or from beta.
+        posterior[0] = posterior[1] if num_inference_steps > 1 else beta[0]
+        self.timesteps = kept.flip(0).to(device)
+        self.views: Sequence[int] = [0] * num_inference_steps
+        self._from_x0 = (beta * before.sqrt() / (1 - a)).float().to(device)
+        self._from_x_t = ((1 - before) * (1 - beta).sqrt() / (1 - a)).float().to(device)
+        self._log_least, self._log_most = posterior.log().float().to(device), beta.log().float().to(device)
+
+    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
+        """See `Scheduler`."""
+        i = int((self.timesteps.flip(0) == t).nonzero())
+        mean = self._from_x0[i] * x0_hat + self._from_x_t[i] * x_t
+        drawn = noise()
+        if i == 0:
+            return mean
+        log_variance = self._log_least[i]
+        if prediction.variance is not None:
+            share = (prediction.variance + 1) / 2
+            log_variance = share * self._log_most[i] + (1 - share) * self._log_least[i]
+        return mean + (log_variance / 2).exp() * drawn

@@ -1,0 +1,225 @@
+"""Training photographs, decoded once and kept in memory as 8-bit arrays."""
+
+import csv
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blinddiff.degradation import NOISES, Decimate, DegradationOperator, sample_kernels
+from blinddiff.degradation.kernel_measures import shift_kernel
+from blinddiff.errors import ImageError, RecipeError
+from blinddiff.training.recipe import DegradationRecipe
+
+Pixels = npt.NDArray[np.uint8]
+LEAST_SIZE = 0.5
+"""To what part of their size photographs are reduced at most."""
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+class ImagePool:
+    """Photographs from folders and tile sheets, from which random crops are cut.
+
+    Args:
+        folders: each is searched for image files; one with a ``tiles.csv`` is read as tile sheets (256x256 tiles, the
+            sheet, row, column and source image of each in the table).
+        held_out: endings of the paths (or of the tiles' source images) that are left out.
+        smallest: photographs with a shorter side are left out.
+
+    Raises:
+        RecipeError: a folder is missing, a table of tiles lacks a column or a number, or no photograph is left.
+        ImageError: an image file cannot be read.
+    """
+
+    def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
+        self.images: list[Pixels] = []
+        for folder in map(Path, folders):
+            if not os.path.isdir(folder):  # Path raises for what cannot be a name
+                raise RecipeError(f"{folder}: no such folder of training photographs")
+            if (folder / "tiles.csv").exists():
+                self.images += _read_tiles(folder, held_out)
+            else:
+                paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+                paths = [p for p in paths if not p.as_posix().endswith(tuple(held_out))]
+                with ThreadPoolExecutor() as workers:
+                    self.images += workers.map(_read, paths)
+        self.images = [image for image in self.images if min(image.shape[:2]) >= smallest]
+        if not self.images:
+            raise RecipeError(f"no photograph of at least {smallest} px in {', '.join(folders)}")
+        areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
+        self._shares = areas / areas.sum()
+
+    def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
+        """(count, 3, side, side) random crops, every pixel of the pool alike likely, turned and mirrored at random.
+
+        A share ``reduced`` of them is cut from photographs made smaller, by a factor uniform from 1 to `LEAST_SIZE`'s
+        inverse where the photograph is large enough: sharper than cameras resolve, with other sizes of the same things.
+        """
+        out = np.empty((count, 3, side, side), dtype=np.uint8)
+        for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
+            image = self.images[index]
+            wide = side
+            if reduced and rng.random() < reduced:
+                wide = round(side * rng.uniform(1, min(1 / LEAST_SIZE, min(image.shape[:2]) / side)))
+            top, left = (int(rng.integers(n - wide + 1)) for n in image.shape[:2])
+            crop = image[top : top + wide, left : left + wide]
+            if wide > side:
+                crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
+            crop = np.rot90(crop, int(rng.integers(4)))
+            slot[:] = (crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1)
+        return out
+
+
+def _read(path: Path) -> Pixels:
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip it to 255
+                raise ValueError("grey of more than 8 bits")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: cannot be read as a photograph: {error}") from error
+
+
+def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
+    path = folder / "tiles.csv"
+    with path.open(newline="") as file:
+        table = csv.DictReader(file, restval="")  # of a line cut short
+        if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
+            raise RecipeError(f"{path}: column {min(missing)!r} is missing")
+        rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
+    sheets = {name: _read(folder / name) for name in sorted({row["sheet"] for row in rows})}
+    tiles = []
+    for row in rows:
+        try:
+            top, left = int(row["row"]) * side, int(row["col"]) * side
+        except ValueError:
+            raise RecipeError(f"{path}: row {row['row']!r}, col {row['col']!r}: should be numbers of tiles") from None
+        tiles.append(sheets[row["sheet"]][top : top + side, left : left + side])
+    return tiles
+
+
+MARGIN = 24
+"""HR pixels cut from each side after blurring: a multiple of every scale, wider than kernel and resampling reach."""
+LARGEST_KERNEL = 37
+"""Side of the largest kernel whose reach, with that of the resampling by 4, is within `MARGIN`."""
+ALIGNMENT = 48
+"""HR sides at scale 3 are multiples of this: of the scale, and of 16 for the network."""
+
+
+@dataclass
+class Pairs:
+    """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,) in grey levels.
+
+    The noise level is the RMS of y - A(x, k) as it came out, rounding to 8 bits included.
+    """
+
+    x: Tensor
+    y: Tensor
+    kernel: Tensor
+    noise_level: Tensor
+    scale: int
+
+    def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
+        """Random square of HR side ``side``: its HR rows and columns, then its LR rows and columns."""
+        s = self.scale
+        top, left = (int(torch.randint((n - side) // s + 1, (1,), generator=generator)) for n in self.x.shape[-2:])
+        small = side // s
+        return (
+            slice(top * s, top * s + side),
+            slice(left * s, left * s + side),
+            slice(top, top + small),
+            slice(left, left + small),
+        )
+
+
+def aligned(side: int, scale: int) -> int:
+    """The HR side nearest ``side`` that the scale and the network divide."""
+    return max(round(side / ALIGNMENT), 1) * ALIGNMENT if scale == 3 else side // 16 * 16
+
+
+def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
+    """One scale for a batch, by the recipe's shares."""
+    shares = torch.tensor(list(recipe.scales.values()))
+    return list(recipe.scales)[int(torch.multinomial(shares, 1, generator=generator))]
+
+
+def degrade(
+    photographs: Tensor, scale: int, kernel_size: int, recipe: DegradationRecipe, generator: torch.Generator
+) -> Pairs:
+    """Blur, downsample, add noise or compress, round to 8 bits.
+
+    Args:
+        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device where the work is to be done.
+        generator: a CPU generator, from which all that is random comes.
+    """
+    x = photographs.float() / 255
+    kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
+    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # what wraps round is cut off
+    if scale > 1 and recipe.decimated:
+        where = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
+        if len(where):
+            middle = -(scale - 1) / 2  # moved so far, the kernel samples the middle of each block
+            moved = shift_kernel(kernel[where], middle, middle)
+            clean[where] = DegradationOperator(moved, scale, Decimate(), boundary="circular")(x[where])
+    x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], _cut(clean, MARGIN // scale)
+
+    names, shares = list(recipe.noise), torch.tensor(list(recipe.noise.values()))
+    choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
+    y = clean.clone()
+    for index, name in enumerate(names):
+        chosen = torch.nonzero(choice == index).flatten()
+        if name != "none" and len(chosen):
+            where = chosen.to(x.device)
+            level = NOISES[name].sample_level(len(chosen), generator, x.device)
+            y[where] = NOISES[name].apply(y[where], level, generator)
+    y = (y.clamp(0, 1) * 255).round() / 255
+    noise_level = 255 * (y - clean).square().mean((1, 2, 3)).sqrt()
+    return Pairs(x, y, kernel, noise_level, scale)
+
+
+def _cut(image: Tensor, margin: int) -> Tensor:
+    return image[..., margin:-margin, margin:-margin]
+
+
+KEPT = 8192
+"""Examples kept at most: few enough to be forgotten before they are known by heart."""
+
+
+class Replay:
+    """The last `KEPT` examples, each a row of the same few tensors."""
+
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []
+        self.added = 0
+
+    def add(self, *new: Tensor) -> None:
+        """Rows (B, ...) of each tensor, in place of the oldest; the same tensors in every call."""
+        if not self.rows:
+            self.rows = [part.new_empty((KEPT, *part.shape[1:])) for part in new]
+        # Accelerate loads checkpoints onto the CPU.
+        self.rows = [rows.to(part.device) for rows, part in zip(self.rows, new, strict=True)]
+        places = (self.added + torch.arange(len(new[0]))) % KEPT
+        for rows, part in zip(self.rows, new, strict=True):
+            rows[places.to(rows.device)] = part.detach()
+        self.added += len(new[0])
+
+    def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
+        """Random rows of what was added, (count, ...) of each tensor."""
+        places = torch.randint(min(self.added, KEPT), (count,), generator=generator)
+        return [rows[places.to(rows.device)] for rows in self.rows]
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"rows": self.rows, "added": self.added}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.rows, self.added = state["rows"], state["added"]

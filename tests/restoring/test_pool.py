@@ -1,0 +1,75 @@
+"""Files side by side, in processes of their own."""
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blinddiff.errors import WeightsError
+from blinddiff.restoring.photograph import Done
+from blinddiff.restoring.plan import make_plan
+from blinddiff.restoring.pool import Failed, run_jobs
+
+
+def gone(processes, seconds=20.0):
+    """Whether processes end in time."""
+    ends = time.monotonic() + seconds
+    while any(process.is_alive() for process in processes) and time.monotonic() < ends:
+        time.sleep(0.05)
+    return not any(process.is_alive() for process in processes)
+
+
+def test_a_process_that_dies_takes_one_file_with_it(tmp_path, settings, photograph):
+    """It is killed while it does the large photograph, as the system does for want of memory."""
+    source = tmp_path / "in"
+    for name in ("0.png", "2.png", "3.png"):
+        photograph(source / name)
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(source / "1-large.png")
+    (source / "3.png").write_text("words")
+    jobs = make_plan(source, tmp_path / "out", ".png").jobs
+    outcomes = {}
+    for job, outcome in run_jobs(jobs, replace(settings, scale=4), 1, 1):
+        if not outcomes:
+            (first,) = multiprocessing.active_children()
+            threading.Timer(0.3, first.kill).start()
+        outcomes[job.name] = outcome
+    assert list(outcomes) == [job.name for job in jobs]
+    assert outcomes["1-large.png"] == Failed(
+        f"{source / '1-large.png'}: its process was ended by SIGKILL: perhaps for want of memory"
+    )
+    assert isinstance(outcomes["2.png"], Done)
+    assert (tmp_path / "out" / "2.png").exists()
+    assert "3.png: is not an image" in outcomes["3.png"].reason
+    assert gone([first, *multiprocessing.active_children()])
+
+
+def test_bad_weights_are_said_once(tmp_path, settings, photograph):
+    photograph(tmp_path / "in" / "a.png")
+    jobs = make_plan(tmp_path / "in", tmp_path / "out", ".png").jobs
+    with pytest.raises(WeightsError, match="nowhere: no such folder of weights"):
+        list(run_jobs(jobs, replace(settings, weights="nowhere"), 1, 1))
+    assert gone(multiprocessing.active_children())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signals that a process does not hear are read from /proc")
+def test_the_first_process_does_not_hear_ctrl_c():
+    """In a program of its own, where Python's helper process, whose start lets Ctrl-C in again, is not there yet."""
+    program = """
+import signal
+from blinddiff.restoring import pool as workers
+from blinddiff.restoring.photograph import UpscaleSettings
+
+worker = workers._start(UpscaleSettings(), 1)
+with open(f"/proc/{worker.process.pid}/status") as status:
+    (line,) = (line for line in status if line.startswith("SigBlk"))
+worker.process.kill()
+print(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "1\n"
