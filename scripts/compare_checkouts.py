@@ -290,7 +290,9 @@ def compare_text(old: str, new: str, where: str, relative: float = NUMBERS) -> I
         old_parts, new_parts = NUMBER.split(a), NUMBER.split(b)  # words and numbers in turn
         numbers = zip(old_parts[1::2], new_parts[1::2], strict=False)
         if old_parts[::2] != new_parts[::2] or not all(_close(*pair, relative) for pair in numbers):
-            yield Finding(Verdict.DIFFERENT, f"{where}: {a.strip()[:80]!r} became {b.strip()[:80]!r}")
+            equal = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+            start = max(equal - 24, 0)
+            yield Finding(Verdict.DIFFERENT, f"{where}: {a[start : start + 60]!r} became {b[start : start + 60]!r}")
         elif a != b:
             yield Finding(Verdict.WITHIN_TOLERANCE, f"{where}: last digits differ")
         else:

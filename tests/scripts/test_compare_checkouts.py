@@ -109,6 +109,11 @@ def test_text_may_differ_in_the_last_digit_of_decimals(script: ModuleType, new: 
     assert worst(script.compare_text("noise 1.4, at -13 degrees\n", new, "stdout.txt")) == expected
 
 
+def test_a_long_line_is_quoted_from_where_it_differs(script: ModuleType) -> None:
+    (finding,) = script.compare_text("word " * 40 + "old", "word " * 40 + "new", "stdout.txt")
+    assert finding.what == "stdout.txt: 'ord word word word word old' became 'ord word word word word new'"
+
+
 def test_times_are_taken_out_of_standard_output(script: ModuleType) -> None:
     said = "o.png: noise 1.4 grey levels; 2.5 s\n| fast | 30.12 | 0.19 |\n"
     assert script.TIMES.sub("#", said) == "o.png: noise 1.4 grey levels; #\n| fast | 30.12 |#\n"
