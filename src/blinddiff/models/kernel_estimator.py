@@ -91,7 +91,7 @@ class KernelCorrection(nn.Module):
         with torch.no_grad():
             shapes, window, width = monomials(kernel)
             features = self._features(current, scale, evidence, shapes, window, width)
-        features = self.normalise(features).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        features = self.normalise(features.to(self.mlp[1].weight.dtype)).clamp(-LARGEST_INPUT, LARGEST_INPUT)
         change = self.mlp(features).float()
         growth = UNIT * (change[:, :-1, None, None] * shapes).sum(1)
         return current.changed(mirror_step(kernel, growth), noise_level * change[:, -1].exp())
@@ -167,7 +167,9 @@ class SpectralEstimator(nn.Module):
 
     def features_from_statistics(self, statistics: Tensor, scale: Tensor) -> Tensor:
         """Features from `spectral_statistics`, (B, `STATISTICS`), and the scale of each image, (B,): (B, hidden)."""
-        return self.trunk(torch.cat([self.normalise(statistics), one_hot_scale(scale, self.scales)], 1))
+        dtype = self.head.weight.dtype
+        normalised = self.normalise(statistics.to(dtype))
+        return self.trunk(torch.cat([normalised, one_hot_scale(scale, self.scales).to(dtype)], 1))
 
     def initial_estimate(self, features: Tensor) -> Degradation:
         """Kernel and noise level from the features of y alone."""
@@ -183,4 +185,4 @@ class SpectralEstimator(nn.Module):
             pixels: pixels of each image, (B, 1): large images determine their kernel better than small ones.
         """
         octaves = (pixels / BLOCK**2).log2() / 4
-        return 2 * self.confidence_head(torch.cat([features, octaves], 1)).float().squeeze(1).sigmoid()
+        return 2 * self.confidence_head(torch.cat([features, octaves.to(features)], 1)).float().squeeze(1).sigmoid()

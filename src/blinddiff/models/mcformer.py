@@ -150,7 +150,7 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         ]
         kernel = torch.stack(kernels).mean(0)
         noise_level = torch.stack([estimate.noise_level for estimate in estimates]).mean(0)
-        pixels = torch.full_like(features[0][:, :1], y.shape[-2] * y.shape[-1])
+        pixels = torch.full_like(features[0][:, :1], y.shape[-2] * y.shape[-1], dtype=torch.float32)
         error = self.estimator.expected_error(features[0], pixels)
         return Degradation((kernel + dihedral(kernel, HALF_TURN)) / 2, noise_level, error)
 
@@ -209,13 +209,13 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
 
         upsampled = self.to_diffusion(bicubic_upsample(observation.y, observation.scale))
         inputs = torch.cat([c_skip * z / tau2**0.5, base, upsampled], 1)
-        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
-        condition = condition + self.noise_mlp(degradation.noise_level[:, None] / 10)
+        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim).to(self.dtype))
+        condition = condition + self.noise_mlp((degradation.noise_level[:, None] / 10).to(self.dtype))
         condition = condition + self.scale_embedding.weight[list(self.config.scales).index(observation.scale)]
         if self.config.kernel_modulation:
             # The square root has unit length for every kernel, wide or narrow.
             kernel = dihedral(self._fit(degradation.kernel), transform).clamp_min(0).sqrt()
-            condition = condition + self.kernel_mlp(kernel.flatten(1))
+            condition = condition + self.kernel_mlp(kernel.flatten(1).to(self.dtype))
         return self.to_image(base + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
 
     def check_scale(self, scale: int) -> None:

@@ -210,7 +210,7 @@ class ModulatedUNet(nn.Module):
         height, width = image.shape[-2:]
         image = extend(image, (0, -height % self.size_multiple), (0, -width % self.size_multiple), "reflect")
         folded = F.pixel_unshuffle(image, self.patch_size).contiguous(memory_format=torch.channels_last)
-        out = F.pixel_shuffle(self(folded, condition), self.patch_size)
+        out = F.pixel_shuffle(self(folded.to(self.stem.weight.dtype), condition), self.patch_size).to(image)
         return dihedral_inverse(out[..., :height, :width], transform)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -144,14 +144,14 @@ class PublishedMCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         self.check_scale(observation.scale)
         y = F.interpolate(observation.y, scale_factor=observation.scale, mode="bicubic")
         inputs = torch.cat([x_t, y], 1)
-        k_hat = self.estimator(inputs).unflatten(1, (self.config.kernel_size, -1))
+        k_hat = self.estimator(inputs.to(self.dtype)).to(x_t).unflatten(1, (self.config.kernel_size, -1))
         # The published code correlates where we convolve: its kernels are ours, rotated by half a turn.
         modulating = k_hat
         if degradation is not None:
             modulating = dihedral(fit_size(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
-        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
+        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim).to(self.dtype))
         if self.config.kernel_modulation:
-            condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1))
+            condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1).to(self.dtype))
         # Both outputs are what has to be added to x_t.
         noise, variance = (x_t + part for part in self.unet.transformed(inputs, condition, transform).chunk(2, 1))
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
