@@ -11,7 +11,8 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted((SOURCE / "blinddiff").rglob("*.py"))
 LAYERS = [
-    {"errors", "files"},
+    {"errors"},
+    {"files"},
     {"degradation", "imaging"},
     {"models"},
     {"published"},
