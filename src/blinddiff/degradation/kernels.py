@@ -33,7 +33,7 @@ def identity(size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Identity(KernelFamily):
-    """Always the identity: sharp photographs are the ones that a blind method most easily spoils."""
+    """Always the identity: sharp photographs, which blind methods tend to over-sharpen."""
 
     name: str = "identity"
 
@@ -310,7 +310,7 @@ def gaussian8_kernels(scale: int) -> Tensor:
 
 @dataclass(frozen=True)
 class KernelPreset:
-    """A family of kernels with the scale and size that a paper uses it at."""
+    """A family of kernels at the scale and size of a paper."""
 
     name: str
     scale: int

@@ -63,7 +63,7 @@ def centre_and_fit(path: Tensor, size: int) -> Tensor:
     path = path - path.mean(dim=-2, keepdim=True)
     room = float((size - 1) // 2)
     reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    # A hair under the room, so that rounding leaves no point outside.
+    # Slightly less, so that rounding leaves no point outside.
     return path * (room * (1 - 1e-5) / reach).clamp_max(1.0)
 
 
@@ -85,7 +85,7 @@ class LineMotion(KernelFamily):
 
 @dataclass(frozen=True)
 class CameraShake(KernelFamily):
-    """A smooth path: its direction wanders as a random walk, its speed varies, and it may jerk once.
+    """A smooth path: its direction is a random walk, its speed varies, and it may turn sharply once.
 
     Path length uniform in [min_length, max_length[scale]] HR pixels (shrunk to the support); the direction's random
     walk ends with a standard deviation of up to `max_turn` radians; a share of `jerks` of the paths turns sharply at
@@ -116,7 +116,7 @@ class CameraShake(KernelFamily):
         jerky = draws.uniform((n, 1), 0.0, 1.0) < self.jerks
         direction = direction + torch.where(jerky & (time > jerk_time), jerk, torch.zeros_like(jerk))
 
-        # One slow wave of the speed: the hand dwells and hurries, which makes bright spots along the trace.
+        # One slow oscillation of the speed: a slow hand leaves bright spots along the trace.
         phase = draws.uniform((n, 1), -math.pi, math.pi)
         waves = draws.uniform((n, 1), 0.5, 2.0)
         speed = 1 + 0.8 * torch.sin(2 * math.pi * waves * time + phase)
