@@ -1,36 +1,36 @@
-"""The page: what is on it, and what is bound to what."""
+"""The layout of the page, and which event calls what."""
 
 import shutil
 from pathlib import Path
 
 import gradio as gr
 
-from blinddiff.app.asked import FORMATS, KERNEL_SUFFIXES
-from blinddiff.app.figures import status
-from blinddiff.app.files import Files
-from blinddiff.app.limits import Limits
-from blinddiff.app.looker import Looker
-from blinddiff.app.restorer import Restorer
+from blinddiff.app import Limits
+from blinddiff.app.jobs import Restorer
+from blinddiff.app.request import FORMATS, KERNEL_SUFFIXES, VisitorFiles
+from blinddiff.app.views import Preview, status
 from blinddiff.sampling.modes import MODES
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
-TITLE = "blinddiff"
-SAMPLES = {"Flowers": "flowers.jpg", "Guitar": "guitar.jpg"}
-MOST_SAMPLES = 16
-_SAMPLES_FOLDER = Path(__file__).parents[1] / "samples"
-_MODE_WORDS = {
+CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+THEME = gr.themes.Base(
+    font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
+)
+_EXAMPLES = {"Flowers": "flowers.jpg", "Guitar": "guitar.jpg"}
+_EXAMPLES_FOLDER = Path(__file__).parents[1] / "samples"
+_MAX_SAMPLES = 16
+_MODE_LABELS = {
     "fidelity": "Fidelity: closest on average",
     "fast": "Fast: nearly as close, in half the time",
     "perceptual": "Perceptual: sharper, partly invented",
     "paper": "Paper: the published sampler, slow",
 }
-CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
-def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.Blocks:
-    """The page on a pipeline; `server.served` opens it to visitors."""
-    restorer, looker = Restorer(pipeline, limits, files), Looker(limits, files)
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> gr.Blocks:
+    """The page for a pipeline; `server.served` opens it to visitors."""
+    restorer, preview = Restorer(pipeline, limits, files), Preview(limits, files)
+    with gr.Blocks(title="blinddiff", analytics_enabled=False) as page:
         gr.Markdown(
             "# blinddiff\n"
             "A small, blurred or noisy photograph goes in; out come the sharp photograph, and the blur kernel and "
@@ -38,11 +38,11 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
         )
         with gr.Row():
             with gr.Column(min_width=300):
-                # Of any name: what is in it is looked at, and what is wrong with it is said in one sentence.
+                # Any file name is accepted: the content decides, and errors are reported in one sentence.
                 photograph = gr.File(label="Photograph", height=140, elem_id="upload")
                 with gr.Row():
                     gr.Markdown("Or try one of ours:")
-                    samples = [gr.Button(name, size="sm", min_width=80) for name in SAMPLES]
+                    examples = [gr.Button(name, size="sm", min_width=80) for name in _EXAMPLES]
                 chosen = gr.Image(
                     label="Your photograph",
                     alt_text="Your photograph, as it was read",
@@ -53,13 +53,13 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
                     buttons=["fullscreen"],
                 )
                 scale = gr.Radio([1, 2, 3, 4], value=4, label="Scale: how many times larger")
-                mode = gr.Radio([(_MODE_WORDS[name], name) for name in MODES], value="fidelity", label="Mode")
+                mode = gr.Radio([(_MODE_LABELS[name], name) for name in MODES], value="fidelity", label="Mode")
                 with gr.Row():
                     start = gr.Button("Restore", variant="primary", min_width=120, elem_id="restore")
                     cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
                 with gr.Accordion("More choices", open=False):
-                    count = gr.Slider(
-                        1, MOST_SAMPLES, 1, step=1, label="Samples: with several, an uncertainty map is drawn"
+                    samples = gr.Slider(
+                        1, _MAX_SAMPLES, 1, step=1, label="Samples: with several, an uncertainty map is drawn"
                     )
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1)
                     file_format = gr.Dropdown(FORMATS, value="png", label="Format of the result")
@@ -83,8 +83,8 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
                         value="",
                         placeholder="or press two opposite corners in the photograph below",
                     )
-                    # Always there: one that appears in an accordion already open would not be drawn.
-                    shown = gr.Image(
+                    # Never hidden: Gradio does not draw an image that becomes visible in an open accordion.
+                    region_picture = gr.Image(
                         label="Your photograph: press two corners of a region",
                         alt_text="Your photograph, with the region that the kernel is estimated from",
                         type="filepath",
@@ -93,7 +93,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
                         elem_id="photograph",
                     )
             with gr.Column(min_width=300, scale=2):
-                words = gr.HTML(status("Choose a photograph, then press Restore."), label="Status", elem_id="status")
+                status_line = gr.HTML(status("Choose a photograph, then press Restore."), label="Status", elem_id="status")
                 slider = gr.ImageSlider(
                     label="Before and after", type="filepath", interactive=False,
                     buttons=["fullscreen"], elem_id="slider",
@@ -115,37 +115,30 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: Files) -> gr.
 
         restoring = start.click(
             restorer.restore,
-            [
-                photograph,
-                scale,
-                mode,
-                count,
-                seed,
-                file_format,
-                noise_level,
-                steps,
-                kernel_file,
-                kernel_numbers,
-                region,
-            ],
-            [words, slider, figures, kernel, residual, uncertainty, result, estimate, facts],
+            [photograph, scale, mode, samples, seed, file_format, noise_level, steps]
+            + [kernel_file, kernel_numbers, region],
+            [status_line, slider, figures, kernel, residual, uncertainty, result, estimate, facts],
             api_name="restore",
             api_description="Restore a photograph; see docs/guides/http.md.",
             concurrency_id="restoring",
             concurrency_limit=1,
             show_progress="minimal",
-            show_progress_on=words,
+            show_progress_on=status_line,
             trigger_mode="once",
         )
-        # Not queued: whoever wants out need not wait.
+        # Not queued: cancelling takes effect at once.
         cancel.click(
-            lambda: status("Cancelled"), None, words, cancels=[restoring], queue=False, api_visibility="private"
+            lambda: status("Cancelled"), None, status_line, cancels=[restoring], queue=False, api_visibility="private"
         )
-        looking = {"outputs": [chosen, shown, region, words], "api_visibility": "private", "show_progress": "hidden"}
-        photograph.change(looker.look, photograph, **looking)
-        shown.select(looker.mark, [photograph, region], **looking)
-        for button, name in zip(samples, SAMPLES.values(), strict=True):
-            button.click(_sample_giver(files, name), None, photograph, api_visibility="private")
+        previewing = {
+            "outputs": [chosen, region_picture, region, status_line],
+            "api_visibility": "private",
+            "show_progress": "hidden",
+        }
+        photograph.change(preview.upload, photograph, **previewing)
+        region_picture.select(preview.click, [photograph, region], **previewing)
+        for button, name in zip(examples, _EXAMPLES.values(), strict=True):
+            button.click(_example_handler(files, name), None, photograph, api_visibility="private")
 
         def leave(request: gr.Request) -> None:
             files.leave(str(request.session_hash))
@@ -161,10 +154,10 @@ def _picture(label: str, alt_text: str, name: str) -> gr.Image:
     )  # fmt: skip
 
 
-def _sample_giver(files: Files, name: str):  # type: ignore[no-untyped-def]  # the framework reads the inner types
-    def give(request: gr.Request) -> str:
+def _example_handler(files: VisitorFiles, name: str):  # type: ignore[no-untyped-def]  # Gradio reads the inner types
+    def choose_example(request: gr.Request) -> str:
         copy = files.new_folder(str(request.session_hash)) / name
-        shutil.copyfile(_SAMPLES_FOLDER / name, copy)
+        shutil.copyfile(_EXAMPLES_FOLDER / name, copy)
         return str(copy)
 
-    return give
+    return choose_example
