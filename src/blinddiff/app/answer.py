@@ -58,25 +58,25 @@ def answer_of_step(step: Step, folder: Path) -> Answer:
 def answer_of_result(done: Restoration, file_format: str, folder: Path) -> Answer:
     """Everything."""
     name = f"{Path(done.facts['photograph']).stem}-x{done.facts['scale']}"
-    result, estimate = folder / f"{name}.{file_format}", folder / f"{name}.json"
-    result.write_bytes(encode_image(result, done.pixels, done.photograph, done.alpha))
+    output, estimate = folder / f"{name}.{file_format}", folder / f"{name}.json"
+    output.write_bytes(encode_image(output, done.result.pixels, done.photograph, done.result.alpha))
     estimate.write_text(json.dumps(done.facts), encoding="utf-8")
     before, after = _before(done, folder), folder / "after.jpg"
-    after.write_bytes(shown(done.pixels, done.photograph))
+    after.write_bytes(shown(done.result.pixels, done.photograph))
 
-    residual, residual_extent = residual_picture(done.out.residuals[0], _RESIDUAL_SIDE)
+    residual, residual_extent = residual_picture(done.result.residual, _RESIDUAL_SIDE)
     uncertainty, uncertainty_extent = None, None
-    if done.out.std is not None:
-        drawn, uncertainty_extent = drawn_uncertainty(done.out.std[0])
+    if done.result.std is not None:
+        drawn, uncertainty_extent = drawn_uncertainty(done.result.std)
         uncertainty = _saved(drawn, folder / "uncertainty.png")
     return Answer(
         status(f"Done in {done.facts['seconds']:.1f} seconds", 1),
         (str(before), str(after)),
         figures(done.facts, residual_extent, uncertainty_extent),
-        _saved(drawn_kernel(done.out.kernels[0]), folder / "kernel.png"),
+        _saved(drawn_kernel(done.result.kernel), folder / "kernel.png"),
         _saved(residual, folder / "residual.png"),
         uncertainty,
-        str(result),
+        str(output),
         str(estimate),
         done.facts,
     )
