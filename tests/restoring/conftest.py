@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from blinddiff.errors import BlindDiffError
-from blinddiff.restoring.file import FileUpscaler
-from blinddiff.restoring.photograph import Done, UpscaleSettings
+from blinddiff.restoring.file import FileRestorer
+from blinddiff.restoring.photograph import Done, RestoreSettings
 from blinddiff.restoring.plan import Job
 from blinddiff.restoring.pool import Failed
 
@@ -29,8 +29,8 @@ def photograph() -> Callable[[Path], None]:
 
 
 @pytest.fixture
-def settings(tiny_weights: Path) -> UpscaleSettings:
-    return UpscaleSettings(weights=str(tiny_weights), device="cpu", scale=2)
+def settings(tiny_weights: Path) -> RestoreSettings:
+    return RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     worked = []
 
     def run(
-        jobs: Sequence[Job], settings: UpscaleSettings, processes: int, threads: int
+        jobs: Sequence[Job], settings: RestoreSettings, processes: int, threads: int
     ) -> Iterator[tuple[Job, Done | Failed]]:
-        upscaler = FileUpscaler(settings)
+        upscaler = FileRestorer(settings)
         for job in jobs:
             worked.append(job.name)
             try:

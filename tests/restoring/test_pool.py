@@ -64,9 +64,9 @@ def test_the_first_process_does_not_hear_ctrl_c():
     program = """
 import signal
 from blinddiff.restoring import pool as workers
-from blinddiff.restoring.photograph import UpscaleSettings
+from blinddiff.restoring.photograph import RestoreSettings
 
-worker = workers._start(UpscaleSettings(), 1)
+worker = workers._start(RestoreSettings(), 1)
 with open(f"/proc/{worker.process.pid}/status") as status:
     (line,) = (line for line in status if line.startswith("SigBlk"))
 worker.process.kill()

@@ -7,16 +7,16 @@ from typing import Any
 from blinddiff.degradation.kernel_files import read_kernel
 from blinddiff.errors import BlindDiffError, OutputError
 from blinddiff.files import write_file
-from blinddiff.imaging import Photograph, check_output, encode_image, read_bytes, read_image, written_bit_depth
-from blinddiff.restoring.photograph import Done, UpscaleSettings, facts_of, upscale_photograph
+from blinddiff.imaging import Photograph, check_output, encode_image, read_bytes, read_image
+from blinddiff.restoring.photograph import Done, RestoreSettings, restore_photograph
 from blinddiff.restoring.plan import Job
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 
-class FileUpscaler:
+class FileRestorer:
     """The pipeline, loaded once for many files."""
 
-    def __init__(self, settings: UpscaleSettings) -> None:
+    def __init__(self, settings: RestoreSettings) -> None:
         """Load weights and kernel.
 
         Raises:
@@ -37,20 +37,20 @@ class FileUpscaler:
         data = read_bytes(job.source, self._settings.max_pixels)
         photograph = read_image(data, self._settings.max_pixels, name=str(job.source))
         try:
-            result, facts = self._write(job, replace(photograph, path=job.source))
+            data_out, facts = self._write(job, replace(photograph, path=job.source))
         except BlindDiffError as error:  # may name the result or the kernel, the same for many
             raise type(error)(f"{job.source}: {error}") from error
-        return Done(hashlib.sha256(data).hexdigest(), hashlib.sha256(result).hexdigest(), facts)
+        return Done(hashlib.sha256(data).hexdigest(), hashlib.sha256(data_out).hexdigest(), facts)
 
     def _write(self, job: Job, photograph: Photograph) -> tuple[bytes, dict[str, Any]]:
         """Restore a photograph; the file that was written, and the facts."""
         _make_target_folder(job)
         height, width = (self._settings.scale * side for side in photograph.pixels.shape[-2:])
         check_output(job.target, photograph, (width, height))
-        upscaled = upscale_photograph(self._pipeline, photograph, self._settings, self._kernel)
-        result = encode_image(job.target, upscaled.pixels, photograph, upscaled.alpha)
-        write_file(job.target, result)
-        return result, facts_of(photograph, upscaled, written_bit_depth(job.target, photograph))
+        result = restore_photograph(self._pipeline, photograph, self._settings, self._kernel)
+        data = encode_image(job.target, result.pixels, photograph, result.alpha)
+        write_file(job.target, data)
+        return data, result.facts(job.target)
 
 
 def _make_target_folder(job: Job) -> None:

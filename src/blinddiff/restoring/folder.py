@@ -11,7 +11,7 @@ import torch
 from blinddiff.errors import OutputError
 from blinddiff.files import remove_leftovers
 from blinddiff.restoring.journal import Ledger
-from blinddiff.restoring.photograph import Done, Record, UpscaleSettings
+from blinddiff.restoring.photograph import Done, Record, RestoreSettings
 from blinddiff.restoring.plan import Job, Plan, make_plan
 from blinddiff.restoring.pool import Failed, run_jobs, without_interruption
 from blinddiff.sampling.memory import free_memory
@@ -46,10 +46,10 @@ class Listener:
     record: Callable[[Record], object] = lambda _: None
 
 
-def upscale_folder(
+def restore_folder(
     source: Path,
     output: Path,
-    settings: UpscaleSettings,
+    settings: RestoreSettings,
     suffix: str = ".png",
     processes: int | None = None,
     listener: Listener | None = None,
@@ -114,7 +114,7 @@ def processes_that_pay(device: str | None) -> int:
     return max(1, min(4, torch.get_num_threads() // 2))
 
 
-def _with_share_of_memory(settings: UpscaleSettings, processes: int) -> UpscaleSettings:
+def _with_share_of_memory(settings: RestoreSettings, processes: int) -> RestoreSettings:
     """Settings for one of several processes."""
     if processes <= 1:
         return settings

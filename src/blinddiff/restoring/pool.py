@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from blinddiff.errors import BlindDiffError
-from blinddiff.restoring.photograph import Done, UpscaleSettings
+from blinddiff.restoring.photograph import Done, RestoreSettings
 from blinddiff.restoring.plan import Job
 
 _SPAWN = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
@@ -45,7 +45,7 @@ class _Worker:
 
 
 def run_jobs(
-    jobs: Sequence[Job], settings: UpscaleSettings, processes: int, threads: int
+    jobs: Sequence[Job], settings: RestoreSettings, processes: int, threads: int
 ) -> Generator[tuple[Job, Done | Failed]]:
     """Do jobs side by side; give each with its outcome, in the order in which they end.
 
@@ -93,7 +93,7 @@ def run_jobs(
                 worker.process.join()
 
 
-def _start(settings: UpscaleSettings, threads: int) -> _Worker:
+def _start(settings: RestoreSettings, threads: int) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_work, args=(theirs, settings, threads), daemon=True)
     if os.name == "posix":
@@ -159,17 +159,17 @@ def _end(worker: _Worker) -> str:
     return f"was ended by {name}" + (": perhaps for want of memory" if name == "SIGKILL" else "")
 
 
-def _work(connection: "Connection[Any, Any]", settings: UpscaleSettings, threads: int) -> None:
+def _work(connection: "Connection[Any, Any]", settings: RestoreSettings, threads: int) -> None:
     """What a process does: load, then job after job until nobody sends more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Only here: the process that leads the others needs no network.
     import torch
 
-    from blinddiff.restoring.file import FileUpscaler
+    from blinddiff.restoring.file import FileRestorer
 
     torch.set_num_threads(threads)
     try:
-        upscaler = FileUpscaler(settings)
+        upscaler = FileRestorer(settings)
     except BlindDiffError as error:
         connection.send(error)
         return
