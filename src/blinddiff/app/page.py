@@ -1,6 +1,7 @@
 """The layout of the page, and which event calls what."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -25,6 +26,8 @@ _MODE_LABELS = {
     "perceptual": "Perceptual: sharper, partly invented",
     "paper": "Paper: the published sampler, slow",
 }
+_picture = partial(gr.Image, type="filepath", interactive=False, buttons=["fullscreen"])
+_small_picture = partial(_picture, min_width=150)
 
 
 def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> gr.Blocks:
@@ -43,14 +46,8 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                 with gr.Row():
                     gr.Markdown("Or try one of ours:")
                     examples = [gr.Button(name, size="sm", min_width=80) for name in _EXAMPLES]
-                chosen = gr.Image(
-                    label="Your photograph",
-                    alt_text="Your photograph, as it was read",
-                    type="filepath",
-                    interactive=False,
-                    visible=False,
-                    height=180,
-                    buttons=["fullscreen"],
+                chosen = _picture(
+                    label="Your photograph", alt_text="Your photograph, as it was read", visible=False, height=180
                 )
                 scale = gr.Radio([1, 2, 3, 4], value=4, label="Scale: how many times larger")
                 mode = gr.Radio([(_MODE_LABELS[name], name) for name in MODES], value="fidelity", label="Mode")
@@ -72,40 +69,48 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                         label=f"Kernel file: a grey picture or numbers ({', '.join(KERNEL_SUFFIXES)})", height=120
                     )
                     kernel_numbers = gr.Textbox(
-                        label="Kernel numbers: a row on each line, with the sum 1",
+                        "",
                         lines=3,
-                        value="",
+                        label="Kernel numbers: a row on each line, with the sum 1",
                         placeholder="0.25 0.5 0.25",
                     )
                 with gr.Accordion("The region that the kernel is estimated from", open=False):
                     region = gr.Textbox(
+                        "",
                         label="Region: left, top, width, height in pixels (empty: the whole photograph)",
-                        value="",
                         placeholder="or press two opposite corners in the photograph below",
                     )
                     # Never hidden: Gradio does not draw an image that becomes visible in an open accordion.
-                    region_picture = gr.Image(
+                    region_picture = _picture(
                         label="Your photograph: press two corners of a region",
                         alt_text="Your photograph, with the region that the kernel is estimated from",
-                        type="filepath",
-                        interactive=False,
                         buttons=[],
                         elem_id="photograph",
                     )
             with gr.Column(min_width=300, scale=2):
-                status_line = gr.HTML(status("Choose a photograph, then press Restore."), label="Status", elem_id="status")
+                hint = status("Choose a photograph, then press Restore.")
+                status_line = gr.HTML(hint, label="Status", elem_id="status")
                 slider = gr.ImageSlider(
-                    label="Before and after", type="filepath", interactive=False,
-                    buttons=["fullscreen"], elem_id="slider",
-                )  # fmt: skip
+                    type="filepath",
+                    label="Before and after",
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    elem_id="slider",
+                )
                 figures = gr.HTML("", label="Figures", elem_id="figures")
                 with gr.Row():
-                    kernel = _picture("Kernel", "The blur kernel with the ellipse of its widths", "kernel")
-                    residual = _picture(
-                        "Residual", "What the result does not explain of the input, around mid-grey", "residual"
+                    kernel = _small_picture(
+                        label="Kernel", alt_text="The blur kernel with the ellipse of its widths", elem_id="kernel"
                     )
-                    uncertainty = _picture(
-                        "Uncertainty", "Where the samples disagree: the lighter, the less sure", "uncertainty"
+                    residual = _small_picture(
+                        label="Residual",
+                        alt_text="What the result does not explain of the input, around mid-grey",
+                        elem_id="residual",
+                    )
+                    uncertainty = _small_picture(
+                        label="Uncertainty",
+                        alt_text="Where the samples disagree: the lighter, the less sure",
+                        elem_id="uncertainty",
                     )
                 with gr.Row():
                     result = gr.File(label="Result", interactive=False)
@@ -113,10 +118,11 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                 with gr.Accordion("What was estimated, for programs", open=False):
                     facts = gr.JSON(label="Facts", max_height=300)
 
+        inputs = [photograph, scale, mode, samples, seed, file_format, noise_level, steps]
+        inputs += [kernel_file, kernel_numbers, region]
         restoring = start.click(
             restorer.restore,
-            [photograph, scale, mode, samples, seed, file_format, noise_level, steps]
-            + [kernel_file, kernel_numbers, region],
+            inputs,
             [status_line, slider, figures, kernel, residual, uncertainty, result, estimate, facts],
             api_name="restore",
             api_description="Restore a photograph; see docs/guides/http.md.",
@@ -130,13 +136,10 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
         cancel.click(
             lambda: status("Cancelled"), None, status_line, cancels=[restoring], queue=False, api_visibility="private"
         )
-        previewing = {
-            "outputs": [chosen, region_picture, region, status_line],
-            "api_visibility": "private",
-            "show_progress": "hidden",
-        }
-        photograph.change(preview.upload, photograph, **previewing)
-        region_picture.select(preview.click, [photograph, region], **previewing)
+        previews = [chosen, region_picture, region, status_line]
+        hidden = {"api_visibility": "private", "show_progress": "hidden"}
+        photograph.change(preview.upload, photograph, previews, **hidden)
+        region_picture.select(preview.click, [photograph, region], previews, **hidden)
         for button, name in zip(examples, _EXAMPLES.values(), strict=True):
             button.click(_example_handler(files, name), None, photograph, api_visibility="private")
 
@@ -145,13 +148,6 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
 
         page.unload(leave)
     return page
-
-
-def _picture(label: str, alt_text: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=label, alt_text=alt_text, type="filepath", interactive=False, elem_id=name,
-        min_width=150, buttons=["fullscreen"],
-    )  # fmt: skip
 
 
 def _example_handler(files: VisitorFiles, name: str):  # type: ignore[no-untyped-def]  # Gradio reads the inner types

@@ -61,7 +61,7 @@ class Request:
     """
 
     photograph: Path
-    settings: RestoreSettings = RestoreSettings()
+    settings: RestoreSettings
     file_format: str = "png"
     kernel_file: Path | None = None
     kernel_numbers: str = ""

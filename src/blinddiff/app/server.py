@@ -1,8 +1,8 @@
 """Serves the page, by default to this machine only, and filters what passes between Gradio and the network.
 
-Gradio names files by their absolute paths, and accepts such paths, and URLs of other machines, from anyone. `PrivatePaths`
-replaces the page's own folder by `PUBLIC` in every answer and accepts no other path. It also refuses what pages of other
-sites make a visitor's browser send, such as uploads, which Gradio accepts from any site.
+Gradio names files by their absolute paths, and accepts such paths, and URLs of other machines, from anyone.
+`PrivatePaths` replaces the page's own folder by `PUBLIC` in every answer and accepts no other path. It also refuses
+what pages of other sites make a visitor's browser send, such as uploads, which Gradio accepts from any site.
 """
 
 import asyncio

@@ -35,21 +35,11 @@ _CAPTION_HEIGHT = 32
 _MIN_KERNEL_RADIUS, _KERNEL_MASS = 4, 0.995  # a kernel's picture shows this share of its mass, and at least 9 x 9
 
 
-# Messages
-
-
 def status(text: str, progress: float | None = None, is_error: bool = False) -> str:
-    """The status line in HTML, announced by screen readers.
-
-    Args:
-        text: of the line.
-        progress: share of the work done, 0 to 1, drawn as a bar; no bar where None.
-        is_error: whether it is an alert.
-    """
+    """The status line in HTML, announced by screen readers; ``progress``, 0 to 1, is drawn as a bar."""
     bar = "" if progress is None else f"<progress max='1' value='{progress:.3f}' aria-label='work done'></progress>"
-    role = "alert" if is_error else "status"
-    extra_class = "wrong" if is_error else ""
-    return f"<div class='status {extra_class}' role='{role}' aria-live='polite'>{escape(text)}{bar}</div>"
+    attributes = "class='status wrong' role='alert'" if is_error else "class='status' role='status'"
+    return f"<div {attributes} aria-live='polite'>{escape(text)}{bar}</div>"
 
 
 def error_message(error: Exception) -> str:
@@ -68,9 +58,6 @@ def page_error(message: str) -> gr.Error:
     return gr.Error(message, print_exception=False, title="Not done")
 
 
-# Figures
-
-
 def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
     """The figures of a restoration as a table in HTML.
 
@@ -80,12 +67,11 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
         uncertainty_extent: grey levels that the lightest colour stands for in the uncertainty map; None without a map.
     """
     major, minor = facts["kernel_widths"]
+    angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"
     rows = {
         "Size": f"{facts['width']} x {facts['height']} pixels",
         "Kernel widths": f"{major:.2f} x {minor:.2f} pixels of the result",
-        "Kernel angle": "none: it is round"
-        if is_round(major, minor)
-        else f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal",
+        "Kernel angle": "none: it is round" if is_round(major, minor) else angle,
         "Kernel from": facts["kernel_from"],
     }
     if facts["expected_kernel_error"] is not None:
@@ -119,9 +105,6 @@ def _consistency_text(consistency: float) -> str:
     return "near 1: the result explains the input"
 
 
-# Pictures
-
-
 def display_size(pixels: Tensor) -> tuple[int, int]:
     """Width and height at which (C, H, W) pixels are displayed."""
     height, width = pixels.shape[-2:]
@@ -137,9 +120,7 @@ def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
     return encode_image("picture.jpg", pixels, replace(photograph, alpha=None, exif=None, xmp=None))
 
 
-def draw_preview(
-    photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None
-) -> Image.Image:
+def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
     """The photograph at `display_size`, with a rectangle around the region, or a cross at its first corner.
 
     A colour profile is in ``info["icc_profile"]``; pass it on when saving the picture.
@@ -219,9 +200,6 @@ def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
     return Image.fromarray(heat_colours(np.clip(reduced / extent, 0, 1))), extent
 
 
-# Answers
-
-
 class Answer(NamedTuple):
     """The outputs of the page in their order; skipped ones keep their content.
 
@@ -288,9 +266,6 @@ def result_answer(result: Result, facts: dict[str, Any], before: Path, output: P
 def _save(picture: Image.Image, path: Path) -> str:
     picture.save(path, "PNG")
     return str(path)
-
-
-# Preview
 
 
 class Preview:
