@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blinddiff.errors import BlindDiffError
-from blinddiff.restoring.file import FileRestorer
-from blinddiff.restoring.photograph import Done, RestoreSettings
-from blinddiff.restoring.plan import Job
-from blinddiff.restoring.pool import Failed
+from blinddiff.restoring.folder import Failed, FileRestorer
+from blinddiff.restoring.journal import Done, Job
+from blinddiff.restoring.photograph import RestoreSettings
 
 
 @pytest.fixture
@@ -39,15 +37,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     worked = []
 
     def run(
-        jobs: Sequence[Job], settings: RestoreSettings, processes: int, threads: int
+        jobs: Sequence[Job], make_worker: Callable[[], FileRestorer], processes: int, threads: int
     ) -> Iterator[tuple[Job, Done | Failed]]:
-        upscaler = FileRestorer(settings)
+        restorer = make_worker()
         for job in jobs:
             worked.append(job.name)
-            try:
-                yield job, upscaler(job)
-            except BlindDiffError as error:
-                yield job, Failed(str(error))
+            yield job, restorer(job)
 
-    monkeypatch.setattr("blinddiff.restoring.folder.run_jobs", run)
+    monkeypatch.setattr("blinddiff.restoring.folder.run_tasks", run)
     return worked

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from blinddiff.errors import KernelError, OutputError, ParameterError
+from blinddiff.files import lock_folder
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.restoring.folder import Listener, restore_folder
-from blinddiff.restoring.journal import LEDGER, Ledger
-from blinddiff.restoring.pool import Failed
+from blinddiff.restoring.folder import Failed, Listener, make_plan, restore_folder
+from blinddiff.restoring.journal import LEDGER
+from blinddiff.restoring.pool import Died
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
 
@@ -215,13 +216,13 @@ def test_a_ledger_cut_short_by_a_kill_goes_on(source, tmp_path, settings, here):
 
 def test_two_runs_do_not_write_to_one_folder(source, tmp_path, settings, here):
     (tmp_path / "out").mkdir()
-    with Ledger(tmp_path / "out"), pytest.raises(OutputError, match="another run is writing there"):
+    with lock_folder(tmp_path / "out"), pytest.raises(OutputError, match="another run is writing there"):
         restore_folder(source, tmp_path / "out", settings)
     assert restore_folder(source, tmp_path / "out", settings).done == 4
 
 
 def test_a_full_disk_is_a_failure_of_that_file(source, tmp_path, settings, here, monkeypatch):
-    from blinddiff.restoring import journal as ledger
+    from blinddiff.restoring import journal
 
     synced, full = os.fsync, []
 
@@ -231,19 +232,17 @@ def test_a_full_disk_is_a_failure_of_that_file(source, tmp_path, settings, here,
             raise OSError(28, "No space left on device")
         synced(descriptor)
 
-    monkeypatch.setattr(ledger.os, "fsync", fsync)
+    monkeypatch.setattr(journal.os, "fsync", fsync)
     report = restore_folder(source, tmp_path / "out", settings)
     assert report.done == 2
     assert all("No space left on device" in reason for _, reason in report.failures)
-    monkeypatch.setattr(ledger.os, "fsync", synced)
+    monkeypatch.setattr(journal.os, "fsync", synced)
     report = restore_folder(source, tmp_path / "out", settings)
     assert (report.done, report.skipped) == (2, 2)
     assert all(json.loads(line) for line in (tmp_path / "out" / LEDGER).read_bytes().splitlines())
 
 
 def test_planning_many_files_is_quick(tmp_path, photograph):
-    from blinddiff.restoring.plan import make_plan
-
     photograph(tmp_path / "one.png")
     data = (tmp_path / "one.png").read_bytes()
     (tmp_path / "in").mkdir()
@@ -254,11 +253,19 @@ def test_planning_many_files_is_quick(tmp_path, photograph):
     assert time.process_time() - started < 5
 
 
+def test_a_process_that_died_is_a_failure_of_that_file(source, tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(
+        "blinddiff.restoring.folder.run_tasks", lambda jobs, *_: (_ for _ in [(jobs[0], Died("ended"))])
+    )
+    report = restore_folder(source, tmp_path / "out", settings)
+    assert report.failures == [("a.png", f"{source / 'a.png'}: its process ended")]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_second_ctrl_c_waits_until_all_is_tidy(source, tmp_path, settings, monkeypatch):
     left = tmp_path / "out" / ".blinddiff-0123456789abcdef.tmp"
 
-    def run_jobs(jobs, *_):
+    def run_tasks(jobs, *_):
         left.write_bytes(b"half a file")
         try:
             yield jobs[0], Failed("words")
@@ -268,7 +275,7 @@ def test_a_second_ctrl_c_waits_until_all_is_tidy(source, tmp_path, settings, mon
     def first(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blinddiff.restoring.folder.run_jobs", run_jobs)
+    monkeypatch.setattr("blinddiff.restoring.folder.run_tasks", run_tasks)
     with pytest.raises(KeyboardInterrupt):
         restore_folder(source, tmp_path / "out", settings, listener=Listener(record=first))
     assert not left.exists()

@@ -26,10 +26,9 @@ from blinddiff.cli.streams import STREAM, check_json, say, write_standard_output
 from blinddiff.degradation.kernel_files import read_kernel
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import write_file
-from blinddiff.restoring.folder import Listener, restore_folder
+from blinddiff.restoring.folder import SAME, Listener, restore_folder
 from blinddiff.restoring.journal import LEDGER
 from blinddiff.restoring.photograph import Record, RestoreSettings
-from blinddiff.restoring.plan import SAME
 from blinddiff.sampling.modes import MODES
 
 if TYPE_CHECKING:
@@ -287,6 +286,6 @@ def _read(args: argparse.Namespace, settings: "RestoreSettings") -> "Photograph"
 
 
 def _stream_suffix(args: argparse.Namespace, photograph: "Photograph") -> str:
-    from blinddiff.restoring.plan import SAME, suffix_of_format
+    from blinddiff.restoring.folder import SAME, suffix_of_format
 
     return suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"

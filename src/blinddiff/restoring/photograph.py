@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from blinddiff.degradation import bicubic_upsample
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import ImageError, KernelError, WeightsError
+from blinddiff.files import file_hash
 from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
@@ -78,24 +79,19 @@ class RestoreSettings:
             WeightsError: the folder of weights cannot be read.
             KernelError: the kernel cannot be read.
         """
-        facts: dict[str, Any] = {
-            "weights": _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights),
-            "scale": self.scale,
-            "mode": self.mode,
-            "steps": self.steps,
-            "seed": self.seed,
-            "kernel": None if self.kernel is None else _kernel_hash(self.kernel),
-            "noise_level": self.noise_level,
-            "version": __version__,
-        }
-        if self.samples != 1:  # ledgers written before this setting existed stay valid
-            facts["samples"] = self.samples
+        facts = asdict(self)
+        del facts["device"], facts["max_pixels"], facts["max_memory"]
+        if self.samples == 1:
+            del facts["samples"]  # as in ledgers written before this setting existed
+        facts["kernel"] = None if self.kernel is None else _kernel_hash(self.kernel)
+        facts["weights"] = _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights)
+        facts["version"] = __version__
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _kernel_hash(kernel: Path) -> str:
     try:
-        return hashlib.sha256(kernel.read_bytes()).hexdigest()
+        return file_hash(kernel)
     except OSError as error:
         raise KernelError(f"{kernel}: cannot be read: {error.strerror}") from error
 
@@ -158,10 +154,9 @@ class Result:
     def facts(self, output: PurePath) -> dict[str, Any]:
         """What was found, for JSON: ``--json`` prints it, the ledger stores it.
 
-        Keys: ``width`` and ``height`` of the result; ``mode`` and ``bit_depth`` of the input, see `Photograph`;
-        ``written_bit_depth`` of the result; ``kernel``, rows of numbers; ``kernel_widths``, standard deviations along
-        its axes in pixels of the result, the larger first; ``kernel_angle`` of the larger, in degrees; and the
-        attributes of the same names.
+        ``width``, ``height`` and ``written_bit_depth`` are the result's; ``mode`` and ``bit_depth`` the photograph's;
+        ``kernel_widths`` are standard deviations along the kernel's axes in pixels of the result, the larger first;
+        ``kernel_angle`` is the larger one's, in degrees. The others are attributes.
 
         Args:
             output: the result's file, whose extension sets the bit depth.
@@ -266,15 +261,6 @@ def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
     maximum, minimum = (sign * F.max_pool2d(sign * alpha, 3, stride=1, padding=1) for sign in (1, -1))
     high, low = (bound.repeat_interleave(scale, -2).repeat_interleave(scale, -1) for bound in (maximum, minimum))
     return bicubic_upsample(alpha, scale).clamp(low, high)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A result that is on the disk: hashes of the file it was made from and of its own, and `Result.facts`."""
-
-    input_sha256: str
-    output_sha256: str
-    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
