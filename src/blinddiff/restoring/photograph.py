@@ -225,7 +225,7 @@ def restore_photograph(
             generator=torch.Generator().manual_seed(settings.seed),
             output_type="pt",
             max_memory=settings.max_memory,
-            callback_on_step_end=None if on_step is None else after_step,
+            on_step=None if on_step is None else after_step,
         )
     except KernelError as error:
         if settings.kernel is None:
