@@ -84,8 +84,8 @@ def option_tables() -> str:
     from blinddiff.cli.main import COMMANDS, command_parser
 
     parts = []
-    for name, (_, summary) in COMMANDS.items():
-        parser = command_parser(name)
+    for name, command in COMMANDS.items():
+        parser, summary = command_parser(name), command.summary
         rows = [f"| {_names(a)} | {_cell(a.help or '')} |" for a in parser._actions if a.dest != "help"]
         usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
         parts.append(
