@@ -15,7 +15,6 @@ from torch.fft import irfft2, rfft2
 from blinddiff.degradation.resize import (
     BICUBIC,
     Downsampling,
-    bicubic_upsample,
     correlate_decimate,
     correlate_decimate_adjoint,
     extend,
@@ -70,6 +69,7 @@ class DegradationOperator:
         self.downsampling = downsampling
         self.boundary = boundary
         self._taps, self._first = downsampling.taps(scale)
+        self._last_transfer: tuple[object, Tensor] | None = None
         kh, kw = self.kernel.shape[-2:]
         self._rows, self._columns = (kh - 1 - kh // 2, kh // 2), (kw - 1 - kw // 2, kw // 2)
 
@@ -182,7 +182,13 @@ class DegradationOperator:
         return rfft2(self.kernel.to(like), s=size)[:, None]
 
     def _transfer(self, size: tuple[int, int], like: Tensor) -> Tensor:
-        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a wrapped grid."""
+        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a wrapped grid.
+
+        The last one is kept: solving for x_y and the image step need the same.
+        """
+        key = size, like.dtype, like.device
+        if self._last_transfer is not None and self._last_transfer[0] == key:
+            return self._last_transfer[1]
         kernel = self.kernel.to(like)
         (kh, kw), (height, width) = kernel.shape[-2:], size
         # Kernels larger than the grid wrap round: that is what a circular boundary means.
@@ -197,41 +203,6 @@ class DegradationOperator:
             line.index_add_(0, places, self._taps.to(like))
             response = torch.fft.fft(line) if axis == -2 else torch.fft.rfft(line)
             transfer = transfer * (response[:, None] if axis == -2 else response)
+        if not transfer.requires_grad:  # a graph must not outlive its step
+            self._last_transfer = key, transfer
         return transfer
-
-
-PRIOR_ERROR = 0.03
-"""RMS error of bicubic upsampling, and of a network's first guess, where the data term decides; images in [0, 1]."""
-MODEL_ERROR = 0.15
-"""What y differs from A(x, k) in without noise, in grey levels: quantisation and an imperfect kernel."""
-
-
-def data_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
-    """rho of the proximal step: (sigma^2 + model error^2) over the variance expected of the prior's error.
-
-    With the constants above, 4e-4 + (sigma / 255)^2 / 0.03^2, measured to serve noise from 0 to 15 grey levels.
-
-    Args:
-        noise_level: sigma in grey levels.
-        prior_error: RMS error of the image that the step starts from, in [0, 1].
-    """
-    variance = (torch.as_tensor(noise_level) ** 2 + MODEL_ERROR**2) / 255**2
-    return variance / torch.as_tensor(prior_error) ** 2
-
-
-def closed_form(
-    y: Tensor, kernel: Tensor, noise_level: Tensor, scale: int, downsampling: Downsampling = BICUBIC
-) -> Tensor:
-    """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, rho = `data_weight(sigma)`.
-
-    Args:
-        y: LR image, (B, 3, h, w), in [0, 1].
-        kernel: (B, kh, kw), HR pixels.
-        noise_level: sigma, (B,), in grey levels.
-        scale: 1, 2, 3 or 4.
-
-    Returns:
-        (B, 3, s*h, s*w), not clipped.
-    """
-    x_0 = bicubic_upsample(y, scale)
-    return DegradationOperator(kernel, scale, downsampling).proximal(y, x_0, data_weight(noise_level))

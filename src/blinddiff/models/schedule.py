@@ -1,6 +1,7 @@
 """Noise schedules: alpha_bar at each of the training timesteps, by name, as diffusers' schedulers want them."""
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -43,3 +44,9 @@ def betas(name: str) -> Tensor:
 def alpha_bar(name: str) -> Tensor:
     """alpha_bar_t = prod (1 - beta) of a named schedule: (1000,) float64."""
     return (1 - betas(name)).cumprod(0)
+
+
+@lru_cache
+def alpha_bar_on(name: str, device: torch.device) -> Tensor:
+    """`alpha_bar` in single precision on a device, whatever the network computes in: (1000,)."""
+    return alpha_bar(name).float().to(device)

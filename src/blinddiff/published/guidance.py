@@ -1,12 +1,11 @@
-"""The guidance of the published code, as it is: legacy, for comparison."""
+"""The guidance of the published code, for comparison."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator
-from blinddiff.sampling.image_steps import ImageContext, ImageCorrection
+from blinddiff.degradation.observation import Degradation, Observation
 
 SHRINKAGE = 0.1
 
@@ -15,17 +14,20 @@ SHRINKAGE = 0.1
 class PublishedGuidance:
     """x_{t-1} <- x_{t-1} - grad_{x_t} (||y - A(x0_hat, k_t)|| + 0.1 ||x0_hat||), norms over an image, not squared.
 
-    Its strength halves each time the image's side doubles, and the second term pulls the image to black; `Gradient` has
-    neither fault. The kernel depends on x_t through the network, and is differentiated too.
+    An image step (`sampling.image_steps.ImageStep`). Its strength halves each time the image's side doubles, and the
+    second term pulls the image to black; `Gradient` has neither fault. The kernel depends on x_t through the network,
+    and is differentiated too.
 
     Source: the released code of arXiv 2403.10211, as recorded.
     """
 
     needs_gradient: bool = True
 
-    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> tuple[Tensor, Tensor | float]:
         """See `ImageStep`."""
-        residual = context.y - DegradationOperator(context.kernel, context.scale)(x0_hat)
+        residual = observation.y - degradation.operator(observation.scale)(x0_hat)
         norms = residual.flatten(1).norm(dim=1) + SHRINKAGE * x0_hat.flatten(1).norm(dim=1)
         (gradient,) = torch.autograd.grad(norms.sum(), x_t)
-        return ImageCorrection(x0_hat.detach(), -gradient)
+        return x0_hat.detach(), -gradient
