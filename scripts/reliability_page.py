@@ -69,14 +69,14 @@ accelerator two, so that one file is read and written while another is computed.
 def make_page() -> str:
     """The text of the page."""
     from blinddiff.sampling.memory import IMAGES
-    from blinddiff.sampling.wrappers import SMALLEST
+    from blinddiff.sampling.wrappers import MIN_PLANNED_SIDE
 
     figures = {
         name: NONE if (found := noted(name)) is None else say(found)
         for name, say in (("kills", _kills), ("memory", _memory), ("tiles", _tiles), ("seam", _seam))
     }
     resumed = NONE if figures["kills"] == NONE else "as above"
-    return TEXT.format(**figures, resumed=resumed, fuzz=_fuzz(), images=IMAGES, side=SMALLEST)
+    return TEXT.format(**figures, resumed=resumed, fuzz=_fuzz(), images=IMAGES, side=MIN_PLANNED_SIDE)
 
 
 def _kills(found: dict[str, Any]) -> str:
