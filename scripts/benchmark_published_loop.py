@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from blinddiff.degradation import Observation
 from blinddiff.models.unet import ModulatedLayerNorm, TransposedAttention
-from blinddiff.published.guidance import PublishedGuidance
 from blinddiff.published.network import PublishedMCFormer
+from blinddiff.published.sampler import PublishedGuidance
 from blinddiff.sampling.schedulers import NoiseSource, make_scheduler
 
 SCALE, SIDE, STEPS = 4, 256, 500

@@ -1,6 +1,6 @@
 """The forward model y = (x (*) k) down_s + n: kernels, resampling, the operator and its solvers, noise."""
 
-from blinddiff.degradation.kernel_families import sample_kernels
+from blinddiff.degradation.kernels import sample_kernels
 from blinddiff.degradation.noise import NOISES
 from blinddiff.degradation.observation import Degradation, Observation, closed_form, data_weight
 from blinddiff.degradation.operator import SCALES, DegradationOperator

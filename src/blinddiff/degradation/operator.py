@@ -1,4 +1,4 @@
-"""The degradation operator A of y = A x + n, A x = (x (*) k) down_s, with all that solvers ask of it.
+"""The degradation operator A of y = A x + n, A x = (x (*) k) down_s, with its adjoint and its proximal solve.
 
 ``(*)`` is true convolution (the kernel is flipped): (x (*) k)[i] = sum_q k[q] x[i - (q - c)], with the kernel's centre
 at index c = size // 2. The solvers use the Fourier transform: with H the spectrum of the kernel and the downsampling
@@ -24,8 +24,8 @@ from blinddiff.errors import KernelError, ParameterError
 
 SCALES = (1, 2, 3, 4)
 BLOCK = 1024
-"""A x is made in blocks of this side where the image has more pixels than four of them: what the spectra take is
-bounded."""
+"""Side of the blocks in which A x is computed for images larger than four of them, which bounds the memory of the
+spectra."""
 
 
 def _fast(length: int) -> int:
@@ -97,7 +97,7 @@ class DegradationOperator:
             raise ParameterError(f"an image of {x.shape[-1]}x{x.shape[-2]} is no multiple of scale {self.scale}")
         if self.boundary == "circular":
             size = x.shape[-2], x.shape[-1]
-            return self._thin(self._transfer(size, x) * rfft2(x), size)
+            return self._subsample(self._transfer(size, x) * rfft2(x), size)
         if x.shape[-2] * x.shape[-1] > 4 * BLOCK**2:
             return self._forward_in_blocks(x)
         return self._forward(x)
@@ -106,7 +106,7 @@ class DegradationOperator:
         return correlate_decimate(self.blur(x), self._taps, self._first, self.scale, "symmetric")
 
     def _forward_in_blocks(self, x: Tensor) -> Tensor:
-        """The same, for A reaches no further than the kernel and the downsampling filter do."""
+        """The same in overlapping blocks: A is local, with the extent of the kernel and the downsampling filter."""
         height, width = x.shape[-2] // self.scale, x.shape[-1] // self.scale
         side = BLOCK // self.scale
         reach = -(-(max(self.kernel.shape[-2:]) + len(self._taps)) // self.scale)
@@ -157,21 +157,21 @@ class DegradationOperator:
             residual = extend(residual, rows, columns, "symmetric")
         full = size[0] * s, size[1] * s
         transfer = self._transfer(full, y)  # H
-        # A A^T: the autocorrelation of the filter, thinned out by s.
-        gram = rfft2(self._thin(transfer.abs() ** 2, full)).real
+        # A A^T: the autocorrelation of the filter, subsampled by s.
+        gram = rfft2(self._subsample(transfer.abs() ** 2, full)).real
         dual = irfft2(rfft2(residual) / (gram + rho), s=size)
         step = irfft2(transfer.conj() * self._spread_spectrum(dual), s=full)
         top = margin * s
         return x_hat + step[..., top : top + height * s, top : top + width * s]
 
-    def _thin(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
-        """Every s-th sample of the (H, W) image whose spectrum is given; the rows are thinned before they are made."""
+    def _subsample(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+        """Every s-th sample of the (H, W) image with a given spectrum; rows are subsampled by folding the spectrum."""
         s, (height, width) = self.scale, size
         folded = spectrum.unflatten(-2, (s, height // s)).mean(-3)
         return irfft2(folded, s=(height // s, width))[..., ::s]
 
     def _spread_spectrum(self, y: Tensor) -> Tensor:
-        """Spectrum of the HR image with every LR sample at its place and zeros between: the adjoint of `_thin`."""
+        """Spectrum of the HR image with every LR sample at its place and zeros between: the adjoint of `_subsample`."""
         columns = y.new_zeros(*y.shape[:-1], y.shape[-1] * self.scale)
         columns[..., :: self.scale] = y
         spectrum = rfft2(columns)
@@ -191,7 +191,7 @@ class DegradationOperator:
             return self._last_transfer[1]
         kernel = self.kernel.to(like)
         (kh, kw), (height, width) = kernel.shape[-2:], size
-        # Kernels larger than the grid wrap round: that is what a circular boundary means.
+        # Kernels larger than the grid wrap around, as a circular boundary implies.
         rows = (torch.arange(kh, device=like.device) - kh // 2) % height
         columns = (torch.arange(kw, device=like.device) - kw // 2) % width
         wrapped = like.new_zeros(kernel.shape[0], height * width)

@@ -91,7 +91,7 @@ class KernelCorrection(nn.Module):
         with torch.no_grad():
             shapes, window, width = monomials(kernel)
             features = self._features(current, scale, evidence, shapes, window, width)
-        features = self.normalise(features.to(self.mlp[1].weight.dtype)).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-LARGEST_INPUT, LARGEST_INPUT)
         change = self.mlp(features).float()
         growth = UNIT * (change[:, :-1, None, None] * shapes).sum(1)
         return current.changed(mirror_step(kernel, growth), noise_level * change[:, -1].exp())

@@ -19,8 +19,8 @@ def _linear() -> Tensor:
 def _log_sigma() -> Tensor:
     """sigma = sqrt((1 - alpha_bar) / alpha_bar) growing geometrically from 0.01 to 10.
 
-    What is left to decide after the closed-form image is small (RMS about 0.1 on [-1, 1]), so most of a linear
-    schedule is too noisy to see it. Equal steps in log sigma spend a third of them where it appears.
+    The residual to the closed-form image is small (RMS about 0.1 on [-1, 1]), so at most timesteps of a linear schedule
+    it is buried in noise. With equal steps in log sigma, a third of them lie where it emerges.
     """
     sigma = torch.logspace(math.log10(0.01), math.log10(10), NUM_TRAIN_TIMESTEPS, dtype=torch.float64)
     alpha_bar = 1 / (1 + sigma**2)

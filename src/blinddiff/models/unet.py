@@ -86,7 +86,7 @@ class ModulatedBlock(nn.Module):
         self.modulation = nn.Linear(embedding, 4 * dim)
 
     def start_as_identity(self) -> None:
-        """Make the block return its input, until it learns."""
+        """Initialise the block as the identity."""
         nn.init.zeros_(self.attention.project.weight)
         nn.init.zeros_(self.feed_forward.project_out.weight)
 
@@ -128,7 +128,7 @@ def kernel_mlp(kernel_size: int, embedding: int) -> nn.Sequential:
 
 
 def check_unet(dim: int, num_blocks: Sequence[int], heads: Sequence[int], kernel_size: int) -> None:
-    """Raise ParameterError for arguments with which there is no network."""
+    """Raise ParameterError for impossible arguments of a network."""
     if not num_blocks:
         raise ParameterError("levels of blocks: 0 is not above 0")
     if len(heads) != len(num_blocks):

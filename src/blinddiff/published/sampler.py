@@ -1,13 +1,40 @@
-"""The diffusion step of the published code: ancestral sampling with a learned variance, on a respaced schedule."""
+"""The published sampler: its guidance, and ancestral sampling with a learned variance on a respaced schedule."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from blinddiff.degradation.observation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, alpha_bar
 from blinddiff.published.network import PublishedPrediction
+
+SHRINKAGE = 0.1
+
+
+@dataclass(frozen=True)
+class PublishedGuidance:
+    """x_{t-1} <- x_{t-1} - grad_{x_t} (||y - A(x0_hat, k_t)|| + 0.1 ||x0_hat||), norms over an image, not squared.
+
+    An image step (`sampling.image_steps.ImageStep`). Its strength halves each time the image's side doubles, and the
+    second term pulls the image to black; `Gradient` has neither fault. The kernel depends on x_t through the network,
+    and is differentiated too.
+
+    Source: the released code of arXiv 2403.10211, as recorded.
+    """
+
+    needs_gradient: bool = True
+
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> tuple[Tensor, Tensor | float]:
+        """See `ImageStep`."""
+        residual = observation.y - degradation.operator(observation.scale)(x0_hat)
+        norms = residual.flatten(1).norm(dim=1) + SHRINKAGE * x0_hat.flatten(1).norm(dim=1)
+        (gradient,) = torch.autograd.grad(norms.sum(), x_t)
+        return x0_hat.detach(), -gradient
 
 
 class PublishedDiffusion:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from blinddiff.published.guidance import PublishedGuidance
+from blinddiff.published.sampler import PublishedGuidance
 from blinddiff.sampling.image_steps import Gradient, ImageStep, NoStep, Proximal
 from blinddiff.sampling.kernel_steps import KernelStep, damped, fixed, network, refine
 

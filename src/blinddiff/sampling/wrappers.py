@@ -112,8 +112,8 @@ class Tiles:
             weights = torch.ones(len(places))
             for cut, sign in ((before, 1), (after, -1)):
                 if cut is not None:  # sin^2 of the one tile and of the next sum to 1
-                    way = (sign * (places - cut) / RAMP + 0.5).clamp(0, 1)
-                    weights = weights * (way * math.pi / 2).sin().square()
+                    ramp = (sign * (places - cut) / RAMP + 0.5).clamp(0, 1)
+                    weights = weights * (ramp * math.pi / 2).sin().square()
             spans.append(Span(start, start + len(places), weights))
         return spans
 
@@ -126,15 +126,15 @@ class Tiles:
             yield Tile(self._scale, image, (spans[0], spans[1]))
 
     def over(self, work: Callable[[Tile], Parts]) -> Parts:
-        """Images blended, and facts averaged, over the tiles.
+        """Blend images and average estimates over the tiles.
 
         Args:
-            work: gives a tile's images, (1, C, n, m) each, and facts, (1, ...) each. Where it runs out of memory, the
-                tiles are halved and it begins anew.
+            work: returns a tile's images, (1, C, n, m) each, and estimates, (1, ...) each. Where it runs out of memory,
+                the tiles are halved and all are done again.
 
         Returns:
-            The images, (B, C, H, W), and the facts, (B, ...), for which tiles count by their gradient energy. None
-            stays None.
+            The images, (B, C, H, W), and the estimates, (B, ...), averaged with the tiles' gradient energy as weights.
+            None stays None.
         """
         while True:
             try:
@@ -150,23 +150,23 @@ class Tiles:
             return work(Tile(self._scale))
         height, width = (side * self._scale for side in self._y.shape[-2:])
         images: list[Tensor | None] = []
-        facts: list[Tensor | None] = []
+        estimates: list[Tensor | None] = []
         weights = self._y.new_zeros(len(self._y))
         for tile in self:
             made, found = work(tile)
-            if not images and not facts:
+            if not images and not estimates:
                 images = [None if m is None else m.new_zeros(len(self._y), m.shape[1], height, width) for m in made]
-                facts = [None if f is None else f.new_zeros(len(self._y), *f.shape[1:]) for f in found]
+                estimates = [None if f is None else f.new_zeros(len(self._y), *f.shape[1:]) for f in found]
             for total, part in zip(images, made, strict=True):
                 if total is not None and part is not None:
                     tile.hr(total).add_(tile.weighted(part))
-            # Of a flat image, which tells nothing anywhere, all tiles count alike.
+            # In a flat image all tiles count alike.
             weight = gradient_energy(tile.lr(self._y)).sum() + torch.finfo(self._y.dtype).tiny
             weights[tile.images] += weight
-            for total, part in zip(facts, found, strict=True):
+            for total, part in zip(estimates, found, strict=True):
                 if total is not None and part is not None:
                     total[tile.images] += weight * part
-        return images, [None if f is None else f / weights.view(-1, *(1,) * (f.ndim - 1)) for f in facts]
+        return images, [None if f is None else f / weights.view(-1, *(1,) * (f.ndim - 1)) for f in estimates]
 
     def _halve(self) -> bool:
         """Halve the tiles' side, after a batch has been taken image by image; False where that cannot be."""
@@ -195,7 +195,7 @@ def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, m
     pixels = max(0, max_memory - images) / bytes_per_pixel(network.channels_per_pixel, needs_gradient)
     if batch * height * width <= pixels:
         return Tiles(y, scale, network.size_multiple, None)
-    # A long and thin image makes tiles of its own height, which are the longer for it.
+    # Tiles of a long and thin image have its own height, and are longer for that.
     side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), MIN_PLANNED_SIDE)
     return Tiles(y, scale, network.size_multiple, side)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from blinddiff.degradation import NOISES, SCALES
-from blinddiff.degradation.kernel_families import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import RecipeError
 
 LIKE = "like"
