@@ -9,7 +9,7 @@ from blocks import REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "blinddiff"
 TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-CONTRACT = re.compile(r"\ban? `([A-Z]\w+)` in `([\w/.]+)`")
+CONTRACT = re.compile(r"\ban? `([A-Z]\w+)` (?:in |\()`([\w/.]+)`")
 ROWS = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("|")][2:]
 
 
