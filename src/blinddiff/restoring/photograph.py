@@ -28,7 +28,7 @@ from blinddiff.sampling.pipeline import BlindDiffPipeline
 def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
     """`BlindDiffPipeline.from_pretrained` without its progress bar, for programs that show their own."""
     pipeline = BlindDiffPipeline.from_pretrained(weights, device)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return pipeline
 
 
