@@ -16,6 +16,7 @@ from torch import Tensor
 from blinddiff.degradation.draws import KernelFamily
 from blinddiff.degradation.kernels import (
     GAUSSIAN8_SIGMAS,
+    PRESET_KERNEL_SIZE,
     SETTING1,
     SETTING2,
     AnisotropicGaussian,
@@ -160,7 +161,7 @@ class Setting1(SyntheticProtocol):
 
     def kernel(self, index: int, generator: torch.Generator) -> Tensor:
         """See `SyntheticProtocol.kernel`."""
-        return SETTING1.sample(1, generator)[0]
+        return SETTING1.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0]
 
 
 class Setting2(SyntheticProtocol):
@@ -181,7 +182,7 @@ class Setting2(SyntheticProtocol):
 
     def kernel(self, index: int, generator: torch.Generator) -> Tensor:
         """See `SyntheticProtocol.kernel`."""
-        return SETTING2.sample(1, generator)[0]
+        return SETTING2.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0]
 
 
 class Setting2Noise10(Setting2):

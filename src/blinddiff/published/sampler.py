@@ -30,7 +30,6 @@ class PublishedGuidance:
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> tuple[Tensor, Tensor | float]:
-        """See `ImageStep`."""
         residual = observation.y - degradation.operator(observation.scale)(x0_hat)
         norms = residual.flatten(1).norm(dim=1) + SHRINKAGE * x0_hat.flatten(1).norm(dim=1)
         (gradient,) = torch.autograd.grad(norms.sum(), x_t)
