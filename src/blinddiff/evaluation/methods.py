@@ -19,7 +19,7 @@ from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.cases import Case, Restoration, bytes_of
 from blinddiff.evaluation.data import SUFFIXES, read_pixels, weights_checksum
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS
 
 if TYPE_CHECKING:
     from blinddiff.models.mcformer import MCFormer

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.observation import Degradation, Observation
-from blinddiff.models.denoiser import Prediction
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, alpha_bar
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Prediction, alpha_bar
 from blinddiff.published.network import PublishedPrediction
 
 SHRINKAGE = 0.1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.published.sampler import PublishedGuidance
 
 ImageCorrection: TypeAlias = tuple[Tensor, Tensor | float]
 """x0_hat for the diffusion step, (B, 3, H, W) in [0, 1], and what is added to x_{t-1} after it, in its range."""
@@ -90,3 +91,11 @@ class Gradient(ImageStep):
         energy = observation.scale**2 / 2 * residual.square().sum()
         (gradient,) = torch.autograd.grad(energy, x_t)
         return x0_hat.detach(), -self.zeta * gradient
+
+
+IMAGE_STEPS: dict[str, ImageStep] = {
+    "proximal": Proximal(),
+    "gradient": Gradient(),
+    "none": NoStep(),
+    "published": PublishedGuidance(),
+}

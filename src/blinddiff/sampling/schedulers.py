@@ -14,8 +14,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from blinddiff.errors import ParameterError, WeightsError
-from blinddiff.models.denoiser import Denoiser, Prediction
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, betas
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, Prediction, betas
 from blinddiff.published.sampler import PublishedDiffusion
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
