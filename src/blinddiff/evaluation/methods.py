@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
-from blinddiff.degradation.operator import closed_form
+from blinddiff.degradation.observation import closed_form
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.cases import Case, Restoration, bytes_of
@@ -262,11 +262,10 @@ class PipelineMethod:
                     output_type="pt",
                 )
             )
-        knows_noise = self.pipeline.network.config.prediction == "residual"
         return Restoration(
             image=out.images[0].cpu(),
             kernel=None if self.true_kernel else out.kernels[0].cpu(),
-            noise_level=float(out.noise_levels[0]) if knows_noise else None,
+            noise_level=float(out.noise_levels[0]) if self.pipeline.network.knows_noise else None,
             seconds=seconds,
             calls=counter.calls,
             expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
@@ -275,8 +274,7 @@ class PipelineMethod:
 
 def checkpoint(name: str, pipeline: "BlindDiffPipeline") -> PipelineMethod:
     """Any other weights, in the mode that fits them: the published network knows only the published sampler."""
-    published = pipeline.network.config.prediction == "noise"
-    return PipelineMethod(name, pipeline, mode="paper" if published else "fidelity")
+    return PipelineMethod(name, pipeline, mode=pipeline.network.default_mode)
 
 
 @dataclass(frozen=True)
