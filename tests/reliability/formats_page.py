@@ -26,42 +26,41 @@ HEAD = """# Formats
 Made by `python tests/reliability/formats_page.py`, which runs a file of each kind through `blinddiff upscale` and looks
 at the results with other libraries; a test compares. Do not edit.
 
-Formats are told by a file's contents, not by its name. Only single images are read; of a phone's JPEG with several, the
-first.
+The format is detected from a file's contents, not from its name. Only single images are read; of a phone's JPEG with
+several, the first.
 
 """
 
 NOTES = """
-Bits are those of one channel; "32 f" are floats from 0 (black) to 1 (white). Whole numbers of more than 8 bits count as
-16. "-": the file had none.
+Bits are those of one channel; "32 f" means floats from 0 (black) to 1 (white). Integers of 9 to 15 bits are read as 16.
+"-": the file had none.
 
-- **Grey** stays grey. WebP has none, AVIF as Pillow writes it none with transparency: there it becomes three equal
-  channels. A profile for grey does not describe those: in both, grey is written in the tone of sRGB, without profile.
-- **Alpha** is enlarged bicubically, without overshoot. Colours hidden under it do not bleed into what is visible: they
-  are replaced by their visible neighbours' before the restoration. Further channels of a TIFF that are not declared to
-  be transparency (a saved selection) are left out.
-- **16 bits and floats** are computed as 32-bit floats from end to end, and written with the bits of the input where the
+- **Grey** stays grey, but WebP, and AVIF with transparency, store three equal channels. A grey profile does not fit
+  those: in WebP and AVIF, grey is written with the tone curve of sRGB and without a profile.
+- **Alpha** is enlarged bicubically, without overshoot. Colours hidden under transparent parts do not bleed into visible
+  ones: before the restoration they are replaced by the visible colours around them. Further channels of a TIFF that are
+  not declared as transparency (such as a saved selection) are dropped.
+- **16 bits and floats** are computed as 32-bit floats from end to end, and written with the bits of the input if the
   format has them: PNG 8 and 16, TIFF 8, 16 and floats, the others 8.
-- **Colour profiles** are honoured: the restoration sees the tone curve of sRGB, whatever the profile's, and the result
-  has the profile's tone again, with the profile in the file. The primaries are not converted, so that no colour is
-  clipped. A profile for another kind of pixel, or a damaged one, is kept and the numbers are taken as they are. Colours
-  that an AVIF or PNG file declares by numbers (nclx, cICP), such as Display P3, become a profile; images of high
-  dynamic range (PQ, HLG) are refused by name. Gamma and primaries that a PNG states without either are not read.
-- **EXIF** is kept byte by byte (in TIFF: field by field), but for the orientation, which is applied to the pixels and
-  set to upright, for width and height, and for the thumbnail, which shows the old picture and is cut off.
-- **XMP** is kept, with orientation, width and height set as in EXIF. Packets beyond 64 KiB are not joined.
+- **Colour profiles**: the pixels are converted to the tone curve of sRGB before the restoration, and back after it. The
+  profile is written unchanged. The primaries are not converted, so that no colour is clipped. If a profile is damaged,
+  or for another kind of pixel, it is kept and the values are not converted. Colour spaces that AVIF or PNG files name
+  by code points (nclx, cICP), such as Display P3, become a profile. Images of high dynamic range (PQ, HLG) are refused.
+  A PNG's gamma and primaries (gAMA, cHRM) are not read.
+- **EXIF** is kept byte by byte (in TIFF: field by field), except for the orientation, which is applied to the pixels
+  and set to upright, for width and height, and for the thumbnail of the old picture, which is removed.
+- **XMP** is kept, with orientation, width and height set as in EXIF. Packets above 64 KiB, which JPEG splits, are not
+  joined.
 
 Not read, besides the refused kinds above: camera raw, PDF, PSD, SVG, ICO, TGA, JPEG XL.
 
-Libraries: Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM and for 8-bit PNG and JPEG 2000; tifffile for TIFF; imagecodecs,
-by the same author, for what both leave open: PNG, JPEG 2000 and AVIF of more than 8 bits, the compressions inside of
-TIFF, and colour profiles in floating point. One package in place of three (a second PNG library, a TIFF decoder and a
-colour engine).
+Libraries: Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM and for 8-bit PNG and JPEG 2000; tifffile for TIFF; imagecodecs
+for PNG, JPEG 2000 and AVIF of more than 8 bits, the compressions inside of TIFF, and colour profiles in floating point.
 """
 
 
 def tiny_weights(folder: Path) -> Path:
-    """Weights of a network that is small and random: what is looked at here does not depend on them."""
+    """Weights of a small random network: formats and metadata do not depend on them."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = MCFormer(dim=8, num_blocks=[1, 1], heads=[1, 1], estimator_hidden=32, embedding_dim=16)
@@ -135,16 +134,16 @@ def _written_table(weights: Path, folder: Path) -> str:
         _run("upscale", source, "-o", result, "--scale", 1, "--weights", weights)
         facts = _Kept(source.read_bytes(), result)
         other = folder / f"result-transparent{suffix}"
-        code, said = _run("upscale", transparent, "-o", other, "--scale", 1, "--weights", weights, code=None)
+        code, output = _run("upscale", transparent, "-o", other, "--scale", 1, "--weights", weights, code=None)
         alpha = (
-            _Kept(transparent.read_bytes(), other).alpha if code == 0 else f"refused: {said.split(': ')[-1].strip()}"
+            _Kept(transparent.read_bytes(), other).alpha if code == 0 else f"refused: {output.split(': ')[-1].strip()}"
         )
         lines.append(f"| {suffix} | {_bits(facts.bits)} | {alpha} | {facts.icc} | {facts.exif} | {facts.xmp} |")
     return "\n".join(lines) + "\n"
 
 
 class _Kept:
-    """What a result kept of its source, by libraries that did not write it."""
+    """What a result kept of its source, read by libraries that did not write it."""
 
     def __init__(self, source: bytes, result: Path) -> None:
         data = result.read_bytes()
@@ -216,11 +215,11 @@ def _bits(bits: int) -> str:
 
 
 def _run(*arguments: object, code: int | None = 0) -> tuple[int, str]:
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         ended = cli.main([str(argument) for argument in arguments])
-    assert code in (None, ended), said.getvalue()
-    return ended, said.getvalue()
+    assert code in (None, ended), output.getvalue()
+    return ended, output.getvalue()
 
 
 if __name__ == "__main__":
