@@ -25,6 +25,13 @@ from blinddiff.sampling.modes import MODES
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 
+def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
+    """`BlindDiffPipeline.from_pretrained` without its progress bar, for programs that show their own."""
+    pipeline = BlindDiffPipeline.from_pretrained(weights, device)
+    pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
+    return pipeline
+
+
 @dataclass(frozen=True)
 class RestoreSettings:
     """What to do with a photograph. Small and picklable: worker processes receive it.
