@@ -79,10 +79,7 @@ def gradient_energy(grey: Tensor) -> Tensor:
 
 
 def _some_windows(grey: Tensor, informative: bool) -> Tensor:
-    """Windows of (B, 1, h, w), as many as `MAX_WINDOWS` in area: (B, windows, n, m).
-
-    Those with most gradient energy, or evenly spaced ones.
-    """
+    """Windows of (B, 1, h, w), those with most gradient energy or evenly spaced ones: (B, windows, n, m)."""
     rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
     windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
     count = min(MAX_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])
