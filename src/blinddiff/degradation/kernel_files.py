@@ -46,7 +46,11 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
             if not kernel.any():
                 raise KernelError("picture is black, so there is no kernel in it")
             kernel = normalise(kernel)
-        return normalise(check_kernel(_without_undershoot(kernel))).to(torch.float32)
+        positive = kernel.clamp_min(0)
+        undershoot = (positive - kernel).sum()
+        if 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
+            kernel = normalise(positive) * kernel.sum()  # the sum is kept, for it is still to be checked
+        return normalise(check_kernel(kernel)).to(torch.float32)
     except FileNotFoundError:
         raise KernelError(f"{file}: no such kernel file") from None
     except KernelError as error:
@@ -67,14 +71,6 @@ def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
     write = _format_of(file, _WRITERS, OutputError)
     write(buffer, check_kernel(kernel).detach().to("cpu", torch.float32).numpy())
     write_file(file, buffer.getvalue())
-
-
-def _without_undershoot(kernel: Tensor) -> Tensor:
-    positive = kernel.clamp_min(0)
-    undershoot = (positive - kernel).sum()
-    if not 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
-        return kernel
-    return normalise(positive) * kernel.sum()  # the sum is kept, for it is still to be checked
 
 
 def _format_of(file: Path, formats: dict[str, Format], error: type[Exception]) -> Format:

@@ -20,8 +20,8 @@ def kernel_normal_equations(
     """G and b such that the mean of |y - A(x, k)|^2 over pixels and channels is k^T G k - 2 b^T k + a constant.
 
     A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter reaches over the
-    image's edge are left out. As k sums to 1, x's mean is taken from both sides, which leaves k the same and G
-    well scaled.
+    image's edge are left out; ParameterError is raised where none remains. As k sums to 1, x's mean is taken from both
+    sides, which leaves k the same and G well scaled.
 
     Args:
         y, x: LR image, (B, C, h, w), and HR image, (B, C, s*h, s*w).
@@ -30,9 +30,6 @@ def kernel_normal_equations(
 
     Returns:
         G (B, size^2, size^2) and b (B, size^2), row-major in the kernel's entries.
-
-    Raises:
-        ParameterError: the image is too small for the downsampling filter.
     """
     taps, first = downsampling.taps(scale)
     height, width = y.shape[-2:]

@@ -86,10 +86,6 @@ def check_kernel(kernel: Tensor) -> Tensor:
 
 
 CENTRING_ROUNDS = 3
-NOTHING = 1e-6
-"""Share of the mass below which nothing of a kernel is left after a crop."""
-ROUND_BELOW = 1.05
-"""Ratio of the widths up to which a kernel counts as round: the direction of its axis is noise."""
 
 
 def centroid(kernel: Tensor) -> Tensor:
@@ -122,8 +118,8 @@ def widths_and_angle(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def is_round(major: float, minor: float) -> bool:
-    """Whether widths, see `widths_and_angle`, are so nearly equal that the angle is meaningless."""
-    return major <= ROUND_BELOW * minor
+    """Whether widths, see `widths_and_angle`, are so nearly equal (within 5 %) that the angle is meaningless."""
+    return major <= 1.05 * minor
 
 
 def shift_kernel(kernel: Tensor, dy: Value, dx: Value) -> Tensor:
@@ -169,7 +165,7 @@ def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
     fitted = torch.nn.functional.pad(kernel, pads)
     cut = float((1 - fitted.detach().sum((-2, -1)) / kernel.detach().sum((-2, -1))).max()) if fitted.numel() else 0.0
     given = f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}"
-    if cut > 1 - NOTHING:
+    if cut > 1 - 1e-6:
         raise KernelError(f"{given}: has no mass within {size}x{size} pixels about its centre")
     if cut > max_cut:
         raise KernelError(f"{given}: size {size} would cut off {cut:.1%} of its mass, more than {max_cut:.1%}")

@@ -1,6 +1,8 @@
 """Kernel families: parametric blur kernels and random members of them. A new one is a class here and a line in `_ALL`.
 
 Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, >= 0, of sum 1; index (kh // 2, kw // 2) means no shift.
+Parameters are numbers for one kernel, (size, size), or (B,) tensors for a batch, (B, size, size); ParameterError is
+raised for a width or an exponent that is not positive.
 """
 
 import math
@@ -42,7 +44,6 @@ class Identity(KernelFamily):
         return identity(size).to(device, draws.dtype).expand(n, -1, -1).clone()
 
 
-ISOTROPIC_MAX_SIGMA = {1: 3.0, 2: 3.0, 3: 3.5, 4: 4.2}
 ANISOTROPIC_MAX_SIGMA = {1: 3.5, 2: 3.5, 3: 4.3, 4: 5.2}
 
 
@@ -55,8 +56,7 @@ def anisotropic_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, size: int
     """exp(-d^T Sigma^-1 d / 2) at pixels d = (column, row), normalised to sum 1.
 
     Sigma = U diag(sigma_x^2, sigma_y^2) U^T, U = [[cos, -sin], [sin, cos]]. sigma_x, sigma_y: standard deviations along
-    the turned axes in HR pixels, > 0; theta: radians. Numbers give (size, size), (B,) tensors (B, size, size).
-    Raises ParameterError for a sigma that is not positive.
+    the turned axes in HR pixels, > 0; theta: radians.
     """
     sx, sy, angle = as_tensors(sigma_x, sigma_y, theta)
     require_positive(sigma_x=sx, sigma_y=sy)
@@ -85,7 +85,7 @@ class IsotropicGaussian(KernelFamily):
 
     name: str = "isotropic"
     min_sigma: float = 0.2
-    max_sigma: Mapping[int, float] = field(default_factory=lambda: ISOTROPIC_MAX_SIGMA)
+    max_sigma: Mapping[int, float] = field(default_factory=lambda: {1: 3.0, 2: 3.0, 3: 3.5, 4: 4.2})
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         return isotropic_gaussian(draws.uniform(n, self.min_sigma, for_scale(self.max_sigma, scale)), size)
@@ -110,7 +110,7 @@ class AnisotropicGaussian(KernelFamily):
 
 
 def _radius_to_beta(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
-    """(d^T Sigma^-1 d)^beta at every pixel; ParameterError for a sigma or beta that is not positive."""
+    """(d^T Sigma^-1 d)^beta at every pixel."""
     sx, sy, angle, shape = as_tensors(sigma_x, sigma_y, theta, beta)
     require_positive(sigma_x=sx, sigma_y=sy, beta=shape)
     return squared_radius(sx, sy, angle, size).pow(shape[..., None, None])
@@ -119,10 +119,8 @@ def _radius_to_beta(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, s
 def generalized_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """exp(-(d^T Sigma^-1 d)^beta / 2) at pixels d = (column, row), normalised to sum 1.
 
-    beta > 0 is the shape: 1 a Gaussian, below 1 peaked with long tails, above 1 flat-topped. sigma_x, sigma_y (HR
-    pixels, > 0) and theta (radians) as in `anisotropic_gaussian`; they are standard deviations for beta = 1 only.
-    Numbers give (size, size), (B,) tensors (B, size, size). Raises ParameterError for a sigma or beta that is not
-    positive.
+    beta > 0 is the shape: 1 a Gaussian, below 1 peaked with long tails, above 1 flat-topped. The others are as in
+    `anisotropic_gaussian`; sigma_x and sigma_y are standard deviations for beta = 1 only.
     """
     return normalise(torch.exp(-0.5 * _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
 
@@ -158,8 +156,7 @@ def plateau(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int
     """1 / (1 + (d^T Sigma^-1 d)^beta) at pixels d = (column, row), normalised to sum 1.
 
     sigma_x, sigma_y (HR pixels, > 0): half widths at half of the peak along axes turned by theta (radians) as in
-    `anisotropic_gaussian`; beta > 0: steepness of the flanks (large: an elliptic disk). Numbers give (size, size), (B,)
-    tensors (B, size, size). Raises ParameterError for a sigma or beta that is not positive.
+    `anisotropic_gaussian`; beta > 0: steepness of the flanks (large: an elliptic disk).
     """
     return normalise(1 / (1 + _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
 
@@ -181,16 +178,11 @@ class Plateau(KernelFamily):
         return plateau(*axes, draws.uniform(n, self.min_beta, self.max_beta), size)
 
 
-MAX_RADIUS = {1: 4.0, 2: 5.0, 3: 6.5, 4: 8.0}
 SUBPIXELS = 5  # a side, for the share of a pixel that the disk covers
 
 
 def disk(radius: Value, size: int) -> Tensor:
-    """Uniform disk around the centre, each pixel weighted by the share of it that the disk covers; sum 1.
-
-    radius: HR pixels, > 0; a number gives (size, size), a (B,) tensor (B, size, size). Raises ParameterError for a
-    radius that is not positive.
-    """
+    """Uniform disk of a radius in HR pixels, each pixel weighted by the share of it that the disk covers; sum 1."""
     (r,) = as_tensors(radius)
     require_positive(radius=r)
     within = (torch.arange(SUBPIXELS, device=r.device, dtype=r.dtype) + 0.5) / SUBPIXELS - 0.5
@@ -208,7 +200,7 @@ class Disk(KernelFamily):
 
     name: str = "disk"
     min_radius: float = 0.5
-    max_radius: Mapping[int, float] = field(default_factory=lambda: MAX_RADIUS)
+    max_radius: Mapping[int, float] = field(default_factory=lambda: {1: 4.0, 2: 5.0, 3: 6.5, 4: 8.0})
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         return disk(draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale)), size)

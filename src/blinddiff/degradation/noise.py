@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +68,10 @@ class PoissonNoise(Noise):
         return torch.poisson(expected, generator).to(y.device, y.dtype) / photons
 
 
+FILTER_SIZE = 7  # pixels, of the low-pass of correlated noise
+RADIUS = 4  # LR pixels, of the unsharp mask: three sigma of the widest
+
+
 def _filtered(x: Tensor, kernels: Tensor) -> Tensor:
     """All channels of each image of (B, C, H, W) filtered by its own symmetric kernel (B, n, n), without a border."""
     batch, channels = x.shape[:2]
@@ -76,9 +79,6 @@ def _filtered(x: Tensor, kernels: Tensor) -> Tensor:
         return x[..., kernels.shape[-2] - 1 :, kernels.shape[-1] - 1 :]
     weight = kernels.repeat_interleave(channels, dim=0)[:, None]
     return F.conv2d(x.flatten(0, 1)[None], weight, groups=batch * channels)[0].unflatten(0, (batch, channels))
-
-
-FILTER_SIZE = 7
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,6 @@ class CorrelatedNoise(Noise):
         return y + sigma * _filtered(white, lowpass)
 
 
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-
-
 @dataclass(frozen=True)
 class JpegNoise(Noise):
     """level: JPEG quality of the IJG scale, 1 (worst) to 100, rounded to a whole number; *higher* is *less* noise.
@@ -132,7 +129,7 @@ class JpegNoise(Noise):
         return stored.movedim(-1, 1).to(y.device, y.dtype) / 255
 
 
-def _round_trip(pixels: Pixels, quality: int) -> Pixels:
+def _round_trip(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="JPEG", quality=quality)
     with Image.open(buffer) as image:
@@ -158,9 +155,6 @@ class ResizedJpegNoise(JpegNoise):
         larger = F.interpolate(y, enlarged, mode="bicubic", align_corners=False)
         stored = super().apply(larger, level, generator)
         return F.interpolate(stored, (height, width), mode="bicubic", align_corners=False, antialias=True)
-
-
-RADIUS = 4  # LR pixels: three sigma of the widest mask
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,8 @@ class DegradationOperator:
         boundary: ``"reflect"`` is how images are degraded (blur reflected without the edge pixel repeated, resampling
             symmetric); ``"circular"`` wraps round, makes the closed forms exact, and is the faster.
 
-    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s).
-
-    Raises:
-        ParameterError: scale, offset or boundary outside its range, or image sides that are no multiple of the scale.
-        KernelError: the kernel is not a (batch of) 2-D array(s).
+    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s). Raises ParameterError for a scale, offset or boundary
+    outside its range and for image sides that are no multiple of the scale, KernelError for a kernel of another shape.
     """
 
     def __init__(

@@ -128,10 +128,7 @@ NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
 class SpectralEstimator(nn.Module):
     """Kernel and noise level from the spectral statistics of y, and their correction at each step of the sampler.
 
-    Args:
-        kernel_size: side of the kernel's support, odd.
-        hidden: width of the two hidden layers.
-        scales: scales it is made for; the scale is one of its inputs.
+    hidden: width of the two hidden layers; kernel_size and scales are the network's.
     """
 
     def __init__(self, kernel_size: int, hidden: int, scales: tuple[int, ...]) -> None:

@@ -52,8 +52,7 @@ def load_network(
         name_of: gives the name of a config's architecture.
         **hub_options: of diffusers' `from_pretrained`, such as ``revision``.
 
-    Raises:
-        WeightsError: missing, damaged, or of another architecture.
+    Raises WeightsError for weights that are missing, damaged, or of another architecture.
     """
     folder = weights_folder(weights)
     source, subfolder = (str(weights), "network") if folder is None else (folder, None)

@@ -44,8 +44,7 @@ class MCFormer(ModulatedNetwork):
         residual_std: RMS of the image minus x_y, in units of x_t.
         kernel_modulation: False removes the kernel from the modulation (an ablation).
 
-    Raises:
-        ParameterError: an argument outside its range.
+    Raises ParameterError for an argument outside its range.
     """
 
     default_mode = "fidelity"
@@ -93,9 +92,7 @@ class MCFormer(ModulatedNetwork):
 
         The estimator is not exactly equivariant to dihedral transforms, so its errors partly average out. The expected
         error was learned for the estimate from one transform, whose error is some percent larger: a safe bound.
-
-        Raises:
-            ParameterError: the scale is not one of the network's.
+        Raises ParameterError for a scale that is not one of the network's.
         """
         self.check_scale(observation.scale)
         y, scale = observation.y, observation.scale

@@ -47,8 +47,7 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are extended by mirroring.
         informative: False takes windows evenly over a large image instead: a fair sample of it.
 
-    Returns:
-        (B, `STATISTICS`) float32.
+    The result is (B, `STATISTICS`), float32.
     """
     grey = y.float().mean(1, keepdim=True)
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]

@@ -128,12 +128,8 @@ class ModulatedUNet(nn.Module):
     Args:
         in_channels, out_channels: of the image at full resolution.
         dim: channels at the top; doubled at each level below.
-        num_blocks: blocks at each level, top first; its length is the number of levels.
-        num_refinement_blocks: blocks after the decoder, at the top.
-        heads: attention heads at each level.
-        expansion: of the feed-forward networks.
         embedding: length of the condition's embedding.
-        patch_size: side of the pixel blocks folded into channels before the first convolution.
+        num_blocks, num_refinement_blocks, heads, expansion, patch_size: as of `MCFormer`.
     """
 
     def __init__(
@@ -213,37 +209,23 @@ class ModulatedUNet(nn.Module):
 class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
     """The base of both networks: a U-Net modulated by time and kernel, over a noise schedule.
 
-    The arguments of a subclass's constructor are in `config`, by name, before this one is called.
-
-    Args:
-        in_channels, out_channels: of the image that the U-Net sees and gives.
-
-    Raises:
-        ParameterError: an argument outside its range.
+    in_channels, out_channels: of the U-Net at full resolution. Raises ParameterError for an argument outside its range.
     """
 
     config: Any
+    """Arguments of the subclass's constructor by name; there before this one is called."""
     residual_std: float
     """tau of `remaining_error`: RMS of what is predicted from x_t, in units of x_t."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         _check(self.config)
-        dim, embedding_dim, kernel_size = (self.config[name] for name in ("dim", "embedding_dim", "kernel_size"))
-        self.unet = ModulatedUNet(
-            in_channels,
-            out_channels,
-            dim,
-            self.config.num_blocks,
-            self.config.num_refinement_blocks,
-            self.config.heads,
-            self.config.expansion,
-            embedding_dim,
-            self.config.get("patch_size", 1),
-        )
-        self.time_mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding_dim))
+        c, dim, embedding = self.config, self.config.dim, self.config.embedding_dim
+        sizes = dim, c.num_blocks, c.num_refinement_blocks, c.heads, c.expansion, embedding, c.get("patch_size", 1)
+        self.unet = ModulatedUNet(in_channels, out_channels, *sizes)
+        self.time_mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding))
         self.kernel_mlp = nn.Sequential(
-            nn.Linear(kernel_size**2, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
+            nn.Linear(c.kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding)
         )
 
     @property

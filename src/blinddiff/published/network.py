@@ -148,8 +148,7 @@ _PARTS = {
 def read_published(path: Path) -> dict[str, Tensor]:
     """The state dict of a published checkpoint: ``.pth`` with ``params_ema``, ``params`` or bare, or ``.safetensors``.
 
-    Raises:
-        WeightsError: missing, unreadable, or no state dict. Files are read as data; code in them is never run.
+    Files are read as data; code in them is never run. Raises WeightsError: missing, unreadable, or no state dict.
     """
     if not os.path.isfile(path):
         raise WeightsError(f"{path}: no such file")
@@ -172,12 +171,8 @@ def read_published(path: Path) -> dict[str, Tensor]:
 def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> PublishedMCFormer:
     """The network with the weights of a published state dict, its architecture read off the shapes.
 
-    Args:
-        state: as `read_published` gives it.
-        scale: what the network was trained for, which no shape tells; 4 in all published settings.
-
-    Raises:
-        WeightsError: a tensor is missing, left over, or of a shape that no such network has.
+    scale: what the network was trained for, which no shape tells; 4 in all published settings. Raises WeightsError for
+    a tensor that is missing, left over, or of a shape that no such network has.
     """
     try:
         dim = state["patch_embed.proj.weight"].shape[0]

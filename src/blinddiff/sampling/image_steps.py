@@ -1,4 +1,4 @@
-"""Image steps: how the clean-image estimate is made to agree with y. A new one is a class here, listed in `IMAGE_STEPS`."""
+"""Image steps: how the clean-image estimate is made to agree with y. A new one is a class, listed in `IMAGE_STEPS`."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias

@@ -42,7 +42,7 @@ StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
 ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         if "weights" in kwargs:
             warnings.warn("weights: is now the first argument of from_pretrained", DeprecationWarning, stacklevel=2)
             pretrained_model_name_or_path = kwargs.pop("weights")
-        for name in kwargs:
-            if name not in HUB_OPTIONS:
-                raise ParameterError(f"from_pretrained: unknown option {name!r}")
+        if unknown := sorted(kwargs.keys() - HUB_OPTIONS):
+            raise ParameterError(f"from_pretrained: unknown option {unknown[0]!r}")
         weights = DEFAULT_WEIGHTS if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         network = load_denoiser(weights, **kwargs)
         network.requires_grad_(False)
@@ -160,9 +159,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         Args:
             image: a PIL image, array or tensor, or a list or batch of one size, see `to_batch`.
             scale: 1 (deblur and denoise), 2, 3 or 4.
-            mode: ``"fidelity"`` (closest in the mean square), ``"fast"`` (nearly that, in half the time),
-                ``"perceptual"`` (a sample: sharper) or ``"paper"`` (the published sampler); it sets what is None below,
-                see `MODES`.
+            mode: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``, see `MODES`; it sets what is None below.
             num_inference_steps: steps, 1 to 1000.
             num_samples: samples of each image; with more than one, ``images`` is their mean.
             kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result, in place of the
@@ -174,7 +171,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             scheduler: ``"mean"``, ``"own"`` (the pipeline's), ``"ddim"``, ``"ddpm"``, ``"dpm-solver++"`` or
                 ``"published"``.
             generator: random generator, or a list of one for each image.
-            output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            output_type: of the images, ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: False returns the output's fields as a tuple, the images first.
             max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
                 None. An image for which that is too little is restored in tiles, see `Tiled`; so is one for which
@@ -193,13 +190,9 @@ class BlindDiffPipeline(DiffusionPipeline):
         y = to_batch(image).to(self.device)
         if kernel is not None and kernel_step is None:
             kernel_step = "fixed"
-        given: dict[str, Any] = {
-            "scheduler": scheduler,
-            "num_inference_steps": num_inference_steps,
-            "image_step": image_step,
-            "kernel_step": kernel_step,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
+        names = "scheduler", "num_inference_steps", "image_step", "kernel_step"
+        values = scheduler, num_inference_steps, image_step, kernel_step
+        given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         options = replace(MODES[_choice("mode", mode, MODES)], **given)
         _choice("output_type", output_type, ("pil", "np", "pt"))
         self.check_scale(scale)

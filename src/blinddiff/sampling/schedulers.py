@@ -19,14 +19,10 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class NoiseSource:
-    """Draws standard normal noise for a batch: from one generator, or from one for each image.
+    """Draws standard normal noise, (B, 3, H, W): from one generator, one for each image, or the global one (None).
 
     With a generator for each image, an image's noise does not depend on what else is in the batch. Numbers are drawn
     where their generator lives, so that a seed gives the same image on every device.
-
-    Args:
-        shape: of the noise, (B, 3, H, W).
-        generator: one, a list of B, or None for the global one.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], generator: Generators, device: torch.device) -> None:
@@ -64,8 +60,7 @@ class LibraryScheduler(Scheduler):
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         drawing = {"generator": noise.generators} if self._draws else {}
-        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
-        return stepped
+        return self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
 
 
 class PosteriorMean(Scheduler):
@@ -116,8 +111,7 @@ def make_scheduler(
 ) -> Scheduler:
     """A scheduler by name, set to a number of steps; ``"own"`` is a given one of diffusers.
 
-    Raises:
-        ParameterError: the name is unknown, or the number of steps is not between 1 and 1000.
+    Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
     if name not in ("own", *SCHEDULERS):
         raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
@@ -130,15 +124,13 @@ def make_scheduler(
 
 def default_scheduler(denoiser: Denoiser) -> DDIMScheduler:
     """DDIM over a denoiser's noise schedule."""
-    scheduler: DDIMScheduler = library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
-    return scheduler
+    return library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
 
 
 def saved_scheduler(weights: str | os.PathLike[str], denoiser: Denoiser) -> Any:
     """The scheduler that a pipeline's folder was saved with; DDIM for a folder without, or the hub.
 
-    Raises:
-        WeightsError: what is saved there is not a scheduler of diffusers.
+    Raises WeightsError if what is saved there is not a scheduler of diffusers.
     """
     folder = Path(weights) / "scheduler"
     if not folder.is_dir():
