@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from blinddiff.evaluation.records import RECORD, ImageResult, versions, write_json
-from blinddiff.evaluation.report.tables import overview
-from blinddiff.evaluation.run import evaluate
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.run import Settings, evaluate
 from blinddiff.evaluation.statistics import summarise, summary_json
 
 METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blinddiff.errors import ParameterError
-from blinddiff.evaluation.ablations import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.evaluation.methods import METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
-from blinddiff.evaluation.report.tables import overview
-from blinddiff.evaluation.run import evaluate, export
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.run import Settings, evaluate, export
+from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 
 PRINTED = 20  # failures on the screen; the report of an evaluation has all
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             *(f"  {name:<18} {p.degradation}; scales {', '.join(map(str, p.scales))}" for name, p in PROTOCOLS.items()),
             "",
             "methods:",
-            *(f"  {name:<24} {entry.what}" for name, entry in METHODS.items()),
+            *(f"  {name:<24} {entry.summary}" for name, entry in METHODS.items()),
             "  NAME@STEPS               any of this package's with another number of steps, as in perceptual@20",
         ]
     )
@@ -106,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     outcome = evaluate(settings)
     for summary in outcome.summaries:
         print(overview(summary), end="\n\n")
-    _print_failures("not evaluated", [f"{f.method}, {f.place}: {f.error}" for f in outcome.failures])
+    _print_failures("not evaluated", [f"{f.method}, {f.case_id}: {f.error}" for f in outcome.failures])
     print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
     return 1 if outcome.failures else 0
 

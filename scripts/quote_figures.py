@@ -1,18 +1,18 @@
-"""Figures in documents, written there from committed records and never by hand.
+"""Fill in the figures that documents quote from committed records.
 
-A table stands between two comments, of which the first says what is in it (on one line; paths are from where the
-command runs, the repository's root):
+python scripts/quote_figures.py README.md docs/*.md
+python scripts/quote_figures.py --check README.md docs/*.md
 
-    <!-- figures: results/gaussian8_x4/record.json rows=bicubic,fidelity columns=Set5/psnr_y,Set14/kernel_l1 -->
+With --check, only names the documents that differ from their records. A table stands between two comments, the first of
+which, on one line, says what it holds; paths are relative to the working directory, the root of the repository:
+
+    <!-- figures: results/benchmarks/gaussian8_x4/record.json rows=bicubic,fidelity columns=Set5/psnr_y -->
     <!-- end of figures -->
 
 A row is a method. A column is SET/METRIC (a mean), SET/METRIC/METHOD (the paired difference from that method, with its
-interval) or cost/KEY (of `costs.Cost`). A single figure in running text is written
+interval) or cost/KEY (of `records.Cost`). A single figure in running text is written
 
-    <!-- figure: results/gaussian8_x4/record.json fidelity Set14/psnr_y -->26.6<!-- end of figure -->
-
-`python -m blinddiff.evaluation.quoting README.md docs/evaluation.md` fills them in; with `--check`, it only says
-which documents are not as their records are.
+    <!-- figure: results/benchmarks/gaussian8_x4/record.json fidelity Set14/psnr_y -->26.6<!-- end of figure -->
 """
 
 import argparse
@@ -24,11 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.metrics import BY_NAME
 from blinddiff.evaluation.records import write_text
-from blinddiff.evaluation.report.blocks import Table
-from blinddiff.evaluation.report.markdown import markdown_table
-from blinddiff.evaluation.report.tables import heading, with_interval
+from blinddiff.evaluation.report import Table, heading, with_interval
+from blinddiff.evaluation.statistics import METRICS
 
 TABLE = re.compile(r"(<!-- figures: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end of figures -->)", re.DOTALL)
 SINGLE = re.compile(r"(<!-- figure: (?P<what>[^>]*?) -->)(?P<old>[^<]*)(<!-- end of figure -->)")
@@ -42,9 +40,9 @@ COSTS = {
 
 
 def quote(document: str, root: Path, where: str = "document") -> str:
-    """The document with every quoted figure as the records under `root` have it.
+    """The document with every quoted figure replaced by that of the records below `root`.
 
-    Raises ParameterError, naming the document and the comment, for records, methods or columns that are not there.
+    Raises ParameterError, naming the document and the comment, for missing records, methods or columns.
     """
     opened = len(re.findall(r"<!-- figures?:", document))
     if opened != len(TABLE.findall(document)) + len(SINGLE.findall(document)):
@@ -70,7 +68,7 @@ def _table(what: str, root: Path, where: str) -> str:
         [row, *(_cell(record, row, column, f"{where}: {path}") for column in columns)]
         for row in given["rows"].split(",")
     ]
-    return markdown_table(Table(["", *(_heading(column, f"{where}: {path}") for column in columns)], rows))
+    return Table(["", *(_heading(column, f"{where}: {path}") for column in columns)], rows).markdown()
 
 
 def _single(what: str, root: Path, where: str) -> str:
@@ -97,19 +95,19 @@ def _heading(column: str, where: str) -> str:
     if set_name == "cost":
         return COSTS[metric][0]
     against = f", minus {baseline}" if baseline else ""
-    return f"{set_name} {heading(BY_NAME[metric])}{against}"
+    return f"{set_name} {heading(METRICS[metric])}{against}"
 
 
 def _column(column: str, where: str) -> tuple[str, str, str]:
     set_name, _, rest = column.partition("/")
     metric, _, baseline = rest.partition("/")
-    if metric not in (COSTS if set_name == "cost" else BY_NAME):
+    if metric not in (COSTS if set_name == "cost" else METRICS):
         raise ParameterError(f"{where}: column '{column}': SET/METRIC, SET/METRIC/METHOD or cost/KEY is accepted")
     return set_name, metric, baseline
 
 
 def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
-    """The figure as it is written, empty where the method has none of the kind."""
+    """The figure as text, empty where the method has none."""
     set_name, metric, baseline = _column(column, where)
     if method not in record["methods"]:
         raise ParameterError(f"{where}: method '{method}' is not in the record")
@@ -119,7 +117,7 @@ def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
     found = next((one for one in record["sets"] if one["set"] == set_name), None)
     if found is None:
         raise ParameterError(f"{where}: set '{set_name}' is not in the record")
-    digits = BY_NAME[metric].digits
+    digits = METRICS[metric].digits
     if not baseline:
         estimate = found["means"][method].get(metric)
         return "" if estimate is None else f"{estimate['mean']:.{digits}f}"
@@ -135,10 +133,8 @@ def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if all is as it should be (or now is), 1 if `--check` found another figure, 2 for what cannot be filled in."""
-    parser = argparse.ArgumentParser(
-        prog="python -m blinddiff.evaluation.quoting", description="Fill in the figures that documents quote."
-    )
+    """Exit code: 0 if the documents agree with their records, 1 if `--check` found another figure, 2 for an error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", nargs="+", type=Path, metavar="FILE", help="Markdown files")
     parser.add_argument("--check", action="store_true", help="change nothing, only compare")
     args = parser.parse_args(arguments)

@@ -2,14 +2,16 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 from blinddiff.errors import ParameterError
-from blinddiff.evaluation.quoting import main, quote
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = runpy.run_path(str(REPOSITORY / "scripts" / "quote_figures.py"))
+main, quote = SCRIPT["main"], SCRIPT["quote"]
 DOCUMENTS = [path for path in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))) if path.is_file()]
 
 
