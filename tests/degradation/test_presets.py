@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from blinddiff.degradation.kernel_families import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels
 from blinddiff.degradation.kernel_measures import widths_and_angle
-from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.kernels import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels, isotropic_gaussian
 from blinddiff.errors import ParameterError
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from blinddiff.cli import main as cli
 from blinddiff.degradation import NOISES
-from blinddiff.degradation.kernel_families import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
 from blinddiff.training.recipe import parse_recipe
 

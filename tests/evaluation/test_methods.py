@@ -17,6 +17,7 @@ from blinddiff.evaluation.methods import Options, fingerprint_of, method
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.run import measure
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.published.network import PublishedMCFormer
 from blinddiff.sampling.modes import MODES
 
 
@@ -99,7 +100,9 @@ def test_the_expected_kernel_error_stands_beside_the_true_one(case: Case, weight
 def test_another_checkpoint_is_another_method(case: Case, weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     small(dim=8).save_pretrained(tmp_path / "residual")
-    small(dim=8, prediction="noise", kernel_size=21, scales=(4,)).save_pretrained(tmp_path / "published")
+    PublishedMCFormer(
+        dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16
+    ).save_pretrained(tmp_path / "published")
     options = Options(weights, "cpu", None, {"mine": tmp_path / "residual", "theirs": tmp_path / "published"})
     mine, theirs = method("mine", options), method("theirs@2", options)
     own = method("fidelity", options)

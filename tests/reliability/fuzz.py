@@ -105,7 +105,8 @@ def main(mutations: int, seed: int) -> None:
             print(f"{name}, mutation {number} of seed {seed}", file=sys.stderr)
             raise
         slowest = max(slowest, time.process_time() - began)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes; see getrusage(2)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**20
     seconds = time.process_time() - started
     print(json.dumps({**counts, "files": len(files), "seconds": seconds, "slowest": slowest, "grown_mib": grown}))
 

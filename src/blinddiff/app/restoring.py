@@ -119,7 +119,7 @@ def restore(
             noise_level=asked.noise_level,
             generator=torch.Generator().manual_seed(asked.seed),
             output_type="pt",
-            callback_on_step_end=after_step,
+            on_step=after_step,
         )
     except (MemoryError, RuntimeError) as error:
         if not is_lack_of_memory(error):

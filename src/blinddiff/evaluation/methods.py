@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
-from blinddiff.degradation.operator import closed_form
+from blinddiff.degradation.observation import closed_form
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes, weights_checksum
@@ -238,11 +238,10 @@ class PipelineMethod:
             )
         finally:
             hook.remove()
-        estimates_noise = self.pipeline.network.config.prediction == "residual"
         return Restoration(
             image=out.images[0].cpu(),
             kernel=None if self.true_kernel else out.kernels[0].cpu(),
-            noise_level=float(out.noise_levels[0]) if estimates_noise else None,
+            noise_level=float(out.noise_levels[0]) if self.pipeline.network.knows_noise else None,
             seconds=seconds,
             calls=len(calls),
             expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
@@ -250,9 +249,8 @@ class PipelineMethod:
 
 
 def checkpoint(name: str, pipeline: "BlindDiffPipeline") -> PipelineMethod:
-    """Other weights, in the mode that fits them: a published network needs the published sampler."""
-    published = pipeline.network.config.prediction == "noise"
-    return PipelineMethod(name, pipeline, mode="paper" if published else "fidelity")
+    """Other weights, in the mode that fits their network."""
+    return PipelineMethod(name, pipeline, mode=pipeline.network.default_mode)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.kernel_families import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels
+from blinddiff.degradation.draws import KernelFamily
 from blinddiff.degradation.kernels import (
+    GAUSSIAN8_SIGMAS,
+    SETTING1,
+    SETTING2,
     AnisotropicGaussian,
     Disk,
     IsotropicGaussian,
-    KernelFamily,
     anisotropic_gaussian,
+    gaussian8_kernels,
 )
 from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.degradation.noise import GaussianNoise

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blinddiff.errors import WeightsError
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.published.network import PublishedMCFormer
 
 LEVELS = 4
 EXPANSION = 2.66  # of all published networks
@@ -74,8 +74,8 @@ def read_published(path: Path) -> dict[str, Tensor]:
     return {re.sub(r"^(module|state_dict)\.", "", str(name)): value for name, value in content.items()}
 
 
-def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> MCFormer:
-    """MCFormer with the weights of a published state dict, its architecture read off the shapes.
+def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> PublishedMCFormer:
+    """The network with the weights of a published state dict, its architecture read off the shapes.
 
     Args:
         state: as `read_published` gives it.
@@ -95,20 +95,15 @@ def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> MCFor
     expansion = EXPANSION
     if top.shape[1] != int(dim * EXPANSION):
         expansion = (deepest.shape[1] + 0.5) / deepest.shape[0]
-    network = MCFormer(
+    network = PublishedMCFormer(
         dim=dim,
         num_blocks=[_count(state, stage) for stage in stages],
         num_refinement_blocks=_count(state, "refinement"),
         heads=heads,
         expansion=expansion,
         embedding_dim=dim,
-        patch_size=1,
         kernel_size=round(kernel_entries**0.5),
         scales=[scale],
-        prediction="noise",
-        noise_schedule="linear",
-        image_mean=0.0,
-        image_std=1.0,
     )
     renamed = {_rename(name): value for name, value in state.items()}
     try:
@@ -117,6 +112,13 @@ def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> MCFor
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"not a checkpoint of the published BlindDiff: {reason}") from error
     return network
+
+
+def architecture_name(config: Mapping[str, Any]) -> str | None:
+    """The class named in a config.json. Older files call every network MCFormer; the published one predicts noise."""
+    if config.get("prediction") == "noise":
+        return PublishedMCFormer.__name__
+    return config.get("_class_name")
 
 
 def _count(state: Mapping[str, Tensor], stage: str) -> int:

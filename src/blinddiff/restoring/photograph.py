@@ -159,7 +159,7 @@ def upscale_photograph(
             generator=torch.Generator().manual_seed(settings.seed),
             output_type="pt",
             max_memory=settings.max_memory,
-            callback_on_step_end=None if on_step is None else lambda *_: (on_step(), None)[1],
+            on_step=None if on_step is None else lambda *_: (on_step(), None)[1],
         )
     except KernelError as error:
         raise KernelError(f"{settings.kernel}: {error}") from error

@@ -1,8 +1,8 @@
-"""Modes: named sets of the sampler's options."""
+"""Modes: named sets of the sampler's options; and the steps by name."""
 
 from dataclasses import dataclass
 
-from blinddiff.published.guidance import PublishedGuidance
+from blinddiff.published.sampler import PublishedGuidance
 from blinddiff.sampling.image_steps import Gradient, ImageStep, NoStep, Proximal
 from blinddiff.sampling.kernel_steps import KernelStep, damped, fixed, network, refine
 
@@ -23,6 +23,11 @@ class Mode:
     image_step: str = "proximal"
     kernel_step: str = "damped"
 
+    @property
+    def self_ensemble(self) -> bool:
+        """Whether steps see different dihedral transforms: they are averaged only by the mean."""
+        return self.scheduler == "mean"
+
     def changed(
         self,
         num_inference_steps: int | None,
@@ -40,11 +45,11 @@ class Mode:
 
 
 MODES = {
-    # closest in the mean square: the posterior mean, made again in another view and under a better kernel
+    # closest in the mean square: the mean of two posterior means, the second under a better kernel
     "fidelity": Mode("mean", 2),
     # nearly that, in half the time: one call of the network
     "fast": Mode("mean", 1),
-    # a sample of the posterior: sharper, and further off
+    # a sample of the posterior: sharper, with a larger error
     "perceptual": Mode("own", 8),
     # the published sampler, with its guidance
     "paper": Mode("published", 500, image_step="published", kernel_step="network"),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from blinddiff.degradation import NOISES, SCALES
-from blinddiff.degradation.kernel_families import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import RecipeError
 
 LIKE = "like"
@@ -196,8 +196,6 @@ def _check_model(recipe: Recipe, where: str) -> None:
     _check_known(recipe.model, [name for name in hints if name != "return"], f"{where}: model")
     for name, value in recipe.model.items():
         _value(hints[name], value, f"{where}: model: {name}")
-    if recipe.model.get("prediction", "residual") != "residual":
-        raise RecipeError(f"{where}: model: prediction: only 'residual' can be trained, not the published network")
     scales = recipe.model.get("scales", SCALES)
     for scale in recipe.degradation.scales:
         if scale not in scales:

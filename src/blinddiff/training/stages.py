@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation import closed_form
-from blinddiff.degradation.operator import data_weight
-from blinddiff.models.kernel_estimator import Estimate, Evidence, SpectralEstimator, mirror_step, way
-from blinddiff.models.mcformer import MCFormer, Prediction
+from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.models.denoiser import Prediction
+from blinddiff.models.kernel_estimator import Evidence, log_ratio, mirror_step
+from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
@@ -99,13 +99,11 @@ def estimator_losses(
     On the new pairs and on as many old ones as the recipe wants; of these only the statistics were kept.
     """
     estimator = model.estimator
-    assert isinstance(estimator, SpectralEstimator)
     scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
     made = [spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level]
     statistics, scales, kernel, noise_level = _with_replayed(made, recipe, replay, generator)
-    return _weighted(
-        recipe, **_estimate_losses(estimator.first(estimator.told(statistics, scales)), kernel, noise_level)
-    )
+    estimate = estimator.initial_estimate(estimator.features_from_statistics(statistics, scales))
+    return _weighted(recipe, **_estimate_losses(estimate, kernel, noise_level))
 
 
 def confidence_losses(
@@ -116,16 +114,15 @@ def confidence_losses(
     Only the expectation learns. Crops are down to `SMALLEST_CROP` pixels wide, every octave alike likely.
     """
     estimator = model.estimator
-    assert isinstance(estimator, SpectralEstimator)
     side = pairs.y.shape[-1]
     crop = round(SMALLEST_CROP * (side / SMALLEST_CROP) ** float(torch.rand((), generator=generator)))
     with torch.no_grad():
         y = pairs.y[..., :crop, :crop]
         told = estimator.features(y, pairs.scale)
-        error = (estimator.first(told).kernel - pairs.kernel).abs().sum((-2, -1))
+        error = (estimator.initial_estimate(told).kernel - pairs.kernel).abs().sum((-2, -1))
     pixels = torch.full_like(told[:, :1], y.shape[-2] * y.shape[-1])
     told, pixels, error = _with_replayed([told, pixels, error], recipe, replay, generator)
-    return _weighted(recipe, confidence=(estimator.expected_error_of(told, pixels) - error).square().mean())
+    return _weighted(recipe, confidence=(estimator.expected_error(told, pixels) - error).square().mean())
 
 
 def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
@@ -135,18 +132,17 @@ def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: tor
     kernel than photographs do, so for a share of the examples the estimate is mixed with the truth, by a random part,
     down to the error it will have.
     """
-    first = model.estimate(pairs.y, pairs.scale)
+    first = model.initial_estimate(Observation(pairs.y, pairs.scale))
     own = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
     kind = torch.rand(len(own), generator=generator).to(own)
     own[kind < recipe.loss.true_kernel_share] = 0
     own[kind >= 1 - recipe.loss.own_kernel_share] = 1
     kernel = torch.lerp(pairs.kernel, first.kernel.detach(), own.view(-1, 1, 1))
     noise_level = torch.lerp(pairs.noise_level, first.noise_level.detach(), own)
-    prediction, noise_loss = _image_of_a_patch(model, pairs, Estimate(kernel, noise_level), recipe, generator)
+    prediction, noise_loss = _image_of_a_patch(model, pairs, Degradation(kernel, noise_level), recipe, generator)
     if recipe.stage == "network":
         return _weighted(recipe, noise=noise_loss)
-    assert prediction.noise_level is not None
-    at_step = _estimate_losses(Estimate(prediction.kernel, prediction.noise_level), pairs.kernel, pairs.noise_level)
+    at_step = _estimate_losses(prediction.degradation, pairs.kernel, pairs.noise_level)
     from_y = _estimate_losses(first, pairs.kernel, pairs.noise_level)
     return _weighted(recipe, noise=noise_loss, **{name: at_step[name] + from_y[name] for name in from_y})
 
@@ -160,43 +156,38 @@ def correction_losses(
     corrected kernel leads to counts too: not every kernel nearer to the truth serves it better.
     """
     estimator = model.estimator
-    assert isinstance(estimator, SpectralEstimator)
     with torch.no_grad():
-        first = model.estimate(pairs.y, pairs.scale)
-        current = Estimate(_moved(first.kernel, pairs.kernel, generator), first.noise_level)
+        observation = Observation(pairs.y, pairs.scale)
+        first = model.initial_estimate(observation)
+        current = Degradation(_moved(first.kernel, pairs.kernel, generator), first.noise_level)
         t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
-        prediction: Prediction = model(x_t, t, pairs.y, pairs.scale, *current, correct_kernel=False)
-        shown = model.evidence(prediction.x0_hat, t, pairs.y, pairs.scale, current.kernel)
+        prediction: Prediction = model(x_t, t, observation, current, correct_kernel=False)
+        shown = model.evidence(prediction.x0_hat, t, observation, current)
     scale = torch.full_like(pairs.noise_level, pairs.scale)
-    rows = _with_replayed([*current, *shown, pairs.kernel, pairs.noise_level, scale], recipe, replay, generator)
-    current, evidence = Estimate(*rows[:2]), Evidence(*rows[2:6])
+    made = [current.kernel, current.noise_level, *shown, pairs.kernel, pairs.noise_level, scale]
+    rows = _with_replayed(made, recipe, replay, generator)
+    current, evidence = Degradation(*rows[:2]), Evidence(*rows[2:6])
     kernel, noise_level, scale = rows[6:]
     corrected = estimator.correct(current, scale, evidence)
     losses = _estimate_losses(corrected, kernel, noise_level)
     losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
     if recipe.loss.noise:
-        made = Estimate(*(part[: len(pairs.x)] for part in corrected))
-        _, losses["noise"] = _image_of_a_patch(model, pairs, made, recipe, generator)
+        new = corrected[: len(pairs.x)]
+        _, losses["noise"] = _image_of_a_patch(model, pairs, new, recipe, generator)
     return _weighted(recipe, **losses)
 
 
 def _image_of_a_patch(
-    model: MCFormer, pairs: Pairs, known: Estimate, recipe: Recipe, generator: torch.Generator
+    model: MCFormer, pairs: Pairs, known: Degradation, recipe: Recipe, generator: torch.Generator
 ) -> tuple[Prediction, Tensor]:
     """What the network says of a random patch, given kernel and noise level, and the noise constraint on its image."""
-    x_y = closed_form(pairs.y, *known, pairs.scale)
+    x_y = known.closed_form(Observation(pairs.y, pairs.scale))
     rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
     x_0 = model.to_diffusion(pairs.x[..., rows, columns])
     t, x_t = _noised(model, x_0, recipe, generator)
-    prediction: Prediction = model(
-        x_t,
-        t,
-        pairs.y[..., small_rows, small_columns],
-        pairs.scale,
-        *known,
-        x_y[..., rows, columns],
-        correct_kernel=recipe.stage == "joint",
-    )
+    patch = Observation(pairs.y[..., small_rows, small_columns], pairs.scale)
+    known = known.with_closed_form(patch, x_y[..., rows, columns])
+    prediction: Prediction = model(x_t, t, patch, known, correct_kernel=recipe.stage == "joint")
     a = model.alpha_bar[t]
     noise_loss = noise_constraint(
         model.to_diffusion(prediction.x0_hat),
@@ -212,7 +203,7 @@ def _moved(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
     """Kernels (B, n, n), a share of them moved by a random part of the way to the true ones, in log k."""
     part = FURTHEST + (NEAREST - FURTHEST) * torch.rand(len(kernel), generator=generator).to(kernel)
     part[torch.rand(len(kernel), generator=generator).to(kernel) >= MOVED] = 0
-    growth = way(kernel, true).clamp(-LARGEST_MOVE, LARGEST_MOVE)
+    growth = log_ratio(kernel, true).clamp(-LARGEST_MOVE, LARGEST_MOVE)
     return mirror_step(kernel, part.view(-1, 1, 1) * growth)
 
 
@@ -236,7 +227,7 @@ def _noised(model: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Gener
     return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
 
-def _estimate_losses(estimate: Estimate, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
+def _estimate_losses(estimate: Degradation, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
     return {
         "kernel": kernel_constraint(estimate.kernel, kernel),
         "noise_level": noise_level_constraint(estimate.noise_level, noise_level),

@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from blinddiff.degradation import bicubic_upsample, closed_form
+from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.files import write_file
-from blinddiff.models.kernel_estimator import SpectralEstimator
+from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.data import (
@@ -79,13 +79,14 @@ class WeightAverage:
 def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
     """One row an example: y enlarged, the closed form, one call from pure noise, the truth."""
     network.eval()
-    first = network.estimate(pairs.y, pairs.scale)
-    x_y = closed_form(pairs.y, first.kernel, first.noise_level, pairs.scale)
+    observation = Observation(pairs.y, pairs.scale)
+    degradation = network.initial_estimate(observation)
+    x_y = degradation.closed_form(observation)
     last = len(network.alpha_bar) - 1
     noise = torch.randn(x_y.shape, generator=torch.Generator().manual_seed(0)).to(x_y)
     t = torch.full((len(x_y),), last, device=x_y.device)
-    x_t = network.add_noise(x_y, t[0], noise)
-    x0_hat = network(x_t, t, pairs.y, pairs.scale, first.kernel, first.noise_level, x_y).x0_hat
+    x_t = add_noise(network, x_y, t[0], noise)
+    x0_hat = network(x_t, t, observation, degradation).x0_hat
     columns = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
     pixels = (columns.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy()
     buffer = io.BytesIO()
@@ -97,7 +98,6 @@ LOG_STEPS = 20
 ESTIMATORS_MEANING = ("scales", "kernel_size")
 MEANING = (
     *ESTIMATORS_MEANING,
-    "prediction",
     "noise_schedule",
     "image_mean",
     "image_std",
@@ -261,7 +261,6 @@ class Trainer:
         """Let only the parts that learn gather statistics of what passes through them."""
         self.network.train()
         estimator = self.network.estimator
-        assert isinstance(estimator, SpectralEstimator)
         estimator.normalise.train(self.recipe.stage in ("estimator", "joint"))
         estimator.correct.train(self.recipe.stage in ("correction", "joint"))
 
@@ -400,7 +399,7 @@ def _check_meaning(source: str, loaded: MCFormer, network: MCFormer, keys: tuple
 def _learned(network: MCFormer, stage: str) -> list[Tensor]:
     """Mark which parameters learn in a stage, and return them."""
     for name, parameter in network.named_parameters():
-        correction, confidence = name.startswith("estimator.correct."), name.startswith("estimator.doubt.")
+        correction, confidence = name.startswith("estimator.correct."), name.startswith("estimator.confidence_head.")
         estimator = name.startswith("estimator.") and not (correction or confidence)
         learns = {
             "estimator": estimator,

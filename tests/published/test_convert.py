@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from blinddiff.degradation import Observation
 from blinddiff.errors import WeightsError
-from blinddiff.models.mcformer import MCFormer
-from blinddiff.published.convert import network_from_published, read_published
+from blinddiff.published.convert import architecture_name, network_from_published, read_published
+from blinddiff.published.network import PublishedMCFormer
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -23,13 +24,11 @@ def test_published_network_reproduces_the_recorded_call(name: str) -> None:
     network = network_from_published(read_published(REFERENCE / name)).eval()
     recorded = load_file(REFERENCE / "official_outputs.safetensors")
     with torch.no_grad():
-        said = network(recorded["forward.x"], recorded["forward.t"], recorded["forward.y"], 4)
-    assert said.noise is not None
-    assert said.variance is not None
+        said = network(recorded["forward.x"], recorded["forward.t"], Observation(recorded["forward.y"], 4))
     out = torch.cat([said.noise, said.variance], 1)
     torch.testing.assert_close(out, recorded["forward.out"], atol=1e-5, rtol=0)
     # The published code correlates with its kernels; ours are convolved with.
-    kernel = said.kernel.flip(-1, -2).flatten(1)
+    kernel = said.degradation.kernel.flip(-1, -2).flatten(1)
     torch.testing.assert_close(kernel, recorded["forward.kernel"], atol=1e-5, rtol=0)
 
 
@@ -37,26 +36,16 @@ def test_published_network_reproduces_the_recorded_call(name: str) -> None:
 def test_published_network_survives_a_round_trip(tmp_path: Path) -> None:
     network = network_from_published(read_published(REFERENCE / "official_small_checkpoint.pth"))
     network.save_pretrained(tmp_path)
-    again = MCFormer.from_pretrained(tmp_path).state_dict()
+    again = PublishedMCFormer.from_pretrained(tmp_path).state_dict()
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again[name], value, atol=0, rtol=0)
 
 
-def test_paper_variant_has_the_published_size() -> None:
-    network = MCFormer(
-        dim=48,
-        num_blocks=[2, 3, 6, 8],
-        num_refinement_blocks=2,
-        heads=[1, 2, 4, 8],
-        expansion=2.66,
-        embedding_dim=48,
-        patch_size=1,
-        kernel_size=21,
-        scales=[4],
-        prediction="noise",
-        noise_schedule="linear",
-    )
-    assert sum(p.numel() for p in network.parameters()) == pytest.approx(26.51e6, rel=2e-3)
+def test_older_configs_name_their_architecture_by_their_prediction() -> None:
+    assert architecture_name({"_class_name": "MCFormer", "prediction": "noise"}) == "PublishedMCFormer"
+    assert architecture_name({"_class_name": "MCFormer", "prediction": "residual"}) == "MCFormer"
+    assert architecture_name({"_class_name": "UNet2DModel"}) == "UNet2DModel"
+    assert architecture_name({}) is None
 
 
 def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from blinddiff.degradation import Observation
 from blinddiff.published.convert import network_from_published, read_published
 from blinddiff.sampling.loop import restore
 from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS, MODES
-from blinddiff.sampling.noise import NoiseSource
-from blinddiff.sampling.schedulers import make_scheduler
+from blinddiff.sampling.schedulers import NoiseSource, make_scheduler
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 
@@ -39,8 +39,7 @@ def test_paper_mode_reproduces_the_recorded_trajectory() -> None:
     restore(
         network,
         scheduler,
-        recorded["sampler.y"],
-        4,
+        Observation(recorded["sampler.y"], 4),
         None,
         RecordedNoise([recorded["sampler.x_T"], *recorded["sampler.noise"].split(1)]),
         IMAGE_STEPS[mode.image_step],
