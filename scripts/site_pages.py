@@ -33,7 +33,8 @@ def sources(root: Path) -> dict[str, Path]:
         "contributing.md": root / "CONTRIBUTING.md",
         "model-card.md": root / "src/blinddiff/weights/default/README.md",
     }
-    return {**pages, **{f"records/{p.parent.name}.md": p for p in sorted(root.glob("results/*/report.md"))}}
+    reports = sorted((root / "results").glob("*/*/report.md"))
+    return {**pages, **{f"records/{p.parent.relative_to(root / 'results').as_posix()}.md": p for p in reports}}
 
 
 def without_front_matter(text: str) -> str:

@@ -36,7 +36,7 @@ MOST_NOT_RUN = 19
 LONG = {"docs/guides/photographs.md", "docs/guides/training.md", "docs/quickstart.md"}
 """Pages whose commands take long: they train, start processes or restore whole samples."""
 OTHER_OPTIONS = {"--check"}
-"""Options that pages name by themselves, and that are none of `blinddiff`: those of `blinddiff.evaluation.quoting`."""
+"""Options that pages name by themselves, and that are none of `blinddiff`: those of `scripts/quote_figures.py`."""
 
 runnable = [
     pytest.param(page, marks=pytest.mark.long if page in LONG else ())
@@ -158,6 +158,8 @@ def check_command(words: list[str]) -> None:
     elif "-m" in words and words[words.index("-m") + 1].startswith("blinddiff"):
         module = words[words.index("-m") + 1]
         assert importlib.util.find_spec(module) is not None, f"{said}: there is no module {module}"
+    elif words[0] == "python" and words[1].startswith("scripts/"):
+        assert (REPOSITORY / words[1]).is_file(), f"{said}: there is no {words[1]}"
 
 
 @pytest.mark.parametrize("block", ALL, ids=named)
@@ -218,6 +220,7 @@ def test_options_named_in_running_text(page: str) -> None:
         "make dcos",
         "pip install 'blinddiff[gpu]'",
         "python -m blinddiff.evaluation.quotes README.md",
+        "python scripts/quote.py README.md",
     ],
 )
 def test_what_is_wrong_is_found(command: str) -> None:

@@ -25,7 +25,7 @@ def site() -> ModuleType:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("docs/guides/one.md", "results/run_x4/report.md", "src/code.py", "CHANGELOG.md"):
+    for name in ("docs/guides/one.md", "results/benchmarks/run_x4/report.md", "src/code.py", "CHANGELOG.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("source", "page", "text", "expected"),
     [
-        ("docs/a.md", "a.md", "[r](../results/run_x4/report.md)", "[r](records/run_x4.md)"),
+        ("docs/a.md", "a.md", "[r](../results/benchmarks/run_x4/report.md)", "[r](records/benchmarks/run_x4.md)"),
         ("docs/a.md", "a.md", "[c](../CHANGELOG.md#top)", "[c](changelog.md#top)"),
         ("docs/guides/one.md", "guides/one.md", "[c](../../CHANGELOG.md)", "[c](../changelog.md)"),
         ("CHANGELOG.md", "changelog.md", "[one](docs/guides/one.md)", "[one](guides/one.md)"),

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         sets=tuple(dict.fromkeys(args.sets or plan.sets)),
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
-        out=args.out or Path("results") / f"{args.protocol}_x{scale}",
+        out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
         options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
         seed=args.seed,
         limit=args.limit,
