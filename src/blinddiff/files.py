@@ -1,12 +1,19 @@
-"""Files that are there whole or not at all. Stands below every room, as the errors do."""
+"""Atomic writes, folders, locks between processes and file hashes, with one-line errors.
+
+Imports nothing of the package but its errors, so that every other module may use it.
+"""
 
 import contextlib
+import errno
+import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from blinddiff.errors import OutputError
 
@@ -16,6 +23,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
+_FOLDER_LOCK = _HIDDEN_NAME.format("run")  # by its name, `remove_leftovers` also removes that of a killed run
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
 _HIDDEN_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -47,7 +56,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove what writers that were killed left in a folder; what another is writing just now stays."""
+    """Remove the hidden files that killed writers left in a folder; those of live writers are locked and stay."""
     with contextlib.suppress(OSError):
         for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
             with contextlib.suppress(OSError):
@@ -68,6 +77,75 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         hidden, descriptor = _open_hidden(_target(path).parent)
         os.close(descriptor)
         hidden.unlink()
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Create a folder and its parents; an existing folder is kept.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise OutputError(f"{path}: cannot be made: {_reason(error)}") from error
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Make a folder if there is none, and keep other runs out of it until the block ends or the process dies.
+
+    The lock is a hidden file in the folder, removed afterwards; a killed run leaves the file, but not the lock. File
+    systems without locks are used without one.
+
+    Raises:
+        OutputError: another run holds the lock, or the folder cannot be made or written to.
+    """
+    make_folder(folder)
+    path = Path(folder) / _FOLDER_LOCK
+    held = FileLock(path, timeout=0, thread_local=False)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise OutputError(f"{folder}: another run is writing there") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise OutputError(f"{folder}: cannot be written: {_reason(error)}") from error
+    try:
+        yield
+    finally:
+        # Removed before it is released: a run that opened it meanwhile finds no name for it, and does not take it.
+        with contextlib.suppress(OSError):  # Windows removes no open file; there filelock does, after its release
+            path.unlink()
+        held.release()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal. Raises OSError if it cannot be read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def files_hash(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 of many files: of the sorted lines ``NAME HASH``. Folders and repetitions do not count.
+
+    A file that cannot be read has the hash ``unreadable``.
+    """
+    lines = []
+    for path in set(paths):
+        try:
+            lines.append(f"{path.name} {file_hash(path)}")
+        except OSError:
+            lines.append(f"{path.name} unreadable")
+    return hash_of("\n".join(sorted(lines)).encode())
+
+
+def hash_of(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _target(path: Path) -> Path:
@@ -94,9 +172,10 @@ def _open_hidden(folder: Path) -> tuple[Path, int]:
 
 
 def lock(descriptor: int) -> None:
-    """Lock an open file for as long as its process lives; raises BlockingIOError where another has.
+    """Lock an open file until it is closed or its process dies. Raises BlockingIOError if another holds the lock.
 
-    File systems that know no locks are left without, and so is Windows: there nothing tells two runs apart.
+    By hand, because filelock opens a file of its own, which on Windows could neither be written nor renamed while it is
+    locked. File systems without locks are used without one, and so is Windows.
     """
     if fcntl is not None:
         try:
@@ -126,5 +205,8 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise OutputError(f"{str(path)!r}: cannot be written: {reason or error}") from error
+        raise OutputError(f"{str(path)!r}: cannot be written: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

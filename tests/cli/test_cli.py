@@ -26,7 +26,7 @@ from blinddiff.cli import main as cli
 from blinddiff.cli import options, upscale
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.imaging import OUTPUT_FORMATS
-from blinddiff.restoring.plan import SAME
+from blinddiff.restoring.folder import SAME
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from blinddiff.app.limits import Limits
+from blinddiff.app import Limits
 from blinddiff.cli.options import above_zero, add_model_options, load_pipeline, whole
 from blinddiff.cli.streams import say
 

@@ -1,7 +1,6 @@
 """`blinddiff demo`: the main job on a photograph that ships with the package."""
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restore, write the folder and say what is in it; 0."""
-    import torch
     from tqdm import tqdm
 
     from blinddiff.degradation import bicubic_upsample
@@ -48,16 +46,17 @@ def run(args: argparse.Namespace) -> int:
         write_image,
         write_picture,
     )
+    from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 
     # What can be wrong is found before the bar is shown: it is said in one line.
     photograph = read_photograph(args.photograph)
     pipeline = load_pipeline(args)
     make_folder(args.output)
-    kept = replace(photograph, alpha=None)  # all but transparency
+    pixels = visible_colours(photograph)
+    kept = replace(photograph, pixels=pixels, alpha=None)  # all but transparency
     for name in PICTURES:
         check_output(args.output / name, kept)
     check_kernel_outputs([args.output / KERNEL], args.photograph)
-    pixels = visible_colours(photograph)
 
     with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
 
@@ -65,32 +64,29 @@ def run(args: argparse.Namespace) -> int:
             bar.set_description_str(what)
 
         stage("restoring")
-        started = time.perf_counter()
-        out = pipeline(pixels, scale=SCALE, generator=torch.Generator().manual_seed(0), output_type="pt")
-        seconds = time.perf_counter() - started
+        result = restore_photograph(pipeline, kept, RestoreSettings(scale=SCALE))
         bar.update()
         stage("drawing the sheet")
         bicubic = bicubic_upsample(pixels, SCALE).clamp(0, 1)
-        kernel, residual = out.kernels[0], out.residuals[0]
-        major, minor, angle = (float(value) for value in widths_and_angle(kernel))
+        major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
         facts = SheetFacts(
             scale=SCALE,
-            noise_level=float(out.noise_levels[0]),
-            residual_rms=float(residual.square().mean().sqrt()),
+            noise_level=result.noise_level,
+            residual_rms=result.residual_rms,
             kernel_widths=(major, minor),
             kernel_angle=angle,
-            seconds=seconds,
+            seconds=result.seconds,
         )
         sheet = comparison_sheet(
-            pixels, bicubic, out.images[0], kernel, residual / 255, facts, title=args.photograph.name
+            pixels, bicubic, result.pixels, result.kernel, result.residual / 255, facts, title=args.photograph.name
         )
         bar.update()
         stage("writing the folder")
         write_image(args.output / "input.png", pixels, kept)
         write_image(args.output / "bicubic.png", bicubic, kept)
-        write_image(args.output / "result.png", out.images[0], kept)
-        write_picture(args.output / "kernel.png", kernel_picture(kernel))
-        write_kernel(args.output / KERNEL, kernel)
+        write_image(args.output / "result.png", result.pixels, kept)
+        write_picture(args.output / "kernel.png", kernel_picture(result.kernel))
+        write_kernel(args.output / KERNEL, result.kernel)
         # In the colours of the pictures beside it; a profile for grey does not describe its three channels.
         profile = None if kept.grey else kept.icc_profile
         shown = replace(kept, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None)

@@ -26,18 +26,17 @@ from blinddiff.cli.streams import STREAM, check_json, say, write_standard_output
 from blinddiff.degradation.kernel_files import read_kernel
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import write_file
-from blinddiff.restoring.folder import Listener, upscale_folder
+from blinddiff.restoring.folder import SAME, Listener, restore_folder
 from blinddiff.restoring.journal import LEDGER
-from blinddiff.restoring.photograph import Record, UpscaleSettings
-from blinddiff.restoring.plan import SAME
+from blinddiff.restoring.photograph import Record, RestoreSettings
 from blinddiff.sampling.modes import MODES
 
 if TYPE_CHECKING:
     from blinddiff.imaging import Photograph
-    from blinddiff.restoring.photograph import UpscaleSettings
+    from blinddiff.restoring.photograph import RestoreSettings
 
 
-def run_folder(args: argparse.Namespace, settings: UpscaleSettings) -> int:
+def run_folder(args: argparse.Namespace, settings: RestoreSettings) -> int:
     """Restore a folder; 0 if every photograph could be, else 1."""
     _check(args)
     suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
@@ -45,7 +44,7 @@ def run_folder(args: argparse.Namespace, settings: UpscaleSettings) -> int:
     started = time.perf_counter()
     with _Progress(args, aside) as progress:
         listener = Listener(begin=progress.begin, note=lambda line: say(line, aside), record=progress.record)
-        report = upscale_folder(args.photograph, args.output, settings, suffix, args.jobs, listener)
+        report = restore_folder(args.photograph, args.output, settings, suffix, args.jobs, listener)
     for _, reason in report.failures:
         say(f"blinddiff upscale: {' '.join(reason.split())}", aside=True)
     before = f", {report.skipped} done before" if report.skipped else ""
@@ -172,15 +171,15 @@ def run(args: argparse.Namespace) -> int:
     return _run_one(args, settings_of(args))
 
 
-def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
+def settings_of(args: argparse.Namespace) -> "RestoreSettings":
     """The settings that the arguments ask for."""
     from blinddiff.errors import ParameterError
     from blinddiff.imaging import MAX_PIXELS
-    from blinddiff.restoring.photograph import UpscaleSettings
+    from blinddiff.restoring.photograph import RestoreSettings
 
     if str(args.output) == STREAM and args.json == STREAM:
         raise ParameterError("--json -: standard output takes the photograph already")
-    return UpscaleSettings(
+    return RestoreSettings(
         weights=args.weights,
         device=args.device,
         scale=args.scale,
@@ -194,7 +193,7 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
     )
 
 
-def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
+def _run_one(args: argparse.Namespace, settings: "RestoreSettings") -> int:
     from tqdm import tqdm
 
     from blinddiff.cli.options import kernel_words
@@ -209,9 +208,8 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         kernel_map_picture,
         visible_colours,
         write_picture,
-        written_bit_depth,
     )
-    from blinddiff.restoring.photograph import Record, facts_of, upscale_photograph
+    from blinddiff.restoring.photograph import Record, restore_photograph
 
     if args.jobs is not None:
         raise ParameterError("--jobs: is for folders")
@@ -238,22 +236,23 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
     pipeline = load_pipeline(args)
     name = _name(args.photograph)
     # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
-    steps = settings.steps or MODES[settings.mode].num_inference_steps
-    with tqdm(total=steps, desc=printable(Path(name).name, sys.stderr), unit="step", delay=0.1) as bar:
-        upscaled = upscale_photograph(pipeline, photograph, settings, kernel, bar.update)
-    result = encode_image(output, upscaled.pixels, photograph, upscaled.alpha)
+    with tqdm(
+        total=settings.number_of_steps, desc=printable(Path(name).name, sys.stderr), unit="step", delay=0.1
+    ) as bar:
+        result = restore_photograph(pipeline, photograph, settings, kernel, lambda *_: bar.update())
+    data = encode_image(output, result.pixels, photograph, result.alpha)
     if to_stream:
-        write_standard_output(result)
+        write_standard_output(data)
     else:
-        write_file(output, result)
+        write_file(output, data)
     if args.save_kernel is not None:
-        write_kernel(args.save_kernel, upscaled.kernel)
+        write_kernel(args.save_kernel, result.kernel)
     kernel_map = None
     if args.kernel_map is not None:
         kernel_map = pipeline.kernel_map(visible_colours(photograph), settings.scale)
         write_picture(args.kernel_map, kernel_map_picture(kernel_map.kernels))
     if args.json is not None:
-        facts = facts_of(photograph, upscaled, written_bit_depth(output, photograph))
+        facts = result.facts(output)
         if kernel_map is not None:
             facts["kernel_map"] = kernel_map.facts()
         line = Record(name, str(output), "done", facts=facts).line() + "\n"
@@ -261,10 +260,10 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
             write_standard_output(line.encode())
         else:
             write_file(args.json, line.encode())
-    found = kernel_words(upscaled.kernel, upscaled.noise_level, upscaled.expected_kernel_error)
+    found = kernel_words(result.kernel, result.noise_level, result.expected_kernel_error)
     say(
-        f"{output}: {width} x {height}; {found}; residual {upscaled.residual_rms:.2f} grey levels; "
-        f"{upscaled.seconds:.1f} s",
+        f"{output}: {width} x {height}; {found}; residual {result.residual_rms:.2f} grey levels; "
+        f"{result.seconds:.1f} s",
         aside=to_stream or args.json == STREAM,
     )
     return 0
@@ -274,7 +273,7 @@ def _name(path: Path) -> str:
     return "standard input" if str(path) == STREAM else str(path)
 
 
-def _read(args: argparse.Namespace, settings: "UpscaleSettings") -> "Photograph":
+def _read(args: argparse.Namespace, settings: "RestoreSettings") -> "Photograph":
     """The photograph, found to be one that can be restored."""
     from blinddiff.cli.streams import read_standard_input
     from blinddiff.imaging import largest_file
@@ -287,6 +286,6 @@ def _read(args: argparse.Namespace, settings: "UpscaleSettings") -> "Photograph"
 
 
 def _stream_suffix(args: argparse.Namespace, photograph: "Photograph") -> str:
-    from blinddiff.restoring.plan import SAME, suffix_of_format
+    from blinddiff.restoring.folder import SAME, suffix_of_format
 
     return suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"

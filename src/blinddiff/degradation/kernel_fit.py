@@ -136,8 +136,8 @@ FLOORS = (1e-2, 2e-1)
 def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
     """The kernel error estimated from the residual y - A(x, kernel), at each of `FLOORS`.
 
-    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x,
-    divided by x's spectrum, is k_true - k as far as the LR grid resolves it. With an estimate of x it is noisy and biased.
+    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x over
+    the power of x is k_true - k as far as the LR grid resolves it. With an estimate of x it is noisy and biased.
 
     Args:
         y: LR image, (B, C, h, w), in [0, 1].

@@ -1,4 +1,4 @@
-"""Which pages a browser may send something from."""
+"""From which origins requests are accepted."""
 
 import asyncio
 
@@ -6,18 +6,18 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from blinddiff.app.private_paths import PrivatePaths
+from blinddiff.app.server import PrivatePaths
 
 
 def status(folder, method="POST", **headers):
-    """Of an upload, with a page behind `PrivatePaths` that takes everything."""
+    """Of an upload to an application behind `PrivatePaths` that accepts everything."""
 
-    async def ask():
+    async def send():
         transport = httpx.ASGITransport(PrivatePaths(PlainTextResponse("taken"), folder, lambda: False, 1000))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as http:
             return await http.request(method, "/gradio_api/upload", headers=headers)
 
-    return asyncio.run(ask()).status_code
+    return asyncio.run(send()).status_code
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ def status(folder, method="POST", **headers):
         ("LocalHost:7860", "http://localhost:7860"),
         ("[::1]:7860", "http://[::1]:7860"),
         ("192.168.1.5:7860", "http://192.168.1.5:7860"),
-        # a web server in front, which has the certificate
+        # behind a web server that has the certificate
         ("photos.example", "https://photos.example"),
         ("photos.example:443", "https://photos.example"),
         ("photos.example:8443", "https://photos.example:8443"),
     ],
 )
-def test_the_page_itself_may(tmp_path, host, origin):
+def test_the_page_itself_is_accepted(tmp_path, host, origin):
     assert status(tmp_path, host=host, origin=origin) == 200
 
 
@@ -53,10 +53,10 @@ def test_the_page_itself_may(tmp_path, host, origin):
         "",
     ],
 )
-def test_others_may_not(tmp_path, origin):
+def test_other_origins_are_refused(tmp_path, origin):
     assert status(tmp_path, host="127.0.0.1:7860", origin=origin) == 403
     assert status(tmp_path, "GET", host="127.0.0.1:7860", origin=origin) == 200
 
 
-def test_programs_may(tmp_path):
+def test_programs_are_accepted(tmp_path):
     assert status(tmp_path, host="127.0.0.1:7860") == 200

@@ -1,10 +1,10 @@
-"""Nothing of a visitor stays, and nothing of another's is taken along."""
+"""A visitor's files are removed, and no other visitor's with them."""
 
 import os
 import stat
 import time
 
-from blinddiff.app.files import Files, private_files
+from blinddiff.app.request import VisitorFiles, private_files
 
 
 def upload(files, name):
@@ -14,7 +14,7 @@ def upload(files, name):
     return folder / "photo.png"
 
 
-def test_the_folder_is_private_and_goes_in_the_end():
+def test_the_folder_is_private_and_removed_at_the_end():
     with private_files() as files:
         assert stat.S_IMODE(files.folder.stat().st_mode) == 0o700
         first, second = files.new_folder("ann"), files.new_folder("ann")
@@ -23,12 +23,12 @@ def test_the_folder_is_private_and_goes_in_the_end():
     assert not files.folder.exists()
 
 
-def test_what_a_visitor_leaves(tmp_path):
-    files = Files(tmp_path, grace=0)
+def test_files_of_a_visitor_who_has_left_are_removed(tmp_path):
+    files = VisitorFiles(tmp_path, grace_period=0)
     own, shared = upload(files, "own"), upload(files, "shared")
-    files.uses("ann", own)
+    files.keep_upload("ann", own)
     for visitor in ("ann", "ben"):
-        files.uses(visitor, shared)
+        files.keep_upload(visitor, shared)
     anns, bens = files.new_folder("ann"), files.new_folder("ben")
     files.leave("ann")
     files.sweep()
@@ -42,13 +42,13 @@ def test_what_a_visitor_leaves(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_connection_that_breaks_off_loses_nothing(tmp_path):
-    files = Files(tmp_path, grace=0.2)
+def test_a_lost_connection_loses_no_files(tmp_path):
+    files = VisitorFiles(tmp_path, grace_period=0.2)
     result = files.new_folder("ann")
     files.leave("ann")
     files.sweep()
     assert result.exists()
-    more = files.new_folder("ann")  # she is back
+    more = files.new_folder("ann")  # the visitor is back
     time.sleep(0.3)
     files.sweep()
     assert result.exists()
@@ -59,30 +59,30 @@ def test_a_connection_that_breaks_off_loses_nothing(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_results_are_no_uploads(tmp_path):
-    files = Files(tmp_path)
+def test_results_do_not_count_as_uploads(tmp_path):
+    files = VisitorFiles(tmp_path)
     (files.new_folder("ann") / "result.png").write_bytes(bytes(1000))
     upload(files, "own")
-    assert files.uploaded() == 1
+    assert files.uploaded_bytes() == 1
 
 
-def test_only_in_its_own_folder(tmp_path):
+def test_nothing_outside_the_folder_is_removed(tmp_path):
     (tmp_path / "page").mkdir()
-    files = Files(tmp_path / "page", grace=0)
+    files = VisitorFiles(tmp_path / "page", grace_period=0)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    files.uses("ann", elsewhere / "photo.png")
+    files.keep_upload("ann", elsewhere / "photo.png")
     files.leave("ann")
     files.sweep()
     assert elsewhere.exists()
 
 
-def test_sweeping(tmp_path):
-    files = Files(tmp_path, kept=60)
+def test_old_unused_files_are_removed(tmp_path):
+    files = VisitorFiles(tmp_path, max_age=60)
     old, used, new = upload(files, "old"), upload(files, "used"), upload(files, "new")
     for path in (old, used):
         os.utime(path.parent, (time.time() - 100,) * 2)
-    files.uses("ann", used)  # so it is kept on
+    files.keep_upload("ann", used)  # renews it
     files.sweep()
     assert not old.exists()
     assert used.exists()
