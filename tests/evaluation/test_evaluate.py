@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.cli import evaluate as command
+from blinddiff.cli.options import add_evaluate_arguments
+from blinddiff.cli.runs import run_evaluate
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
 from blinddiff.evaluation import run as running
 from blinddiff.evaluation.image_metrics import psnr_y
@@ -25,8 +26,8 @@ from blinddiff.evaluation.run import Runner, Settings, evaluate
 
 def run(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([*(str(argument) for argument in arguments), "--no-costs"]))
+    add_evaluate_arguments(parser)
+    return run_evaluate(parser.parse_args([*(str(argument) for argument in arguments), "--no-costs"]))
 
 
 def settings(data: Path, out: Path, **changes: object) -> Settings:

@@ -1,16 +1,18 @@
-"""Makes docs/formats.md by running files of every format through the command line: `python formats_page.py`."""
+"""Make docs/formats.md: `python scripts/formats_page.py` runs files of every format through the command line."""
 
 import contextlib
 import io
 import json
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import tifffile
 import torch
-from corpus import HEIGHT, WIDTH, XMP, colours, corpus, exif_block, profile, refused
 from PIL import ExifTags, Image
 
 from blinddiff.cli import main as cli
@@ -18,50 +20,53 @@ from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
 
-PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "reliability"))
+from corpus import HEIGHT, WIDTH, XMP, colours, corpus, exif_block, profile, refused  # noqa: E402 - of the tests
+
+PAGE = ROOT / "docs" / "formats.md"
 SCALE = 2
 
 HEAD = """# Formats
 
-Made by `python tests/reliability/formats_page.py`, which runs a file of each kind through `blinddiff upscale` and looks
-at the results with other libraries; a test compares. Do not edit.
+`python scripts/formats_page.py` makes this page: it runs a file of each kind through `blinddiff upscale` and checks
+the results with other libraries. A test checks that the page is up to date. Do not edit it.
 
-Formats are told by a file's contents, not by its name. Only single images are read; of a phone's JPEG with several, the
-first.
+blinddiff detects the format from a file's content, not from its name. It reads single images only; from a phone's
+JPEG with several images, it reads the first.
 
 """
 
 NOTES = """
-Bits are those of one channel; "32 f" are floats from 0 (black) to 1 (white). Whole numbers of more than 8 bits count as
-16. "-": the file had none.
+Bits are per channel; "32 f" means floats from 0 (black) to 1 (white). Integers of more than 8 bits count as 16. "-"
+means that the input had none.
 
-- **Grey** stays grey. WebP has none, AVIF as Pillow writes it none with transparency: there it becomes three equal
-  channels. A profile for grey does not describe those: in both, grey is written in the tone of sRGB, without profile.
-- **Alpha** is enlarged bicubically, without overshoot. Colours hidden under it do not bleed into what is visible: they
-  are replaced by their visible neighbours' before the restoration. Further channels of a TIFF that are not declared to
-  be transparency (a saved selection) are left out.
-- **16 bits and floats** are computed as 32-bit floats from end to end, and written with the bits of the input where the
-  format has them: PNG 8 and 16, TIFF 8, 16 and floats, the others 8.
-- **Colour profiles** are honoured: the restoration sees the tone curve of sRGB, whatever the profile's, and the result
-  has the profile's tone again, with the profile in the file. The primaries are not converted, so that no colour is
-  clipped. A profile for another kind of pixel, or a damaged one, is kept and the numbers are taken as they are. Colours
-  that an AVIF or PNG file declares by numbers (nclx, cICP), such as Display P3, become a profile; images of high
-  dynamic range (PQ, HLG) are refused by name. Gamma and primaries that a PNG states without either are not read.
-- **EXIF** is kept byte by byte (in TIFF: field by field), but for the orientation, which is applied to the pixels and
-  set to upright, for width and height, and for the thumbnail, which shows the old picture and is cut off.
-- **XMP** is kept, with orientation, width and height set as in EXIF. Packets beyond 64 KiB are not joined.
+- **Grey** images stay grey, with two exceptions: WebP, and AVIF with transparency, have no grey mode, so the image
+  gets three equal channels there. A grey colour profile cannot describe these, so the pixels are converted to the
+  tone curve of sRGB, without a profile.
+- **Alpha** is enlarged bicubically, without overshoot. Colours of transparent pixels are replaced by those of visible
+  neighbours before the restoration, so they do not bleed into visible parts. Extra TIFF channels that are not
+  declared as transparency (such as a saved selection) are dropped.
+- **16 bits and floats** are computed in 32-bit floats throughout. The output has the bits of the input if the format
+  supports them: PNG 8 and 16, TIFF 8, 16 and floats, the others 8.
+- **Colour profiles**: the tone curve is converted to sRGB's for the restoration, and back for the output, which keeps
+  the profile. Primaries are not converted, so no colour is clipped. A damaged profile, or one for another kind of
+  pixel, is kept but not applied. Colours that an AVIF or PNG file declares by numbers (nclx, cICP), such as Display
+  P3, become a profile. High dynamic range (PQ, HLG) is refused. PNG's gamma and primaries chunks are ignored.
+- **EXIF** is kept byte by byte (in TIFF: field by field), except for three things. The orientation is applied to the
+  pixels and reset. Width and height are updated. The thumbnail is removed, because it shows the old image.
+- **XMP** is kept, with orientation, width and height updated as in EXIF. Packets beyond 64 KiB are not joined.
 
-Not read, besides the refused kinds above: camera raw, PDF, PSD, SVG, ICO, TGA, JPEG XL.
+Also not read: camera raw, PDF, PSD, SVG, ICO, TGA, JPEG XL.
 
-Libraries: Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM and for 8-bit PNG and JPEG 2000; tifffile for TIFF; imagecodecs,
-by the same author, for what both leave open: PNG, JPEG 2000 and AVIF of more than 8 bits, the compressions inside of
-TIFF, and colour profiles in floating point. One package in place of three (a second PNG library, a TIFF decoder and a
-colour engine).
+Libraries: Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM, 8-bit PNG and JPEG 2000; tifffile for TIFF; imagecodecs for
+PNG, JPEG 2000 and AVIF of more than 8 bits, for TIFF compression, and for colour profiles in floating point. It
+replaces a second PNG library, a TIFF decoder and a colour engine.
 """
 
 
 def tiny_weights(folder: Path) -> Path:
-    """Weights of a network that is small and random: what is looked at here does not depend on them."""
+    """Weights of a small random network: the page does not depend on them."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = MCFormer(dim=8, num_blocks=[1, 1], heads=[1, 1], estimator_hidden=32, embedding_dim=16)
@@ -70,7 +75,7 @@ def tiny_weights(folder: Path) -> Path:
 
 
 def make_page(weights: Path, folder: Path) -> str:
-    """The page's text. `folder` is an empty one to work in."""
+    """The text of the page. `folder` is an empty working folder."""
     return HEAD + _read_table(weights, folder) + "\n" + _written_table(weights, folder) + NOTES
 
 
@@ -89,7 +94,7 @@ def _read_table(weights: Path, folder: Path) -> str:
     lines = [
         "## What is read",
         "",
-        "Each file was run with `--format same`: written in its own format where that is written, else as PNG.",
+        "Each file was run with `--format same`: this writes the input's format if possible, else PNG.",
         "",
         "| file | read | pixels | bits | alpha | ICC | EXIF | XMP | written as |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -123,7 +128,7 @@ def _written_table(weights: Path, folder: Path) -> str:
     lines = [
         "## What is written",
         "",
-        "From a 16-bit PNG with everything, and one with transparency, by the output's extension:",
+        "Input: a 16-bit PNG with profile, EXIF and XMP; and one with transparency, for the column alpha.",
         "",
         "| written as | bits | alpha | ICC | EXIF | XMP |",
         "|---|---|---|---|---|---|",
@@ -135,34 +140,36 @@ def _written_table(weights: Path, folder: Path) -> str:
         _run("upscale", source, "-o", result, "--scale", 1, "--weights", weights)
         facts = _Kept(source.read_bytes(), result)
         other = folder / f"result-transparent{suffix}"
-        code, said = _run("upscale", transparent, "-o", other, "--scale", 1, "--weights", weights, code=None)
+        code, message = _run("upscale", transparent, "-o", other, "--scale", 1, "--weights", weights, code=None)
         alpha = (
-            _Kept(transparent.read_bytes(), other).alpha if code == 0 else f"refused: {said.split(': ')[-1].strip()}"
+            _Kept(transparent.read_bytes(), other).alpha if code == 0 else f"refused: {message.split(': ')[-1].strip()}"
         )
         lines.append(f"| {suffix} | {_bits(facts.bits)} | {alpha} | {facts.icc} | {facts.exif} | {facts.xmp} |")
     return "\n".join(lines) + "\n"
 
 
 class _Kept:
-    """What a result kept of its source, by libraries that did not write it."""
+    """What a result kept of its source, checked with libraries that did not write it."""
 
     def __init__(self, source: bytes, result: Path) -> None:
         data = result.read_bytes()
         if result.suffix == ".tif":
             with tifffile.TiffFile(io.BytesIO(data)) as tiff:
                 page = tiff.pages.first
-                array = page.asarray()
+                array: npt.NDArray[Any] = page.asarray()
                 icc = page.tags[34675].value if 34675 in page.tags else None
                 xmp = page.tags[700].value if 700 in page.tags else None
             exif = Image.Exif()
             exif.load_from_fp(io.BytesIO(data))
         else:
-            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            assert decoded is not None
+            array = decoded
             with Image.open(io.BytesIO(data)) as picture:
                 icc, xmp = picture.info.get("icc_profile"), picture.info.get("xmp")
                 exif = picture.getexif()
             if data[1:4] == b"PNG" and data[25] == 4:
-                array = array[..., 2:]  # grey with alpha, which OpenCV gives as four channels
+                array = array[..., 2:]  # OpenCV decodes grey with alpha to four channels
         channels = 1 if array.ndim == 2 else array.shape[-1]
         self.bits = 8 * array.dtype.itemsize
         self.mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
@@ -171,7 +178,8 @@ class _Kept:
             had_exif = before is not None and ExifTags.Base.Model in before.getexif()
             had_alpha = self.mode.endswith("A") or (before is not None and before.mode in ("LA", "RGBA"))
         self.alpha = "kept" if self.mode.endswith("A") else "lost" if had_alpha else "-"
-        had_icc = info.get("icc_profile") or (profile(1.8) if profile(1.8) in source else None)  # JPEG 2000: as it is
+        stored = profile(1.8) if profile(1.8) in source else None  # JPEG 2000 stores it unchanged
+        had_icc = info.get("icc_profile") or stored
         self.icc = _verdict(had_icc, icc == had_icc)
         self.exif = _verdict(had_exif, _exif_is_right(exif, array.shape))
         self.xmp = _verdict(info.get("xmp"), xmp is not None and _xmp_is_right(xmp, array.shape))
@@ -190,7 +198,7 @@ def _verdict(had: object, right: bool) -> str:
 
 
 def _exif_is_right(exif: Image.Exif, shape: tuple[int, ...]) -> bool:
-    """The camera, the lens and the place are there, upright, with the new size."""
+    """Camera, lens and location are kept, the orientation is reset, the size is updated."""
     details, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
     return (
         exif.get(ExifTags.Base.Model) == "a camera"
@@ -216,11 +224,11 @@ def _bits(bits: int) -> str:
 
 
 def _run(*arguments: object, code: int | None = 0) -> tuple[int, str]:
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-        ended = cli.main([str(argument) for argument in arguments])
-    assert code in (None, ended), said.getvalue()
-    return ended, said.getvalue()
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
+        exit_code = cli.main([str(argument) for argument in arguments])
+    assert code in (None, exit_code), output.getvalue()
+    return exit_code, output.getvalue()
 
 
 if __name__ == "__main__":
