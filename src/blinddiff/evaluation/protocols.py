@@ -23,7 +23,7 @@ from blinddiff.degradation.kernels import (
 from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.degradation.noise import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
-from blinddiff.degradation.resize import BICUBIC, Decimate, Downsampling
+from blinddiff.degradation.resize import Decimate
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import (
     Case,
@@ -124,7 +124,6 @@ class SyntheticProtocol(Protocol):
     """
 
     sets: ClassVar[tuple[str, ...]] = ("Set5", "Set14", "BSD100", "Urban100")
-    downsampling: Downsampling = BICUBIC
 
     @abstractmethod
     def parameters(self) -> Sequence[Parameter]:
@@ -141,7 +140,7 @@ class SyntheticProtocol(Protocol):
         parameter = self.parameters()[reference.id.parameter]
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
         kernel = parameter.kernel(_generator(*names, "kernel"))
-        y = DegradationOperator(kernel.double(), self.scale, self.downsampling).forward(hr[None].double())
+        y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
         level = parameter.noise_level
         if level > 0:
             y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), _generator(*names, "noise"))
@@ -153,7 +152,6 @@ class SyntheticProtocol(Protocol):
             kernel=kernel,
             noise_level=level,
             seed=case_seed(*names, "method"),
-            downsampling=self.downsampling,
         )
 
 
