@@ -23,7 +23,8 @@ from PIL import Image
 from blinddiff.cli import main as cli
 from blinddiff.degradation import NOISES
 from blinddiff.degradation.kernels import FAMILIES
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.training.recipe import parse_recipe
 
 RUN = {"python", "bash"}

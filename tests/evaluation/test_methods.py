@@ -18,7 +18,7 @@ from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.run import measure
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.published.network import PublishedMCFormer
-from blinddiff.sampling.modes import MODES
+from blinddiff.sampling.pipeline import MODES
 
 
 @pytest.fixture

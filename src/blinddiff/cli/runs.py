@@ -19,7 +19,7 @@ from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.run import Settings, evaluate, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.files import make_folder
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.restoring.photograph import load_pipeline
 from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
 
@@ -109,7 +109,7 @@ def run_app(args: argparse.Namespace) -> int:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
     try:
-        pipeline = BlindDiffPipeline.from_pretrained(args.weights, args.device)
+        pipeline = load_pipeline(args.weights, args.device)
         with served(pipeline, args.host, args.port, limits) as address:
             reach = "" if is_loopback(args.host) else " (whoever reaches this machine can use it: there is no password)"
             say(f"{address}{reach}; stop with Ctrl+C")

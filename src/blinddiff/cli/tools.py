@@ -31,8 +31,8 @@ from blinddiff.imaging import (
     write_image,
     write_picture,
 )
-from blinddiff.published.convert import network_from_published, read_published
-from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
+from blinddiff.published.network import network_from_published, read_published
+from blinddiff.restoring.photograph import RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.sampling.output import read_restorable
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
@@ -48,7 +48,7 @@ def run_demo(args: argparse.Namespace) -> int:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is refused before the progress bar is shown, so that the error is one line.
     photograph = read_restorable(args.photograph)
-    pipeline = BlindDiffPipeline.from_pretrained(args.weights, args.device)
+    pipeline = load_pipeline(args.weights, args.device)
     make_folder(args.output)
     pixels = visible_colours(photograph)
     opaque = replace(photograph, pixels=pixels, alpha=None)
@@ -94,7 +94,7 @@ def run_kernel(args: argparse.Namespace) -> int:
     """Estimate a photograph's kernel and noise level; write and print them."""
     photograph = read_restorable(args.photograph)
     check_kernel_outputs(args.output, args.photograph)
-    pixels, pipeline = visible_colours(photograph), BlindDiffPipeline.from_pretrained(args.weights, args.device)
+    pixels, pipeline = visible_colours(photograph), load_pipeline(args.weights, args.device)
     estimate = pipeline.estimate(pixels, args.scale)
     expected_error = float(pipeline.expected_kernel_error(pixels, args.scale)[0])
     for path in args.output:

@@ -40,9 +40,8 @@ from blinddiff.imaging import (
 )
 from blinddiff.restoring.folder import SAME, Listener, restore_folder, suffix_of_format
 from blinddiff.restoring.journal import LEDGER
-from blinddiff.restoring.photograph import Record, RestoreSettings, restore_photograph
+from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.sampling.output import read_restorable
-from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 
 def run_upscale(args: argparse.Namespace) -> int:
@@ -93,7 +92,7 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
             taken.append(path)
     _check_json(args.json, *taken)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
-    pipeline = BlindDiffPipeline.from_pretrained(args.weights, args.device)
+    pipeline = load_pipeline(args.weights, args.device)
     # With a delay, so that an error found at once is one line, without a bar before it.
     title = printable(Path(name).name, sys.stderr)
     with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:

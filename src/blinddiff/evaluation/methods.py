@@ -19,7 +19,7 @@ from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes
 from blinddiff.files import files_hash
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS
 
 if TYPE_CHECKING:
     from blinddiff.sampling.pipeline import BlindDiffPipeline
@@ -36,10 +36,10 @@ class Method(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
 
     @property
-    def parameters(self) -> int | None: ...  # noqa: D102
+    def parameters(self) -> int | None: ...
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """Restore y, (3, h, w) in [0, 1], to (3, s*h, s*w).

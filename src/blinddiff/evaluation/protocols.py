@@ -12,6 +12,7 @@ from torch import Tensor
 from blinddiff.degradation.draws import KernelFamily
 from blinddiff.degradation.kernels import (
     GAUSSIAN8_SIGMAS,
+    PRESET_KERNEL_SIZE,
     SETTING1,
     SETTING2,
     AnisotropicGaussian,
@@ -240,7 +241,11 @@ class Setting1(SyntheticProtocol):
 
     def parameters(self) -> Sequence[Parameter]:
         """One random kernel per image."""
-        return [Parameter("random isotropic Gaussian", lambda generator: SETTING1.sample(1, generator)[0])]
+        return [
+            Parameter(
+                "random isotropic Gaussian", lambda generator: SETTING1.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0]
+            )
+        ]
 
 
 class Setting2(SyntheticProtocol):
@@ -258,7 +263,11 @@ class Setting2(SyntheticProtocol):
     def parameters(self) -> Sequence[Parameter]:
         """One random kernel per image."""
         label = "random anisotropic Gaussian"
-        return [Parameter(label, lambda generator: SETTING2.sample(1, generator)[0], self.noise_level)]
+        return [
+            Parameter(
+                label, lambda generator: SETTING2.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0], self.noise_level
+            )
+        ]
 
 
 class Setting2Noise10(Setting2):

@@ -23,7 +23,7 @@ from blinddiff.evaluation.plots import (
     width_histogram,
 )
 from blinddiff.evaluation.protocols import Protocol
-from blinddiff.evaluation.published_results import published_ranges, published_results
+from blinddiff.evaluation.published_results import published_results
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.statistics import (
     ABLATIONS,
@@ -207,15 +207,20 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
     """
     metric = METRICS["psnr_y"]
     published = published_results(protocol.name, protocol.scale, summary.set)
-    ranges = published_ranges(protocol.name, protocol.scale, summary.set)
-    if not published and not ranges:
+    if not published:
         return None
 
     def convention(name: str) -> str:
         return "" if name == metric.name else f" ({METRICS[name].label})"
 
+    def span(first: float, last: float | None) -> str:
+        return f"{first:.2f}" if last is None else f"{first:.2f} to {last:.2f}"
+
     measured = ("measured", f"this run, {share}")
-    rows = [(r.value, [r.method + convention(r.metric), f"{r.value:.2f}", "published", r.source]) for r in published]
+    rows = []
+    for r in published:
+        name = f"{r.method}, {r.label}" if r.label else r.method + convention(r.metric)
+        rows.append((r.value, [name, span(r.value, r.last), "published", r.source]))
     rows += [
         (found[name].mean, [f"**{method}**{convention(name)}", _mean(found[name], metric), *measured])
         for method, found in summary.means.items()
@@ -223,15 +228,12 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
         for name in dict.fromkeys([metric.name, *(r.metric for r in published if r.method == method)])
         if name in found
     ]
-    for row in ranges:
-        text = f"{row.first:.2f} to {row.last:.2f}"
-        rows.append((row.first, [f"{row.method}, {row.label}", text, "published", row.source]))
-    for label in dict.fromkeys(row.label for row in ranges):
+    for label in dict.fromkeys(r.label for r in published if r.label):
         indices = [i for i, parameter in enumerate(protocol.labels) if parameter.startswith(f"{label},")]
         for method, values in summary.by_parameter.items():
             if all(i in values for i in indices):
                 first, last = values[indices[0]], values[indices[-1]]
-                rows.append((first, [f"**{method}**, {label}", f"{first:.2f} to {last:.2f}", *measured]))
+                rows.append((first, [f"**{method}**, {label}", span(first, last), *measured]))
     rows.sort(key=lambda row: -row[0])
     return Table(["", heading(metric), "", "source"], [cells for _, cells in rows])
 

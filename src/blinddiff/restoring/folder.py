@@ -29,10 +29,9 @@ from blinddiff.imaging import (
     read_image,
 )
 from blinddiff.restoring.journal import Done, Job, Ledger
-from blinddiff.restoring.photograph import Record, RestoreSettings, restore_photograph
+from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.restoring.pool import Died, delayed_interrupt, run_tasks
 from blinddiff.sampling.memory import free_memory
-from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 SAME = "same"
 """Instead of an extension: the format of each photograph, if it can be written."""
@@ -189,7 +188,7 @@ class FileRestorer:
 
     def __init__(self, settings: RestoreSettings) -> None:
         self._settings = settings
-        self._pipeline = BlindDiffPipeline.from_pretrained(settings.weights, settings.device)
+        self._pipeline = load_pipeline(settings.weights, settings.device)
         self._pipeline.check_scale(settings.scale)
         self._kernel = None if settings.kernel is None else read_kernel(settings.kernel)
 

@@ -21,8 +21,14 @@ from blinddiff.files import file_hash
 from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
+
+
+def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
+    """`BlindDiffPipeline.from_pretrained` without its progress bar, for programs that show their own."""
+    pipeline = BlindDiffPipeline.from_pretrained(weights, device)
+    pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
+    return pipeline
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from blinddiff.errors import BlindDiffError
 
@@ -164,6 +165,7 @@ def _work(
     """Main function of a process: make the worker, then do tasks until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    tqdm.set_lock(threading.RLock())  # its own is a named semaphore, which a killed process would leave behind
     try:
         worker = make_worker()
         connection.send(None)  # ready

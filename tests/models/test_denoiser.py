@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from blinddiff.errors import ParameterError
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, SCHEDULES, alpha_bar, betas
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, SCHEDULES, alpha_bar, betas
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -1,4 +1,4 @@
-"""Colours under transparency."""
+"""Replacing the colours under transparent parts."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""More than 8 bits, and TIFF in all its kinds: against what other libraries wrote, and what they read."""
+"""TIFF files of all kinds, and more than 8 bits in every format: compared with what other libraries write and read."""
 
 import io
 import struct
@@ -135,7 +135,7 @@ def test_a_directory_beyond_the_end_does_not_cost_the_pixels(tag):
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 12])
-def test_bits_between(bits):
+def test_unusual_bit_depths(bits):
     array = np.random.default_rng(bits).integers(0, 2**bits, (10, 12), dtype=np.uint8 if bits < 8 else np.uint16)
     data = tiff(array, photometric="minisblack", bitspersample=bits)
     np.testing.assert_array_equal(as_levels(read_image(data), 2**bits - 1)[..., 0], array)
@@ -172,7 +172,7 @@ def test_floats(kind, tmp_path):
         (-0.25, "holds floats from -0.25 to 0; accepted are 0"),
     ],
 )
-def test_floats_that_are_no_light(value, reason):
+def test_floats_outside_the_range_are_refused(value, reason):
     array = np.zeros((6, 6), np.float32)
     array[2, 3] = value
     with pytest.raises(ImageError, match=reason):
@@ -213,7 +213,7 @@ def test_thumbnails_are_not_pages_and_previews_are_not_photographs():
             np.testing.assert_array_equal(as_levels(read_image(buffer.getvalue()), 255), array)
 
 
-def test_kinds_of_pixel_that_are_refused_by_name():
+def test_unsupported_pixel_formats_are_refused_by_name():
     for array, settings, reason in (
         (levels(4), {"photometric": "separated"}, "CMYK"),
         (levels(3), {"photometric": "cielab"}, "Lab"),
@@ -240,7 +240,7 @@ def test_a_format_without_16_bits_gets_8(tmp_path):
         assert read_image(tmp_path / name).bit_depth == 8
 
 
-def test_what_cannot_be_written_is_said_beforehand(tmp_path):
+def test_check_output_refuses_what_cannot_be_written(tmp_path):
     photograph = read_image(imagecodecs.png_encode(levels(4)))
     for name, size, reason in (
         ("a.jpg", (65_501, 10), "JPEG cannot hold this image of 65501 x 10 pixels: sides of 65,500"),

@@ -1,12 +1,15 @@
-"""Colour profiles: their tone against LittleCMS's own conversions, and the way back."""
+"""Tone curves of profiles against LittleCMS's own conversions, and profiles of colour spaces named by code points."""
 
 import io
+import struct
+import zlib
 
 import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from blinddiff.errors import ImageError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.imaging.colour import LEAST_SLOPE, tone_curve
 
@@ -27,7 +30,7 @@ def srgb_profile():
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2, 2.6])
-def test_neutral_colours_become_what_a_colour_management_makes_of_them(gamma):
+def test_greys_match_colour_management(gamma):
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 256)
     picture = Image.merge("RGB", [Image.fromarray(ramp)] * 3)
     managed = ImageCms.profileToProfile(
@@ -35,7 +38,7 @@ def test_neutral_colours_become_what_a_colour_management_makes_of_them(gamma):
     )
     expected = np.asarray(managed).astype(float).mean(-1)[0]
     found = 255 * tone_curve(rgb_profile(gamma), False).to_srgb((ramp[0] / 255).astype(np.float32))
-    # A share of the straight line is mixed in, for the way back.
+    # A share of the straight line is mixed in, which keeps the inverse stable.
     mixed = (1 - LEAST_SLOPE) * expected + LEAST_SLOPE * ramp[0]
     assert np.abs(found - mixed).max() < 1
     assert np.abs(expected - ramp[0]).max() > 5  # there was something to convert
@@ -48,7 +51,7 @@ def test_grey_profiles():
 
 
 @pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
-def test_the_way_back_is_exact_for_16_bits(gamma):
+def test_inverse_is_exact_for_16_bits(gamma):
     curve = tone_curve(rgb_profile(gamma), False)
     levels = np.arange(65536)
     back = curve.from_srgb(curve.to_srgb((levels / 65535).astype(np.float32)))
@@ -56,8 +59,8 @@ def test_the_way_back_is_exact_for_16_bits(gamma):
 
 
 @pytest.mark.parametrize("gamma", [1.0, 2.2, 3.0])
-def test_errors_of_the_result_are_not_blown_up(gamma):
-    """Half a grey level more or less in the restoration is at most a few in the file, in the blackest black too."""
+def test_inverse_amplifies_errors_little(gamma):
+    """Half a grey level of error becomes at most ten in the file, also at black."""
     curve = tone_curve(rgb_profile(gamma), False)
     values = np.linspace(0, 1 - 0.5 / 255, 4096, dtype=np.float32)
     assert (curve.from_srgb(values + np.float32(0.5 / 255)) - curve.from_srgb(values)).max() < 0.5 / 255 / LEAST_SLOPE
@@ -79,7 +82,7 @@ def test_nothing_to_convert():
         assert tone_curve(profile, grey) is None
 
 
-def test_files_come_back_as_they_were_with_saturated_colours_unclipped():
+def test_saturated_colours_survive_a_round_trip():
     """Display P3's reddest red and greenest green are beyond sRGB."""
     array = np.zeros((8, 12, 3), np.uint16)
     array[:, :4, 0], array[:, 4:8, 1], array[:, 8:, 2] = 65535, 65535, 65535
@@ -94,7 +97,7 @@ def test_files_come_back_as_they_were_with_saturated_colours_unclipped():
         assert back.info["icc_profile"] == profile
 
 
-def test_what_the_network_sees_does_not_depend_on_the_profile():
+def test_pixels_do_not_depend_on_the_profile():
     """One scene, written linearly and as sRGB: the same pixels but for rounding and the share of the straight line."""
     light = np.random.default_rng(0).random((16, 16), dtype=np.float32)
     srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -108,7 +111,7 @@ def test_what_the_network_sees_does_not_depend_on_the_profile():
 @pytest.mark.parametrize("suffix", [".webp", ".avif", ".jpg", ".tif", ".png"])
 @pytest.mark.parametrize("transparent", [False, True])
 def test_grey_with_a_profile_looks_the_same_in_every_format(suffix, transparent):
-    """As a viewer shows it that takes a profile of another kind than the pixels' for none, as browsers do."""
+    """Seen in a viewer that ignores a profile of another kind than the pixels, as browsers do."""
     ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 48, 0)
     array = np.dstack([ramp, np.full_like(ramp, 255)]) if transparent else ramp
     buffer = io.BytesIO()
@@ -125,13 +128,71 @@ def test_grey_with_a_profile_looks_the_same_in_every_format(suffix, transparent)
     else:  # sRGB
         light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
     expected = ramp / 255
-    # A share of the straight line is mixed into the tone: not seen where the profile brings it back.
+    # The share of the straight line in the curve remains visible where no profile is written.
     assert np.abs(light - expected).max() < (0.03 if profile is None else 0.02)
 
 
 def profile_chunk(profile):
-    import struct
-    import zlib
-
     data = b"iCCP" + b"linear\0\0" + zlib.compress(profile)
     return struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+# Red as XYZ under D50, as Apple's and other makers' profiles of these colours have it
+RED = {12: (0.5151, 0.2412, -0.0011), 9: (0.6735, 0.2790, -0.0019)}
+
+
+def avif_of(primaries, transfer, pixels=PIXELS):
+    return imagecodecs.avif_encode(pixels, level=100, primaries=primaries, transfer=transfer)
+
+
+def png_of(primaries, transfer, pixels=PIXELS):
+    file = imagecodecs.png_encode(pixels)
+    chunk = b"cICP" + bytes([primaries, transfer, 0, 1])
+    return file[:33] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + file[33:]
+
+
+def red_of(profile):
+    return ImageCms.getOpenProfile(io.BytesIO(profile)).profile.red_colorant[0]
+
+
+@pytest.mark.parametrize("make", [avif_of, png_of])
+@pytest.mark.parametrize("primaries", RED)
+def test_wide_colours_stay_wide(make, primaries):
+    photograph = read_image(make(primaries, 13))
+    written = Image.open(io.BytesIO(encode_image("a.png", photograph.pixels, photograph)))
+    np.testing.assert_allclose(red_of(written.info["icc_profile"]), RED[primaries], atol=2e-3)
+    # The tone curve is that of sRGB: the values stay.
+    assert np.abs(np.asarray(written).astype(int) - np.asarray(Image.open(io.BytesIO(make(primaries, 13))))).max() <= 1
+
+
+def test_linear_light_is_honoured():
+    ramp = np.repeat(np.linspace(0, 255, 12).astype(np.uint8)[None, :, None], 9, 0).repeat(3, 2)
+    photograph = read_image(png_of(1, 8, ramp))
+    light = ramp[0, 6, 0] / 255
+    expected = 0.95 * (1.055 * light ** (1 / 2.4) - 0.055) + 0.05 * light  # see `LEAST_SLOPE`
+    assert float(photograph.pixels[0, 0, 6]) == pytest.approx(expected, abs=3e-3)
+    written = Image.open(io.BytesIO(encode_image("a.png", photograph.pixels, photograph)))
+    np.testing.assert_array_equal(np.asarray(written), ramp)
+
+
+@pytest.mark.parametrize("make", [avif_of, png_of])
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_high_dynamic_range_is_refused_by_name(make, transfer, name):
+    with pytest.raises(ImageError, match=f"high dynamic range \\({name}\\)"):
+        read_image(make(9, transfer))
+
+
+@pytest.mark.parametrize("make", [avif_of, png_of])
+def test_ordinary_colours_need_no_profile(make):
+    for primaries, transfer in ((1, 13), (1, 1), (2, 2)):
+        assert read_image(make(primaries, transfer)).icc_profile is None
+
+
+def test_embedded_profile_takes_precedence():
+    embedded = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, "PNG", icc_profile=embedded)
+    file = buffer.getvalue()
+    chunk = png_of(12, 13)[33 : 33 + 16]
+    assert read_image(file[:33] + chunk + file[33:]).icc_profile == embedded

@@ -1,4 +1,4 @@
-"""What `write_image` leaves on the disk, read back by Pillow alone; and that it never leaves half of it."""
+"""Files by `write_image`, read back by Pillow, and that they are written whole or not at all."""
 
 import io
 import os

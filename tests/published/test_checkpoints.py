@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 
 from blinddiff.degradation import Observation
 from blinddiff.errors import WeightsError
-from blinddiff.published.convert import architecture_name, network_from_published, read_published
-from blinddiff.published.network import PublishedMCFormer
+from blinddiff.published.network import PublishedMCFormer, architecture_name, network_from_published, read_published
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(

@@ -15,7 +15,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from blinddiff.errors import ImageError
-from blinddiff.imaging import from_picture, read_image
+from blinddiff.imaging import from_picture, read_8bit, read_image
 
 
 def as_array(pixels, levels=255):
@@ -43,7 +43,7 @@ def test_lossless_formats_from_bytes(kind, colours, encode):
     assert photograph.path is None
 
 
-def test_content_tells_the_format_not_the_name(colours, encode, tmp_path):
+def test_format_is_detected_from_content(colours, encode, tmp_path):
     (tmp_path / "a.jpg").write_bytes(encode(Image.fromarray(colours), "PNG"))
     np.testing.assert_array_equal(as_array(read_image(tmp_path / "a.jpg").pixels), colours)
 
@@ -211,7 +211,7 @@ def test_refusals_are_one_line_that_names_the_file(name, encode, tmp_path, recwa
     assert len(recwarn) == 0
 
 
-def test_places_that_hold_no_file(tmp_path):
+def test_paths_without_a_regular_file(tmp_path):
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     for name, reason in {
@@ -233,12 +233,34 @@ def test_unreadable_file(tmp_path):
         read_image(tmp_path / "a.png")
 
 
-def test_from_picture_takes_what_files_hold(colours):
+def test_from_picture(colours):
     pixels, alpha = from_picture(Image.fromarray(colours))
     np.testing.assert_array_equal(as_array(pixels), colours)
     assert alpha is None
     with pytest.raises(ImageError, match="HSV"):
         from_picture(Image.fromarray(colours).convert("HSV"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_read_8bit_returns_stored_values(mode, colours, encode, tmp_path):
+    picture = Image.fromarray(colours).convert(mode)
+    (tmp_path / "a.png").write_bytes(encode(picture, icc_profile=b"ignored"))
+    np.testing.assert_array_equal(read_8bit(tmp_path / "a.png"), np.asarray(picture.convert("RGB")))
+
+
+def test_read_8bit_refuses_in_one_line(colours, encode, tmp_path):
+    (tmp_path / "deep.png").write_bytes(encode(Image.fromarray(colours[..., 0].astype(np.uint16))))
+    (tmp_path / "text.png").write_text("words")
+    (tmp_path / "cut.png").write_bytes(encode(Image.effect_noise((64, 64), 50))[:1500])
+    for name, reason in {
+        "deep.png": "grey of more than 8 bits",
+        "text.png": "no known image format",
+        "cut.png": "image file is truncated",
+        "missing.png": "no such file",
+    }.items():
+        with pytest.raises(ImageError, match=rf"{name}: cannot be read as an image \({reason}") as caught:
+            read_8bit(tmp_path / name)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_name_that_is_not_ascii(colours, encode, tmp_path):
