@@ -10,18 +10,10 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, Template
 from markupsafe import Markup, escape
 
+from blinddiff.evaluation import plots
 from blinddiff.evaluation.data import SETS
 from blinddiff.evaluation.image_metrics import COST_METRICS, IMAGE_METRICS, Metric
 from blinddiff.evaluation.kernel_metrics import KERNEL_METRICS
-from blinddiff.evaluation.plots import (
-    Picture,
-    Plot,
-    Showcase,
-    measured_and_published,
-    perception_distortion,
-    quality_time,
-    width_histogram,
-)
 from blinddiff.evaluation.protocols import Protocol
 from blinddiff.evaluation.published_results import published_results
 from blinddiff.evaluation.records import ImageResult
@@ -94,12 +86,12 @@ class Pictures:
     """Pictures in a row, with a title and a caption; only in HTML."""
 
     title: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[plots.Picture]
     caption: str
     wide: bool = False
 
 
-Block: TypeAlias = Heading | Paragraph | Items | Table | Plot | Pictures
+Block: TypeAlias = Heading | Paragraph | Items | Table | plots.Plot | Pictures
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
@@ -181,22 +173,11 @@ def means(summary: SetSummary, metrics: Iterable[Metric], interval: bool = True,
     return Table([corner, *map(heading, metrics)], rows) if rows else None
 
 
-OVERVIEW = (
-    "psnr_y",
-    "ssim_y",
-    "niqe",
-    "lr_rms",
-    "colour_shift",
-    "kernel_l1",
-    "kernel_width_error",
-    "noise_error",
-    "seconds",
-)
-
-
 def overview(summary: SetSummary) -> str:
     """The short table of one set that the command prints: means without intervals."""
-    table = means(summary, [METRICS[name] for name in OVERVIEW], interval=False, corner=summary.set)
+    images, kernels = ("psnr_y", "ssim_y", "niqe", "lr_rms", "colour_shift"), ("kernel_l1", "kernel_width_error")
+    metrics = [METRICS[name] for name in (*images, *kernels, "noise_error", "seconds")]
+    table = means(summary, metrics, interval=False, corner=summary.set)
     return (table or Table([summary.set], [])).markdown()
 
 
@@ -300,7 +281,7 @@ class Report:
     protocol: Protocol
     summaries: Sequence[SetSummary]
     results: Sequence[ImageResult]
-    showcase: Showcase
+    showcase: plots.Showcase
     record: Mapping[str, Any]
 
     def markdown(self) -> str:
@@ -349,16 +330,16 @@ class Report:
         yield from titled("Images", means(summary, IMAGE_METRICS))
         yield from titled("Kernel and noise level", means(summary, KERNEL_METRICS))
         yield from titled("Time", means(summary, COST_METRICS))
-        yield from perception_distortion(summary)
-        yield from quality_time(summary)
+        yield from plots.perception_distortion(summary)
+        yield from plots.quality_time(summary)
         yield from titled("Measured and published", beside_published(self.protocol, summary, share))
-        yield from measured_and_published(self.protocol, summary)
+        yield from plots.measured_and_published(self.protocol, summary)
         yield from titled("Ablations", ablations(summary))
         yield from titled("Paired differences", differences(summary))
         yield from titled("PSNR-Y by parameter (dB)", by_parameter(self.protocol, summary))
 
     def _kernel_section(self) -> Iterator[Block]:
-        histograms, kernels = width_histogram(self.results, self.record["methods"]), self.showcase.kernels
+        histograms, kernels = plots.width_histogram(self.results, self.record["methods"]), self.showcase.kernels
         if histograms or kernels:
             yield Heading(2, "Kernels")
             yield Paragraph("`report.html` beside this file shows histograms of width error, and kernels.", True)
