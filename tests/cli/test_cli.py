@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it makes, and the one line it says of what it cannot make."""
+"""The command line: outputs of each command, and one-line errors for bad input."""
 
 import csv
 import importlib.metadata

@@ -9,12 +9,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from blinddiff.cli.options import (
-    check_kernel_outputs,
-    check_not_kernel,
-    kernel_words,
-    say,
-)
+from blinddiff.cli.options import check_kernel_outputs, check_not_kernel, kernel_words, say
 from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample, sample_kernels
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import widths_and_angle

@@ -9,19 +9,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from blinddiff.cli.options import (
-    KERNEL_ENDINGS,
-    STREAM,
-    check_kernel_outputs,
-    check_not_kernel,
-    check_standard_output,
-    is_one_of,
-    kernel_words,
-    printable,
-    read_standard_input,
-    say,
-    write_standard_output,
-)
+from blinddiff.cli import options
+from blinddiff.cli.options import STREAM, say, write_standard_output
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import check_writable, write_file
@@ -70,31 +59,31 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
         raise ParameterError("--jobs: is for folders")
     source, name = args.photograph, str(args.photograph)
     if name == STREAM:
-        source, name = read_standard_input(largest_file(settings.max_pixels)), "standard input"
+        source, name = options.read_standard_input(largest_file(settings.max_pixels)), "standard input"
     photograph = read_restorable(source, settings.max_pixels, name)
     height, width = (side * settings.scale for side in photograph.pixels.shape[-2:])
     to_stream = str(args.output) == STREAM
     if to_stream:
         suffix = suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
         output = Path("standard output").with_suffix(suffix)
-        check_standard_output()
+        options.check_standard_output()
         check_format(output, photograph, (width, height))
     else:
         output = args.output
         if args.format is not None:
             raise ParameterError(f"--format: is for folders and standard output; {output} says its own")
         check_output(output, photograph, (width, height))
-        check_not_kernel(output, args.kernel)
+        options.check_not_kernel(output, args.kernel)
     taken = [args.photograph, args.kernel, output]
-    for path, endings in ((args.save_kernel, KERNEL_ENDINGS), (args.kernel_map, (".png",))):
+    for path, endings in ((args.save_kernel, options.KERNEL_ENDINGS), (args.kernel_map, (".png",))):
         if path is not None:
-            check_kernel_outputs([path], *taken, endings=endings)
+            options.check_kernel_outputs([path], *taken, endings=endings)
             taken.append(path)
     _check_json(args.json, *taken)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args.weights, args.device)
     # With a delay, so that an error found at once is one line, without a bar before it.
-    title = printable(Path(name).name, sys.stderr)
+    title = options.printable(Path(name).name, sys.stderr)
     with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:
         result = restore_photograph(pipeline, photograph, settings, kernel, lambda *_: bar.update())
     data = encode_image(output, result.pixels, photograph, result.alpha)
@@ -115,7 +104,7 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
             write_standard_output(line.encode())
         else:
             write_file(args.json, line.encode())
-    found = kernel_words(result.kernel, result.noise_level, result.expected_kernel_error)
+    found = options.kernel_words(result.kernel, result.noise_level, result.expected_kernel_error)
     say(
         f"{output}: {width} x {height}; {found}; residual {result.residual_rms:.2f} grey levels; "
         f"{result.seconds:.1f} s",
@@ -202,5 +191,5 @@ def _check_json(path: str | None, *taken: Path | None) -> None:
                 is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
         except OSError as error:
             raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if is_image or is_one_of(path, taken):
+    if is_image or options.is_one_of(path, taken):
         raise OutputError(f"{path}: is another file of this run, or an image; choose another name for --json")
