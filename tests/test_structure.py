@@ -1,6 +1,8 @@
 """The package's structure, read from its imports: arrows point down, no circles, and it stays small."""
 
 import ast
+import importlib
+import inspect
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -120,3 +122,21 @@ def test_nothing_asks_which_network_it_has() -> None:
         and "MCFormer" in ast.unparse(node.args[1])
     ]
     assert asking == []
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_public_methods_have_docstrings_or_inherit_them(name: str) -> None:
+    if name == "blinddiff.__main__":  # would run
+        return
+    module = importlib.import_module(name)
+    bare = [
+        f"{cls.__name__}.{attribute}"
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and cls.__module__ == name and not cls.__name__.startswith("_")
+        for attribute, value in vars(cls).items()
+        if not attribute.startswith("_")
+        and getattr(value, "__name__", "") != "<lambda>"
+        and (inspect.isfunction(value) or isinstance(value, property | classmethod))
+        if not inspect.getdoc(getattr(cls, attribute))
+    ]
+    assert bare == []

@@ -29,11 +29,11 @@ _HIDDEN_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINAR
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one, whatever happens meanwhile.
+    """Write `data` to `path` atomically: a reader sees either the old file or the whole new one.
 
-    The bytes go to a hidden file in the same folder, are flushed to the disk and then take the name. A link is
+    The bytes go to a hidden file in the same folder, which is flushed to the disk and then renamed. A symbolic link is
     followed: its target is replaced, the link stays. On an error nothing is left behind; after a kill or a power cut
-    the hidden file may be (`remove_leftovers`).
+    the hidden file may remain (see `remove_leftovers`).
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, or `path` is not a regular file.
@@ -66,14 +66,14 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise now what `write_file` would raise after the work is done.
+    """Raise what `write_file` would raise, before the data are computed.
 
     Raises:
         OutputError: the folder is missing or not writable, or `path` is not a regular file.
     """
     path = Path(path)
     with _one_line_errors(path):
-        # Permission bits do not tell (read-only mounts, quotas, root): making a file does.
+        # Permission bits are not enough (read-only mounts, quotas, root): try with a file.
         hidden, descriptor = _open_hidden(_target(path).parent)
         os.close(descriptor)
         hidden.unlink()
@@ -114,7 +114,7 @@ def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed before it is released: a run that opened it meanwhile finds no name for it, and does not take it.
+        # Removed while it is held: filelock takes no lock on a file that has been removed since it was opened.
         with contextlib.suppress(OSError):  # Windows removes no open file; there filelock does, after its release
             path.unlink()
         held.release()
@@ -149,7 +149,7 @@ def hash_of(data: bytes) -> str:
 
 
 def _target(path: Path) -> Path:
-    """Return the real place of `path`, links followed; refuse folders and devices."""
+    """Return `path` with links resolved; refuse folders and devices."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
@@ -165,8 +165,8 @@ def _target(path: Path) -> Path:
 
 
 def _open_hidden(folder: Path) -> tuple[Path, int]:
-    # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The short name of its own
-    # leaves room: the final name may already be as long as the file system allows.
+    # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The name is not made from the
+    # final one, which may already be as long as the file system allows.
     hidden = folder / _HIDDEN_NAME.format(secrets.token_hex(8))
     return hidden, os.open(hidden, _HIDDEN_FILE_FLAGS, 0o666)
 
@@ -187,7 +187,7 @@ def lock(descriptor: int) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system can open a folder."""
+    """Make a renaming survive a power cut, if the system can open a folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

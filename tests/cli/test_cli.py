@@ -27,8 +27,7 @@ from blinddiff.cli import options
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.imaging import OUTPUT_FORMATS
 from blinddiff.restoring.folder import SAME
-from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 
 class Said(NamedTuple):

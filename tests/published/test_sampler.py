@@ -8,9 +8,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blinddiff.degradation import Observation
-from blinddiff.published.convert import network_from_published, read_published
+from blinddiff.published.network import network_from_published, read_published
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.sampling.loop import restore
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS, MODES
+from blinddiff.sampling.pipeline import MODES
 from blinddiff.sampling.schedulers import NoiseSource, make_scheduler
 
 REFERENCE = Path(__file__).parents[2] / ".." / "shared" / "reference"

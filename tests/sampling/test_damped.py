@@ -5,8 +5,7 @@ import torch
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.denoiser import Prediction
-from blinddiff.sampling.kernel_steps import SHARE
-from blinddiff.sampling.modes import KERNEL_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, SHARE
 
 OBSERVATION = Observation(torch.zeros(2, 3, 8, 8), 4)
 damped = KERNEL_STEPS["damped"]

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.sampling.image_steps import ImageCorrection
-from blinddiff.sampling.modes import IMAGE_STEPS
+from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageCorrection
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 SCALE = 4

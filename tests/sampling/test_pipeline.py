@@ -9,8 +9,8 @@ import torch
 
 from blinddiff.errors import ParameterError
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.pipeline import BlindDiffPipeline, choose_device
+from blinddiff.sampling.memory import choose_device
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 from blinddiff.sampling.schedulers import SCHEDULERS, default_scheduler
 
 OWN_MODES = [mode for mode in MODES if mode != "paper"]  # 500 steps of the published sampler

@@ -10,7 +10,8 @@ import torch
 
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.sampling.schedulers import SCHEDULERS, library_scheduler, make_scheduler
 
 LIBRARY = ["ddim", "ddpm", "dpm-solver++"]  # diffusers' own

@@ -13,8 +13,9 @@ from blinddiff.degradation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
 from blinddiff.sampling import pipeline as pipelines
 from blinddiff.sampling import wrappers as module
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
 from blinddiff.sampling.wrappers import (
     MIN_PLANNED_SIDE,
     MIN_SIDE,

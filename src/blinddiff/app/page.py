@@ -10,8 +10,7 @@ from blinddiff.app import Limits
 from blinddiff.app.jobs import Restorer
 from blinddiff.app.request import FORMATS, KERNEL_SUFFIXES, VisitorFiles
 from blinddiff.app.views import Preview, status
-from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 THEME = gr.themes.Base(

@@ -203,7 +203,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
             *(f"  {name:<18} {p.degradation}; scales {', '.join(map(str, p.scales))}" for name, p in PROTOCOLS.items()),
             "",
             "methods:",
-            *(f"  {name:<24} {entry.what}" for name, entry in METHODS.items()),
+            *(f"  {name:<24} {entry.summary}" for name, entry in METHODS.items()),
             "  NAME@STEPS               any of this package's with another number of steps, as in perceptual@20",
         ]
     )

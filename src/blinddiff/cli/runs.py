@@ -13,12 +13,11 @@ from pathlib import Path
 from blinddiff.app import Limits
 from blinddiff.cli.options import DEFAULT_METHODS, say
 from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.ablations import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.evaluation.methods import METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
-from blinddiff.evaluation.report.tables import overview
-from blinddiff.evaluation.run import evaluate, export
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.run import Settings, evaluate, export
+from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.files import make_folder
 from blinddiff.restoring.photograph import load_pipeline
 from blinddiff.training.recipe import load_recipe
@@ -60,7 +59,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         sets=tuple(dict.fromkeys(args.sets or plan.sets)),
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
-        out=args.out or Path("results") / f"{args.protocol}_x{scale}",
+        out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
         options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
         seed=args.seed,
         limit=args.limit,
@@ -77,7 +76,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     outcome = evaluate(settings)
     for summary in outcome.summaries:
         print(overview(summary), end="\n\n")
-    _print_failures("not evaluated", [f"{f.method}, {f.place}: {f.error}" for f in outcome.failures])
+    _print_failures("not evaluated", [f"{f.method}, {f.case_id}: {f.error}" for f in outcome.failures])
     print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
     return 1 if outcome.failures else 0
 

@@ -26,7 +26,7 @@ from blinddiff.imaging import (
     write_image,
     write_picture,
 )
-from blinddiff.published.convert import network_from_published, read_published
+from blinddiff.published.network import network_from_published, read_published
 from blinddiff.restoring.photograph import RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.sampling.output import read_restorable
 from blinddiff.sampling.pipeline import BlindDiffPipeline

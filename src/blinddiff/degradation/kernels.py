@@ -38,7 +38,6 @@ class Identity(KernelFamily):
     name: str = "identity"
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         device = draws.generator.device if draws.device is None else draws.device
         return identity(size).to(device, draws.dtype).expand(n, -1, -1).clone()
 
@@ -89,7 +88,6 @@ class IsotropicGaussian(KernelFamily):
     max_sigma: Mapping[int, float] = field(default_factory=lambda: ISOTROPIC_MAX_SIGMA)
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         sigma = draws.uniform(n, self.min_sigma, for_scale(self.max_sigma, scale))
         return isotropic_gaussian(sigma, size)
 
@@ -107,7 +105,6 @@ class AnisotropicGaussian(KernelFamily):
     roughness: float = 0.0
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         high = for_scale(self.max_sigma, scale)
         sigma_x = draws.uniform(n, self.min_sigma, high)
         sigma_y = draws.uniform(n, self.min_sigma, high)
@@ -151,7 +148,6 @@ class GeneralizedGaussian(KernelFamily):
     max_beta: float = 2.0
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         high = for_scale(ANISOTROPIC_MAX_SIGMA, scale)
         width_x = draws.uniform(n, self.min_width, high)
         width_y = draws.uniform(n, self.min_width, high)
@@ -188,7 +184,6 @@ class Plateau(KernelFamily):
     max_beta: float = 6.0
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         high = for_scale(ANISOTROPIC_MAX_SIGMA, scale)
         sigma_x = draws.uniform(n, self.min_sigma, high)
         sigma_y = draws.uniform(n, self.min_sigma, high)
@@ -227,7 +222,6 @@ class Disk(KernelFamily):
     max_radius: Mapping[int, float] = field(default_factory=lambda: MAX_RADIUS)
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         radius = draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale))
         return disk(radius, size)
 
@@ -308,30 +302,7 @@ def gaussian8_kernels(scale: int) -> Tensor:
     return isotropic_gaussian(torch.tensor(GAUSSIAN8_SIGMAS[scale]), PRESET_KERNEL_SIZE)
 
 
-@dataclass(frozen=True)
-class KernelPreset:
-    """A family of kernels at the scale and size of a paper."""
-
-    name: str
-    scale: int
-    size: int
-    family: KernelFamily
-
-    def sample(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """(n, size, size) random kernels; see `KernelFamily.sample`."""
-        return self.family.sample(n, self.scale, self.size, generator, device, dtype)
-
-
-SETTING1 = KernelPreset("setting1", 4, PRESET_KERNEL_SIZE, IsotropicGaussian(min_sigma=0.2, max_sigma={4: 4.0}))
-"""BlindDiff, setting 1: isotropic Gaussians, sigma in [0.2, 4]."""
-
-SETTING2 = KernelPreset(
-    "setting2", 4, PRESET_KERNEL_SIZE, AnisotropicGaussian(min_sigma=0.6, max_sigma={4: 5.0}, roughness=0.25)
-)
-"""BlindDiff, setting 2: anisotropic Gaussians, sigmas in [0.6, 5], 25 % multiplicative noise."""
+SETTING1 = IsotropicGaussian("setting1", min_sigma=0.2, max_sigma={4: 4.0})
+"""BlindDiff, setting 1, x4: isotropic Gaussians, sigma in [0.2, 4]."""
+SETTING2 = AnisotropicGaussian("setting2", min_sigma=0.6, max_sigma={4: 5.0}, roughness=0.25)
+"""BlindDiff, setting 2, x4: anisotropic Gaussians, sigmas in [0.6, 5], 25 % multiplicative noise."""

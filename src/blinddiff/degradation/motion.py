@@ -76,7 +76,6 @@ class LineMotion(KernelFamily):
     max_length: Mapping[int, float] = field(default_factory=lambda: MAX_LENGTH)
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         high = for_scale(self.max_length, scale)
         length = draws.uniform(n, self.min_length, high)
         angle = draws.uniform(n, 0.0, 180.0)
@@ -99,7 +98,6 @@ class CameraShake(KernelFamily):
     jerks: float = 0.3
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        """See `KernelFamily.draw`."""
         return camera_shake(self.draw_paths(n, scale, draws), size)
 
     def draw_paths(self, n: int, scale: int, draws: Draws) -> Tensor:

@@ -47,13 +47,11 @@ class GaussianNoise(Noise):
     max_sigma: float = 25.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         sigma = level_for(y, level, "noise level sigma", 0.0) / 255
         return y + sigma * Draws(generator, y.device, y.dtype).normal(y.shape)
 
     @property
     def levels(self) -> tuple[float, float]:
-        """See `Noise.levels`."""
         return 0.0, self.max_sigma
 
 
@@ -71,19 +69,16 @@ class PoissonNoise(Noise):
     max_photons: float = 10000.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         photons = level_for(y, level, "photons at white", 1e-3, 1e7)
         expected = (y.clamp_min(0) * photons).to(generator.device, torch.float32)
         return torch.poisson(expected, generator).to(y.device, y.dtype) / photons
 
     @property
     def levels(self) -> tuple[float, float]:
-        """See `Noise.levels`."""
         return self.min_photons, self.max_photons
 
     @property
     def logarithmic(self) -> bool:
-        """See `Noise.logarithmic`."""
         return True
 
 
@@ -105,7 +100,6 @@ class CorrelatedNoise(Noise):
     max_width: float = 1.2
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         sigma = level_for(y, level, "noise level sigma", 0.0) / 255
         batch, channels, height, width = y.shape
         draws = Draws(generator, y.device, y.dtype)
@@ -120,7 +114,6 @@ class CorrelatedNoise(Noise):
 
     @property
     def levels(self) -> tuple[float, float]:
-        """See `Noise.levels`."""
         return 0.0, self.max_sigma
 
 
@@ -141,7 +134,6 @@ class JpegNoise(Noise):
     max_quality: float = 95.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         quality = level_for(y, level, "JPEG quality", 1.0, 100.0).flatten().round().int().tolist()
         if y.shape[1] not in (1, 3):
             raise ParameterError(f"image batch with {y.shape[1]} channels: JPEG stores 1 or 3")
@@ -152,7 +144,6 @@ class JpegNoise(Noise):
 
     @property
     def levels(self) -> tuple[float, float]:
-        """See `Noise.levels`."""
         return self.min_quality, self.max_quality
 
 
@@ -175,7 +166,6 @@ class ResizedJpegNoise(JpegNoise):
     max_factor: float = 2.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         level_for(y, level, "JPEG quality", 1.0, 100.0)
         factor = float(Draws(generator).uniform(1, 1.0, self.max_factor))
         height, width = y.shape[-2:]
@@ -202,7 +192,6 @@ class Sharpened(Noise):
     max_width: float = 1.4
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         strength = level_for(y, level, "strength", 0.0)
         batch, channels = y.shape[:2]
         width = Draws(generator, y.device, y.dtype).uniform(batch, self.min_width, self.max_width)
@@ -213,7 +202,6 @@ class Sharpened(Noise):
 
     @property
     def levels(self) -> tuple[float, float]:
-        """See `Noise.levels`."""
         return 0.0, self.max_strength
 
 

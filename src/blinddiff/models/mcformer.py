@@ -13,9 +13,8 @@ from blinddiff.degradation.kernel_measures import fit_size
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ParameterError
-from blinddiff.models.denoiser import Prediction
+from blinddiff.models.denoiser import Prediction, alpha_bar_on, betas
 from blinddiff.models.kernel_estimator import Evidence, SpectralEstimator
-from blinddiff.models.schedule import alpha_bar_on, betas
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.models.unet import ModulatedUNet, check_unet, kernel_mlp, sinusoidal_embedding, time_mlp
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.observation import Degradation, Observation
-from blinddiff.models.denoiser import Prediction
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, alpha_bar
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Prediction, alpha_bar
 from blinddiff.published.network import PublishedPrediction
 
 SHRINKAGE = 0.1
@@ -30,7 +29,6 @@ class PublishedGuidance:
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> tuple[Tensor, Tensor | float]:
-        """See `ImageStep`."""
         residual = observation.y - degradation.operator(observation.scale)(x0_hat)
         norms = residual.flatten(1).norm(dim=1) + SHRINKAGE * x0_hat.flatten(1).norm(dim=1)
         (gradient,) = torch.autograd.grad(norms.sum(), x_t)

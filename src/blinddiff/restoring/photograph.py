@@ -21,8 +21,7 @@ from blinddiff.files import file_hash
 from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 
 def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:

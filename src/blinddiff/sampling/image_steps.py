@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.published.sampler import PublishedGuidance
 
 ImageCorrection: TypeAlias = tuple[Tensor, Tensor | float]
 """x0_hat for the diffusion step, (B, 3, H, W) in [0, 1], and what is added to x_{t-1} after it, in its range."""
@@ -38,7 +39,7 @@ class ImageStep(Protocol):
 
 
 @dataclass(frozen=True)
-class NoStep:
+class NoStep(ImageStep):
     """x0_hat unchanged: the ablation."""
 
     needs_gradient: bool = False
@@ -46,12 +47,11 @@ class NoStep:
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> ImageCorrection:
-        """See `ImageStep`."""
         return x0_hat, 0.0
 
 
 @dataclass(frozen=True)
-class Proximal:
+class Proximal(ImageStep):
     """x0_hat <- argmin_x ||y - A(x, k_t)||^2 / 2 sigma^2 + rho_t / 2 ||x - x0_hat||^2, in closed form.
 
     rho_t is the inverse of the expected variance of x0_hat's error at t, so it follows the signal-to-noise ratio. sigma
@@ -63,7 +63,6 @@ class Proximal:
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> ImageCorrection:
-        """See `ImageStep`."""
         sigma = degradation.noise_level
         if degradation.kernel_error is not None:
             sigma = (sigma.square() + (MISFIT * degradation.kernel_error).square()).sqrt()
@@ -72,7 +71,7 @@ class Proximal:
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(ImageStep):
     """x_{t-1} <- x_{t-1} - zeta grad_{x_t} s^2 / 2 ||y - A(x0_hat(x_t), k_t)||^2, through the network.
 
     The energy is a sum over pixels, so a pixel's correction depends on its neighbourhood alone, not on the size of
@@ -88,8 +87,15 @@ class Gradient:
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> ImageCorrection:
-        """See `ImageStep`."""
         residual = observation.y - degradation.detach().operator(observation.scale)(x0_hat)
         energy = observation.scale**2 / 2 * residual.square().sum()
         (gradient,) = torch.autograd.grad(energy, x_t)
         return x0_hat.detach(), -self.zeta * gradient
+
+
+IMAGE_STEPS: dict[str, ImageStep] = {
+    "proximal": Proximal(),
+    "gradient": Gradient(),
+    "none": NoStep(),
+    "published": PublishedGuidance(),
+}

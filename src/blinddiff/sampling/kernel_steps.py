@@ -75,3 +75,12 @@ def keep_noise_level(kernel_step: KernelStep, noise_level: float) -> KernelStep:
         return moved.changed(moved.kernel, torch.full_like(moved.noise_level, noise_level))
 
     return step
+
+
+KERNEL_STEPS: dict[str, KernelStep] = {
+    "damped": damped,
+    "network": network,
+    "refine": refine,
+    "first": fixed,
+    "fixed": fixed,
+}

@@ -1,9 +1,11 @@
-"""Memory: what is free, what the sampler needs, and whether an error means that it has run out."""
+"""Devices and their memory: which to take, what is free, what the sampler needs, and errors that mean a lack of it."""
 
 from pathlib import Path
 
 import psutil
 import torch
+
+from blinddiff.errors import ParameterError
 
 SHARE = 0.5
 """Share of the free memory that is taken by default: other programs need some too."""
@@ -45,3 +47,21 @@ def _left_in_container() -> float:
         return int((CONTAINER / "memory.max").read_text()) - int((CONTAINER / "memory.current").read_text())
     except (OSError, ValueError):  # another system, or "max"
         return float("inf")
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The named device, or the first of CUDA, MPS and CPU that the machine has.
+
+    Raises:
+        ParameterError: the name is none, or the machine has no such device.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ParameterError(f"device {str(device)!r}: this machine has none; cpu, cuda and mps are known") from error
+    return chosen

@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
-from blinddiff.degradation.kernel_measures import widths_and_angle
-from blinddiff.errors import ImageError, ParameterError
+from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
+from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
+KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
 
 SMALLEST_SIDE = 8
@@ -66,6 +67,24 @@ def to_batch(image: ImageInput) -> Tensor:
     if float(batch.min()) < -0.01 or float(batch.max()) > 1.01:
         raise ImageError(f"float images must lie in [0, 1], not {float(batch.min()):.3g} to {float(batch.max()):.3g}")
     return batch
+
+
+def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
+    """A user's kernel, checked, one for each image: (B, n, m)."""
+    given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(observation.y)
+    if given.ndim == 2:
+        given = given[None]
+    if given.ndim != 3 or len(given) not in (1, len(observation)):
+        shape, count = tuple(given.shape), len(observation)
+        raise KernelError(f"a kernel of shape {shape} is not (height, width), or one for each of {count} images")
+    for each in given:
+        check_kernel(each)
+    height, width = observation.hr_size
+    if given.shape[-2] > height or given.shape[-1] > width:
+        raise KernelError(
+            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
+        )
+    return given.expand(len(observation), -1, -1)
 
 
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:

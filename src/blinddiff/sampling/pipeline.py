@@ -3,11 +3,9 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -15,25 +13,25 @@ from torch import Tensor
 from typing_extensions import Self
 
 from blinddiff.degradation import SCALES, Degradation, Observation
-from blinddiff.degradation.kernel_measures import check_kernel
 from blinddiff.degradation.noise import check_noise_level
-from blinddiff.errors import KernelError, ParameterError
+from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import DEFAULT_WEIGHTS, load_network
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.published.convert import architecture_name
-from blinddiff.published.network import PublishedMCFormer
-from blinddiff.sampling.kernel_steps import keep_noise_level
+from blinddiff.published.network import PublishedMCFormer, architecture_name
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep, restore
-from blinddiff.sampling.memory import free_memory
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS, MODES, Mode
+from blinddiff.sampling.memory import choose_device, free_memory
 from blinddiff.sampling.output import (
     BlindDiffOutput,
     ImageInput,
+    KernelInput,
     KernelMap,
     OutputType,
     estimate_from_y,
     estimate_kernel_map,
+    given_kernel,
     make_output,
     to_batch,
 )
@@ -47,12 +45,60 @@ from blinddiff.sampling.schedulers import (
 )
 from blinddiff.sampling.wrappers import SelfEnsemble, Tiled, TiledImageStep, plan_tiles, tiled_kernel_step
 
-KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
 ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a mode sets where the caller does not.
+
+    Attributes:
+        scheduler: a name of `SCHEDULERS`, or ``"own"``: the one that the pipeline was made with.
+        num_inference_steps: steps of the reverse diffusion.
+        image_step: a name of `IMAGE_STEPS`.
+        kernel_step: a name of `KERNEL_STEPS`.
+    """
+
+    scheduler: str
+    num_inference_steps: int
+    image_step: str = "proximal"
+    kernel_step: str = "damped"
+
+    @property
+    def self_ensemble(self) -> bool:
+        """Whether steps see different dihedral transforms: they are averaged only by the mean."""
+        return self.scheduler == "mean"
+
+    def changed(
+        self,
+        num_inference_steps: int | None,
+        image_step: str | None,
+        kernel_step: str | None,
+        scheduler: str | None,
+    ) -> "Mode":
+        """This mode with the caller's options in place of its own; None keeps the mode's."""
+        return Mode(
+            self.scheduler if scheduler is None else scheduler,
+            self.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            self.image_step if image_step is None else image_step,
+            self.kernel_step if kernel_step is None else kernel_step,
+        )
+
+
+MODES = {
+    # closest in the mean square: the mean of two posterior means, the second under a better kernel
+    "fidelity": Mode("mean", 2),
+    # nearly that, in half the time: one call of the network
+    "fast": Mode("mean", 1),
+    # a sample of the posterior: sharper, with a larger error
+    "perceptual": Mode("own", 8),
+    # the published sampler, with its guidance
+    "paper": Mode("published", 500, image_step="published", kernel_step="network"),
+}
 
 
 class BlindDiffPipeline(DiffusionPipeline):
@@ -237,7 +283,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         known: Degradation | None = self.network.initial_estimate(observation)
         if kernel is not None:
             nothing = torch.zeros(len(observation), device=observation.y.device)
-            known = Degradation(_given_kernel(kernel, observation), nothing if known is None else known.noise_level)
+            known = Degradation(given_kernel(kernel, observation), nothing if known is None else known.noise_level)
         if noise_level is not None and known is not None:
             known = known.changed(known.kernel, torch.full_like(known.noise_level, noise_level))
         return known
@@ -266,7 +312,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         observation = self._observation(image, scale)
         found = estimate_from_y(self.network, observation)
         if kernel is not None:
-            found = found.changed(_given_kernel(kernel, observation), found.noise_level)
+            found = found.changed(given_kernel(kernel, observation), found.noise_level)
         tiles = plan_tiles(observation.y, scale, self.network, False, free_memory(self.device))
         x_y = Tiled(self.network, tiles).initial_image(observation, found)
         assert x_y is not None  # only a network without an estimate has none
@@ -288,43 +334,7 @@ def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:
     return load_network(weights, ARCHITECTURES, architecture_name, **hub_options)
 
 
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The named device, or the first of CUDA, MPS and CPU that the machine has.
-
-    Raises:
-        ParameterError: the name is none, or the machine has no such device.
-    """
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"device {str(device)!r}: this machine has none; cpu, cuda and mps are known") from error
-    return chosen
-
-
 def _choice(name: str, value: str, known: Any) -> str:
     if value not in known:
         raise ParameterError(f"{name} {value!r} is not one of {', '.join(known)}")
     return value
-
-
-def _given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
-    """A user's kernel, checked, one for each image: (B, n, m)."""
-    given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(observation.y)
-    if given.ndim == 2:
-        given = given[None]
-    if given.ndim != 3 or len(given) not in (1, len(observation)):
-        shape, count = tuple(given.shape), len(observation)
-        raise KernelError(f"a kernel of shape {shape} is not (height, width), or one for each of {count} images")
-    for each in given:
-        check_kernel(each)
-    height, width = observation.hr_size
-    if given.shape[-2] > height or given.shape[-1] > width:
-        raise KernelError(
-            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
-        )
-    return given.expand(len(observation), -1, -1)

@@ -14,8 +14,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from blinddiff.errors import ParameterError, WeightsError
-from blinddiff.models.denoiser import Denoiser, Prediction
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, betas
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, Prediction, betas
 from blinddiff.published.sampler import PublishedDiffusion
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -57,7 +56,7 @@ class Scheduler(Protocol):
         ...
 
 
-class LibraryScheduler:
+class LibraryScheduler(Scheduler):
     """A scheduler of diffusers for x0-prediction."""
 
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
@@ -68,13 +67,12 @@ class LibraryScheduler:
         self.timesteps: Tensor = scheduler.timesteps
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """See `Scheduler`."""
         drawing = {"generator": noise.generators} if self._draws else {}
         stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
         return stepped
 
 
-class PosteriorMean:
+class PosteriorMean(Scheduler):
     """Every step at the last timestep, from the same pure noise; the result is the mean of all x0_hat.
 
     Each step estimates the posterior mean, under an ever better kernel.
@@ -86,7 +84,6 @@ class PosteriorMean:
         self._mean: Tensor | None = None
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """See `Scheduler`."""
         self._done += 1
         self._mean = x0_hat if self._mean is None else self._mean.lerp_(x0_hat, 1 / self._done)
         return x_t if self._done < len(self.timesteps) else self._mean

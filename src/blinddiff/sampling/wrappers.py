@@ -234,7 +234,6 @@ class SelfEnsemble(_Wrapper):
         *,
         transform: int = 0,
     ) -> Prediction:
-        """See `Denoiser`."""
         transform = (transform + self._calls) % N_TRANSFORMS
         self._calls += 1
         return self._denoiser(x_t, timestep, observation, degradation, transform=transform)
@@ -268,7 +267,7 @@ class Tiled(_Wrapper):
         *,
         transform: int = 0,
     ) -> Prediction:
-        """See `Denoiser`. Kernel and noise level are the tiles' means."""
+        """One prior step; kernel and noise level are the tiles' means."""
         x_y = self._initial_image(observation, degradation)
         kinds: list[type[Prediction]] = []
 
@@ -295,7 +294,7 @@ class Tiled(_Wrapper):
 
 
 @dataclass(frozen=True)
-class TiledImageStep:
+class TiledImageStep(ImageStep):
     """An image step without a gradient, tile by tile; one with a gradient reaches through the whole image anyway."""
 
     step: ImageStep
@@ -303,13 +302,11 @@ class TiledImageStep:
 
     @property
     def needs_gradient(self) -> bool:
-        """See `ImageStep`."""
         return self.step.needs_gradient
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> ImageCorrection:
-        """See `ImageStep`."""
         if self.needs_gradient:
             return self.step(x_t, x0_hat, observation, degradation, prior_error)
 
