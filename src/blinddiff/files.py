@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,3 +129,22 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) else None
         raise OutputError(f"{str(path)!r}: cannot be written: {reason or error}") from error
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Give folder `new` the name `old`, whose content is removed. A kill on the way is mended by `restore_folder`."""
+    before = old.with_name(old.name + ".old")
+    shutil.rmtree(before, ignore_errors=True)
+    if old.exists():
+        old.rename(before)
+    new.rename(old)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> bool:
+    """Whether `folder` exists. Brings it back where `replace_folder` was killed between its two renames."""
+    before = folder.with_name(folder.name + ".old")
+    if os.path.exists(before) and not folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            before.rename(folder)
+    return os.path.isdir(folder)  # Path.is_dir raises for names that are too long

@@ -14,9 +14,9 @@ from torch import Tensor
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training import trainer
-from blinddiff.training.data import MARGIN, ImagePool, Pairs, Replay, degrade, draw_scale
+from blinddiff.training.data import MARGIN, ImagePool, Pairs, degrade, draw_scale
 from blinddiff.training.recipe import Recipe
-from blinddiff.training.stages import estimator_losses, network_losses
+from blinddiff.training.stages import Estimator, Joint
 from blinddiff.training.trainer import initial_network, train
 
 Tiny = Callable[..., Recipe]
@@ -49,8 +49,8 @@ def evaluated(network: MCFormer, recipe: Recipe) -> dict[str, float]:
     """The losses on the same twelve pairs, timesteps and noise, whatever the network."""
     network.eval()
     pairs = fixed_pairs(recipe)
-    losses = network_losses(network, pairs, recipe, torch.Generator().manual_seed(9))
-    alone = estimator_losses(network, pairs, recipe, Replay(), torch.Generator())
+    losses = Joint(recipe).losses(network, pairs, torch.Generator().manual_seed(9))
+    alone = Estimator(recipe).losses(network, pairs, torch.Generator())
     return {name: float(value) for name, value in {**losses, "kernel from y": alone["kernel"]}.items()}
 
 
@@ -196,16 +196,16 @@ def poison_photographs(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def poison_gradient(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """A finite loss whose gradient is not, at one step: the root of zero."""
-    calls = [0]
+    calls, whole = [0], Joint.losses
 
-    def poisoned(model: MCFormer, *arguments: Any) -> dict[str, Tensor]:
-        losses = network_losses(model, *arguments)
+    def poisoned(self: Joint, model: MCFormer, *arguments: Any) -> dict[str, Tensor]:
+        losses = whole(self, model, *arguments)
         calls[0] += 1
         if calls[0] > step:
             losses["total"] = losses["total"] + (0 * next(model.unet.parameters()).flatten()[0]).sqrt()
         return losses
 
-    monkeypatch.setattr(trainer, "network_losses", poisoned)
+    monkeypatch.setattr(Joint, "losses", poisoned)
 
 
 @pytest.mark.parametrize("poison", [poison_photographs, poison_gradient])
