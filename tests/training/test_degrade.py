@@ -7,7 +7,7 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
 from blinddiff.evaluation import protocols as div2krk
-from blinddiff.training.data import MAX_KERNEL_SIZE, MARGIN, Pairs, aligned, degrade, draw_scale
+from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
 SCALES = [1, 2, 3, 4]

@@ -74,7 +74,9 @@ def test_state_goes_on_where_it_was() -> None:
     second.update_parameters(module)
     assert second.n_averaged == first.n_averaged == 5
     torch.testing.assert_close(second.module.state_dict()["weight"], first.module.state_dict()["weight"])
-    assert float(first.module.state_dict()["weight"][0]) == pytest.approx(float(second.module.state_dict()["weight"][0]))
+    assert float(first.module.state_dict()["weight"][0]) == pytest.approx(
+        float(second.module.state_dict()["weight"][0])
+    )
 
 
 def test_the_average_after_some_steps_is_that_of_the_formula() -> None:

@@ -15,7 +15,6 @@ from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.data import Pairs, degrade
 from blinddiff.training.recipe import DegradationRecipe, Recipe
 from blinddiff.training.stages import (
-    STAGES,
     Confidence,
     Correction,
     Estimator,

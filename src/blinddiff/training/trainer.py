@@ -173,10 +173,10 @@ class Trainer:
             tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
             ThreadPoolExecutor(1) as loader,
         ):
-            coming = loader.submit(self._photographs, self.step)
+            coming = loader.submit(self.photographs, self.step)
             while self.step < recipe.steps and self._agree(time.monotonic() - started < 60 * max_minutes):
                 photographs = coming.result()
-                coming = loader.submit(self._photographs, self.step + 1)
+                coming = loader.submit(self.photographs, self.step + 1)
                 losses = self._train_step(torch.from_numpy(photographs))
                 self.step += 1
                 bar.update()
@@ -193,7 +193,7 @@ class Trainer:
 
     def _train_step(self, photographs: Tensor) -> dict[str, Tensor]:
         generator = self._generator(self.step)
-        pairs = self._pairs(photographs, generator)
+        pairs = self.pairs(photographs, generator)
         self.stage.set_mode(self.network)
         torch.manual_seed(generator.initial_seed())  # for dropout
         losses = self.stage.losses(self.network, pairs, generator)
@@ -227,7 +227,7 @@ class Trainer:
             return decision
         return bool(broadcast(torch.tensor(int(decision), device=self.accelerator.device)))
 
-    def _pairs(self, photographs: Tensor, generator: torch.Generator) -> Pairs:
+    def pairs(self, photographs: Tensor, generator: torch.Generator) -> Pairs:
         """Pairs of one scale, drawn by the recipe's shares, from crops (B, 3, side, side) of the largest side."""
         recipe = self.recipe.degradation
         scale = draw_scale(recipe, generator)
@@ -235,7 +235,8 @@ class Trainer:
         photographs = photographs[..., :side, :side].to(self.accelerator.device)
         return degrade(photographs, scale, self.network.config.kernel_size, recipe, generator)
 
-    def _photographs(self, step: int) -> Pixels:
+    def photographs(self, step: int) -> Pixels:
+        """The crops of a step, (B, 3, side, side) uint8, of the side that the largest scale needs."""
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
         return self.images.crops(self.recipe.data.batch, self._largest_side(), rng, self.recipe.data.reduced)
 
@@ -275,7 +276,7 @@ class Trainer:
 
     def _write_sheet(self) -> None:
         if self.accelerator.is_main_process and self.stage.shows_images:
-            pairs = self._pairs(torch.from_numpy(self._photographs(0)[:4]), self._generator(0))
+            pairs = self.pairs(torch.from_numpy(self.photographs(0)[:4]), self._generator(0))
             write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
 
     def _save(self) -> None:
@@ -354,7 +355,9 @@ def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
+        raise WeightsError(
+            f"{source}: does not fit the recipe's model: {str(error).splitlines()[1].strip()}"
+        ) from error
     lacking = [name for name in missing if name.startswith(part) and not name.startswith("unet.refinement.")]
     if lacking or unexpected:
         raise WeightsError(f"{source}: does not fit the recipe's model: {[*lacking, *unexpected][0]}")
