@@ -6,7 +6,7 @@ Weights that lie in one basin average to a network that keeps what each learnt (
 import argparse
 from pathlib import Path
 
-from blinddiff.sampling.pipeline import load_network
+from blinddiff.sampling.pipeline import load_denoiser
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     shares = args.shares or [1.0] * len(args.folders)
     if len(shares) != len(args.folders) or min(shares) < 0 or sum(shares) == 0:
         parser.error(f"--shares: {len(args.folders)} numbers of 0 or more are needed, one a folder, not all 0")
-    networks = [load_network(folder) for folder in args.folders]
+    networks = [load_denoiser(folder) for folder in args.folders]
     states = [network.state_dict() for network in networks]
     average = {
         name: sum(share / sum(shares) * state[name] for share, state in zip(shares, states, strict=True))

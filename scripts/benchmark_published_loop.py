@@ -22,34 +22,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.degradation import Observation
 from blinddiff.models.unet import ModulatedLayerNorm, TransposedAttention
-from blinddiff.sampling.image_steps import ImageContext
-from blinddiff.sampling.modes import IMAGE_STEPS
-from blinddiff.sampling.noise import NoiseSource
-from blinddiff.sampling.schedulers import make_scheduler
+from blinddiff.published.network import PublishedMCFormer
+from blinddiff.published.sampler import PublishedGuidance
+from blinddiff.sampling.schedulers import NoiseSource, make_scheduler
 
 SCALE, SIDE, STEPS = 4, 256, 500
 
 
-def full_network() -> MCFormer:
+def full_network() -> PublishedMCFormer:
     """The published network with random weights."""
     torch.manual_seed(0)
-    network = MCFormer(
-        dim=48,
-        num_blocks=(2, 3, 6, 8),
-        num_refinement_blocks=2,
-        heads=(1, 2, 4, 8),
-        expansion=2.66,
-        embedding_dim=48,
-        patch_size=1,
-        kernel_size=21,
-        scales=(SCALE,),
-        prediction="noise",
-        noise_schedule="linear",
-        image_mean=0.0,
-        image_std=1.0,
-    )
+    network = PublishedMCFormer(scales=(SCALE,))
     return network.eval().requires_grad_(False)
 
 
@@ -83,16 +68,16 @@ def as_published() -> Iterator[None]:
         yield
 
 
-def step(network: MCFormer, x_t: Tensor, y: Tensor) -> tuple[float, Tensor]:
+def step(network: PublishedMCFormer, x_t: Tensor, y: Tensor) -> tuple[float, Tensor]:
     """Seconds of one step of the loop, and x_{t-1}."""
     scheduler = make_scheduler("published", network, STEPS, torch.device("cpu"))
     noise = NoiseSource((1, 3, SIDE, SIDE), torch.Generator().manual_seed(1), torch.device("cpu"))
     started = time.perf_counter()
     t = scheduler.timesteps[0]
     x_t = x_t.detach().requires_grad_()
-    prediction = network(x_t, t.expand(1), y, SCALE)
-    context = ImageContext(y, prediction.kernel, torch.zeros(1), SCALE, 1.0)
-    x0_hat, shift = IMAGE_STEPS["published"](x_t, prediction.x0_hat, context)
+    observation = Observation(y, SCALE)
+    prediction = network(x_t, t.expand(1), observation)
+    x0_hat, shift = PublishedGuidance()(x_t, prediction.x0_hat, observation, prediction.degradation, 1.0)
     after = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift
     return time.perf_counter() - started, after
 

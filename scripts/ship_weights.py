@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from blinddiff.models.loading import DEFAULT_WEIGHTS
-from blinddiff.sampling.pipeline import BlindDiffPipeline, load_network
+from blinddiff.sampling.pipeline import BlindDiffPipeline, load_denoiser
 from blinddiff.sampling.schedulers import default_scheduler
 
 
@@ -15,9 +15,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path, help="folder of trained weights")
     args = parser.parse_args()
-    network = load_network(args.weights)
+    network = load_denoiser(args.weights)
     scheduler = default_scheduler(network)
-    network.half()  # type: ignore[no-untyped-call]
+    network.half()
     for part in ("network", "scheduler"):
         shutil.rmtree(DEFAULT_WEIGHTS / part, ignore_errors=True)
     BlindDiffPipeline(network, scheduler).save_pretrained(DEFAULT_WEIGHTS)

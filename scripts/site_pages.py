@@ -1,7 +1,7 @@
-"""Hooks of the site's build: pages made from files that live elsewhere, and a check that nothing is loaded from afar.
+"""Hooks of the site's build: pages from files outside docs, and a check that pages load nothing from other servers.
 
-Each piece of knowledge has one place. The model card lies beside the weights, the change log at the root, records under
-``results/``: their pages are made from them here, and links to those files lead to the pages.
+The model card is beside the weights, the changelog at the root, records are below ``results/``. These hooks make pages
+from them, and redirect links to those files to the pages.
 """
 
 import argparse
@@ -22,36 +22,38 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND_LINE = "<!-- the options of every sub-command -->"
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?(?:https?:)?//|<link\b[^>]*\bhref=\"?(?:https?:)?//")
-"""What a browser would fetch from another server when it opens a page. A link that a reader may follow is none."""
+"""Matches what a browser would fetch from another server when it opens a page. Plain links are not matched."""
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#\s:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
 
 def sources(root: Path) -> dict[str, Path]:
-    """The pages made from files outside of docs: their place in the site -> the file."""
+    """Pages made from files outside docs: path in the site -> the file."""
     pages = {
         "changelog.md": root / "CHANGELOG.md",
         "contributing.md": root / "CONTRIBUTING.md",
         "model-card.md": root / "src/blinddiff/weights/default/README.md",
     }
-    return {**pages, **{f"records/{p.parent.name}.md": p for p in sorted(root.glob("results/*/report.md"))}}
+    results = root / "results"
+    reports = sorted(results.glob("**/report.md"))
+    return {**pages, **{f"records/{p.parent.relative_to(results).as_posix()}.md": p for p in reports}}
 
 
 def without_front_matter(text: str) -> str:
-    """A Markdown file without the block of YAML at its head."""
+    """Markdown without its leading block of YAML."""
     return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
 
 
 def relinked(text: str, source: Path, page: str, root: Path) -> str:
-    """Links of a page as the site has them.
+    """Redirect the links of a page to pages of the site.
 
     Args:
         text: Markdown.
-        source: the file that it was read from; its links are relative to it.
-        page: its place in the site.
+        source: the file it was read from; its links are relative to it.
+        page: its path in the site.
         root: of the repository.
 
     Returns:
-        The text, where links lead to pages; what is no page of the site is named, and not linked.
+        The text. Links to files that have no page in the site are replaced by their text.
     """
     elsewhere = {os.path.normpath(path): place for place, path in sources(root).items()}
     docs = os.path.normpath(root / "docs")
@@ -80,12 +82,12 @@ def relinked(text: str, source: Path, page: str, root: Path) -> str:
 
 
 def option_tables() -> str:
-    """Markdown: each sub-command with its arguments, as the parsers have them."""
+    """Markdown tables of all commands and their arguments, from the parsers."""
     from blinddiff.cli.main import COMMANDS, command_parser
 
     parts = []
-    for name, (_, summary) in COMMANDS.items():
-        parser = command_parser(name)
+    for name, command in COMMANDS.items():
+        parser, summary = command_parser(name), command.summary
         rows = [f"| {_names(a)} | {_cell(a.help or '')} |" for a in parser._actions if a.dest != "help"]
         usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
         parts.append(
@@ -109,7 +111,7 @@ def _cell(text: str) -> str:
 
 
 class ConvolutionSign(Extension):
-    """Lets (*) be the sign of convolution, in pages and docstrings, and not the beginning of emphasis."""
+    """Renders (*), the sign of convolution, literally instead of as emphasis."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         """See `markdown.Extension`."""
@@ -124,13 +126,13 @@ class _Literal(SimpleTextInlineProcessor):
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the Markdown extension of this file."""
+    """Add `ConvolutionSign`."""
     config.markdown_extensions.append(ConvolutionSign())  # type: ignore[arg-type]  # Markdown takes instances too
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages made from files outside of docs."""
+    """Add the pages made from files outside docs."""
     for page, path in sources(ROOT).items():
         if path.is_file():
             text = relinked(without_front_matter(path.read_text(encoding="utf-8")), path, page, ROOT)
@@ -139,7 +141,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Fill in the command line's options, and lead links out of docs to the pages made from those files."""
+    """Insert the tables of options, and redirect links out of docs to the pages made from those files."""
     if COMMAND_LINE in markdown:
         markdown = markdown.replace(COMMAND_LINE, option_tables())
     source = page.file.abs_src_path
@@ -149,12 +151,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
-    """Refuse a page that would load something from another server.
+    """Check that a page loads nothing from other servers.
 
     Raises:
-        PluginError: it would.
+        PluginError: it does.
     """
     found = LOADED.search(output)
     if found:
-        raise PluginError(f"{page.file.src_uri}: would load from another server: {found[0]}")
+        raise PluginError(f"{page.file.src_uri}: loads from another server: {found[0]}")
     return output

@@ -1,5 +1,7 @@
-"""Files are there whole or not at all, and what a kill leaves behind goes."""
+"""Atomic writes, what killed processes leave behind, locks, folders and hashes."""
 
+import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from blinddiff.errors import OutputError
-from blinddiff.files import check_writable, lock, remove_leftovers, write_file
+from blinddiff.files import (
+    check_writable,
+    file_hash,
+    files_hash,
+    hash_of,
+    lock,
+    lock_folder,
+    make_folder,
+    remove_leftovers,
+    write_file,
+)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to")
@@ -53,7 +65,7 @@ def test_killed_writer_leaves_a_whole_file(tmp_path):
     path = tmp_path / "a.bin"
     write_file(path, b"0" * 500_000)
     code = (
-        "import sys\nfrom blinddiff.atomic import write_file\nprint('ready', flush=True)\n"
+        "import sys\nfrom blinddiff.files import write_file\nprint('ready', flush=True)\n"
         "for turn in range(10**9):\n    write_file(sys.argv[1], str(turn % 10).encode() * 500_000)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
@@ -110,3 +122,79 @@ def test_leftovers_are_closed_before_they_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", unlink)
     remove_leftovers(tmp_path)
     assert removed == [(".blinddiff-0.tmp", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("file", "File exists"), ("file/sub", "Not a directory"), ("a\0b", "null")]
+)
+def test_folder_that_cannot_be_made(name, reason, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=rf"cannot be made: .*{reason}"):
+        make_folder(tmp_path / name)
+
+
+def test_make_folder(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path):
+    for _ in range(2):
+        with lock_folder(tmp_path):
+            with pytest.raises(OutputError, match="another run is writing there"), lock_folder(tmp_path):
+                pass
+            remove_leftovers(tmp_path)
+            assert len(list(tmp_path.iterdir())) == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_locked(tmp_path):
+    (tmp_path / ".blinddiff-run.tmp").mkdir()
+    with pytest.raises(OutputError, match="cannot be written: "), lock_folder(tmp_path):
+        pass
+
+
+def test_errors_inside_the_lock_pass_and_release_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt), lock_folder(tmp_path):
+        raise KeyboardInterrupt
+    with lock_folder(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a file system that refuses locks")
+def test_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with lock_folder(tmp_path):
+        write_file(tmp_path / "a.bin", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_killed_run_leaves_no_lock(tmp_path):
+    code = (
+        "import sys, time\nfrom blinddiff.files import lock_folder\n"
+        "with lock_folder(sys.argv[1]):\n    print('locked', flush=True)\n    time.sleep(600)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert run.stdout.readline() == b"locked\n"
+    with pytest.raises(OutputError, match="another run"), lock_folder(tmp_path):
+        pass
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    with lock_folder(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hashes(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("a", "b/c"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert file_hash(tmp_path / "a") == hash_of(b"a") == hashlib.sha256(b"a").hexdigest()
+    paths = [tmp_path / "b" / "c", tmp_path / "a", tmp_path / "a", tmp_path / "missing"]
+    lines = f"a {hash_of(b'a')}\nc {hash_of(b'b/c')}\nmissing unreadable"
+    assert files_hash(paths) == hash_of(lines.encode())

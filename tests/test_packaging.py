@@ -81,7 +81,8 @@ def test_the_wheel(wheel: Path) -> None:
     assert {
         "blinddiff/py.typed",
         "blinddiff/samples/flowers.jpg",
-        "blinddiff/evaluation/metrics/niqe_parameters.json",
+        "blinddiff/evaluation/niqe_parameters.json",
+        "blinddiff/evaluation/report.html.jinja",
         f"{WEIGHTS}/README.md",
         f"{WEIGHTS}/model_index.json",
         f"{WEIGHTS}/network/config.json",

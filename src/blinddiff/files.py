@@ -1,13 +1,20 @@
-"""Files that are there whole or not at all. Stands below every room, as the errors do."""
+"""Atomic writes, folders, locks between processes and file hashes, with one-line errors.
+
+Imports nothing of the package but its errors, so that every other module may use it.
+"""
 
 import contextlib
+import errno
+import hashlib
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from blinddiff.errors import OutputError
 
@@ -17,15 +24,17 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
+_FOLDER_LOCK = _HIDDEN_NAME.format("run")  # by its name, `remove_leftovers` also removes that of a killed run
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
 _HIDDEN_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one, whatever happens meanwhile.
+    """Write `data` to `path` atomically: a reader sees either the old file or the whole new one.
 
-    The bytes go to a hidden file in the same folder, are flushed to the disk and then take the name. A link is
+    The bytes go to a hidden file in the same folder, which is flushed to the disk and then renamed. A symbolic link is
     followed: its target is replaced, the link stays. On an error nothing is left behind; after a kill or a power cut
-    the hidden file may be (`remove_leftovers`).
+    the hidden file may remain (see `remove_leftovers`).
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, or `path` is not a regular file.
@@ -48,7 +57,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove what writers that were killed left in a folder; what another is writing just now stays."""
+    """Remove the hidden files that killed writers left in a folder; those of live writers are locked and stay."""
     with contextlib.suppress(OSError):
         for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
             with contextlib.suppress(OSError):
@@ -58,21 +67,90 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise now what `write_file` would raise after the work is done.
+    """Raise what `write_file` would raise, before the data are computed.
 
     Raises:
         OutputError: the folder is missing or not writable, or `path` is not a regular file.
     """
     path = Path(path)
     with _one_line_errors(path):
-        # Permission bits do not tell (read-only mounts, quotas, root): making a file does.
+        # Permission bits are not enough (read-only mounts, quotas, root): try with a file.
         hidden, descriptor = _open_hidden(_target(path).parent)
         os.close(descriptor)
         hidden.unlink()
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Create a folder and its parents; an existing folder is kept.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise OutputError(f"{path}: cannot be made: {_reason(error)}") from error
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Make a folder if there is none, and keep other runs out of it until the block ends or the process dies.
+
+    The lock is a hidden file in the folder, removed afterwards; a killed run leaves the file, but not the lock. File
+    systems without locks are used without one.
+
+    Raises:
+        OutputError: another run holds the lock, or the folder cannot be made or written to.
+    """
+    make_folder(folder)
+    path = Path(folder) / _FOLDER_LOCK
+    held = FileLock(path, timeout=0, thread_local=False)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise OutputError(f"{folder}: another run is writing there") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise OutputError(f"{folder}: cannot be written: {_reason(error)}") from error
+    try:
+        yield
+    finally:
+        # Removed while it is held: filelock takes no lock on a file that has been removed since it was opened.
+        with contextlib.suppress(OSError):  # Windows removes no open file; there filelock does, after its release
+            path.unlink()
+        held.release()
+
+
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal. Raises OSError if it cannot be read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def files_hash(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 of many files: of the sorted lines ``NAME HASH``. Folders and repetitions do not count.
+
+    A file that cannot be read has the hash ``unreadable``.
+    """
+    lines = []
+    for path in set(paths):
+        try:
+            lines.append(f"{path.name} {file_hash(path)}")
+        except OSError:
+            lines.append(f"{path.name} unreadable")
+    return hash_of("\n".join(sorted(lines)).encode())
+
+
+def hash_of(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def _target(path: Path) -> Path:
-    """Return the real place of `path`, links followed; refuse folders and devices."""
+    """Return `path` with links resolved; refuse folders and devices."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
@@ -88,16 +166,17 @@ def _target(path: Path) -> Path:
 
 
 def _open_hidden(folder: Path) -> tuple[Path, int]:
-    # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The short name of its own
-    # leaves room: the final name may already be as long as the file system allows.
+    # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The name is not made from the
+    # final one, which may already be as long as the file system allows.
     hidden = folder / _HIDDEN_NAME.format(secrets.token_hex(8))
     return hidden, os.open(hidden, _HIDDEN_FILE_FLAGS, 0o666)
 
 
 def lock(descriptor: int) -> None:
-    """Lock an open file for as long as its process lives; raises BlockingIOError where another has.
+    """Lock an open file until it is closed or its process dies. Raises BlockingIOError if another holds the lock.
 
-    File systems that know no locks are left without, and so is Windows: there nothing tells two runs apart.
+    By hand, because filelock opens a file of its own, which on Windows could neither be written nor renamed while it is
+    locked. File systems without locks are used without one, and so is Windows.
     """
     if fcntl is not None:
         try:
@@ -109,7 +188,7 @@ def lock(descriptor: int) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system can open a folder."""
+    """Make a renaming survive a power cut, if the system can open a folder."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -127,8 +206,11 @@ def _one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise OutputError(f"{str(path)!r}: cannot be written: {reason or error}") from error
+        raise OutputError(f"{str(path)!r}: cannot be written: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def replace_folder(new: Path, old: Path) -> None:

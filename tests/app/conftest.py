@@ -3,7 +3,7 @@
 import pytest
 from gradio_client import Client
 
-from blinddiff.app.limits import Limits
+from blinddiff.app import Limits
 from blinddiff.app.server import served
 
 SMALL = Limits(megapixels=0.3, upload_megabytes=0.5, queue=4, seconds=60)

@@ -11,10 +11,10 @@ from blinddiff.cli.main import main
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["app"]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert output.out == ""
     assert (
-        said.err
+        output.err
         == "blinddiff app: error: the page needs more packages: pip install '.[ui]' in a copy of the repository\n"
     )
 
@@ -29,10 +29,10 @@ def test_numbers_outside_their_range_are_refused(wrong, capsys):
     assert wrong[0] in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_said(address, tiny_weights, capsys):
+def test_a_taken_port_is_reported(address, tiny_weights, capsys):
     port = address.rstrip("/").rsplit(":", 1)[1]
     assert main(["app", "--port", port, "--weights", str(tiny_weights)]) == 2
-    assert f"port {port}: cannot be had" in capsys.readouterr().err
+    assert f"port {port}: cannot be used" in capsys.readouterr().err
 
 
 def test_loopback():

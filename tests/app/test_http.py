@@ -1,4 +1,4 @@
-"""The HTTP interface, called by the framework's own client, and by hand where that is too polite."""
+"""The HTTP interface, called by Gradio's client, and by hand for requests that this client would not send."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from blinddiff.app.limits import Limits
+from blinddiff.app import Limits
 from blinddiff.app.server import served
 from blinddiff.imaging import read_image
 
@@ -30,12 +30,12 @@ ARGUMENTS = {
 }
 
 
-def asked(photograph, **changed):
+def arguments(photograph, **changed):
     """As docs/guides/http.md has it."""
     return {"photograph": handle_file(photograph), **ARGUMENTS, **changed, "api_name": "/restore"}
 
 
-def drawn(path, width=48, height=40, **extra):
+def write_photograph(path, width=48, height=40, **extra):
     array = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(array).save(path, **extra)
     return path
@@ -46,11 +46,11 @@ def photograph(tmp_path):
     """With EXIF."""
     exif = Image.Exif()
     exif[315] = "Ada"
-    return drawn(tmp_path / "photo.png", exif=exif)
+    return write_photograph(tmp_path / "photo.png", exif=exif)
 
 
 def test_a_photograph_is_restored(client, photograph):
-    job = client.submit(**asked(photograph, samples=2, steps=2, mode="perceptual"))
+    job = client.submit(**arguments(photograph, samples=2, steps=2, mode="perceptual"))
     status, slider, figures, kernel, residual, uncertainty, result, estimate, facts = job.result(timeout=60)
     assert "Done in" in status
     restored = read_image(result)
@@ -65,9 +65,9 @@ def test_a_photograph_is_restored(client, photograph):
         assert Image.open(picture).size > (8, 8)
     assert "Kernel widths" in figures
     # step by step
-    said = [answer[0] for answer in job.outputs()]
-    assert any("Step 1 of 2" in words for words in said)
-    assert any("Step 2 of 2" in words for words in said)
+    statuses = [answer[0] for answer in job.outputs()]
+    assert any("Step 1 of 2" in words for words in statuses)
+    assert any("Step 2 of 2" in words for words in statuses)
 
 
 @pytest.mark.parametrize(
@@ -78,47 +78,49 @@ def test_a_photograph_is_restored(client, photograph):
         ({"kernel_numbers": "1", "region": "0, 0, 40, 40"}, "can come from one of them only"),
         ({"region": "1, 2"}, "four whole numbers are needed"),
         ({"region": "--5, 0, 40, 40"}, "four whole numbers are needed"),
-        ({"scale": None}, "Scale: it is empty"),
-        ({"mode": None}, "Mode: it is empty"),
+        ({"scale": None}, "Scale: is empty"),
+        ({"mode": None}, "Mode: is empty"),
         ({"region": "20, 0, 40, 40"}, "outside the photograph of 48 x 40 pixels"),
         ({"mode": "magic"}, "magic"),
         ({"noise_level": 300}, "255"),
     ],
 )
-def test_what_cannot_be_done_is_said(client, photograph, changed, words):
+def test_impossible_requests_get_a_message(client, photograph, changed, words):
     with pytest.raises(AppError, match=re.escape(words)):
-        client.predict(**asked(photograph, **changed))
+        client.predict(**arguments(photograph, **changed))
 
 
 def test_an_empty_seed_is_zero(client, photograph):
-    facts = client.predict(**asked(photograph, seed=None))[-1]
+    facts = client.predict(**arguments(photograph, seed=None))[-1]
     assert facts["seed"] == 0
 
 
 def test_bad_files_are_refused_by_name(client, tmp_path):
     (tmp_path / "notes.png").write_text("no photograph")
     with pytest.raises(AppError, match=r"notes.png: is not an image of a known format\."):
-        client.predict(**asked(tmp_path / "notes.png"))
+        client.predict(**arguments(tmp_path / "notes.png"))
     Image.new("L", (800, 400)).save(tmp_path / "large.png")
     with pytest.raises(AppError, match=r"large.png: .*800 x 400 pixels"):
-        client.predict(**asked(tmp_path / "large.png"))
-    drawn(tmp_path / "kernel.png", 9, 9)
+        client.predict(**arguments(tmp_path / "large.png"))
+    write_photograph(tmp_path / "kernel.png", 9, 9)
     with pytest.raises(AppError, match=r"kernel.png: picture is in colour"):
-        client.predict(**asked(drawn(tmp_path / "photo.png"), kernel_file=handle_file(tmp_path / "kernel.png")))
+        client.predict(
+            **arguments(write_photograph(tmp_path / "photo.png"), kernel_file=handle_file(tmp_path / "kernel.png"))
+        )
 
 
 def test_a_given_kernel_and_a_region_are_used(client, photograph):
-    given = client.predict(**asked(photograph, kernel_numbers="0 0 0\n0.25 0.5 0.25\n0 0 0"))[-1]
+    given = client.predict(**arguments(photograph, kernel_numbers="0 0 0\n0.25 0.5 0.25\n0 0 0"))[-1]
     assert given["kernel_from"] == "given"
     assert np.array(given["kernel"]) == pytest.approx(np.array([[0, 0, 0], [0.25, 0.5, 0.25], [0, 0, 0]]))
-    whole = client.predict(**asked(photograph))[-1]
-    part = client.predict(**asked(photograph, region="8, 4, 32, 32"))[-1]
+    whole = client.predict(**arguments(photograph))[-1]
+    part = client.predict(**arguments(photograph, region="8, 4, 32, 32"))[-1]
     assert part["kernel_from"] == "region 8, 4, 32, 32"
     assert part["kernel"] != whole["kernel"]
 
 
 def test_no_path_of_the_machine_in_any_answer(address, photograph):
-    """Every text that a visit brings, whole."""
+    """Checks every text of a visit."""
     texts = []
     with httpx.Client(base_url=address, timeout=60) as http:
         for path in ("/", "/config", "/gradio_api/info", "/theme.css"):
@@ -181,7 +183,7 @@ def test_uploads_do_not_fill_the_disk(tiny_pipeline):
 
 
 def test_one_upload_cannot_hold_more_than_the_largest_file(tiny_pipeline):
-    """The framework bounds each file alone."""
+    """Gradio limits each file alone."""
     with (
         served(tiny_pipeline, limits=Limits(upload_megabytes=0.1)) as address,
         httpx.Client(base_url=address, timeout=30) as http,
@@ -189,18 +191,18 @@ def test_one_upload_cannot_hold_more_than_the_largest_file(tiny_pipeline):
         many = [("files", (f"{n}.png", bytes([n]) * 45_000)) for n in range(40)]
         assert http.post("/gradio_api/upload", files=many).status_code == 413
         assert http.post("/gradio_api/upload", files=many[:2]).status_code == 200
-        unsaid = http.post("/gradio_api/upload", content=(part for part in [b"1", b"2"]))
-        assert unsaid.status_code == 411
+        without_length = http.post("/gradio_api/upload", content=(part for part in [b"1", b"2"]))
+        assert without_length.status_code == 411
 
 
 def test_cancelling_frees_the_machine(address, client, photograph):
-    """A thousand steps, given up: the next visitor is answered at once."""
-    job = client.submit(**asked(photograph, mode="perceptual", steps=1000))
+    """A thousand steps are cancelled: the next visitor is answered at once."""
+    job = client.submit(**arguments(photograph, mode="perceptual", steps=1000))
     while not any("Step" in answer[0] for answer in job.outputs()):
         time.sleep(0.05)
     job.cancel()
     second = Client(address, verbose=False, analytics_enabled=False, download_files=False)
     started = time.perf_counter()
-    assert "Done" in second.predict(**asked(photograph))[0]
+    assert "Done" in second.predict(**arguments(photograph))[0]
     assert time.perf_counter() - started < 20
     second.close()

@@ -1,4 +1,4 @@
-"""The page as a process of its own: many at once, its memory, its end."""
+"""The page as a process: many requests at once, memory, shutdown."""
 
 import os
 import re
@@ -16,14 +16,14 @@ from PIL import Image
 
 from blinddiff.imaging import read_image
 
-START = "import sys; from blinddiff.cli import main; sys.exit(main(['app', *sys.argv[1:]]))"
+START = "import sys; from blinddiff.cli.main import main; sys.exit(main(['app', *sys.argv[1:]]))"
 QUEUE = 12
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory and time are read from /proc")
 
 
 class Page:
-    """A page that runs, and a visitor of it without manners."""
+    """A running page, and requests to it."""
 
     def __init__(self, *options, folder):
         self.process = subprocess.Popen(
@@ -36,7 +36,7 @@ class Page:
         self.address = self.process.stdout.readline().split(";")[0]
 
     def restore(self, photograph, scale):
-        """Status and, where it is answered, the last event's text."""
+        """HTTP status, and the text of the answer or of its last event."""
         with httpx.Client(base_url=self.address, timeout=600) as http:
             [path] = http.post("/gradio_api/upload", files={"files": (photograph.name, photograph.read_bytes())}).json()
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -56,7 +56,7 @@ class Page:
         return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) * 1024
 
     def processor_seconds(self):
-        """Spent so far, all processors together: what a busy machine does not falsify as it does the time."""
+        """CPU time so far, of all cores; unlike wall time, other load does not change it."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -76,16 +76,16 @@ def open_page(tmp_path):
         page.process.wait()
 
 
-def drawn(path, width, height):
+def write_photograph(path, width, height):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(path)
     return path
 
 
 @pytest.mark.long
 def test_twenty_at_once(open_page, tiny_weights, tmp_path):
-    photograph = drawn(tmp_path / "photo.png", 128, 96)
+    photograph = write_photograph(tmp_path / "photo.png", 128, 96)
     page = open_page("--weights", tiny_weights)
-    # what the libraries take once, on first use
+    # memory that libraries allocate once, on first use
     for _ in range(3):
         assert page.restore(photograph, 4)[0] == 200
     time.sleep(2)
@@ -103,7 +103,7 @@ def test_twenty_at_once(open_page, tiny_weights, tmp_path):
     after = page.memory()
     print(f"20 at once: {len(done)} answered, {len(refused)} refused; {before / 2**20:.0f} -> {after / 2**20:.0f} MiB")
     assert after < 1.1 * before
-    # asked to end, it takes its files along
+    # ended by a signal, it removes its files
     assert len(list((tmp_path / "tmp").glob("blinddiff-*/*"))) > 20
     page.process.send_signal(signal.SIGTERM)
     assert page.process.wait(30) == 0
@@ -111,17 +111,17 @@ def test_twenty_at_once(open_page, tiny_weights, tmp_path):
 
 
 @pytest.fixture
-def hears_of_its_terminal():
-    """What is begun meanwhile takes notice of a closed terminal, also where these tests themselves do not (nohup)."""
+def default_sighup():
+    """Processes started meanwhile do not ignore SIGHUP, even if the tests themselves do (nohup)."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.usefixtures("hears_of_its_terminal")
-def test_files_go_when_the_terminal_is_closed(open_page, tiny_weights, tmp_path):
+@pytest.mark.usefixtures("default_sighup")
+def test_files_are_removed_when_the_terminal_closes(open_page, tiny_weights, tmp_path):
     page = open_page("--weights", tiny_weights)
-    assert page.restore(drawn(tmp_path / "photo.png", 32, 32), 1)[0] == 200
+    assert page.restore(write_photograph(tmp_path / "photo.png", 32, 32), 1)[0] == 200
     assert list((tmp_path / "tmp").glob("blinddiff-*/*")) != []
     page.process.send_signal(signal.SIGHUP)
     assert page.process.wait(30) == 0
@@ -130,10 +130,10 @@ def test_files_go_when_the_terminal_is_closed(open_page, tiny_weights, tmp_path)
 
 @pytest.mark.long
 def test_seconds_for_a_photograph(open_page, tmp_path):
-    """320x240 at x4 by the package's weights: under 10 s on two free cores; here, only that it is answered."""
-    photograph = drawn(tmp_path / "photo.png", 320, 240)
+    """320x240 at x4 with the package's weights takes under 10 s on two free cores; only the result is asserted."""
+    photograph = write_photograph(tmp_path / "photo.png", 320, 240)
     page = open_page()
-    page.restore(drawn(tmp_path / "first.png", 32, 32), 1)
+    page.restore(write_photograph(tmp_path / "first.png", 32, 32), 1)
     started, spent = time.perf_counter(), page.processor_seconds()
     status, event = page.restore(photograph, 4)
     seconds = time.perf_counter() - started

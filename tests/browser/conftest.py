@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium as the system has it, driven by Playwright."""
+"""The page in a real browser: the system's Chromium, driven by Playwright."""
 
 import io
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from blinddiff.app.limits import Limits
+from blinddiff.app import Limits
+from blinddiff.app.jobs import Stopped, check_stop
 from blinddiff.app.server import served
-from blinddiff.app.stopping import Stopped, check_stop
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 LIMITS = Limits(megapixels=2, upload_megabytes=1, queue=8, seconds=300)
 SCREENSHOTS = os.environ.get("BLINDDIFF_SCREENSHOTS")
-"""A folder: the run then restores with the package's own weights, and leaves its pictures there."""
+"""If set: a folder for screenshots; the page then uses the package's own weights."""
 
 
 def pytest_collection_modifyitems(items):
@@ -45,18 +45,18 @@ def address(pipeline):
         yield address
 
 
-class Held:
-    """Holds a network before each of its calls, until it is let go on: what the page shows meanwhile stays there.
+class CallGate:
+    """A hook that blocks each call of a network until it is released, so that the page stays as it is meanwhile.
 
     Attributes:
-        given_up: set when what was held has been stopped.
+        stopped: set when a blocked call has been stopped.
     """
 
     def __init__(self):
-        self.given_up = threading.Event()
+        self.stopped = threading.Event()
         self._calls = threading.Semaphore(0)
 
-    def let(self, calls):
+    def release(self, calls):
         self._calls.release(calls)
 
     def __call__(self, *_):
@@ -64,39 +64,39 @@ class Held:
             while not self._calls.acquire(timeout=0.05):
                 check_stop()
         except Stopped:
-            self.given_up.set()
+            self.stopped.set()
             raise
 
 
 @pytest.fixture
-def held(pipeline):
-    held = Held()
-    hook = pipeline.network.register_forward_pre_hook(held)
-    yield held
+def gate(pipeline):
+    gate = CallGate()
+    hook = pipeline.network.register_forward_pre_hook(gate)
+    yield gate
     hook.remove()
-    held.let(1)  # what a failed test has left there
+    gate.release(1)  # a call that a failed test has left blocked
 
 
 @pytest.fixture(scope="session")
 def browser(chromium_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-browser")
     with playwright.sync_playwright() as driver:
-        # Without its sandbox it runs as root, too; it sees this page alone.
+        # Without the sandbox, so that it runs as root too; it opens only this page.
         browser = driver.chromium.launch(executable_path=chromium_path, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
 
 class Visitor:
-    """One visitor's tab, with the names that they see."""
+    """The tab of one visitor."""
 
     def __init__(self, browser, address, width=1200, height=900):
         self.context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         self.page = self.context.new_page()
-        self.asked_of = set()
-        self.complaints = []
-        self.page.on("request", lambda request: self.asked_of.add(request.url.split("/")[2]))
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.contacted_hosts = set()
+        self.console_errors = []
+        self.page.on("request", lambda request: self.contacted_hosts.add(request.url.split("/")[2]))
+        self.page.on("console", lambda line: self.console_errors.append(line.text) if line.type == "error" else None)
         self.page.set_default_timeout(60_000)
         self.page.goto(address)
         self.page.get_by_role("button", name="Restore").wait_for()
@@ -116,21 +116,21 @@ class Visitor:
         self.page.get_by_role("button", name="Restore").click()
 
     def wait_for(self, words, seconds=120):
-        """For what stays: a text shown for a moment falls between two looks."""
+        """Wait for a text that stays; one displayed for a moment may be missed."""
         self.status.filter(has_text=words).wait_for(timeout=seconds * 1000)
 
     def record_status(self):
-        """Keep every text that the status shows from now on, for `said`, however short it is there."""
+        """Record every text of the status from now on, however short it is displayed, for `recorded_statuses`."""
         self.status.evaluate(
             """status => {
-                window.said = [];
-                new MutationObserver(() => window.said.push(status.innerText))
+                window.statuses = [];
+                new MutationObserver(() => window.statuses.push(status.innerText))
                     .observe(status, {childList: true, subtree: true, characterData: true});
             }"""
         )
 
-    def said(self):
-        return self.page.evaluate("window.said")
+    def recorded_statuses(self):
+        return self.page.evaluate("window.statuses")
 
     def choose_with_steps(self, path, steps):
         self.choose(path)
@@ -142,7 +142,7 @@ class Visitor:
         self.page.get_by_label(re.compile("^Steps")).fill(str(steps))
 
     def screenshot(self, name):
-        """For the documents: small, in few colours."""
+        """A picture for the documentation: small, in few colours."""
         if SCREENSHOTS:
             Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
             picture = Image.open(io.BytesIO(self.page.screenshot(full_page=True))).convert("RGB")

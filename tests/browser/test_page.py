@@ -1,4 +1,4 @@
-"""What a visitor does, and sees."""
+"""The page, used as a visitor uses it."""
 
 import re
 from urllib.parse import urlsplit
@@ -40,9 +40,9 @@ def test_upload_restore_download(visit, photograph, address):
     restored = read_image(download.value.path().read_bytes())
     assert restored.pixels.shape == (3, 80, 96)
     assert b"Ada" in restored.exif
-    # nobody else was asked for anything, and nothing went wrong on the way
-    assert visitor.asked_of == {urlsplit(address).netloc}
-    assert visitor.complaints == []
+    # no other host was contacted, and the console shows no error
+    assert visitor.contacted_hosts == {urlsplit(address).netloc}
+    assert visitor.console_errors == []
 
 
 def test_example_and_slider(visit):
@@ -58,7 +58,7 @@ def test_example_and_slider(visit):
         expect(picture).to_have_attribute("src", re.compile(rf"{name}\.jpg$"))
         expect(picture).to_have_js_property("complete", True)
     handle = slider.locator(".outer")
-    handle.hover()  # it moves while the pictures come in
+    handle.hover()  # it moves while the pictures load
     before = handle.bounding_box()["x"]
     box = slider.locator("img").first.bounding_box()
     middle = box["y"] + box["height"] / 2
@@ -70,34 +70,34 @@ def test_example_and_slider(visit):
     visitor.screenshot("restored")
 
 
-def test_every_step_is_said(visit, photograph, held):
+def test_every_step_is_reported(visit, photograph, gate):
     visitor = visit()
     visitor.choose_with_steps(photograph, 40)
     visitor.record_status()
     visitor.restore()
     for step in (1, 2, 3):  # at any speed of browser and network
-        held.let(1)
+        gate.release(1)
         visitor.wait_for(f"Step {step} of 40")
-    held.let(37)
+    gate.release(37)
     visitor.wait_for("Done in")
-    steps = [int(number) for text in visitor.said() for number in re.findall(r"Step (\d+) of 40", text)]
+    steps = [int(number) for text in visitor.recorded_statuses() for number in re.findall(r"Step (\d+) of 40", text)]
     assert steps == sorted(steps)
     assert {1, 2, 3} <= set(steps) <= set(range(1, 41))
 
 
-def test_cancel(visit, photograph, held):
+def test_cancel(visit, photograph, gate):
     visitor = visit()
     visitor.choose_with_steps(photograph, 1000)
     visitor.restore()
-    held.let(1)
+    gate.release(1)
     visitor.wait_for("Step 1 of 1000")
     visitor.page.get_by_role("button", name="Cancel").click()
     visitor.wait_for("Cancelled")
-    assert held.given_up.wait(60)
-    # the machine is free: the one call that is let through is a short one's
+    assert gate.stopped.wait(60)
+    # the machine is free: the one released call belongs to the short restoration
     visitor.set_steps(1)
     visitor.restore()
-    held.let(1)
+    gate.release(1)
     visitor.wait_for("Done in", seconds=60)
 
 
@@ -181,7 +181,7 @@ def test_region_by_two_clicks(visit):
     box = picture.bounding_box()
     picture.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.25})
     expect(region).to_have_value(re.compile(r"^\d+, \d+$"))
-    expect(picture).to_have_js_property("complete", True)  # it is another now, with the corner
+    expect(picture).to_have_js_property("complete", True)  # replaced by one with the corner
     picture.click(position={"x": box["width"] * 0.75, "y": box["height"] * 0.75})
     expect(region).to_have_value(re.compile(r"^(\d+), (\d+), (\d+), (\d+)$"))
     left, top, width, height = map(int, region.input_value().split(", "))

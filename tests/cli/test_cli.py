@@ -23,11 +23,11 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from blinddiff.cli import main as cli
-from blinddiff.cli import options, upscale
+from blinddiff.cli import options
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.imaging import OUTPUT_FORMATS
-from blinddiff.restoring.plan import SAME
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.restoring.folder import SAME
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 
 class Said(NamedTuple):
@@ -456,9 +456,9 @@ def test_want_of_memory_is_one_line(
     def without_memory(_: object) -> int:
         raise error
 
-    monkeypatch.setattr("blinddiff.cli.kernel.run", without_memory)
-    assert "the memory of this machine does not suffice" in refused("kernel", "small.png")
-    monkeypatch.setattr("blinddiff.cli.kernel.run", _with_a_bug)
+    monkeypatch.setattr("blinddiff.cli.tools.run_kernel", without_memory)
+    assert "this machine does not have enough memory" in refused("kernel", "small.png")
+    monkeypatch.setattr("blinddiff.cli.tools.run_kernel", _with_a_bug)
     with pytest.raises(RuntimeError, match="a bug"):
         run("kernel", "small.png")
 
@@ -693,15 +693,31 @@ def test_help(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert re.search(r"[a-z]{3,}", told.get(name, "")), (name, said.out)
 
 
-def test_endings_that_the_help_names_are_those_there_are() -> None:
+def test_choices_that_the_help_names_are_those_there_are() -> None:
     assert options.KERNEL_ENDINGS == KERNEL_ENDINGS
-    written = {OUTPUT_FORMATS[f".{name}"].name for name in upscale.FORMATS if name != SAME}
+    written = {OUTPUT_FORMATS[f".{name}"].name for name in options.FORMATS if name != SAME}
     assert written == {kind.name for kind in OUTPUT_FORMATS.values()}
+    assert tuple(MODES) == options.MODES
 
 
-@pytest.mark.parametrize("command", ["upscale", "degrade", "kernel"])
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="CPU time is measured as POSIX has it")
+def test_the_overview_takes_half_a_second_at_most() -> None:
+    """Of CPU time, in the best of three runs."""
+    seconds = []
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-m", "blinddiff", "--help"], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        seconds.append(usage.ru_utime + usage.ru_stime)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("command", sorted(OPTIONS.keys() - {"evaluate"}))
 def test_help_does_not_wait_for_torch(command: str) -> None:
-    code = "import sys; from blinddiff import cli; cli.command_parser(sys.argv[1]); print('torch' in sys.modules)"
+    code = (
+        "import sys; from blinddiff.cli.main import command_parser as p; p(sys.argv[1]); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

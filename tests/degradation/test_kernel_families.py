@@ -10,15 +10,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator
-from blinddiff.degradation.kernel_families import FAMILIES, sample_kernels
+from blinddiff.degradation.draws import Draws
 from blinddiff.degradation.kernel_measures import centroid, check_kernel, widths_and_angle
 from blinddiff.degradation.kernels import (
+    FAMILIES,
     AnisotropicGaussian,
     anisotropic_gaussian,
     disk,
     generalized_gaussian,
     isotropic_gaussian,
     plateau,
+    sample_kernels,
     standard_deviation,
 )
 from blinddiff.degradation.motion import CameraShake, camera_shake, line_motion
@@ -225,7 +227,7 @@ def test_camera_shake_draws_the_given_path() -> None:
 
 
 def test_camera_shakes_are_connected_smooth_paths_within_the_support() -> None:
-    paths = CameraShake().sample_paths(200, 4, seeded())
+    paths = CameraShake().draw_paths(200, 4, Draws(seeded()))
     steps = paths.diff(dim=1).norm(dim=-1)
     assert steps.max() < 0.5, "the rasterised points lie closer than a pixel"
     assert steps.sum(1).max() < 24.0

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blinddiff.degradation.kernel_families import FAMILIES, sample_kernels
 from blinddiff.degradation.kernel_measures import (
     centre_kernel,
     centroid,
@@ -17,7 +16,7 @@ from blinddiff.degradation.kernel_measures import (
     shift_kernel,
     widths_and_angle,
 )
-from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
+from blinddiff.degradation.kernels import FAMILIES, anisotropic_gaussian, isotropic_gaussian, sample_kernels
 from blinddiff.errors import KernelError, ParameterError
 
 

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from blinddiff.degradation.kernel_families import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels
 from blinddiff.degradation.kernel_measures import widths_and_angle
-from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.kernels import GAUSSIAN8_SIGMAS, SETTING1, SETTING2, gaussian8_kernels, isotropic_gaussian
 from blinddiff.errors import ParameterError
 
 
@@ -21,12 +20,12 @@ def test_gaussian8_sigmas() -> None:
 
 
 def test_settings_of_blinddiff() -> None:
-    narrow = SETTING1.sample(300, torch.Generator().manual_seed(0))
+    narrow = SETTING1.sample(300, 4, 21, torch.Generator().manual_seed(0))
     major, minor, _ = widths_and_angle(narrow)
     assert narrow.shape == (300, 21, 21)
     torch.testing.assert_close(major, minor, atol=1e-2, rtol=0)
     assert major.max() < 4.0
-    rough = SETTING2.sample(300, torch.Generator().manual_seed(0), dtype=torch.float64)
+    rough = SETTING2.sample(300, 4, 21, torch.Generator().manual_seed(0), dtype=torch.float64)
     major, minor, _ = widths_and_angle(rough)
     assert (major / minor).max() > 2
     asymmetry = (rough - rough.flip(1, 2)).abs().sum((1, 2))

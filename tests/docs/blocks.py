@@ -1,4 +1,4 @@
-"""The code blocks of Markdown files: found, told apart, and their shell commands taken to pieces."""
+"""Finds the code blocks of Markdown files and parses their shell commands."""
 
 import re
 import shlex
@@ -20,10 +20,10 @@ class Block:
     Attributes:
         page: the file, from the root of the repository.
         line: of the fence.
-        language: as the fence says.
-        title: the file that the block is to be saved as, if it says so.
-        text: what is between the fences.
-        not_run: the reason given before it for not running it.
+        language: the fence's.
+        title: the file name that the block is saved under, if it has one.
+        text: the lines between the fences.
+        not_run: the reason in the comment before it for not running it.
     """
 
     page: str
@@ -35,12 +35,12 @@ class Block:
 
     @property
     def place(self) -> str:
-        """For messages."""
+        """Page and line, for messages."""
         return f"{self.page}:{self.line}"
 
 
 def pages(root: Path = REPOSITORY) -> list[Path]:
-    """README and every page of the site that is written by hand."""
+    """README and every hand-written page of the site."""
     card = root / "src/blinddiff/weights/default/README.md"
     found = [
         root / "README.md",
@@ -53,7 +53,7 @@ def pages(root: Path = REPOSITORY) -> list[Path]:
 
 
 def blocks_of(text: str, page: str) -> list[Block]:
-    """The blocks of a page, in their order. Raises ValueError for a fence that is not closed."""
+    """The blocks of a page, in order. Raises ValueError for a fence that is not closed."""
     found = []
     lines = text.splitlines()
     at = 0
@@ -69,18 +69,18 @@ def blocks_of(text: str, page: str) -> list[Block]:
         if at == len(lines):
             raise ValueError(f"{page}:{start + 1}: the fence is not closed")
         before = next((line.strip() for line in reversed(lines[:start]) if line.strip()), "")
-        excuse = NOT_RUN.fullmatch(before)
+        reason_before = NOT_RUN.fullmatch(before)
         title = re.search(r'title="([^"]+)"', opened["rest"])
         body = "\n".join(line.removeprefix(indent) for line in lines[start + 1 : at]) + "\n"
         language = opened["language"]
-        reason = None if excuse is None else excuse["reason"]
+        reason = None if reason_before is None else reason_before["reason"]
         found.append(Block(page, start + 1, language, None if title is None else title[1], body, reason))
         at += 1
     return found
 
 
 def commands_of(shell: str) -> Iterator[list[str]]:
-    """The simple commands of a shell script, each as its words; of a pipe or a loop, each part."""
+    """The simple commands of a shell script, as lists of words; each part of a pipe or loop is one."""
     for line in shell.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="".join(SEPARATORS))
         lexer.whitespace_split = True
@@ -95,22 +95,22 @@ def commands_of(shell: str) -> Iterator[list[str]]:
 
 
 def is_plain(shell: str) -> bool:
-    """Whether a script is only `blinddiff` commands, one a line, with nothing that needs a shell."""
+    """Whether a script contains only `blinddiff` commands, one per line, and needs no shell."""
     return not re.search(r"[|<>$;&*`]", re.sub(r"#.*", "", shell)) and all(
         words[0] == "blinddiff" for words in commands_of(shell)
     )
 
 
 def blinddiff_arguments(words: list[str]) -> list[str] | None:
-    """What a command gives to `blinddiff`, started by its name or as a module; None for another program."""
+    """The arguments of a `blinddiff` command, started by its name or as a module; None for another program."""
     if words[0] == "blinddiff":
         return words[1:]
-    if "blinddiff.cli.main" in words and words[words.index("blinddiff.cli.main") - 1] == "-m":
-        return words[words.index("blinddiff.cli.main") + 1 :]
+    if "blinddiff" in words and words[words.index("blinddiff") - 1] == "-m":
+        return words[words.index("blinddiff") + 1 :]
     return None
 
 
 def inline_code(text: str) -> list[str]:
-    """Code within running text."""
+    """Inline code of the prose."""
     outside = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
     return [" ".join(code.split()) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", outside)]

@@ -1,7 +1,7 @@
-"""Every code block of README and site is run, or says why not and is checked as far as that goes.
+"""Runs every code block of README and site. A block that cannot run gives a reason, and is checked statically.
 
-The blocks of a page are run from top to bottom, in one folder that holds the files that the pages speak of, and the
-Python blocks of a page share their names, as a reader who tries them has it.
+The blocks of a page run from top to bottom in one folder, which contains the files that the pages mention. The Python
+blocks of a page share one namespace.
 """
 
 import importlib.util
@@ -22,8 +22,9 @@ from PIL import Image
 
 from blinddiff.cli import main as cli
 from blinddiff.degradation import NOISES
-from blinddiff.degradation.kernel_families import FAMILIES
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
+from blinddiff.degradation.kernels import FAMILIES
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.training.recipe import parse_recipe
 
 RUN = {"python", "bash"}
@@ -34,9 +35,9 @@ ALL = [block for blocks in BLOCKS.values() for block in blocks]
 MOST_NOT_RUN = 19
 """Blocks with a `<!-- not run: reason -->` before them. Raise it only for what cannot be run by any test."""
 LONG = {"docs/guides/photographs.md", "docs/guides/training.md", "docs/quickstart.md"}
-"""Pages whose commands take long: they train, start processes or restore whole samples."""
+"""Pages with slow commands: they train, start processes or restore whole samples."""
 OTHER_OPTIONS = {"--check"}
-"""Options that pages name by themselves, and that are none of `blinddiff`: those of `blinddiff.evaluation.quoting`."""
+"""Options in the prose that belong to another program, `scripts/quote_figures.py`."""
 
 runnable = [
     pytest.param(page, marks=pytest.mark.long if page in LONG else ())
@@ -51,7 +52,7 @@ def named(block: Block) -> str:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that a reader works in."""
+    """The reader's folder."""
     monkeypatch.chdir(tmp_path)
     cat = Image.fromarray(skimage.data.cat())
     for name in ("album", "photographs", "testsets/Set14"):
@@ -69,7 +70,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tables() -> Iterator[None]:
-    """What blocks add to the tables of the package is taken out again."""
+    """Removes what blocks add to the tables of the package."""
     kept: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (table, dict(table)) for table in (FAMILIES, NOISES, IMAGE_STEPS, KERNEL_STEPS)
     ]
@@ -80,7 +81,7 @@ def tables() -> Iterator[None]:
 
 
 def run_shell(block: Block, here: Path) -> None:
-    """As a reader would: in a shell, with `blinddiff` on the path."""
+    """Run a block in a shell, with `blinddiff` on the path."""
     programs = here / ".programs"
     programs.mkdir(exist_ok=True)
     program = programs / "blinddiff"
@@ -97,7 +98,7 @@ def run_shell(block: Block, here: Path) -> None:
 
 
 def run_commands(block: Block) -> None:
-    """Commands of `blinddiff` alone, in this process: loading the libraries takes longer than the work."""
+    """Run `blinddiff` commands in this process, which saves loading the libraries again."""
     for words in commands_of(block.text):
         try:
             code = cli.main(words[1:])
@@ -123,7 +124,7 @@ def test_blocks_run(page: str, here: Path, tables: None) -> None:
 
 
 def test_the_quick_start_shows_what_is_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line of the sample, its numbers within a tenth: processors round differently, other weights do not."""
+    """The sample's line, with numbers within a tenth: processors round differently."""
     shown = next(block.text for block in BLOCKS["docs/quickstart.md"] if block.language == "text").strip()
     assert cli.main(["upscale", "src/blinddiff/samples/flowers.jpg", "-o", "out.png"]) == 0
     printed = capsys.readouterr().out.strip()
@@ -134,30 +135,32 @@ def test_the_quick_start_shows_what_is_printed(here: Path, capsys: pytest.Captur
     )
     found = re.fullmatch(pattern, printed)
     assert found, printed
-    for said, is_now in zip(re.findall(number, shown), found.groups(), strict=False):
-        assert float(said) == pytest.approx(float(is_now), rel=0.1, abs=0.06), printed
+    for expected, actual in zip(re.findall(number, shown), found.groups(), strict=False):
+        assert float(expected) == pytest.approx(float(actual), rel=0.1, abs=0.06), printed
 
 
 def check_command(words: list[str]) -> None:
-    """What can be said of a command without running it. Raises AssertionError."""
-    said = shlex.join(words)
+    """Check a command without running it. Raises AssertionError."""
+    command = shlex.join(words)
     arguments = blinddiff_arguments(words)
     if arguments is not None:
         try:
             cli._parser(arguments[0] if arguments else None).parse_args(arguments)
         except SystemExit as stop:
-            assert stop.code in (0, None), f"{said}: the command line does not accept it"  # noqa: PT017
+            assert stop.code in (0, None), f"{command}: the command line does not accept it"  # noqa: PT017
     elif words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-        assert set(words[1:]) <= set(targets), f"{said}: no such target in the Makefile"
+        assert set(words[1:]) <= set(targets), f"{command}: no such target in the Makefile"
     elif "pip" in words and "install" in words:
         project = (REPOSITORY / "pyproject.toml").read_text()
         declared = re.findall(r"^([a-z]+) = \[", project.partition("[project.optional-dependencies]")[2], re.MULTILINE)
-        for wanted in re.findall(r"(?:\.|blinddiff)\[([\w,-]+)\]", said):
-            assert set(wanted.split(",")) <= set(declared), f"{said}: no such extra in pyproject.toml"
+        for wanted in re.findall(r"(?:\.|blinddiff)\[([\w,-]+)\]", command):
+            assert set(wanted.split(",")) <= set(declared), f"{command}: no such extra in pyproject.toml"
     elif "-m" in words and words[words.index("-m") + 1].startswith("blinddiff"):
         module = words[words.index("-m") + 1]
-        assert importlib.util.find_spec(module) is not None, f"{said}: there is no module {module}"
+        assert importlib.util.find_spec(module) is not None, f"{command}: there is no module {module}"
+    elif words[0] == "python" and words[1].startswith("scripts/"):
+        assert (REPOSITORY / words[1]).is_file(), f"{command}: there is no {words[1]}"
 
 
 @pytest.mark.parametrize("block", ALL, ids=named)
@@ -184,11 +187,11 @@ def test_few_blocks_are_not_run() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_command_hides_from_these_tests(page: str) -> None:
-    """A block by indentation, or an excuse with nothing after it, would be overlooked."""
+    """Indented blocks, and `not run` comments without a block, would be overlooked."""
     text = re.sub(r"^ *```.*?^ *```$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^ {4,}(?:blinddiff|python|pip|make|torchrun|export) .*", text, re.MULTILINE) == []
-    excuses = len(re.findall(r"^ *<!-- not run", PAGES[page], re.MULTILINE))
-    assert excuses == sum(block.not_run is not None for block in BLOCKS[page])
+    reasons = len(re.findall(r"^ *<!-- not run", PAGES[page], re.MULTILINE))
+    assert reasons == sum(block.not_run is not None for block in BLOCKS[page])
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -218,16 +221,17 @@ def test_options_named_in_running_text(page: str) -> None:
         "make dcos",
         "pip install 'blinddiff[gpu]'",
         "python -m blinddiff.evaluation.quotes README.md",
+        "python scripts/quote.py README.md",
     ],
 )
-def test_what_is_wrong_is_found(command: str) -> None:
-    block = blocks_of(f"Text\n\n<!-- not run: it is wrong -->\n```bash\n{command}\n```\n", "page.md")[0]
-    assert block.not_run == "it is wrong"
+def test_wrong_commands_are_found(command: str) -> None:
+    block = blocks_of(f"Text\n\n<!-- not run: wrong on purpose -->\n```bash\n{command}\n```\n", "page.md")[0]
+    assert block.not_run == "wrong on purpose"
     with pytest.raises((AssertionError, ModuleNotFoundError)):
         test_blocks_are_well_formed(block)
 
 
-def test_a_block_that_fails_is_told(here: Path, tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_block_is_reported(here: Path, tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for text in (
         "```bash\nblinddiff upscale nothing.jpg -o out.png\n```",
         "```bash\ncat nothing.jpg | wc\n```",

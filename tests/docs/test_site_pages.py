@@ -1,4 +1,4 @@
-"""What the site's build makes of files that live elsewhere, and what it refuses."""
+"""Pages that the site's build makes from files outside docs, and what the build refuses."""
 
 import importlib.util
 import re
@@ -25,7 +25,13 @@ def site() -> ModuleType:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("docs/guides/one.md", "results/run_x4/report.md", "src/code.py", "CHANGELOG.md"):
+    for name in (
+        "docs/guides/one.md",
+        "results/run_x4/report.md",
+        "results/group/run_x2/report.md",
+        "src/code.py",
+        "CHANGELOG.md",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -35,13 +41,14 @@ def root(tmp_path: Path) -> Path:
     ("source", "page", "text", "expected"),
     [
         ("docs/a.md", "a.md", "[r](../results/run_x4/report.md)", "[r](records/run_x4.md)"),
+        ("docs/a.md", "a.md", "[r](../results/group/run_x2/report.md)", "[r](records/group/run_x2.md)"),
         ("docs/a.md", "a.md", "[c](../CHANGELOG.md#top)", "[c](changelog.md#top)"),
         ("docs/guides/one.md", "guides/one.md", "[c](../../CHANGELOG.md)", "[c](../changelog.md)"),
         ("CHANGELOG.md", "changelog.md", "[one](docs/guides/one.md)", "[one](guides/one.md)"),
         ("CHANGELOG.md", "changelog.md", "[code](src/code.py) is code", "code is code"),
         ("docs/a.md", "a.md", "[x](https://example.org/a.md)", "[x](https://example.org/a.md)"),
         ("docs/a.md", "a.md", "[f][blinddiff.f]", "[f][blinddiff.f]"),
-        ("docs/a.md", "a.md", "[gone](gone.md)", "[gone](gone.md)"),  # for the strict build to find
+        ("docs/a.md", "a.md", "[gone](gone.md)", "[gone](gone.md)"),  # left for the strict build to report
     ],
 )
 def test_links(site: ModuleType, root: Path, source: str, page: str, text: str, expected: str) -> None:
@@ -63,7 +70,7 @@ def test_front_matter_is_left_out(site: ModuleType) -> None:
         ('<link rel="stylesheet" href="../assets/x.css"> https://example.org', False),
     ],
 )
-def test_loading_from_afar_is_found(site: ModuleType, page: str, loads: bool) -> None:
+def test_loading_from_other_servers_is_found(site: ModuleType, page: str, loads: bool) -> None:
     assert (site.LOADED.search(page) is not None) == loads
 
 

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation.ablations import ABLATIONS, TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.evaluation.methods import Options, method
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.run import evaluate
-from blinddiff.evaluation.settings import Settings
-from blinddiff.evaluation.statistics import summarise
+from blinddiff.evaluation.run import Settings, evaluate
+from blinddiff.evaluation.statistics import ABLATIONS, TRAINED, all_ablation_methods, summarise, trained_ablations
 from blinddiff.training.recipe import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "ablations"

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation import costs
-from blinddiff.evaluation.costs import Cost, cost_case, measure_cost, measure_costs, peak_memory
+from blinddiff.evaluation import records
 from blinddiff.evaluation.methods import Options
+from blinddiff.evaluation.records import Cost, cost_case, measure_cost, measure_costs, peak_memory
 
 PROGRAM = """
 import json, torch
 from dataclasses import asdict
-from blinddiff.evaluation import costs
-from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.restoration import Restoration
+from blinddiff.evaluation import records
+from blinddiff.evaluation.data import Restoration
+from blinddiff.evaluation.methods import Options
 
 class Made:
     name, parameters = "made", 3
@@ -27,8 +27,8 @@ class Made:
         torch.nn.functional.conv2d(y[None], torch.ones(5, 3, 3, 3), padding=1)
         return Restoration(y.repeat_interleave(4, 1).repeat_interleave(4, 2), None, None, 0.25, 7)
 
-costs.method = lambda name, options: Made()
-print(json.dumps(asdict(costs.measure_cost("made", Options(), 4, 1))))
+records.method = lambda name, options: Made()
+print(json.dumps(asdict(records.measure_cost("made", Options(), 4, 1))))
 """
 
 
@@ -60,7 +60,7 @@ def test_costs_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert record["result"] == "255x255"
     assert list(record["methods"]) == ["bicubic"]
     assert record["methods"]["bicubic"]["parameters"] == 0
-    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(records, "ProcessPoolExecutor", lambda *_: pytest.fail("measured again"))
     assert measure_costs({"bicubic": ""}, Options(), 3, tmp_path)["methods"] == record["methods"]
 
 
@@ -69,7 +69,7 @@ def test_costs_of_another_device_or_of_other_weights_are_measured(
 ) -> None:
     measure_costs({"bicubic": ""}, Options(), 3, tmp_path)
     measured: list[str] = []
-    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess(measured))
+    monkeypatch.setattr(records, "ProcessPoolExecutor", lambda *_: _InThisProcess(measured))
     measure_costs({"bicubic": ""}, Options(device="cuda"), 3, tmp_path)
     assert measured == ["bicubic"]
     measure_costs({"bicubic": ""}, Options(device="cuda"), 3, tmp_path)
@@ -106,7 +106,7 @@ class _InThisProcess:
 def test_want_of_memory_does_not_lose_the_record(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess([], error))
+    monkeypatch.setattr(records, "ProcessPoolExecutor", lambda *_: _InThisProcess([], error))
     record = measure_costs({"bicubic": ""}, Options(), 3, tmp_path)
     assert record["methods"] == {}
     assert record["not_measured"] == {"bicubic": "memory has run out"}

@@ -20,7 +20,7 @@ def test_the_folder_is_given_or_in_the_environment(data: Path, monkeypatch: pyte
 
 def test_no_folder_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("BLINDDIFF_DATA", raising=False)
-    with pytest.raises(ParameterError, match="give --data or set BLINDDIFF_DATA; it holds one folder a set"):
+    with pytest.raises(ParameterError, match="give --data or set BLINDDIFF_DATA; it holds one folder per set"):
         data_root(None)
     for name in ("nowhere", "n" * 300):
         with pytest.raises(ParameterError, match=f"{name}: no such folder of test sets"):
@@ -86,7 +86,7 @@ def test_a_changed_file_changes_the_checksum(data: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(data: Path) -> None:
     (data / "Set5" / "image_1.jpg").write_bytes((data / "Set5" / "image_1.png").read_bytes())
-    with pytest.raises(ParameterError, match=r"Set5: holds image_1\.jpg and image_1\.png, of which one is accepted"):
+    with pytest.raises(ParameterError, match=r"Set5: holds image_1\.jpg and image_1\.png; keep one of them"):
         images_of(data, "Set5")
 
 

@@ -14,20 +14,20 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.cli import evaluate as command
+from blinddiff.cli.options import add_evaluate_arguments
+from blinddiff.cli.runs import run_evaluate
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
 from blinddiff.evaluation import run as running
 from blinddiff.evaluation.image_metrics import psnr_y
 from blinddiff.evaluation.methods import LanczosMethod, Options
 from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.run import Runner, evaluate
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.run import Runner, Settings, evaluate
 
 
 def run(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([*(str(argument) for argument in arguments), "--no-costs"]))
+    add_evaluate_arguments(parser)
+    return run_evaluate(parser.parse_args([*(str(argument) for argument in arguments), "--no-costs"]))
 
 
 def settings(data: Path, out: Path, **changes: object) -> Settings:
@@ -83,7 +83,7 @@ def test_values_are_those_of_the_metrics_on_the_case(data: Path, tmp_path: Path)
     case = plan.make(plan.references(data, "Set5")[5], 0)
     restored = Runner(settings(data, tmp_path)).methods["bicubic"].restore(case.y, 4, case).image
     eight_bit = (restored.clamp(0, 1) * 255).round() / 255
-    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == case.place[1:])
+    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == case.id[1:])
     assert case.hr is not None
     assert line["metrics"]["psnr_y"] == pytest.approx(psnr_y(eight_bit.double(), case.hr.double(), 4), abs=1e-4)  # type: ignore[index]
 
@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, tmp_path: Path, monkeypat
     original = Runner.run
 
     def counted(self: Runner, reference, names):  # type: ignore[no-untyped-def]
-        made.append(reference.place)
+        made.append(reference.id)
         if len(made) == 5:
             raise KeyboardInterrupt
         return original(self, reference, names)
@@ -160,7 +160,7 @@ def end_at_once(*_: object) -> None:
 
 def test_a_worker_that_is_ended_is_one_plain_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_run_in_worker", end_at_once)
-    with pytest.raises(BlindDiffError, match=r"a worker process was ended.* goes on where this run was"):
+    with pytest.raises(BlindDiffError, match=r"a worker process was ended.* fewer --workers to resume"):
         evaluate(settings(data, tmp_path, limit=1, workers=2))
 
 

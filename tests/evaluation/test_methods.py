@@ -11,13 +11,14 @@ from PIL import Image
 
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.data import Case
 from blinddiff.evaluation.image_metrics import Sample
 from blinddiff.evaluation.methods import Options, fingerprint_of, method
-from blinddiff.evaluation.metrics import measure
 from blinddiff.evaluation.protocols import protocol
+from blinddiff.evaluation.run import measure
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.modes import MODES
+from blinddiff.published.network import PublishedMCFormer
+from blinddiff.sampling.pipeline import MODES
 
 
 @pytest.fixture
@@ -99,7 +100,9 @@ def test_the_expected_kernel_error_stands_beside_the_true_one(case: Case, weight
 def test_another_checkpoint_is_another_method(case: Case, weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     small(dim=8).save_pretrained(tmp_path / "residual")
-    small(dim=8, prediction="noise", kernel_size=21, scales=(4,)).save_pretrained(tmp_path / "published")
+    PublishedMCFormer(
+        dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16
+    ).save_pretrained(tmp_path / "published")
     options = Options(weights, "cpu", None, {"mine": tmp_path / "residual", "theirs": tmp_path / "published"})
     mine, theirs = method("mine", options), method("theirs@2", options)
     own = method("fidelity", options)
@@ -126,7 +129,7 @@ def test_the_oracle_uses_the_true_kernel(case: Case, weights: Path) -> None:
 
 
 def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
-    unknown = Case(case.place, 4, None, case.y, None, None, 0)
+    unknown = Case(case.id, 4, None, case.y, None, None, 0)
     for name in ("oracle", "closed-form-oracle"):
         with pytest.raises(ParameterError, match="needs the true kernel"):
             method(name, Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
@@ -135,7 +138,7 @@ def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
 
 
 def test_metrics_that_do_not_apply_are_left_out(case: Case, weights: Path) -> None:
-    unknown = Case(case.place, 4, None, case.y, None, None, 0)
+    unknown = Case(case.id, 4, None, case.y, None, None, 0)
     result = method("fidelity", Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
     assert set(measure(Sample(unknown, result))) == {
         "lr_rms_own",

@@ -1,4 +1,4 @@
-"""EXIF and XMP: kept as they are, but for orientation, size and thumbnail. Read back by Pillow and tifffile."""
+"""EXIF and XMP are kept unchanged, except for orientation, size and thumbnail. Read back by Pillow and tifffile."""
 
 import io
 import struct
@@ -77,7 +77,7 @@ def test_nothing_in_the_block_moves():
     assert sum(a != b for a, b in zip(after, before, strict=True)) <= 4  # orientation: its type, its value
 
 
-def test_a_number_that_needs_more_room_gets_it():
+def test_short_numbers_are_widened():
     short = block()  # Pillow writes 22 and 13 as 16-bit numbers or as 32-bit ones
     wide = exif_of_size(short, (100_000, 70_000))
     exif = Image.Exif()
@@ -114,7 +114,7 @@ def test_the_thumbnail_is_cut_off():
 
 @pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
-def test_a_tiff_gives_its_description_not_its_storage(bigtiff, suffix):
+def test_descriptive_fields_of_a_tiff_are_kept(bigtiff, suffix):
     buffer = io.BytesIO()
     tags = [(33432, "s", 0, "© someone".encode(), True), (282, 5, 1, (300, 1), True)]
     array = np.zeros((6, 8, 3), np.uint16)
@@ -143,7 +143,7 @@ def test_a_tiff_gives_its_description_not_its_storage(bigtiff, suffix):
         assert not {Base.StripOffsets, Base.Compression, Base.ImageWidth} & set(exif)
 
 
-def test_a_description_of_an_array_is_no_title():
+def test_structural_descriptions_are_dropped():
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((6, 8, 3), np.uint16), photometric="rgb")
     assert b"shape" in buffer.getvalue()
@@ -166,14 +166,14 @@ def test_a_description_of_an_array_is_no_title():
         b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0",  # BigTIFF
     ],
 )
-def test_damaged_blocks_do_not_cost_the_photograph(damage, kind):
+def test_images_with_damaged_exif_are_read(damage, kind):
     photograph = read_image(file_of(kind, damage))
     assert photograph.pixels.shape == (3, 13, 22)
     assert photograph.exif is None
     assert encode_image("a.jpg", photograph.pixels, photograph)
 
 
-def test_directories_that_point_to_themselves_end():
+def test_loops_of_pointers_end():
     """The EXIF directory is the first one again."""
     entries = struct.pack("<HHII", 0x8769, 4, 1, 8)
     loop = b"II*\0" + struct.pack("<IH", 8, 1) + entries + struct.pack("<I", 8)
@@ -232,7 +232,7 @@ def test_a_profile_with_a_large_table_is_kept():
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("early", ["", "eXIf", "iTXt"])
-def test_a_png_says_things_behind_its_pixels(kind, early):
+def test_png_metadata_after_the_pixels(kind, early):
     """As ExifTool writes them; and with one of the two before."""
 
     def chunk(name, data):

@@ -1,13 +1,13 @@
-"""The correction of a kernel by what a step shows."""
+"""The correction of a kernel along the sampler's steps."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation import Degradation, DegradationOperator
 from blinddiff.degradation.kernel_fit import FLOORS, kernel_residual
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
-from blinddiff.models.kernel_estimator import POWERS, UNIT, Estimate, Evidence, KernelCorrection, monomials
+from blinddiff.models.kernel_estimator import POWERS, UNIT, Evidence, KernelCorrection, monomials
 from blinddiff.models.statistics import STATISTICS, spectral_statistics
 
 SIZE = 31
@@ -20,8 +20,8 @@ def evidence(count: int) -> Evidence:
     return Evidence(*drawn, residual, torch.zeros(count))
 
 
-def current(sigma: float, count: int = 1) -> Estimate:
-    return Estimate(isotropic_gaussian(sigma, SIZE).expand(count, -1, -1), torch.full((count,), 3.0))
+def current(sigma: float, count: int = 1) -> Degradation:
+    return Degradation(isotropic_gaussian(sigma, SIZE).expand(count, -1, -1), torch.full((count,), 3.0))
 
 
 def second_moments(kernel: Tensor) -> tuple[float, float]:
@@ -32,11 +32,11 @@ def second_moments(kernel: Tensor) -> tuple[float, float]:
 
 
 def constant(**coefficients: float) -> KernelCorrection:
-    """A correction that asks for the same change whatever it reads: coefficients by ``down`` and ``right`` powers."""
+    """A correction by constant coefficients, named by the ``down`` and ``right`` powers, whatever its inputs."""
     correction = KernelCorrection((4,)).eval()
     with torch.no_grad():
         for name, value in coefficients.items():
-            correction.read[-1].bias[POWERS.index((int(name[1]), int(name[2])))] = value
+            correction.mlp[-1].bias[POWERS.index((int(name[1]), int(name[2])))] = value
     return correction
 
 
@@ -81,9 +81,10 @@ def test_the_monomials_go_with_the_kernel() -> None:
 
 def test_it_stays_a_kernel_under_any_change() -> None:
     correction = KernelCorrection((4,)).eval()
-    torch.nn.init.normal_(correction.read[-1].weight, std=3.0)
-    before = Estimate(anisotropic_gaussian(4.0, 0.7, 0.4, SIZE)[None].repeat(4, 1, 1), torch.full((4,), 2.0))
-    kernel, noise_level = correction(before, torch.full((4,), 4), evidence(4))
+    torch.nn.init.normal_(correction.mlp[-1].weight, std=3.0)
+    before = Degradation(anisotropic_gaussian(4.0, 0.7, 0.4, SIZE)[None].repeat(4, 1, 1), torch.full((4,), 2.0))
+    after = correction(before, torch.full((4,), 4), evidence(4))
+    kernel, noise_level = after.kernel, after.noise_level
     assert bool(kernel.isfinite().all())
     assert kernel.min() >= 0
     torch.testing.assert_close(kernel.sum((1, 2)), torch.ones(4))
@@ -93,7 +94,7 @@ def test_it_stays_a_kernel_under_any_change() -> None:
 def test_it_learns_what_the_true_image_shows() -> None:
     """Of kernels 25 % too wide or too narrow, the residual with the true image tells which: new ones are mended."""
 
-    def example(seed: int) -> tuple[Estimate, Evidence, Tensor]:
+    def example(seed: int) -> tuple[Degradation, Evidence, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         x = torch.rand(32, 1, 96, 96, generator=generator)
         true = torch.stack([isotropic_gaussian(1.5 + float(torch.rand((), generator=generator)), SIZE)] * 32)
@@ -104,13 +105,13 @@ def test_it_learns_what_the_true_image_shows() -> None:
         shown = Evidence(
             spectral_statistics(y), spectral_statistics(x), kernel_residual(y, x, believed, 2, SIZE), torch.zeros(32)
         )
-        return Estimate(believed, torch.full((32,), 0.3)), shown, true
+        return Degradation(believed, torch.full((32,), 0.3)), shown, true
 
     torch.manual_seed(0)
     correction, scale = KernelCorrection((2,)), torch.full((32,), 2)
     optimiser = torch.optim.Adam(correction.parameters(), 3e-3)
     seen = [example(seed) for seed in range(6)]
-    for step in range(200):  # the averages of what is read need so many
+    for step in range(200):  # the running averages of the inputs need so many
         believed, shown, true = seen[step % 6]
         loss = (correction(believed, scale, shown).kernel - true).abs().sum((1, 2)).mean()
         optimiser.zero_grad()

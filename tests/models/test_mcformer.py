@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 import skimage.data
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation import closed_form
+from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernel_measures import fit_size
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ParameterError
-from blinddiff.models.mcformer import MCFormer, Prediction
+from blinddiff.models.denoiser import Prediction
+from blinddiff.models.mcformer import MCFormer
 
 LAST = 999
 TINY: dict[str, Any] = {
@@ -63,15 +65,35 @@ def standard_normal(like: Tensor, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def call(model: MCFormer, x_t: Tensor, t: int, y: Tensor, scale: int, **given: Tensor) -> Prediction:
-    return model(x_t, torch.full((len(y),), t), y, scale, **given)
+def call(
+    model: MCFormer,
+    x_t: Tensor,
+    t: int,
+    y: Tensor,
+    scale: int,
+    kernel: Tensor | None = None,
+    noise_level: Tensor | None = None,
+    x_y: Tensor | None = None,
+    correct_kernel: bool = True,
+) -> Prediction:
+    """With the initial estimate for what is not given."""
+    observation = Observation(y, scale)
+    degradation = model.initial_estimate(observation)
+    degradation = degradation.changed(
+        degradation.kernel if kernel is None else kernel,
+        degradation.noise_level if noise_level is None else noise_level,
+    )
+    if x_y is not None:
+        degradation = degradation.with_closed_form(observation, x_y)
+    timestep = torch.full((len(y),), t)
+    return model(x_t, timestep, observation, degradation, correct_kernel=correct_kernel)
 
 
-def check_estimate(kernel: Tensor, noise_level: Tensor | None, count: int, size: int) -> None:
+def check_estimate(degradation: Degradation, count: int, size: int) -> None:
+    kernel, noise_level = degradation.kernel, degradation.noise_level
     assert kernel.shape == (count, size, size)
     assert (kernel >= 0).all()
     torch.testing.assert_close(kernel.sum((1, 2)), torch.ones(count))
-    assert noise_level is not None
     assert noise_level.shape == (count,)
     assert (noise_level >= 0).all()
 
@@ -84,8 +106,8 @@ def test_default_network_on_awkward_sizes(default: MCFormer, scale: int, size: t
     said = call(default, x_t, LAST, y, scale)
     assert said.x0_hat.shape == x_t.shape
     assert torch.isfinite(said.x0_hat).all()
-    check_estimate(said.kernel, said.noise_level, 1, 31)
-    check_estimate(*default.estimate(y, scale), 1, 31)
+    check_estimate(said.degradation, 1, 31)
+    check_estimate(default.initial_estimate(Observation(y, scale)), 1, 31)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3)])
@@ -96,8 +118,8 @@ def test_the_smallest_images(size: tuple[int, int], levels: int) -> None:
     said = call(model, x_t, LAST, photograph(*size, 2), 1)
     assert said.x0_hat.shape == x_t.shape
     assert torch.isfinite(said.x0_hat).all()
-    check_estimate(said.kernel, said.noise_level, 2, 31)
-    assert torch.isfinite(said.kernel).all()
+    check_estimate(said.degradation, 2, 31)
+    assert torch.isfinite(said.degradation.kernel).all()
 
 
 @pytest.mark.parametrize("size", [(21, 30), (8, 17)])
@@ -118,11 +140,14 @@ def test_batch_equals_single(model: MCFormer) -> None:
     x_t = standard_normal(torch.empty(3, 3, 68, 88), 0)
     t = torch.tensor([10, 500, LAST])
     with torch.no_grad():
-        together = model(x_t, t, y, 4)
+        together = model(x_t, t, Observation(y, 4))
         for i in range(3):
-            alone = model(x_t[i : i + 1], t[i : i + 1], y[i : i + 1], 4)
-            for name in ("x0_hat", "kernel", "noise_level"):
-                batch, single = getattr(together, name)[i : i + 1], getattr(alone, name)
+            one = slice(i, i + 1)
+            alone = model(x_t[one], t[one], Observation(y[one], 4))
+            pairs = [(together.x0_hat[one], alone.x0_hat)]
+            for name in ("kernel", "noise_level", "kernel_error"):
+                pairs.append((getattr(together.degradation, name)[one], getattr(alone.degradation, name)))
+            for batch, single in pairs:
                 torch.testing.assert_close(batch, single, atol=1e-5, rtol=1e-4)
 
 
@@ -154,7 +179,7 @@ def test_x_y_is_the_closed_form_of_what_is_given(model: MCFormer) -> None:
     y, x_t = photograph(14, 18), standard_normal(torch.empty(1, 3, 42, 54), 0)
     kernel, noise_level = isotropic_gaussian(1.4, 31)[None], torch.tensor([4.0])
     made = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level)
-    x_y = closed_form(y, kernel, noise_level, 3)
+    x_y = Degradation(kernel, noise_level).closed_form(Observation(y, 3))
     told = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=x_y)
     torch.testing.assert_close(made.x0_hat, told.x0_hat)
     other = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=0.5 * x_y)
@@ -163,8 +188,9 @@ def test_x_y_is_the_closed_form_of_what_is_given(model: MCFormer) -> None:
 
 def test_its_own_estimate_is_used_where_none_is_given(model: MCFormer) -> None:
     y, x_t = photograph(16, 20), standard_normal(torch.empty(1, 3, 32, 40), 0)
-    first = model.estimate(y, 2)
-    own = call(model, x_t, 400, y, 2)
+    first = model.initial_estimate(Observation(y, 2))
+    with torch.no_grad():
+        own = model(x_t, torch.tensor([400]), Observation(y, 2))
     told = call(model, x_t, 400, y, 2, kernel=first.kernel, noise_level=first.noise_level)
     torch.testing.assert_close(own.x0_hat, told.x0_hat)
 
@@ -233,19 +259,16 @@ def test_save_and_load(tmp_path: Path, kernel_modulation: bool) -> None:
     y, x_t = photograph(9, 11), standard_normal(torch.empty(1, 3, 36, 44), 0)
     before, after = (call(net, x_t, 700, y, 4) for net in (model, loaded))
     torch.testing.assert_close(after.x0_hat, before.x0_hat, atol=1e-6, rtol=0)
-    torch.testing.assert_close(after.kernel, before.kernel, atol=1e-7, rtol=1e-5)
-    assert after.noise_level is not None
-    assert before.noise_level is not None
-    torch.testing.assert_close(after.noise_level, before.noise_level)
+    torch.testing.assert_close(after.degradation.kernel, before.degradation.kernel, atol=1e-7, rtol=1e-5)
+    torch.testing.assert_close(after.degradation.noise_level, before.degradation.noise_level)
 
 
 def test_until_trained_the_estimate_from_y_is_not_corrected() -> None:
     torch.manual_seed(0)
     fresh = MCFormer(**TINY).eval()
     y, x_t = photograph(16, 20), standard_normal(torch.empty(1, 3, 64, 80), 0)
-    first, said = fresh.estimate(y, 4), call(fresh, x_t, 500, y, 4)
+    first, said = fresh.initial_estimate(Observation(y, 4)), call(fresh, x_t, 500, y, 4).degradation
     torch.testing.assert_close(said.kernel, first.kernel, atol=1e-4, rtol=1e-3)
-    assert said.noise_level is not None
     torch.testing.assert_close(said.noise_level, first.noise_level, atol=1e-4, rtol=1e-3)
 
 
@@ -258,22 +281,23 @@ def test_without_correction_the_image_is_the_same_and_the_kernel_what_was_given(
     y, x_t = photograph(16, 20), standard_normal(torch.empty(1, 3, 64, 80), 0)
     given = {"kernel": isotropic_gaussian(2.0, 31)[None], "noise_level": torch.tensor([3.0])}
     whole = call(model, x_t, 500, y, 4, **given)
-    with torch.no_grad():
-        short = model(x_t, torch.tensor([500]), y, 4, **given, correct_kernel=False)
-        alone = model(x_t, torch.tensor([500]), y, 4, correct_kernel=False)
+    short = call(model, x_t, 500, y, 4, **given, correct_kernel=False)
+    alone = call(model, x_t, 500, y, 4, correct_kernel=False)
     assert torch.equal(short.x0_hat, whole.x0_hat)
-    assert torch.equal(short.kernel, given["kernel"])
-    assert torch.equal(short.noise_level, given["noise_level"])
-    assert not torch.equal(whole.kernel, given["kernel"])
-    assert torch.equal(alone.kernel, model.estimate(y, 4).kernel)
+    assert torch.equal(short.degradation.kernel, given["kernel"])
+    assert torch.equal(short.degradation.noise_level, given["noise_level"])
+    assert not torch.equal(whole.degradation.kernel, given["kernel"])
+    assert torch.equal(alone.degradation.kernel, model.initial_estimate(Observation(y, 4)).kernel)
 
 
 def test_the_expected_error_is_of_each_image_and_its_size(model: MCFormer) -> None:
     y = photograph(32, 32, 3)
     with torch.no_grad():
-        together, alone = model.expected_kernel_error(y, 4), model.expected_kernel_error(y[1:2], 4)
-        told = model.estimator.features(y, 4)
-        few, many = (model.estimator.expected_error_of(told, torch.full((3, 1), float(n))) for n in (256, 1 << 20))
+        together, alone = (model.initial_estimate(Observation(part, 4)).kernel_error for part in (y, y[1:2]))
+        features = model.estimator.features(y, 4)
+        few, many = (model.estimator.expected_error(features, torch.full((3, 1), float(n))) for n in (256, 1 << 20))
+    assert together is not None
+    assert alone is not None
     assert together.shape == (3,)
     assert ((together > 0) & (together < 2)).all()
     torch.testing.assert_close(together[1:2], alone)
@@ -282,18 +306,21 @@ def test_the_expected_error_is_of_each_image_and_its_size(model: MCFormer) -> No
 
 def test_the_corrected_kernel_depends_on_x_t(model: MCFormer) -> None:
     y = photograph(16, 20)
-    first, second = (call(model, standard_normal(torch.empty(1, 3, 64, 80), s), 300, y, 4).kernel for s in (0, 1))
-    assert (first - second).abs().sum() > 1e-5
-    check_estimate(first, torch.zeros(1), 1, 31)
+    first, second = (call(model, standard_normal(torch.empty(1, 3, 64, 80), s), 300, y, 4).degradation for s in (0, 1))
+    assert (first.kernel - second.kernel).abs().sum() > 1e-5
+    check_estimate(first, 1, 31)
 
 
 def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
     model.zero_grad()
     y = photograph(16, 16, 2)
-    said = model(standard_normal(torch.empty(2, 3, 32, 32), 0), torch.tensor([100, 800]), y, 2)
-    assert said.noise_level is not None
-    (said.x0_hat.square().mean() + said.kernel.square().sum() + said.noise_level.sum()).backward()
-    model.expected_kernel_error(y, 2).sum().backward()
+    x_t = standard_normal(torch.empty(2, 3, 32, 32), 0)
+    said = model(x_t, torch.tensor([100, 800]), Observation(y, 2))
+    estimate = said.degradation
+    (said.x0_hat.square().mean() + estimate.kernel.square().sum() + estimate.noise_level.sum()).backward()
+    error = model.initial_estimate(Observation(y, 2)).kernel_error
+    assert error is not None
+    error.sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
@@ -302,8 +329,8 @@ def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
 
 def test_a_black_image_has_finite_gradients(model: MCFormer) -> None:
     model.zero_grad()
-    said = model(torch.zeros(2, 3, 32, 32), torch.tensor([0, LAST]), torch.zeros(2, 3, 8, 8), 4)
-    (said.x0_hat.sum() + said.kernel.square().sum()).backward()
+    said = model(torch.zeros(2, 3, 32, 32), torch.tensor([0, LAST]), Observation(torch.zeros(2, 3, 8, 8), 4))
+    (said.x0_hat.sum() + said.degradation.kernel.square().sum()).backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
     model.zero_grad()
 
@@ -313,15 +340,14 @@ def test_unknown_scale(scale: int) -> None:
     model = network(scales=[2, 4])
     y = photograph(8, 8)
     with pytest.raises(ParameterError, match=f"scale {scale} is not one of the network's: 2, 4"):
-        model.estimate(y, scale)
+        model.initial_estimate(Observation(y, scale))
     with pytest.raises(ParameterError, match=f"scale {scale} is not"):
-        call(model, torch.zeros(1, 3, 8 * scale, 8 * scale), 0, y, scale)
+        model(torch.zeros(1, 3, 8 * scale, 8 * scale), torch.tensor([0]), Observation(y, scale))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prediction": "velocity"}, "prediction 'velocity' is not"),
         ({"heads": [1, 2, 4]}, "3 numbers of heads for 2 levels"),
         ({"noise_schedule": "cosine"}, "'cosine' is not one of"),
         ({"heads": [1, 3]}, "3 heads .* 16 channels"),
@@ -333,9 +359,17 @@ def test_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
         MCFormer(**{**TINY, **arguments})
 
 
-def test_published_variant_has_no_estimate_from_y_alone() -> None:
-    model = network(prediction="noise", patch_size=1, scales=[4])
-    with pytest.raises(ParameterError, match="not from y alone"):
-        model.estimate(photograph(8, 8), 4)
-    with pytest.raises(ParameterError, match="not from y alone"):
-        model.expected_kernel_error(photograph(8, 8), 4)
+def test_weights_of_older_files_keep_their_place(tmp_path: Path) -> None:
+    """Two parts of the estimator had other names; diffusers loads them under today's."""
+    model = network()
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    older = {
+        name.replace(".confidence_head.", ".doubt.").replace(".correct.mlp.", ".correct.read."): value
+        for name, value in state.items()
+    }
+    assert len(older.keys() - state.keys()) > 8
+    save_file(older, file)
+    loaded = MCFormer.from_pretrained(tmp_path)
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())

@@ -176,7 +176,7 @@ def test_a_large_image_is_told_by_its_most_informative_windows(
 ) -> None:
     """Beside much blue sky, the statistics are those of the part that shows something."""
     monkeypatch.setattr("blinddiff.models.statistics.WINDOW", 64)
-    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 6)
+    monkeypatch.setattr("blinddiff.models.statistics.MAX_WINDOWS", 6)
     part = photograph[..., :128, :192]
     large = torch.full((2, 3, 256, 512), 0.6)
     large[0, :, 64:192, 128:320] = part
@@ -185,9 +185,9 @@ def test_a_large_image_is_told_by_its_most_informative_windows(
     # Blocks over the windows' edges are left out: 294 of 345 count.
     torch.testing.assert_close(within[:, MEAN], alone[:, MEAN], atol=0.5, rtol=0)
     assert (within - alone).abs().mean() < 0.1
-    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 100)
+    monkeypatch.setattr("blinddiff.models.statistics.MAX_WINDOWS", 100)
     assert (spectral_statistics(large) - alone).abs().mean() > 0.5
-    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 2)
+    monkeypatch.setattr("blinddiff.models.statistics.MAX_WINDOWS", 2)
     thin = spectral_statistics(photograph[:, :, :30].repeat(1, 1, 1, 5))
     assert torch.isfinite(thin).all()
 
@@ -197,7 +197,7 @@ def test_even_windows_are_a_fair_sample_of_a_large_image(monkeypatch: pytest.Mon
     image = 0.5 + 0.02 * torch.randn(1, 1, 512, 512, generator=torch.Generator().manual_seed(0))
     image[..., 256:] = 0.5 + 0.2 * (image[..., 256:] - 0.5)
     whole = spectral_statistics(image)
-    monkeypatch.setattr("blinddiff.models.statistics.MOST_WINDOWS", 8)
+    monkeypatch.setattr("blinddiff.models.statistics.MAX_WINDOWS", 8)
     busy, fair = spectral_statistics(image), spectral_statistics(image, informative=False)
     powers = slice(0, 144)
     assert (fair - whole)[0, powers].abs().mean() < 0.15

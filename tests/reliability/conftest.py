@@ -1,6 +1,6 @@
-"""The modules beside the tests are programs too, and import each other by their bare names."""
+"""Modules beside the tests, and the generators of documents in scripts, are imported by their bare names."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "scripts")]

@@ -1,4 +1,4 @@
-"""Real files of every format that is read, small, with everything in them that a parser has to look at."""
+"""Small files of every format that is read, with all kinds of metadata that are parsed."""
 
 import functools
 import io
@@ -85,7 +85,7 @@ def by_tifffile(array: npt.NDArray[Any], **settings: Any) -> bytes:
 
 
 def jpeg2000_with_profile(data: bytes, icc_profile: bytes) -> bytes:
-    """A JP2 file with a colour profile in place of the name of its colour space; nothing here writes such."""
+    """A JP2 file with a colour profile in place of the name of its colour space, which no library here can write."""
     header, box = data.index(b"jp2h") - 4, data.index(b"colr") - 4
     end = box + int.from_bytes(data[box : box + 4], "big")
     colour = (11 + len(icc_profile)).to_bytes(4, "big") + b"colr\2\0\0" + icc_profile
@@ -162,7 +162,7 @@ def corpus() -> dict[str, bytes]:
 
 
 def refused() -> dict[str, bytes]:
-    """Name and contents of files that are whole, but not of a kind that is read."""
+    """Name and contents of undamaged files that are refused."""
     cmyk = Image.fromarray(colours()).convert("CMYK")
     buffers = {kind: io.BytesIO() for kind in ("JPEG", "TIFF")}
     for kind, buffer in buffers.items():

@@ -1,6 +1,6 @@
 """Damages real files in many ways, reads them, and writes what could be read: `python fuzz.py MUTATIONS SEED`.
 
-A process of its own, so that a decoder that crashes, or takes too much memory, is seen. Prints a JSON object.
+Run as a process of its own, because a decoder may crash or take too much memory. Prints a JSON object.
 """
 
 import json
@@ -24,7 +24,7 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
     """The file with one to four kinds of damage."""
     out = bytearray(data)
     for _ in range(random.integers(1, 5)):
-        # Half of the damage hits the beginning, where most of what a parser believes stands.
+        # Half of the damage hits the beginning, where most of the sizes and offsets are.
         end = len(out) if random.random() < 0.5 else min(len(out), 200)
         place = int(random.integers(max(1, end)))
         length = int(random.integers(1, 33))
@@ -63,7 +63,7 @@ def outcome(data: bytes) -> str:
 
 
 def check(photograph: Photograph) -> None:
-    """What could be read is an image, and can be written with everything that came with it."""
+    """A photograph that could be read has valid pixels, and can be written with its metadata."""
     _, height, width = photograph.pixels.shape
     assert photograph.pixels.shape[0] == 3
     assert 0 < height * width <= MAX_PIXELS
@@ -85,7 +85,7 @@ def check(photograph: Photograph) -> None:
 
 
 def main(mutations: int, seed: int) -> None:
-    """Go round the corpus."""
+    """Damage the files of the corpus in turn, and print the outcomes."""
     files = list(corpus().items())
     for name, data in files:
         assert outcome(data) == "read", name
@@ -105,7 +105,8 @@ def main(mutations: int, seed: int) -> None:
             print(f"{name}, mutation {number} of seed {seed}", file=sys.stderr)
             raise
         slowest = max(slowest, time.process_time() - began)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes; see getrusage(2)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit / 2**20
     seconds = time.process_time() - started
     print(json.dumps({**counts, "files": len(files), "seconds": seconds, "slowest": slowest, "grown_mib": grown}))
 

@@ -1,4 +1,4 @@
-"""docs/formats.md says what the command line does."""
+"""docs/formats.md describes what the command line does."""
 
 from formats_page import PAGE, make_page
 
@@ -6,4 +6,4 @@ from formats_page import PAGE, make_page
 def test_the_page_is_up_to_date(tiny_weights, tmp_path):
     made = make_page(tiny_weights, tmp_path)
     assert "| lost" not in made
-    assert made == PAGE.read_text(encoding="utf-8"), "run `python tests/reliability/formats_page.py`"
+    assert made == PAGE.read_text(encoding="utf-8"), "run `python scripts/formats_page.py`"

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from blinddiff.imaging import read_image
 
 HERE = Path(__file__).parent
 FILES = corpus()
+measures_memory = pytest.mark.skipif(os.name != "posix", reason="the peak of memory is read by getrusage")
 
 
 def program(name, *arguments):
@@ -29,6 +31,7 @@ def program(name, *arguments):
     return json.loads(done.stdout)
 
 
+@measures_memory
 def test_mutations_are_read_or_refused():
     """A process of its own: it may neither crash, nor grow, nor hang, nor write to the terminal."""
     found = program("fuzz.py", 3000, 0)
@@ -38,6 +41,7 @@ def test_mutations_are_read_or_refused():
     assert found["slowest"] < 2
 
 
+@measures_memory
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_many_mutations(seed):

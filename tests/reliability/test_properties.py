@@ -13,7 +13,7 @@ from PIL import Image
 
 from blinddiff.cli import main as cli
 from blinddiff.imaging import encode_image, read_image, written_bit_depth
-from blinddiff.restoring.photograph import UpscaleSettings, upscale_photograph
+from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 
 pytestmark = pytest.mark.long  # minutes on a busy machine
 
@@ -78,7 +78,7 @@ def image_file(mode: str, size: tuple[int, int], seed: int) -> bytes:
 def test_pixels_in_pixels_out(tiny_pipeline, mode, width, height, scale, seed, suffix):
     photograph = read_image(image_file(mode, (width, height), seed))
     assert photograph.pixels.shape == (3, height, width)
-    upscaled = upscale_photograph(tiny_pipeline, photograph, UpscaleSettings(scale=scale, seed=seed))
+    upscaled = restore_photograph(tiny_pipeline, photograph, RestoreSettings(scale=scale, seed=seed))
     written = read_image(encode_image(f"a{suffix}", upscaled.pixels, photograph, upscaled.alpha))
     assert written.pixels.shape == (3, height * scale, width * scale)
     # An encoder may leave out a transparency that is everywhere opaque.

@@ -1,4 +1,4 @@
-"""docs/reliability.md quotes the figures that are there."""
+"""docs/reliability.md quotes the current measurements."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_the_page_is_up_to_date():
-    assert make_page() == PAGE.read_text(encoding="utf-8"), "run `python tests/reliability/reliability_page.py`"
+    assert make_page() == PAGE.read_text(encoding="utf-8"), "run `python scripts/reliability_page.py`"
 
 
 def test_the_tests_it_names_are_there():

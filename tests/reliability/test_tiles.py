@@ -16,7 +16,7 @@ from blinddiff.degradation import bicubic_downsample
 from blinddiff.sampling import pipeline as pipelines
 from blinddiff.sampling.memory import IMAGES
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.sampling.wrappers import RAMP, SMALLEST, Tiles
+from blinddiff.sampling.wrappers import MIN_PLANNED_SIDE, RAMP, Tiles
 
 SCALE = 4
 
@@ -55,9 +55,9 @@ def test_tiles_against_the_whole(restore):
     sharp = np.concatenate([sharp, sharp[:, ::-1]], 1)[:384]  # 1000 pixels wide
     blurred = torch.from_numpy(scipy.ndimage.gaussian_filter(sharp, (0.8, 0.8, 0))).permute(2, 0, 1)
     image = blurred[:, :192, :250].float()
-    whole, tiled = restore(image, None), restore(image, SMALLEST)
+    whole, tiled = restore(image, None), restore(image, MIN_PLANNED_SIDE)
     rms = float((whole - tiled).square().mean().sqrt())
-    note("tiles", {"side": SMALLEST, "result": list(whole.shape[1:]), "rms": rms})
+    note("tiles", {"side": MIN_PLANNED_SIDE, "result": list(whole.shape[1:]), "rms": rms})
     assert 0 < rms < 0.5
 
 
@@ -67,9 +67,9 @@ def test_no_seam(restore):
     noise = torch.randn(3, 4 * 128, 4 * 272, generator=torch.Generator().manual_seed(1)).numpy()
     texture = torch.from_numpy(0.5 + 0.4 * scipy.ndimage.gaussian_filter(noise, (0, 3, 3)))
     image = bicubic_downsample(texture[None], SCALE)[0].clamp(0, 1)
-    result = restore(image, SMALLEST)
+    result = restore(image, MIN_PLANNED_SIDE)
     width = result.shape[-1]
-    spans = Tiles(image[None], SCALE, 16, SMALLEST).spans(width)
+    spans = Tiles(image[None], SCALE, 16, MIN_PLANNED_SIDE).spans(width)
     near = np.zeros(width - 1, bool)
     for span in spans[1:]:
         cut = span.start + int((span.weights < 0.5).sum())
@@ -77,5 +77,8 @@ def test_no_seam(restore):
     assert near.any()
     steps = (result[..., 1:] - result[..., :-1]).abs().mean((0, 1)).numpy()
     seam = abs(float(steps[near].mean() - steps[~near].mean()))
-    note("seam", {"side": SMALLEST, "result": list(result.shape[1:]), "levels": seam, "steps": float(steps.mean())})
+    note(
+        "seam",
+        {"side": MIN_PLANNED_SIDE, "result": list(result.shape[1:]), "levels": seam, "steps": float(steps.mean())},
+    )
     assert seam < 1

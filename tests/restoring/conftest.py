@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blinddiff.errors import BlindDiffError
-from blinddiff.restoring.file import FileUpscaler
-from blinddiff.restoring.photograph import Done, UpscaleSettings
-from blinddiff.restoring.plan import Job
-from blinddiff.restoring.pool import Failed
+from blinddiff.restoring.folder import Failed, FileRestorer
+from blinddiff.restoring.journal import Done, Job
+from blinddiff.restoring.photograph import RestoreSettings
 
 
 @pytest.fixture
@@ -29,8 +27,8 @@ def photograph() -> Callable[[Path], None]:
 
 
 @pytest.fixture
-def settings(tiny_weights: Path) -> UpscaleSettings:
-    return UpscaleSettings(weights=str(tiny_weights), device="cpu", scale=2)
+def settings(tiny_weights: Path) -> RestoreSettings:
+    return RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
 
 
 @pytest.fixture
@@ -39,15 +37,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     worked = []
 
     def run(
-        jobs: Sequence[Job], settings: UpscaleSettings, processes: int, threads: int
+        jobs: Sequence[Job], make_worker: Callable[[], FileRestorer], processes: int, threads: int
     ) -> Iterator[tuple[Job, Done | Failed]]:
-        upscaler = FileUpscaler(settings)
+        restorer = make_worker()
         for job in jobs:
             worked.append(job.name)
-            try:
-                yield job, upscaler(job)
-            except BlindDiffError as error:
-                yield job, Failed(str(error))
+            yield job, restorer(job)
 
-    monkeypatch.setattr("blinddiff.restoring.folder.run_jobs", run)
+    monkeypatch.setattr("blinddiff.restoring.folder.run_tasks", run)
     return worked

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blinddiff.errors import ImageError, OutputError
-from blinddiff.restoring.plan import make_plan, result_names
+from blinddiff.restoring.folder import make_plan, result_names
 
 
 def names(plan):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.errors import KernelError
 
 
@@ -17,14 +18,14 @@ def restore(tiny_pipeline, photograph):
 
 
 @pytest.fixture
-def asked(tiny_pipeline, monkeypatch):
+def modulations(tiny_pipeline, monkeypatch):
     """Kernel and noise level of every call of the network."""
     calls = []
     forward = tiny_pipeline.network.forward
 
-    def listen(x_t, timestep, y, scale, kernel, noise_level, x_y, **options):
-        calls.append((kernel, noise_level))
-        return forward(x_t, timestep, y, scale, kernel, noise_level, x_y, **options)
+    def listen(x_t, timestep, observation, degradation, **options):
+        calls.append((degradation.kernel, degradation.noise_level))
+        return forward(x_t, timestep, observation, degradation, **options)
 
     monkeypatch.setattr(tiny_pipeline.network, "forward", listen)
     return calls
@@ -73,10 +74,10 @@ def test_it_guides_the_image(restore, sharp, motion, degraded):
     assert unexplained(guided) < 0.5 * unexplained(unguided)
 
 
-def test_it_modulates_the_network(restore, motion, asked):
+def test_it_modulates_the_network(restore, motion, modulations):
     restore(kernel=motion, noise_level=4.5, num_inference_steps=2)
-    assert len(asked) == 2
-    for kernel, noise_level in asked:
+    assert len(modulations) == 2
+    for kernel, noise_level in modulations:
         assert torch.equal(kernel[0], torch.from_numpy(motion).float())
         assert noise_level.tolist() == [4.5]
 
@@ -85,13 +86,13 @@ def test_it_modulates_the_network(restore, motion, asked):
 def test_the_modulation_changes_the_prediction(tiny_pipeline, motion, what):
     generator = torch.Generator().manual_seed(0)
     x_t = torch.randn(1, 3, 32, 32, generator=generator)
-    y = torch.rand(1, 3, 8, 8, generator=generator)
+    observation = Observation(torch.rand(1, 3, 8, 8, generator=generator), 4)
     given = {"kernel": torch.from_numpy(motion).float()[None], "noise_level": torch.tensor([2.0])}
     other = {"kernel": torch.ones(1, 1, 1), "noise_level": torch.tensor([20.0])}
 
     def predicted(**changes):
-        arguments = {"x_y": torch.zeros(1, 3, 32, 32), **given, **changes}
-        return tiny_pipeline.network(x_t, torch.tensor([500]), y, 4, **arguments).x0_hat
+        known = Degradation(**{**given, **changes}).with_closed_form(observation, torch.zeros(1, 3, 32, 32))
+        return tiny_pipeline.network(x_t, torch.tensor([500]), observation, known).x0_hat
 
     assert float((predicted() - predicted(**{what: other[what]})).abs().max()) > 1e-5  # rounding is 1e-7
 
@@ -114,10 +115,10 @@ def test_a_given_noise_level_is_trusted(restore):
 
 
 @pytest.mark.parametrize("kernel_step", ["network", "refine", "first"])
-def test_a_given_noise_level_is_returned(restore, asked, kernel_step):
+def test_a_given_noise_level_is_returned(restore, modulations, kernel_step):
     out = restore(noise_level=3, kernel_step=kernel_step, num_inference_steps=2)
     assert out.noise_levels.tolist() == [3]
-    assert [noise_level.tolist() for _, noise_level in asked] == [[3], [3]]
+    assert [noise_level.tolist() for _, noise_level in modulations] == [[3], [3]]
 
 
 def test_arrays_of_any_layout(restore, motion):
@@ -127,7 +128,7 @@ def test_arrays_of_any_layout(restore, motion):
 
 
 def test_a_first_kernel_may_be_left_behind(restore, motion):
-    """Where another kernel step is asked for, the given kernel is where it starts."""
+    """Where another kernel step is chosen, the given kernel is where it starts."""
     out = restore(kernel=motion, kernel_step="network", num_inference_steps=2)
     assert out.kernels.shape == (1, 31, 31)
 
@@ -171,8 +172,8 @@ def test_one_with_nothing_where_the_network_looks_is_refused(tiny_pipeline):
 
 
 def test_what_stays_is_not_made_again(tiny_pipeline, restore, motion, monkeypatch):
-    made = []
-    first_image = tiny_pipeline.network.first_image
-    monkeypatch.setattr(tiny_pipeline.network, "first_image", lambda *args: made.append(0) or first_image(*args))
-    restore(kernel=motion, noise_level=3.0, num_inference_steps=5)
-    assert len(made) == 1
+    solved = []
+    proximal = DegradationOperator.proximal
+    monkeypatch.setattr(DegradationOperator, "proximal", lambda *args: solved.append(0) or proximal(*args))
+    restore(kernel=motion, noise_level=3.0, num_inference_steps=5, image_step="none")
+    assert len(solved) == 1

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.image_steps import ImageContext, ImageCorrection
-from blinddiff.sampling.modes import IMAGE_STEPS
+from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageCorrection
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 SCALE = 4
@@ -29,14 +27,15 @@ def texture(repeats: int) -> tuple[Tensor, Tensor]:
 def correct(name: str, x: Tensor, y: Tensor) -> ImageCorrection:
     """The step's correction where x0_hat is x_t itself."""
     kernel = isotropic_gaussian(2.0, 21).expand(len(x), -1, -1)
-    context = ImageContext(y, kernel, torch.full((len(x),), 1.0), SCALE, 0.03)
+    known = Degradation(kernel, torch.full((len(x),), 1.0))
     x_t = x.clone().requires_grad_()
-    return IMAGE_STEPS[name](x_t, x_t * 1.0, context)
+    return IMAGE_STEPS[name](x_t, x_t * 1.0, Observation(y, SCALE), known, 0.03)
 
 
 def size_of(correction: ImageCorrection, x: Tensor) -> float:
     """RMS per pixel of all that a step changes, away from the border."""
-    change = (correction.x0_hat - x + correction.shift).detach()[..., 20:-20, 20:-20]
+    x0_hat, shift = correction
+    change = (x0_hat - x + shift).detach()[..., 20:-20, 20:-20]
     return float(change.square().mean().sqrt())
 
 
@@ -48,7 +47,7 @@ def test_strength_does_not_depend_on_the_images_size(name: str) -> None:
 
 
 def test_strength_of_the_published_guidance_does_depend_on_it() -> None:
-    small, large = (correct("published", *texture(repeats)).shift for repeats in (1, 4))
+    small, large = (correct("published", *texture(repeats))[1] for repeats in (1, 4))
     assert isinstance(small, Tensor)
     assert isinstance(large, Tensor)
     assert float(large.square().mean()) < 0.1 * float(small.square().mean())
@@ -59,10 +58,10 @@ def test_an_image_is_corrected_alike_in_any_batch(name: str) -> None:
     x, y = texture(1)
     alone = correct(name, x, y)
     beside = correct(name, torch.cat([x, 0 * x]), torch.cat([y, 0 * y]))
-    torch.testing.assert_close(beside.x0_hat[:1], alone.x0_hat, atol=1e-5, rtol=0)
-    if isinstance(alone.shift, Tensor):
-        assert isinstance(beside.shift, Tensor)
-        torch.testing.assert_close(beside.shift[:1], alone.shift, atol=1e-5, rtol=0)
+    torch.testing.assert_close(beside[0][:1], alone[0], atol=1e-5, rtol=0)
+    if isinstance(alone[1], Tensor):
+        assert isinstance(beside[1], Tensor)
+        torch.testing.assert_close(beside[1][:1], alone[1], atol=1e-5, rtol=0)
 
 
 def test_the_gradient_is_that_of_the_energy() -> None:
@@ -73,7 +72,7 @@ def test_the_gradient_is_that_of_the_energy() -> None:
     def energy(image: Tensor) -> float:
         return float(SCALE**2 / 2 * (y - DegradationOperator(kernel, SCALE)(image)).square().sum())
 
-    shift = correct("gradient", x, y).shift
+    _, shift = correct("gradient", x, y)
     assert isinstance(shift, Tensor)
     direction = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(2))
     slope = (energy(x + 1e-5 * direction) - energy(x - 1e-5 * direction)) / 2e-5
@@ -84,20 +83,19 @@ def test_the_gradient_is_that_of_the_energy() -> None:
 def test_a_step_leaves_less_of_y_unexplained(name: str) -> None:
     x, y = texture(1)
     kernel = isotropic_gaussian(2.0, 21)[None]
-    correction = correct(name, x, y)
-    after = (correction.x0_hat + correction.shift).detach()
+    x0_hat, shift = correct(name, x, y)
+    after = (x0_hat + shift).detach()
     before, later = ((y - DegradationOperator(kernel, SCALE)(image)).square().sum() for image in (x, after))
     assert float(later) < 0.6 * float(before)
 
 
 def test_steps_that_need_no_gradient_record_none(tiny_pipeline: BlindDiffPipeline) -> None:
     seen: list[bool] = []
-    network: MCFormer = tiny_pipeline.network
 
     def note(_module: Any, _inputs: Any, output: Any) -> None:
         seen.append(output.x0_hat.requires_grad)
 
-    hook = network.register_forward_hook(note)
+    hook = tiny_pipeline.network.register_forward_hook(note)
     try:
         for name in ("proximal", "gradient"):
             tiny_pipeline(torch.rand(1, 3, 16, 16), scale=2, num_inference_steps=1, image_step=name)

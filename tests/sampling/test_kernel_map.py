@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from blinddiff.cli import main as cli
-from blinddiff.degradation import bicubic_downsample
+from blinddiff.degradation import Observation, bicubic_downsample
 from blinddiff.errors import ParameterError
 from blinddiff.imaging import kernel_map_picture
-from blinddiff.sampling.output import MOST, REGION, estimate_kernel_map
+from blinddiff.sampling.output import MAX_REGIONS, REGION, estimate_kernel_map
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 LEFT, RIGHT = 1.0, 2.6
@@ -44,8 +44,9 @@ def test_each_region_is_estimated_on_its_own(tiny_pipeline, uneven):
     corner = tiny_pipeline.estimate(uneven[:, 104:, :128], 2)
     assert torch.allclose(found.kernels[1, 0], corner.kernel[0], atol=1e-6)
     assert torch.allclose(found.noise_levels[1, 0], corner.noise_level[0])
-    many = estimate_kernel_map(tiny_pipeline.network, torch.rand(1, 3, REGION - 1, REGION * (MOST + 2)), 2)
-    assert many.kernels.shape[:2] == (1, MOST)
+    y = torch.rand(1, 3, REGION - 1, REGION * (MAX_REGIONS + 2))
+    many = estimate_kernel_map(tiny_pipeline.network, Observation(y, 2))
+    assert many.kernels.shape[:2] == (1, MAX_REGIONS)
     with pytest.raises(ParameterError, match="2 images"):
         tiny_pipeline.kernel_map(torch.rand(2, 3, 20, 20), scale=2)
 

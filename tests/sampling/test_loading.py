@@ -75,7 +75,7 @@ DAMAGES = {
     "no config": (lambda f: (f / "network" / "config.json").unlink(), "config.json is missing"),
     "config that is no JSON": (lambda f: (f / "network" / "config.json").write_text("{"), "config.json"),
     "config that is a list": (lambda f: (f / "network" / "config.json").write_text("[1]"), "cannot be loaded"),
-    "impossible value": (lambda f: edit_config(f, prediction="banana"), "'banana'"),
+    "impossible value": (lambda f: edit_config(f, noise_schedule="banana"), "'banana'"),
     "other shapes": (lambda f: edit_config(f, dim=16), r"weight has the shape \(.*, not \("),
     "fewer layers": (lambda f: edit_config(f, num_blocks=[1, 2]), "missing weights"),
     "more layers": (lambda f: edit_config(f, num_blocks=[2, 1]), "missing weights"),

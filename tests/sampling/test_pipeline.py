@@ -9,8 +9,8 @@ import torch
 
 from blinddiff.errors import ParameterError
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.modes import MODES
-from blinddiff.sampling.pipeline import BlindDiffPipeline, choose_device
+from blinddiff.sampling.memory import choose_device
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 from blinddiff.sampling.schedulers import SCHEDULERS, default_scheduler
 
 OWN_MODES = [mode for mode in MODES if mode != "paper"]  # 500 steps of the published sampler
@@ -197,10 +197,12 @@ def test_closed_form_explains_the_input_better_than_bicubic(tiny_pipeline, sharp
     axis = np.exp(-np.square(np.arange(-6, 7)) / 2 / 1.5**2)
     kernel = np.outer(axis, axis) / axis.sum() ** 2
     y = degraded(sharp, kernel, 2)
-    estimate = tiny_pipeline.network.estimate
+    estimate = tiny_pipeline.network.initial_estimate
     # The random network takes the photograph for noisy.
     monkeypatch.setattr(
-        tiny_pipeline.network, "estimate", lambda *a: estimate(*a)._replace(noise_level=torch.tensor([0.5]))
+        tiny_pipeline.network,
+        "initial_estimate",
+        lambda observation: estimate(observation).changed(estimate(observation).kernel, torch.tensor([0.5])),
     )
 
     def unexplained(x):

@@ -2,17 +2,16 @@
 
 import gc
 import weakref
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
-from blinddiff.models.mcformer import Prediction
-from blinddiff.sampling.image_steps import ImageContext
-from blinddiff.sampling.kernel_steps import KernelState
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
+from blinddiff.degradation import Degradation, Observation
+from blinddiff.models.denoiser import Prediction
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.sampling.schedulers import SCHEDULERS, library_scheduler, make_scheduler
 
 LIBRARY = ["ddim", "ddpm", "dpm-solver++"]  # diffusers' own
@@ -37,7 +36,7 @@ def followed(tiny_pipeline, photograph, monkeypatch):
                 scale=2,
                 generator=torch.Generator().manual_seed(0),
                 output_type="pt",
-                callback_on_step_end=lambda *step: seen.append(step),
+                on_step=lambda *step: seen.append(step),
                 **arguments,
             )
         return out, seen, predicted
@@ -87,14 +86,14 @@ def test_mean_stays_at_pure_noise(followed):
     _, seen, _ = followed(num_inference_steps=3, scheduler="mean")
     assert [step[1] for step in seen] == [999] * 3
     assert torch.equal(seen[0][2], seen[1][2])
-    assert not torch.equal(seen[0][3], seen[1][3])  # in another view, under another kernel
+    assert not torch.equal(seen[0][3], seen[1][3])  # under another transform and kernel
 
 
-def test_mean_comes_round_to_its_first_view_after_eight(followed):
+def test_mean_comes_round_to_its_first_transform_after_eight(followed):
     _, seen, _ = followed(num_inference_steps=9, scheduler="mean", kernel_step="first", image_step="none")
-    views = [step[3] for step in seen]
-    assert torch.equal(views[8], views[0])
-    assert all((one - other).abs().max() > 1e-5 for one, other in combinations(views[:8], 2))
+    estimates = [step[3] for step in seen]
+    assert torch.equal(estimates[8], estimates[0])
+    assert all((one - other).abs().max() > 1e-5 for one, other in combinations(estimates[:8], 2))
 
 
 def test_own_is_the_pipelines_scheduler(tiny_pipeline, followed, monkeypatch):
@@ -150,18 +149,18 @@ def test_the_proximal_step_weighs_by_variances():
     """Without blur it is the mean of y and x0_hat, each by one over the variance of its error."""
     generator = torch.Generator().manual_seed(0)
     y, x0_hat, x_t = (torch.rand(1, 3, 12, 16, generator=generator) for _ in range(3))
-    context = ImageContext(y, torch.ones(1, 1, 1), torch.tensor([6.0]), 1, prior_error=0.05)
+    observation, known = Observation(y, 1), Degradation(torch.ones(1, 1, 1), torch.tensor([6.0]))
     of_y, of_x = ((6**2 + 0.15**2) / 255**2), 0.05**2  # 0.15 grey levels: rounding
     expected = (y / of_y + x0_hat / of_x) / (1 / of_y + 1 / of_x)
-    corrected = IMAGE_STEPS["proximal"](x_t, x0_hat, context)
-    assert torch.allclose(corrected.x0_hat, expected, atol=1e-5)
-    assert corrected.shift == 0
+    corrected, shift = IMAGE_STEPS["proximal"](x_t, x0_hat, observation, known, 0.05)
+    assert torch.allclose(corrected, expected, atol=1e-5)
+    assert shift == 0
     # A kernel expected to be off by half adds an error of 1.5 grey levels to y's.
     of_y += 1.5**2 / 255**2
     expected = (y / of_y + x0_hat / of_x) / (1 / of_y + 1 / of_x)
-    unsure = IMAGE_STEPS["proximal"](x_t, x0_hat, replace(context, kernel_error=torch.tensor([0.5])))
-    assert torch.allclose(unsure.x0_hat, expected, atol=1e-5)
-    assert IMAGE_STEPS["none"](x_t, x0_hat, context) == (x0_hat, 0)
+    unsure = Degradation(known.kernel, known.noise_level, torch.tensor([0.5]))
+    assert torch.allclose(IMAGE_STEPS["proximal"](x_t, x0_hat, observation, unsure, 0.05)[0], expected, atol=1e-5)
+    assert IMAGE_STEPS["none"](x_t, x0_hat, observation, known, 0.05) == (x0_hat, 0)
 
 
 @pytest.mark.parametrize("name", ["gradient", "published"])
@@ -171,7 +170,6 @@ def test_gradients_are_those_of_the_declared_energy(motion, name):
     x_t = torch.rand(1, 3, 24, 24, generator=generator, dtype=torch.float64).requires_grad_()
     y = torch.rand(1, 3, 12, 12, generator=generator, dtype=torch.float64)
     kernel = torch.from_numpy(motion)[None]
-    context = ImageContext(y, kernel, torch.tensor([2.0]), 2, prior_error=0.05)
 
     def clean(x):
         return torch.sin(2 * x).mul(0.5)
@@ -184,13 +182,14 @@ def test_gradients_are_those_of_the_declared_energy(motion, name):
             return 2**2 / 2 * residual.square().sum()
         return residual.norm() + 0.1 * clean(x).norm()
 
-    correction = IMAGE_STEPS[name](x_t, clean(x_t), context)
-    assert torch.equal(correction.x0_hat, clean(x_t).detach())
+    known = Degradation(kernel, torch.tensor([2.0]))
+    x0_hat, shift = IMAGE_STEPS[name](x_t, clean(x_t), Observation(y, 2), known, 0.05)
+    assert torch.equal(x0_hat, clean(x_t).detach())
     for place in ((0, 0, 0, 0), (0, 1, 11, 7), (0, 2, 23, 12)):
         step = torch.zeros_like(x_t)
         step[place] = 1e-5
         slope = float(energy(x_t.detach() + step) - energy(x_t.detach() - step)) / 2e-5
-        assert float(correction.shift[place]) == pytest.approx(-slope, rel=1e-5, abs=1e-9)
+        assert float(shift[place]) == pytest.approx(-slope, rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("image_step", IMAGE_STEPS)
@@ -202,14 +201,14 @@ def test_memory_is_flat_over_the_steps(tiny_pipeline, photograph, monkeypatch, i
     def listen(*inputs, **options):
         prediction = forward(*inputs, **options)
         alive.append(weakref.ref(prediction))
-        assert not inputs[4].requires_grad, "the kernel of the last step drags its graph along"
+        assert not inputs[3].kernel.requires_grad, "the kernel of the last step drags its graph along"
         return prediction
 
-    def told(index, t, x_t, x0_hat, k_t):
+    def listener(index, t, x_t, x0_hat, k_t):
         assert not any(value.requires_grad for value in (x_t, x0_hat, k_t))
 
     monkeypatch.setattr(tiny_pipeline.network, "forward", listen)
-    tiny_pipeline(photograph, 2, num_inference_steps=4, image_step=image_step, callback_on_step_end=told)
+    tiny_pipeline(photograph, 2, num_inference_steps=4, image_step=image_step, on_step=listener)
     gc.collect()
     assert len(alive) == 4
     assert all(reference() is None for reference in alive)
@@ -222,9 +221,9 @@ def test_the_prior_is_trusted_more_as_noise_fades(tiny_pipeline, photograph, mon
     class Listening:
         needs_gradient = False
 
-        def __call__(self, x_t, x0_hat, context):
-            errors.append(context.prior_error)
-            return proximal(x_t, x0_hat, context)
+        def __call__(self, x_t, x0_hat, observation, degradation, prior_error):
+            errors.append(prior_error)
+            return proximal(x_t, x0_hat, observation, degradation, prior_error)
 
     monkeypatch.setitem(IMAGE_STEPS, "proximal", Listening())
     tiny_pipeline(photograph, 2, num_inference_steps=5, scheduler="ddim", generator=torch.Generator().manual_seed(0))
@@ -235,32 +234,30 @@ def test_the_prior_is_trusted_more_as_noise_fades(tiny_pipeline, photograph, mon
 
 def test_kernel_step_network_follows_the_network(followed):
     out, seen, predicted = followed(kernel_step="network", num_inference_steps=5, mode="perceptual")
-    kernels = [prediction.kernel for prediction in predicted]
+    kernels = [prediction.degradation.kernel for prediction in predicted]
     assert len({float(kernel[0, 15, 15]) for kernel in kernels}) == 5
     for step, kernel in zip(seen, kernels, strict=True):
         assert torch.equal(step[4], kernel)
     assert torch.allclose(out.kernels, torch.stack(kernels).mean(0), atol=1e-7)
-    assert torch.equal(out.noise_levels, predicted[-1].noise_level)
+    assert torch.equal(out.noise_levels, predicted[-1].degradation.noise_level)
 
 
 def test_the_kernel_is_carried_to_the_next_prior_step(tiny_pipeline, photograph, monkeypatch):
-    asked, told = [], []
+    inputs, steps = [], []
     forward = tiny_pipeline.network.forward
 
-    def listen(x_t, timestep, y, scale, kernel, noise_level, x_y, **options):
-        asked.append((kernel, x_y))
-        return forward(x_t, timestep, y, scale, kernel, noise_level, x_y, **options)
+    def listen(x_t, timestep, observation, degradation, **options):
+        inputs.append((degradation.kernel, degradation.closed_form(observation)))
+        return forward(x_t, timestep, observation, degradation, **options)
 
     monkeypatch.setattr(tiny_pipeline.network, "forward", listen)
     generator = torch.Generator().manual_seed(0)
-    tiny_pipeline(
-        photograph, 2, num_inference_steps=3, generator=generator, callback_on_step_end=lambda *s: told.append(s[4])
-    )
-    assert torch.equal(asked[0][0], tiny_pipeline.estimate(photograph, 2).kernel)
-    assert torch.equal(asked[1][0], told[0])
-    assert torch.equal(asked[2][0], told[1])
-    # And what physics says of the image follows the kernel.
-    assert not torch.equal(asked[0][1], asked[1][1])
+    tiny_pipeline(photograph, 2, num_inference_steps=3, generator=generator, on_step=lambda *s: steps.append(s[4]))
+    assert torch.equal(inputs[0][0], tiny_pipeline.estimate(photograph, 2).kernel)
+    assert torch.equal(inputs[1][0], steps[0])
+    assert torch.equal(inputs[2][0], steps[1])
+    # And the closed-form image follows the kernel.
+    assert not torch.equal(inputs[0][1], inputs[1][1])
 
 
 def test_kernel_step_first_never_changes(followed, tiny_pipeline, photograph):
@@ -277,15 +274,16 @@ def test_kernel_step_refine_gives_a_kernel_that_explains_more(followed, motion, 
     """Given the true image, least squares finds the kernel that the network does not know."""
     y = torch.from_numpy(degraded(sharp, motion, 1)).permute(2, 0, 1)[None].float()
     wrong = torch.full((1, 31, 31), 1 / 961)
-    prediction = Prediction(torch.from_numpy(sharp).permute(2, 0, 1)[None].float(), wrong, torch.tensor([1.0]))
-    state = KERNEL_STEPS["refine"](None, prediction, y, 1)
+    x0_hat = torch.from_numpy(sharp).permute(2, 0, 1)[None].float()
+    prediction = Prediction(x0_hat, Degradation(wrong, torch.tensor([1.0])))
+    state = KERNEL_STEPS["refine"](None, prediction, Observation(y, 1))
     true = torch.zeros(31, 31)
     true[15 - 8 : 15 + 9, 15 - 4 : 15 + 5] = torch.from_numpy(motion)
     assert float(state.kernel.min()) >= 0
     assert float(state.kernel.sum()) == pytest.approx(1, abs=1e-4)
     assert float((state.kernel - true).abs().sum()) < 0.7 * float((wrong - true).abs().sum())
     _, seen, predicted = followed(kernel_step="refine", num_inference_steps=2)
-    assert not torch.allclose(seen[0][4], predicted[0].kernel, atol=1e-6)
+    assert not torch.allclose(seen[0][4], predicted[0].degradation.kernel, atol=1e-6)
     assert float(seen[1][4].sum()) == pytest.approx(1, abs=1e-4)
 
 
@@ -298,23 +296,22 @@ def test_kernel_step_refine_does_not_fit_noise(motion, sharp, degraded):
     x0_hat = torch.from_numpy(sharp).permute(2, 0, 1)[None].float()
     errors = []
     for noise_level in (0.0, 20.0):
-        prediction = Prediction(x0_hat, true, torch.tensor([noise_level]))
-        errors.append(float((KERNEL_STEPS["refine"](None, prediction, y, 1).kernel - true).abs().sum()))
+        prediction = Prediction(x0_hat, Degradation(true, torch.tensor([noise_level])))
+        found = KERNEL_STEPS["refine"](None, prediction, Observation(y, 1))
+        errors.append(float((found.kernel - true).abs().sum()))
     assert errors[0] > 0.05
     assert errors[1] < 0.1 * errors[0]
 
 
 def test_kernel_steps_by_hand():
-    def prediction(value, level):
-        noise_level = None if level is None else torch.tensor([level])
-        return Prediction(torch.zeros(1, 3, 8, 8), torch.full((1, 1, 1), value), noise_level)
+    def estimate(value, level):
+        return Degradation(torch.full((1, 1, 1), value), torch.tensor([level]))
 
-    y = torch.zeros(1, 3, 8, 8)
-    state = KernelState(torch.full((1, 1, 1), 3.0), torch.tensor([1.0]))
-    moved = KERNEL_STEPS["network"](state, prediction(6.0, 2.0), y, 1)
+    prediction = Prediction(torch.zeros(1, 3, 8, 8), estimate(6.0, 2.0))
+    observation, known = Observation(torch.zeros(1, 3, 8, 8), 1), estimate(3.0, 1.0)
+    moved = KERNEL_STEPS["network"](known, prediction, observation)
     assert (float(moved.kernel), float(moved.noise_level)) == (6, 2)
-    assert float(KERNEL_STEPS["network"](state, prediction(6.0, None), y, 1).noise_level) == 0
     for name in ("first", "fixed"):
-        assert KERNEL_STEPS[name](state, prediction(6.0, 2.0), y, 1) is state
+        assert KERNEL_STEPS[name](known, prediction, observation) is known
         # A network that has no estimate before the first step gives it then.
-        assert float(KERNEL_STEPS[name](None, prediction(6.0, 2.0), y, 1).kernel) == 6
+        assert float(KERNEL_STEPS[name](None, prediction, observation).kernel) == 6

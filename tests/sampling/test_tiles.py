@@ -2,7 +2,6 @@
 
 import math
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,19 +9,20 @@ import scipy.ndimage
 import skimage.data
 import torch
 
+from blinddiff.degradation import Degradation, Observation
+from blinddiff.models.denoiser import Prediction
 from blinddiff.sampling import pipeline as pipelines
 from blinddiff.sampling import wrappers as module
-from blinddiff.sampling.image_steps import ImageContext, ImageCorrection
-from blinddiff.sampling.kernel_steps import KernelState
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS
 from blinddiff.sampling.wrappers import (
-    LEAST,
+    MIN_PLANNED_SIDE,
+    MIN_SIDE,
     OVERLAP,
     RAMP,
-    SMALLEST,
+    Tiled,
     TiledImageStep,
-    TiledNetwork,
     Tiles,
     plan_tiles,
     tiled_kernel_step,
@@ -50,7 +50,7 @@ def low():
 def known():
     line = torch.exp(-((torch.arange(-10, 11) / 2.0) ** 2) / 2)
     kernel = line[:, None] * line
-    return KernelState(kernel[None] / kernel.sum(), torch.tensor([1.0]))
+    return Degradation(kernel[None] / kernel.sum(), torch.tensor([1.0]))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def restore(tiny_pipeline, low, monkeypatch):
 
 @pytest.mark.parametrize("unit", [8, 16])
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-@pytest.mark.parametrize("side", [LEAST, 500, 1000])
+@pytest.mark.parametrize("side", [MIN_SIDE, 500, 1000])
 def test_the_lattice(side, scale, unit):
     y = torch.zeros(1, 3, 8, 8)
     tiles = Tiles(y, scale, unit, side)
@@ -103,7 +103,7 @@ def test_the_plan_follows_the_memory(tiny_pipeline):
         for memory in (2**40, 2**32, 2**31 + 2**30, 1)
     ]
     assert sides[0] is sides[4] is None  # all at once
-    assert sides[1] > sides[2] > sides[3] == sides[7] == SMALLEST
+    assert sides[1] > sides[2] > sides[3] == sides[7] == MIN_PLANNED_SIDE
     assert sides[5] < sides[1]
     thin = torch.zeros(1, 3, 8, 300_000)
     assert plan_tiles(thin, 4, tiny_pipeline.network, False, 2**33).side > 4000
@@ -123,12 +123,12 @@ def test_what_fits_goes_the_old_way(restore, tiny_pipeline, low, monkeypatch):
 @pytest.mark.parametrize("mode", ["fidelity", "perceptual"])
 def test_tiled_against_whole(restore, mode):
     whole, _ = restore(None, mode=mode, num_inference_steps=2)
-    tiled, tiles = restore(SMALLEST, mode=mode, num_inference_steps=2)
-    assert tiles.side == SMALLEST
+    tiled, tiles = restore(MIN_PLANNED_SIDE, mode=mode, num_inference_steps=2)
+    assert tiles.side == MIN_PLANNED_SIDE
     assert 0 < levels(tiled.images - whole.images) < 0.5
     assert float((tiled.kernels - whole.kernels).abs().sum()) < 0.05
     assert tiled.kernel_trajectory.shape == whole.kernel_trajectory.shape
-    assert torch.equal(tiled.images, restore(SMALLEST, mode=mode, num_inference_steps=2)[0].images)
+    assert torch.equal(tiled.images, restore(MIN_PLANNED_SIDE, mode=mode, num_inference_steps=2)[0].images)
 
 
 def test_a_batch_is_taken_image_by_image(restore, low):
@@ -184,66 +184,65 @@ def test_other_errors_halve_nothing(restore, tiny_pipeline, monkeypatch):
 def test_the_physics_in_tiles_is_that_of_the_whole(tiny_pipeline, low, known, scale):
     """The closed form and the image step have no global parts: the halo is all they need."""
     y = low if scale == 3 else torch.nn.functional.interpolate(low, scale_factor=3)
-    tiles = Tiles(y, scale, 16, LEAST)
+    tiles = Tiles(y, scale, 16, MIN_SIDE)
     assert len(list(tiles)) > 2
     network = tiny_pipeline.network
-    whole = network.first_image(y, known, scale)
-    tiled = TiledNetwork(network, tiles).first_image(y, known, scale)
+    observation = Observation(y, scale)
+    whole = network.initial_image(observation, known)
+    tiled = Tiled(network, tiles).initial_image(observation, known)
     assert levels(tiled - whole) < 0.01
-    context = ImageContext(y, *known, scale, 0.03)
     x0_hat = (whole + 0.1 * torch.randn(whole.shape, generator=seeded())).clamp(0, 1)
     proximal = IMAGE_STEPS["proximal"]
-    corrected = TiledImageStep(proximal, tiles)(whole, x0_hat, context).x0_hat
-    assert levels(corrected - proximal(whole, x0_hat, context).x0_hat) < 0.02
-    kept = TiledImageStep(IMAGE_STEPS["none"], tiles)(whole, x0_hat, context).x0_hat
+    inputs = whole, x0_hat, observation, known, 0.03
+    assert levels(TiledImageStep(proximal, tiles)(*inputs)[0] - proximal(*inputs)[0]) < 0.02
+    kept, _ = TiledImageStep(IMAGE_STEPS["none"], tiles)(*inputs)
     assert torch.allclose(kept, x0_hat, atol=1e-6)
 
 
 def test_a_shift_of_an_image_step_is_kept(low, known):
-    tiles = Tiles(low, 3, 16, LEAST)
+    tiles = Tiles(low, 3, 16, MIN_SIDE)
     x_t = torch.rand(1, 3, 504, 696, generator=seeded())
 
-    def step(x_t, x0_hat, context):
-        return ImageCorrection(x0_hat, 2 * x_t)
+    def step(x_t, x0_hat, observation, degradation, prior_error):
+        return x0_hat, 2 * x_t
 
     step.needs_gradient = False
-    shift = TiledImageStep(step, tiles)(x_t, x_t, ImageContext(low, *known, 3, 0.03)).shift
+    _, shift = TiledImageStep(step, tiles)(x_t, x_t, Observation(low, 3), known, 0.03)
     assert torch.allclose(shift, 2 * x_t, atol=1e-6)
 
 
-def test_one_kernel_for_all_tiles_weighed_by_what_they_tell(low, known):
-    """The flat half of an image has no say."""
+def test_one_kernel_for_all_tiles_weighted_by_gradient_energy(low, known):
+    """The flat half of an image does not count."""
     y = low.clone()
     y[..., 100:] = 0.5
-    tiles = Tiles(y, 3, 16, LEAST)
+    tiles = Tiles(y, 3, 16, MIN_SIDE)
     seen = []
 
-    def step(state, prediction, part, scale):
-        flat = float(part.std()) < 1e-4
+    def step(state, prediction, part):
+        flat = float(part.y.std()) < 1e-4
         seen.append(flat)
-        return KernelState(state.kernel.roll(3, -1) if flat else state.kernel.roll(1, -1), state.noise_level + flat)
+        return Degradation(state.kernel.roll(3, -1) if flat else state.kernel.roll(1, -1), state.noise_level + flat)
 
-    prediction = SimpleNamespace(x0_hat=torch.zeros(1, 3, 504, 696), kernel=known.kernel, noise_level=known.noise_level)
-    moved = tiled_kernel_step(step, tiles)(known, prediction, y, 3)
+    prediction, observation = Prediction(torch.zeros(1, 3, 504, 696), known), Observation(y, 3)
+    moved = tiled_kernel_step(step, tiles)(known, prediction, observation)
     assert {True, False} == set(seen)
     assert torch.allclose(moved.kernel, known.kernel.roll(1, -1), atol=1e-6)
     assert torch.allclose(moved.noise_level, known.noise_level)
-    assert tiled_kernel_step(KERNEL_STEPS["fixed"], tiles)(known, prediction, y, 3) is known
+    assert tiled_kernel_step(KERNEL_STEPS["fixed"], tiles)(known, prediction, observation) is known
 
 
 def test_a_gradient_is_that_of_all_tiles_together(tiny_pipeline, low, known, monkeypatch):
     """Recomputed tile by tile, it is what recording everything at once gives."""
-    tiles = Tiles(low, 3, 16, LEAST)
-    network = TiledNetwork(tiny_pipeline.network, tiles)
-    context = ImageContext(low, *known, 3, 0.03)
-    x_y = network.first_image(low, known, 3)
+    tiles = Tiles(low, 3, 16, MIN_SIDE)
+    network, observation = Tiled(tiny_pipeline.network, tiles), Observation(low, 3)
+    x_y = network.initial_image(observation, known)
     step = TiledImageStep(IMAGE_STEPS["gradient"], tiles)
     shifts = []
     for _ in range(2):
         x_t = (network.to_diffusion(x_y) + 0.1 * torch.randn(x_y.shape, generator=seeded())).requires_grad_()
         with torch.enable_grad():
-            prediction = network(x_t, torch.tensor([300]), low, 3, *known, x_y)
-            shifts.append(step(x_t, prediction.x0_hat, context).shift)
+            prediction = network(x_t, torch.tensor([300]), observation, known)
+            shifts.append(step(x_t, prediction.x0_hat, observation, known, 0.03)[1])
 
         def recorded(call, *arguments, use_reentrant, **options):
             return call(*arguments, **options)
@@ -258,7 +257,7 @@ def test_no_seams(restore):
     texture = 0.5 + 0.1 * torch.randn(1, 3, 8, 232 * 2, generator=seeded(5))
     texture = texture.repeat(1, 1, 24, 1) + 0.05 * torch.randn(1, 3, 192, 464, generator=seeded(6))
     texture = torch.from_numpy(scipy.ndimage.gaussian_filter(texture.numpy(), (0, 0, 1, 1)))
-    out, tiles = restore(SMALLEST, texture)
+    out, tiles = restore(MIN_PLANNED_SIDE, texture)
     width = 464 * 3
     cuts = [s.start + int((s.weights < 0.5).sum()) for s in tiles.spans(width)[1:]]
     assert len(cuts) >= 2

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
-from blinddiff.evaluation import protocols as div2krk
+from blinddiff.evaluation.data import div2krk_degrade
 from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
@@ -74,7 +74,7 @@ def test_decimated_images_are_made_as_div2krk_was(photographs: Tensor, scale: in
     margin = MARGIN // scale
     for photograph, kernel, y in zip(photographs, pairs.kernel, pairs.y, strict=True):
         # The set's recipe correlates, where we convolve.
-        expected = div2krk.degrade(photograph.permute(1, 2, 0).numpy(), kernel.flip(0, 1).double().numpy(), scale)
+        expected = div2krk_degrade(photograph.permute(1, 2, 0).numpy(), kernel.flip(0, 1).double().numpy(), scale)
         difference = 255 * y.permute(1, 2, 0) - torch.from_numpy(expected[margin:-margin, margin:-margin]).float()
         assert difference.abs().mean() < 0.7, "it truncates, where we round: half a grey level"
         assert difference.abs().max() < 4

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blinddiff.degradation.kernel_families import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import BlindDiffError, RecipeError
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.recipe import Recipe, load_recipe, parse_recipe, recipe_schema

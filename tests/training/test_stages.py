@@ -8,7 +8,7 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator, closed_form
+from blinddiff.degradation import DegradationOperator, Observation, closed_form
 from blinddiff.degradation.kernels import identity, isotropic_gaussian
 from blinddiff.models.kernel_estimator import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
@@ -45,19 +45,19 @@ def test_kernel_constraint_of_known_pairs() -> None:
 
 def test_confidence_is_learned_of_the_pixels_that_are_seen(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a picture that is smaller than the smallest crop."""
-    told = []
+    counted = []
 
-    def expected_error_of(self: SpectralEstimator, features: Tensor, pixels: Tensor) -> Tensor:
-        told.append(pixels)
+    def expected_error(self: SpectralEstimator, features: Tensor, pixels: Tensor) -> Tensor:
+        counted.append(pixels)
         return pixels[:, 0]
 
-    monkeypatch.setattr(SpectralEstimator, "expected_error_of", expected_error_of)
+    monkeypatch.setattr(SpectralEstimator, "expected_error", expected_error)
     model = MCFormer(dim=8, num_blocks=[1, 1], heads=[1, 1], estimator_hidden=32, embedding_dim=16)
     y = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     pairs = Pairs(y.repeat(1, 1, 4, 4), y, isotropic_gaussian(2.0, 31)[None].repeat(2, 1, 1), torch.ones(2), 4)
     recipe = tiny(stage="confidence")
     Confidence(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
-    assert set(told[0].flatten().tolist()) == {144}
+    assert set(counted[0].flatten().tolist()) == {144}
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.4, 3.2])
@@ -195,7 +195,8 @@ def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> No
     recipe = tiny(stage="estimator")
     model = network(recipe)
     assert isinstance(model.estimator, SpectralEstimator)
-    estimate = model.estimator.first(model.estimator.features(pairs.y, pairs.scale))  # of the picture as it stands
+    features = model.estimator.features(pairs.y, pairs.scale)  # without a self-ensemble
+    estimate = model.estimator.initial_estimate(features)
     losses = Estimator(recipe).losses(model, pairs, torch.Generator())
     torch.testing.assert_close(losses["kernel"], (estimate.kernel - pairs.kernel).abs().sum((1, 2)).mean())
     relative = (estimate.noise_level - pairs.noise_level).abs() / (1 + pairs.noise_level)
@@ -225,7 +226,7 @@ def test_the_correction_learns_on_replayed_evidence(tiny: Tiny, pairs: Pairs) ->
     model = network(recipe)
     model.get_submodule("estimator.correct").train()
     losses = Correction(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
-    estimate = model.estimate(pairs.y, pairs.scale)  # an untrained correction changes nothing
+    estimate = model.initial_estimate(Observation(pairs.y, pairs.scale))  # an untrained correction changes nothing
     expected = (estimate.kernel - pairs.kernel).abs().sum((1, 2))
     assert expected.min() - 1e-4 <= float(losses["kernel"].detach()) <= expected.max() + 1e-4
     assert int(model.get_submodule("estimator.correct.normalise").num_batches_tracked) == 1
@@ -245,7 +246,7 @@ def test_the_correction_learns_from_the_image_that_it_leads_to(tiny: Tiny, pairs
 
     before = image_loss()
     before.backward()
-    last = model.get_submodule("estimator.correct.read")[-1].bias
+    last = model.get_submodule("estimator.correct.mlp")[-1].bias
     assert bool(last.grad.any())
     taught = {name for name, p in model.estimator.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert all(name.startswith("correct.") for name in taught), "what the estimator says of y alone is left alone"
@@ -298,9 +299,11 @@ def test_the_estimate_as_it_is_modulates_a_share_of_the_batch(
     model = network(recipe)
     seen = []
     call = model.forward
-    monkeypatch.setattr(model, "forward", lambda *args, **options: seen.append(args[4]) or call(*args, **options))
+    monkeypatch.setattr(
+        model, "forward", lambda *args, **options: seen.append(args[3].kernel) or call(*args, **options)
+    )
     Network(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(seen[0], model.estimate(pairs.y, pairs.scale).kernel)
+    torch.testing.assert_close(seen[0], model.initial_estimate(Observation(pairs.y, pairs.scale)).kernel)
     mixed = tiny(stage="network", loss={"true_kernel_share": 0.0})
     Network(mixed).losses(model, pairs, torch.Generator().manual_seed(0))
     assert not torch.allclose(seen[1], seen[0])

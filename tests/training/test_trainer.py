@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from blinddiff.degradation import Observation
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.files import replace_folder
 from blinddiff.models.mcformer import MCFormer
@@ -122,7 +123,7 @@ def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str)
     def part(name: str) -> str:
         if name.startswith("estimator.correct."):
             return "correction"
-        if name.startswith("estimator.doubt."):
+        if name.startswith("estimator.confidence_head."):
             return "confidence"
         return "estimator" if name.startswith("estimator.") else "network"
 
@@ -492,10 +493,9 @@ def test_every_scale_trains(tiny: Tiny, tmp_path: Path, scale: int) -> None:
         ({"dims": 8}, "dims"),
         ({"heads": [1, 3]}, "3 heads"),
         ({"heads": [1]}, "1 numbers of heads"),
-        ({"prediction": "velocity"}, "velocity"),
         ({"noise_schedule": "cosine"}, "cosine"),
         ({"dim": "wide"}, "dim"),
-        ({"prediction": "noise"}, "prediction"),
+        ({"prediction": "noise"}, "unknown key 'prediction'"),
         ({"scales": [4]}, "scales: 2 is not one of the model"),
         ({"num_blocks": [], "heads": []}, "levels of blocks: 0"),
         ({"patch_size": 0}, "patch_size: 0"),
@@ -531,9 +531,9 @@ def test_a_network_grows_without_forgetting(tiny: Tiny, tmp_path: Path) -> None:
     small = initial_network(tiny(init=source))
     grown = initial_network(tiny(init=source, model={"num_refinement_blocks": 2}))
     assert len(grown.unet.refinement) == 2
-    y, x_t = torch.rand(1, 3, 16, 16), torch.randn(1, 3, 32, 32)
+    observation, x_t = Observation(torch.rand(1, 3, 16, 16), 2), torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        before, after = (network.eval()(x_t, torch.tensor([999]), y, 2).x0_hat for network in (small, grown))
+        before, after = (network.eval()(x_t, torch.tensor([999]), observation).x0_hat for network in (small, grown))
     torch.testing.assert_close(after, before)
     # what was added learns: all of its weights are changed, not only those that start at zero
     trained = train(tiny(init=source, model={"num_refinement_blocks": 2}, steps=3), tmp_path / "grown", device="cpu")

@@ -1,88 +1,35 @@
-"""Options that several sub-commands share."""
+"""The arguments of every command, the standard streams, and checks of files that a command will write.
+
+Imports neither torch nor anything else that takes long: ``blinddiff upscale --help`` comes here.
+"""
 
 import argparse
+import contextlib
+import math
 import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from torch import Tensor
-
-from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
+from blinddiff.app import Limits
+from blinddiff.errors import ImageError, OutputError
+from blinddiff.files import check_writable
 
 if TYPE_CHECKING:
-    from blinddiff.imaging import Photograph
-    from blinddiff.sampling.pipeline import BlindDiffPipeline
+    from torch import Tensor
 
-
-# As in `degradation.kernels`, which brings torch: a help text is not to wait for it. A test compares.
+STREAM = "-"
+"""Names standard input or output on a command line."""
+SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
+DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
+# Repeated from modules that import torch; a test compares them.
+MODES = ("fidelity", "fast", "perceptual", "paper")
+FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
-KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"  # as a help text says it
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Where the weights come from and where they run."""
-    parser.add_argument("--weights", metavar="DIR", help="folder of weights (default: those in the package)")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best that there is)")
-
-
-def add_scale_option(parser: argparse.ArgumentParser) -> None:
-    """How many times larger the result is."""
-    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="enlargement (default: 4)")
-
-
-def add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """What every random draw comes from."""
-    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help=f"{what} (default: 0)")
-
-
-def read_photograph(path: Path) -> "Photograph":
-    """An image file that can be restored, see `read_restorable`."""
-    from blinddiff.sampling.output import read_restorable
-
-    return read_restorable(path)
-
-
-def is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
-    """Whether a path leads to one of the files that there are, links followed."""
-    return os.path.realpath(path) in [os.path.realpath(file) for file in files if file is not None]
-
-
-def check_kernel_outputs(paths: list[Path], *taken: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
-    """Refuse now the kernel files that could not be written after the work, or that would replace files in use.
-
-    Raises:
-        OutputError: an unknown ending, a place that cannot be written to, or one of the files ``taken``.
-    """
-    from blinddiff.errors import OutputError
-    from blinddiff.files import check_writable
-
-    for path in paths:
-        if path.suffix.lower() not in endings:
-            raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
-        if is_one_of(path, taken):
-            raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
-        check_writable(path)
-
-
-def check_not_kernel(output: Path, kernel: Path | None) -> None:
-    """Refuse a result that would replace the kernel that is given.
-
-    Raises:
-        OutputError: both are the same file.
-    """
-    from blinddiff.errors import OutputError
-
-    if is_one_of(output, [kernel]):
-        raise OutputError(f"{output}: is another file of this run, the kernel; choose another name for the result")
-
-
-def load_pipeline(args: argparse.Namespace) -> "BlindDiffPipeline":
-    """The pipeline that `add_model_options` asks for."""
-    from blinddiff.sampling.pipeline import BlindDiffPipeline
-
-    return BlindDiffPipeline.from_pretrained(args.weights, args.device)
+_KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"
+_PART = 1 << 20
 
 
 def whole(low: int, high: int) -> "type[int]":
@@ -110,7 +57,7 @@ def above_zero(text: str) -> float:
 
 
 def memory_size(text: str) -> int:
-    """An argparse type: bytes, or with K, M, G or T the 1024, 1024^2, ... of them."""
+    """An argparse type: bytes; with K, M, G or T, the 1024, 1024^2, ... of them."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.strip().lower())
     size = 0 if found is None else int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
     if not 0 < size < 2**60:
@@ -118,35 +65,350 @@ def memory_size(text: str) -> int:
     return size
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder for results.
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", metavar="DIR", help="folder of weights (default: those in the package)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best that there is)")
+
+
+def _add_scale_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="enlargement (default: 4)")
+
+
+def _add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help=f"{what} (default: 0)")
+
+
+def _add_output_option(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, help=what)
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff demo`."""
+    parser.add_argument(
+        "photograph", type=Path, nargs="?", default=SAMPLE, help="another image file (default: the sample)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        help="folder to write (default: demo); input, bicubic and result keep the photograph's grey, bits per channel, "
+        "colour profile, EXIF and XMP, but not its transparency",
+    )
+    _add_model_options(parser)
+
+
+def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff upscale`."""
+    add = parser.add_argument
+    add("photograph", type=Path, help="the image file to restore, a folder of them, or - for standard input")
+    _add_output_option(
+        parser, "the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output"
+    )
+    _add_scale_option(parser)
+    add(
+        "--mode",
+        choices=MODES,
+        default="fidelity",
+        help="fidelity: smallest mean error; fast: nearly that, in half the time; perceptual: sharper, details partly "
+        "invented; paper: the published sampler (default: fidelity)",
+    )
+    add("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
+    add("--kernel", type=Path, help=f"the blur kernel, where it is known: {_KERNEL_FORMATS}")
+    add("--noise-level", type=float, help="the noise in grey levels, where it is known")
+    add("--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found (of one photograph)")
+    add(
+        "--kernel-map",
+        type=Path,
+        metavar="FILE",
+        help="also estimate the kernel of each region, for blur that varies over the image, and write a picture of the "
+        "map (.png; of one photograph); --json has its numbers",
+    )
+    _add_seed_option(parser, "of the noise that the diffusion starts from")
+    _add_model_options(parser)
+    add("--format", choices=FORMATS, help="of results in a folder and on standard output (default: png)")
+    add(
+        "--jobs",
+        type=whole(1, 256),
+        metavar="N",
+        help="photographs restored in parallel, for folders (default: depends on the machine)",
+    )
+    add("--json", metavar="FILE", help="also write a line of JSON for each photograph there, or to standard output: -")
+    add(
+        "--max-megapixels",
+        type=above_zero,
+        metavar="N",
+        help="refuse larger photographs, against decompression bombs (default: 89.5)",
+    )
+    add(
+        "--max-memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="memory for the restoration, as 500M or 2G; images that need more are restored in tiles (default: half of "
+        "the free memory)",
+    )
+
+
+def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff kernel`."""
+    parser.add_argument("photograph", type=Path, help="the image file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        action="append",
+        default=[],
+        help=f"write the kernel there: {_KERNEL_FORMATS}, by the extension; may be repeated",
+    )
+    _add_scale_option(parser)
+    _add_model_options(parser)
+
+
+def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff degrade`."""
+    parser.add_argument("photograph", type=Path, help="the sharp image file")
+    _add_output_option(
+        parser,
+        "the degraded file to write: .png, .tif, .jpg, .webp or .avif; grey, bits per channel, colour profile, EXIF "
+        "and XMP stay as the photograph's where the format holds them, transparency does not",
+    )
+    _add_scale_option(parser)
+    blur = parser.add_mutually_exclusive_group(required=True)
+    blur.add_argument("--sigma", type=float, help="Gaussian blur of this width, in pixels of the sharp photograph")
+    blur.add_argument("--kernel", type=Path, metavar="FILE", help=f"blur kernel: {_KERNEL_FORMATS}")
+    blur.add_argument("--family", help="a random kernel of a family, such as isotropic, anisotropic, motion or disk")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)"
+    )
+    parser.add_argument("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
+    _add_seed_option(parser, "of the noise and the random kernel")
+    parser.add_argument("--save-kernel", type=Path, metavar="FILE", help=f"also write the kernel: {_KERNEL_FORMATS}")
+
+
+def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff convert`."""
+    parser.add_argument("checkpoint", type=Path, help="the authors' file: .pth or .safetensors")
+    parser.add_argument("folder", type=Path, help="the folder to make, for --weights; use it with --mode paper")
+    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="of its training (default: 4)")
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff train`."""
+    parser.add_argument("recipe", type=Path, help="a YAML file, such as those in the folder recipes")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders of training photographs (default: the recipe's, or the environment variable BLINDDIFF_DATA)",
+    )
+    parser.add_argument("-o", "--output", type=Path, help="folder of the run (default: runs/ and the recipe's name)")
+    parser.add_argument("--resume", action="store_true", help="continue from the folder's last checkpoint")
+    parser.add_argument(
+        "--max-minutes", type=float, default=math.inf, metavar="N", help="stop after so long; --resume continues"
+    )
+    parser.add_argument("--device", choices=("cpu",), help="do not use an accelerator")
+
+
+def add_app_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff app`."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: this machine only)")
+    add("--port", type=whole(1, 65535), help="default: the first free one from 7860")
+    _add_model_options(parser)
+    add(
+        "--max-megapixels",
+        type=above_zero,
+        default=Limits.megapixels,
+        metavar="N",
+        help="of one result, all samples together (default: %(default)g)",
+    )
+    add(
+        "--max-upload",
+        type=above_zero,
+        default=Limits.upload_megabytes,
+        metavar="MB",
+        help="of one file (default: %(default)g)",
+    )
+    add(
+        "--queue",
+        type=whole(1, 10000),
+        default=Limits.queue,
+        metavar="N",
+        help="visitors who may wait (default: %(default)s)",
+    )
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff evaluate`."""
+    # Imported here, because they bring torch: other commands need not wait for it.
+    from blinddiff.evaluation.methods import METHODS
+    from blinddiff.evaluation.protocols import PROTOCOLS
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(
+        [
+            "protocols:",
+            *(f"  {name:<18} {p.degradation}; scales {', '.join(map(str, p.scales))}" for name, p in PROTOCOLS.items()),
+            "",
+            "methods:",
+            *(f"  {name:<24} {entry.summary}" for name, entry in METHODS.items()),
+            "  NAME@STEPS               any of this package's with another number of steps, as in perceptual@20",
+        ]
+    )
+    add = parser.add_argument
+    add("--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="how test images are made")
+    add("--scale", type=int, help="1 to 4; 4 if the protocol has it")
+    add("--sets", nargs="+", metavar="SET", help="test sets (default: the protocol's usual ones)")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help=f"what is compared (default: {' '.join(DEFAULT_METHODS)}; oracle only where the true kernel is known)",
+    )
+    add("--data", type=Path, metavar="DIR", help="folder of test sets (default: $BLINDDIFF_DATA)")
+    add("--out", type=Path, metavar="DIR", help="folder of log, record and report; a killed run resumes there")
+    add("--limit", type=int, metavar="N", help="only the first N images of each set")
+    add("--workers", type=int, default=1, metavar="N", help="parallel processes (default: 1)")
+    add("--weights", type=Path, metavar="DIR", help="folder of weights (default: those in the package)")
+    add(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="one more method: this package with the weights in a folder, such as a converted checkpoint; repeatable",
+    )
+    add("--ablations", action="store_true", help="also every ablation that can be measured")
+    add(
+        "--ablation-weights",
+        type=Path,
+        metavar="DIR",
+        help="folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss",
+    )
+    add("--device", help="cpu, cuda or mps (default: chosen)")
+    add("--seed", type=int, default=0, help="of degradations and methods (default: 0)")
+    add("--external", type=Path, metavar="DIR", help="results of another program: the method 'external'")
+    add("--no-costs", action="store_true", help="leave out memory, multiplications and parameters")
+    add("--no-pictures", action="store_true", help="leave the pictures out of report.html")
+    add("--export", type=Path, metavar="DIR", help="only write the LR and HR images and kernels there")
+
+
+def open_closed_streams() -> None:
+    """Replace standard streams that the program was started without by empty ones that discard output.
+
+    This also takes their file descriptors: otherwise the next opened file, such as a photograph, would get one of them,
+    and with it everything that a library prints.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - kept open
+
+
+def read_standard_input(most: int) -> bytes:
+    """Standard input to its end.
 
     Raises:
-        OutputError: it cannot be made or written to.
+        ImageError: that is more than ``most`` bytes, or cannot be read.
     """
-    from blinddiff.errors import OutputError
-
+    parts, size = [], 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        while part := sys.stdin.buffer.read(_PART):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise ImageError("standard input: is larger than any image within the limit of pixels")
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder}: is not writable")
+        raise ImageError(f"standard input: cannot be read: {error.strerror}") from error
+    return b"".join(parts)
 
 
-def kernel_words(kernel: Tensor, noise_level: float, expected_error: float | None = None) -> str:
-    """Kernel and noise level for a person: widths in pixels of the result, angle in degrees; a warning if unknowable.
+def check_standard_output() -> None:
+    """Refuse to write an image to a terminal, or to a closed stream.
+
+    Raises:
+        OutputError: standard output is a terminal, or was closed before the program began.
+    """
+    if sys.__stdout__ is None:
+        raise OutputError("standard output: is closed")
+    if sys.stdout.isatty():
+        raise OutputError("standard output: is a terminal; send it to a file or another program")
+
+
+def write_standard_output(data: bytes) -> None:
+    """Write all bytes. Raises OutputError if the reader has gone, or the disk is full."""
+    with _one_line_errors(sys.stdout, "standard output"):
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def say(line: str, to_stderr: bool = False) -> None:
+    """Print a line. Raises OutputError if the reader has gone, or the disk is full."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    with _one_line_errors(stream, "standard error" if to_stderr else "standard output"):
+        print(printable(line, stream), file=stream, flush=True)
+
+
+@contextlib.contextmanager
+def _one_line_errors(stream: TextIO, name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Discard what is left in the buffer: it would fail a second time when the program ends.
+        with contextlib.suppress(OSError):  # a stream without a file
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        raise OutputError(f"{name}: cannot be written: {error.strerror}") from error
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text with what a stream's encoding cannot hold escaped: file names may be any bytes."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
+    """Whether a path leads to one of the files, links followed; None stands for no file."""
+    return os.path.realpath(path) in [os.path.realpath(file) for file in files if file is not None]
+
+
+def check_kernel_outputs(paths: list[Path], *taken: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
+    """Refuse, before the work, kernel files that cannot be written or would replace another file of the run.
+
+    Raises:
+        OutputError: an unknown extension, a place that cannot be written to, or one of the files ``taken``.
+    """
+    for path in paths:
+        if path.suffix.lower() not in endings:
+            raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
+        if is_one_of(path, taken):
+            raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
+        check_writable(path)
+
+
+def check_not_kernel(output: Path, kernel: Path | None) -> None:
+    """Refuse a result that would replace the given kernel.
+
+    Raises:
+        OutputError: both are the same file.
+    """
+    if is_one_of(output, [kernel]):
+        raise OutputError(f"{output}: is another file of this run, the kernel; choose another name for the result")
+
+
+def kernel_words(kernel: "Tensor", noise_level: float, expected_error: float | None = None) -> str:
+    """Kernel and noise level in words: widths in pixels of the result, angle in degrees; a warning if unreliable.
 
     Args:
         kernel: (n, m).
         noise_level: in grey levels.
         expected_error: of the kernel, see `BlindDiffOutput`; None where it was given.
     """
+    from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
     from blinddiff.sampling.output import UNKNOWABLE
 
     major, minor, angle = (float(value) for value in widths_and_angle(kernel))
-    turned = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
-    words = f"kernel {major:.2f} x {minor:.2f} px{turned}, noise {noise_level:.1f} grey levels"
+    direction = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
+    words = f"kernel {major:.2f} x {minor:.2f} px{direction}, noise {noise_level:.1f} grey levels"
     if expected_error is not None and expected_error >= UNKNOWABLE:
         words += f"; the kernel cannot be known from this picture (expected error {expected_error:.1f} of 2)"
     return words

@@ -1,186 +1,54 @@
-"""`blinddiff upscale`: a photograph in, the sharp photograph out; or a folder of them."""
+"""`blinddiff upscale`: restores one photograph, or a folder of them."""
 
 import argparse
 import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from blinddiff.cli.options import (
     KERNEL_ENDINGS,
-    KERNEL_FORMATS,
-    above_zero,
-    add_model_options,
-    add_scale_option,
-    add_seed_option,
+    STREAM,
     check_kernel_outputs,
     check_not_kernel,
-    load_pipeline,
-    memory_size,
-    whole,
+    check_standard_output,
+    is_one_of,
+    kernel_words,
+    printable,
+    read_standard_input,
+    say,
+    write_standard_output,
 )
-from blinddiff.cli.streams import STREAM, check_json, say, write_standard_output
-from blinddiff.degradation.kernel_files import read_kernel
+from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.files import write_file
-from blinddiff.restoring.folder import Listener, upscale_folder
+from blinddiff.files import check_writable, write_file
+from blinddiff.imaging import (
+    MAX_PIXELS,
+    SIGNATURE_BYTES,
+    check_format,
+    check_output,
+    encode_image,
+    has_image_name,
+    image_format,
+    kernel_map_picture,
+    largest_file,
+    visible_colours,
+    write_picture,
+)
+from blinddiff.restoring.folder import SAME, Listener, restore_folder, suffix_of_format
 from blinddiff.restoring.journal import LEDGER
-from blinddiff.restoring.photograph import Record, UpscaleSettings
-from blinddiff.restoring.plan import SAME
-from blinddiff.sampling.modes import MODES
-
-if TYPE_CHECKING:
-    from blinddiff.imaging import Photograph
-    from blinddiff.restoring.photograph import UpscaleSettings
+from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
+from blinddiff.sampling.output import read_restorable
 
 
-def run_folder(args: argparse.Namespace, settings: UpscaleSettings) -> int:
-    """Restore a folder; 0 if every photograph could be, else 1."""
-    _check(args)
-    suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
-    aside = args.json == STREAM
-    started = time.perf_counter()
-    with _Progress(args, aside) as progress:
-        listener = Listener(begin=progress.begin, note=lambda line: say(line, aside), record=progress.record)
-        report = upscale_folder(args.photograph, args.output, settings, suffix, args.jobs, listener)
-    for _, reason in report.failures:
-        say(f"blinddiff upscale: {' '.join(reason.split())}", aside=True)
-    before = f", {report.skipped} done before" if report.skipped else ""
-    failed = f", {len(report.failures)} failed" if report.failures else ""
-    say(f"{args.output}: {report.done} restored{before}{failed}; {time.perf_counter() - started:.1f} s", aside)
-    return 1 if report.failures else 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Find now what would fail for every file."""
-    if str(args.output) == STREAM:
-        raise ParameterError(f"{args.photograph}: is a folder, which does not fit into standard output")
-    if args.save_kernel is not None:
-        raise ParameterError("--save-kernel: is for one photograph; --json writes the kernels of a folder")
-    if args.kernel_map is not None:
-        raise ParameterError("--kernel-map: is for one photograph")
-    if os.path.exists(args.output) and not os.path.isdir(args.output):
-        raise OutputError(f"{args.output}: is a file; the results of a folder need one too")
-    check_json(args.json, args.photograph, args.output, args.output / LEDGER, args.kernel)
-    if args.kernel is not None:
-        read_kernel(args.kernel)
-
-
-class _Progress:
-    """One bar with the time left, and the records."""
-
-    def __init__(self, args: argparse.Namespace, aside: bool) -> None:
-        self._file = None if aside else args.json
-        self._to_stream = aside
-        self._lines: list[str] = []
-        self._begun = False
-        # On a terminal only: a log is better off without.
-        self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)
-
-    def begin(self, what: str, count: int) -> None:
-        self._begun = True
-        self._bar.set_description_str(what, refresh=False)
-        self._bar.reset(count)
-
-    def record(self, record: Record) -> None:
-        self._bar.update()
-        if self._to_stream:
-            write_standard_output(record.line().encode() + b"\n")
-        elif self._file is not None:
-            self._lines.append(record.line() + "\n")
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        # Once begun, there are records, if only of nothing: an interrupted run leaves none of an earlier one's.
-        if self._file is not None and self._begun:
-            write_file(self._file, "".join(self._lines).encode())
-
-
-# As in `imaging.OUTPUT_FORMATS`, which brings torch: a help text is not to wait for it. A test compares.
-FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `blinddiff upscale`."""
-    parser.add_argument(
-        "photograph", type=Path, help="the image file to restore, a folder of them, or - for standard input"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        help="the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output",
-    )
-    add_scale_option(parser)
-    parser.add_argument(
-        "--mode",
-        choices=MODES,
-        default="fidelity",
-        help="fidelity: closest on average; fast: nearly that, in half the time; perceptual: sharper, partly invented; "
-        "paper: the published sampler (default: fidelity)",
-    )
-    parser.add_argument("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
-    parser.add_argument("--kernel", type=Path, help=f"the blur kernel, where it is known: {KERNEL_FORMATS}")
-    parser.add_argument("--noise-level", type=float, help="the noise in grey levels, where it is known")
-    parser.add_argument(
-        "--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found (of one photograph)"
-    )
-    parser.add_argument(
-        "--kernel-map",
-        type=Path,
-        metavar="FILE",
-        help="also estimate the kernel region by region, for blur that differs from place to place, and write a "
-        "picture of the map (.png; of one photograph); --json has its numbers",
-    )
-    add_seed_option(parser, "of the noise that the diffusion starts from")
-    add_model_options(parser)
-    parser.add_argument(
-        "--format", choices=FORMATS, help="of results in a folder and on standard output (default: png)"
-    )
-    parser.add_argument(
-        "--jobs", type=whole(1, 256), metavar="N", help="photographs side by side, for folders (default: what pays)"
-    )
-    parser.add_argument(
-        "--json", metavar="FILE", help="also write a line of JSON for each photograph there, or to standard output: -"
-    )
-    parser.add_argument(
-        "--max-megapixels",
-        type=above_zero,
-        metavar="N",
-        help="refuse larger photographs, against decompression bombs (default: 89.5)",
-    )
-    parser.add_argument(
-        "--max-memory",
-        type=memory_size,
-        metavar="SIZE",
-        help="memory that the restoration may take, as 500M or 2G; what needs more goes through in tiles "
-        "(default: half of what is free)",
-    )
-
-
-def run(args: argparse.Namespace) -> int:
+def run_upscale(args: argparse.Namespace) -> int:
     """Restore one photograph, 0; or a folder of them, 0 if all could be restored, else 1."""
-    if str(args.photograph) != STREAM and os.path.isdir(args.photograph):
-        return run_folder(args, settings_of(args))
-    return _run_one(args, settings_of(args))
-
-
-def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
-    """The settings that the arguments ask for."""
-    from blinddiff.errors import ParameterError
-    from blinddiff.imaging import MAX_PIXELS
-    from blinddiff.restoring.photograph import UpscaleSettings
-
     if str(args.output) == STREAM and args.json == STREAM:
         raise ParameterError("--json -: standard output takes the photograph already")
-    return UpscaleSettings(
+    settings = RestoreSettings(
         weights=args.weights,
         device=args.device,
         scale=args.scale,
@@ -192,34 +60,23 @@ def settings_of(args: argparse.Namespace) -> "UpscaleSettings":
         max_pixels=MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
         max_memory=args.max_memory,
     )
+    if str(args.photograph) != STREAM and os.path.isdir(args.photograph):
+        return _restore_folder(args, settings)
+    return _restore_one(args, settings)
 
 
-def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
-    from tqdm import tqdm
-
-    from blinddiff.cli.options import kernel_words
-    from blinddiff.cli.streams import check_standard_output, printable, say, write_standard_output
-    from blinddiff.degradation.kernel_files import read_kernel, write_kernel
-    from blinddiff.errors import ParameterError
-    from blinddiff.files import write_file
-    from blinddiff.imaging import (
-        check_format,
-        check_output,
-        encode_image,
-        kernel_map_picture,
-        visible_colours,
-        write_picture,
-        written_bit_depth,
-    )
-    from blinddiff.restoring.photograph import Record, facts_of, upscale_photograph
-
+def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
     if args.jobs is not None:
         raise ParameterError("--jobs: is for folders")
-    photograph = _read(args, settings)
+    source, name = args.photograph, str(args.photograph)
+    if name == STREAM:
+        source, name = read_standard_input(largest_file(settings.max_pixels)), "standard input"
+    photograph = read_restorable(source, settings.max_pixels, name)
     height, width = (side * settings.scale for side in photograph.pixels.shape[-2:])
     to_stream = str(args.output) == STREAM
     if to_stream:
-        output = Path("standard output").with_suffix(_stream_suffix(args, photograph))
+        suffix = suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
+        output = Path("standard output").with_suffix(suffix)
         check_standard_output()
         check_format(output, photograph, (width, height))
     else:
@@ -233,60 +90,117 @@ def _run_one(args: argparse.Namespace, settings: "UpscaleSettings") -> int:
         if path is not None:
             check_kernel_outputs([path], *taken, endings=endings)
             taken.append(path)
-    check_json(args.json, *taken)
+    _check_json(args.json, *taken)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
-    pipeline = load_pipeline(args)
-    name = _name(args.photograph)
-    # The delay keeps the bar away until the arguments have been found good: what is wrong is said in one line.
-    steps = settings.steps or MODES[settings.mode].num_inference_steps
-    with tqdm(total=steps, desc=printable(Path(name).name, sys.stderr), unit="step", delay=0.1) as bar:
-        upscaled = upscale_photograph(pipeline, photograph, settings, kernel, bar.update)
-    result = encode_image(output, upscaled.pixels, photograph, upscaled.alpha)
+    pipeline = load_pipeline(args.weights, args.device)
+    # With a delay, so that an error found at once is one line, without a bar before it.
+    title = printable(Path(name).name, sys.stderr)
+    with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:
+        result = restore_photograph(pipeline, photograph, settings, kernel, lambda *_: bar.update())
+    data = encode_image(output, result.pixels, photograph, result.alpha)
     if to_stream:
-        write_standard_output(result)
+        write_standard_output(data)
     else:
-        write_file(output, result)
+        write_file(output, data)
     if args.save_kernel is not None:
-        write_kernel(args.save_kernel, upscaled.kernel)
-    kernel_map = None
+        write_kernel(args.save_kernel, result.kernel)
+    facts = result.facts(output)
     if args.kernel_map is not None:
         kernel_map = pipeline.kernel_map(visible_colours(photograph), settings.scale)
         write_picture(args.kernel_map, kernel_map_picture(kernel_map.kernels))
+        facts["kernel_map"] = kernel_map.facts()
     if args.json is not None:
-        facts = facts_of(photograph, upscaled, written_bit_depth(output, photograph))
-        if kernel_map is not None:
-            facts["kernel_map"] = kernel_map.facts()
         line = Record(name, str(output), "done", facts=facts).line() + "\n"
         if args.json == STREAM:
             write_standard_output(line.encode())
         else:
             write_file(args.json, line.encode())
-    found = kernel_words(upscaled.kernel, upscaled.noise_level, upscaled.expected_kernel_error)
+    found = kernel_words(result.kernel, result.noise_level, result.expected_kernel_error)
     say(
-        f"{output}: {width} x {height}; {found}; residual {upscaled.residual_rms:.2f} grey levels; "
-        f"{upscaled.seconds:.1f} s",
-        aside=to_stream or args.json == STREAM,
+        f"{output}: {width} x {height}; {found}; residual {result.residual_rms:.2f} grey levels; "
+        f"{result.seconds:.1f} s",
+        to_stderr=to_stream or args.json == STREAM,
     )
     return 0
 
 
-def _name(path: Path) -> str:
-    return "standard input" if str(path) == STREAM else str(path)
+def _restore_folder(args: argparse.Namespace, settings: RestoreSettings) -> int:
+    if str(args.output) == STREAM:
+        raise ParameterError(f"{args.photograph}: is a folder, which does not fit into standard output")
+    if args.save_kernel is not None:
+        raise ParameterError("--save-kernel: is for one photograph; --json writes the kernels of a folder")
+    if args.kernel_map is not None:
+        raise ParameterError("--kernel-map: is for one photograph")
+    if os.path.exists(args.output) and not os.path.isdir(args.output):
+        raise OutputError(f"{args.output}: is a file; the results of a folder need one too")
+    _check_json(args.json, args.photograph, args.output, args.output / LEDGER, args.kernel)
+    if args.kernel is not None:
+        read_kernel(args.kernel)
+    suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
+    to_stderr = args.json == STREAM
+    started = time.perf_counter()
+    with _Progress(args.json) as progress:
+        listener = Listener(progress.begin, lambda line: say(line, to_stderr), progress.record)
+        report = restore_folder(args.photograph, args.output, settings, suffix, args.jobs, listener)
+    for _, reason in report.failures:
+        say(f"blinddiff upscale: {' '.join(reason.split())}", to_stderr=True)
+    before = f", {report.skipped} done before" if report.skipped else ""
+    failed = f", {len(report.failures)} failed" if report.failures else ""
+    say(f"{args.output}: {report.done} restored{before}{failed}; {time.perf_counter() - started:.1f} s", to_stderr)
+    return 1 if report.failures else 0
 
 
-def _read(args: argparse.Namespace, settings: "UpscaleSettings") -> "Photograph":
-    """The photograph, found to be one that can be restored."""
-    from blinddiff.cli.streams import read_standard_input
-    from blinddiff.imaging import largest_file
-    from blinddiff.sampling.output import read_restorable
+class _Progress:
+    """A progress bar, and the records: to standard output as they come, to a file at the end."""
 
-    source = args.photograph
-    if str(source) == STREAM:
-        source = read_standard_input(largest_file(settings.max_pixels))
-    return read_restorable(source, settings.max_pixels, _name(args.photograph))
+    def __init__(self, json: str | None) -> None:
+        self._json = json
+        self._lines: list[str] = []
+        self._begun = False
+        # On a terminal only, so that a log has no bars.
+        self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)
+
+    def begin(self, what: str, count: int) -> None:
+        self._begun = True
+        self._bar.set_description_str(what, refresh=False)
+        self._bar.reset(count)
+
+    def record(self, record: Record) -> None:
+        self._bar.update()
+        if self._json == STREAM:
+            write_standard_output(record.line().encode() + b"\n")
+        else:
+            self._lines.append(record.line() + "\n")
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        # After an interruption too, and even if there is none: those of an earlier run must not stay.
+        if self._json not in (None, STREAM) and self._begun:
+            write_file(self._json, "".join(self._lines).encode())
 
 
-def _stream_suffix(args: argparse.Namespace, photograph: "Photograph") -> str:
-    from blinddiff.restoring.plan import SAME, suffix_of_format
+def _check_json(path: str | None, *taken: Path | None) -> None:
+    """Refuse, before the work, a file for records that cannot be written, or would replace another.
 
-    return suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
+    Raises:
+        OutputError: it is one of the files ``taken``, or an image, or the place cannot be written to.
+    """
+    if path is None:
+        return
+    if path == STREAM:
+        if sys.__stdout__ is None:
+            raise OutputError("--json -: standard output is closed")
+        return
+    check_writable(path)
+    is_image = has_image_name(Path(path))  # in the folder for results, a result may get that name
+    if os.path.isfile(path):
+        try:
+            with open(path, "rb") as file:
+                is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if is_image or is_one_of(path, taken):
+        raise OutputError(f"{path}: is another file of this run, or an image; choose another name for --json")

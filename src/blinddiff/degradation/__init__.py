@@ -1,8 +1,9 @@
 """The forward model y = (x (*) k) down_s + n: kernels, resampling, the operator and its solvers, noise."""
 
-from blinddiff.degradation.kernel_families import sample_kernels
+from blinddiff.degradation.kernels import sample_kernels
 from blinddiff.degradation.noise import NOISES
-from blinddiff.degradation.operator import SCALES, DegradationOperator, closed_form, data_weight
+from blinddiff.degradation.observation import Degradation, Observation, closed_form, data_weight
+from blinddiff.degradation.operator import SCALES, DegradationOperator
 from blinddiff.degradation.resize import Bicubic, Decimate, Downsampling, bicubic_downsample, bicubic_upsample
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "SCALES",
     "Bicubic",
     "Decimate",
+    "Degradation",
     "DegradationOperator",
     "Downsampling",
+    "Observation",
     "bicubic_downsample",
     "bicubic_upsample",
     "closed_form",

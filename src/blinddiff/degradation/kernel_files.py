@@ -21,7 +21,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 MAT_KEY = "Kernel"  # as in the kernel files of DIV2KRK
 MAX_UNDERSHOOT = 2e-3
-"""Greatest negative share of the mass taken for interpolation's undershoot: DIV2KRK's kernels have up to 9e-4."""
+"""Largest negative share of the mass accepted as undershoot of interpolation; DIV2KRK's kernels have up to 9e-4."""
 
 
 def read_kernel(path: str | os.PathLike[str]) -> Tensor:
@@ -49,7 +49,7 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
         raise KernelError(f"{file}: no such kernel file") from None
     except KernelError as error:
         raise KernelError(f"{file}: {error}") from None
-    except Exception as error:  # the readers raise whatever a damaged file makes them stumble over
+    except Exception as error:  # readers raise errors of many kinds on damaged files
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise KernelError(f"{file}: cannot be read as a kernel ({reason})") from error
 
@@ -106,7 +106,7 @@ def _read_mat(file: Path) -> Array:
         and value.ndim == 2
         and value.dtype.kind in "buif"
     }
-    # MATLAB has no plain numbers: what is 1x1 beside other matrices is a setting, not the kernel.
+    # MATLAB has no scalars: a 1x1 matrix beside others is a setting, not the kernel.
     matrices = {name: value for name, value in matrices.items() if value.size > 1} or matrices
     if len(matrices) != 1:
         names = ", ".join(matrices) or "none"
@@ -139,7 +139,7 @@ def _read_png(file: Path) -> Array:
     with Image.open(file, formats=["PNG"]) as stored:
         picture: Image.Image = stored
         if picture.mode in ("P", "PA", "RGBA", "LA"):
-            # Editors save grey as colour with an opaque alpha channel; transparency would leave the weight in doubt.
+            # Editors save grey as colour with an opaque alpha channel; transparency would make the weight ambiguous.
             picture = picture.convert("RGBA")
             if picture.getextrema()[-1] != (255, 255):
                 raise KernelError("picture has transparent pixels")
@@ -199,7 +199,7 @@ _READERS: dict[str, Format] = {
     ".png": _read_png,
 }
 KERNEL_ENDINGS = tuple(_READERS)
-"""Of kernel files."""
+"""Suffixes of kernel files."""
 _WRITERS: dict[str, Format] = {
     ".npy": _encode_npy,
     ".mat": _encode_mat,

@@ -1,4 +1,4 @@
-"""The kernel from an image and its degraded version: linear least squares on the simplex."""
+"""The kernel from an image and its degraded version: least squares on the simplex, and the error in a residual."""
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def kernel_normal_equations(
     """
     taps, first = downsampling.taps(scale)
     height, width = y.shape[-2:]
-    lead = -(first // scale)  # LR pixels whose filter reaches over the first edge
+    lead = -(first // scale)  # LR pixels whose filter extends beyond the first edge
     trail = max(-(-(first + len(taps) - scale) // scale), 0)
     inner = height - lead - trail, width - lead - trail
     if min(inner) < 1:
@@ -130,18 +130,21 @@ def project_to_simplex(v: Tensor) -> Tensor:
 
 
 FLOORS = (1e-2, 2e-1)
-"""What is added to x's spectrum, in parts of its mean: little keeps fine detail, much keeps out noise."""
+"""Regularisation of the division by x's spectrum, relative to its mean: small keeps detail, large suppresses noise."""
 
 
 def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
-    """The kernel error that y - A(x, kernel) shows, at each of `FLOORS`.
+    """The kernel error estimated from the residual y - A(x, kernel), at each of `FLOORS`.
+
+    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x over
+    the power of x is k_true - k as far as the LR grid resolves it. With an estimate of x it is noisy and biased.
 
     Args:
         y: LR image, (B, C, h, w), in [0, 1].
         x: HR image, (B, C, s*h, s*w).
         kernel: (B, n, m), HR pixels.
         scale: 1, 2, 3 or 4.
-        size: side of the answer, odd.
+        size: side of the result, odd.
 
     Returns:
         (B, len(FLOORS), size, size): about k_true - kernel, at HR pixels, centred as kernels are.
@@ -162,11 +165,11 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
     own = _lags(torch.fft.irfft2(spectrum.abs().square().sum(1), s=padded), reach)
     power = torch.fft.fft2(own).real.clamp_min(0)
     mean = power.mean((-2, -1), keepdim=True) + 1e-12
-    answers = []
+    estimates = []
     for floor in FLOORS:
-        found = torch.fft.fftshift(torch.fft.fft2(cross) / (power + floor * mean), dim=(-2, -1))
-        answers.append(_finer(found, scale, size))
-    return torch.stack(answers, 1)
+        estimate = torch.fft.fftshift(torch.fft.fft2(cross) / (power + floor * mean), dim=(-2, -1))
+        estimates.append(_upsampled(estimate, scale, size))
+    return torch.stack(estimates, 1)
 
 
 def _lags(correlation: Tensor, reach: int) -> Tensor:
@@ -177,7 +180,7 @@ def _lags(correlation: Tensor, reach: int) -> Tensor:
     return near.roll((-2 * reach, -2 * reach), (-2, -1))
 
 
-def _finer(spectrum: Tensor, scale: int, size: int) -> Tensor:
+def _upsampled(spectrum: Tensor, scale: int, size: int) -> Tensor:
     """The lags of a centred LR spectrum, sampled at HR pixels: (B, size, size)."""
     side = spectrum.shape[-1]  # odd
     more = (scale * side - side) // 2, (scale * side - side + 1) // 2

@@ -1,4 +1,4 @@
-"""The pixel grid that kernels are drawn on, and what all families share: broadcasting, normalising, argument checks."""
+"""Kernels as arrays: their pixel grid, checks, moments, shifts and sizes. The basis of all kernel families."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -71,7 +71,7 @@ SUM_TOLERANCE = 1e-3
 
 
 def check_kernel(kernel: Tensor) -> Tensor:
-    """The given kernel, unchanged, if it is one: (kh, kw), at least 1x1, floating, finite, >= 0, sum 1 within 1e-3.
+    """The given kernel, unchanged, if it is valid: (kh, kw), at least 1x1, floating, finite, >= 0, sum 1 within 1e-3.
 
     Odd and even sizes are accepted. Raises KernelError saying which of these it is not.
     """
@@ -92,9 +92,9 @@ def check_kernel(kernel: Tensor) -> Tensor:
 
 CENTRING_ROUNDS = 3
 NOTHING = 1e-6
-"""Share of a kernel's mass of which a kernel cannot be made again."""
+"""Share of the mass below which nothing of a kernel is left after a crop."""
 ROUND_BELOW = 1.05
-"""Ratio of the widths, up to which the direction of the longer axis says nothing."""
+"""Ratio of the widths up to which a kernel counts as round: the direction of its axis is noise."""
 
 Weight: TypeAlias = Callable[[Tensor], Tensor]
 """Interpolation weight as a function of the distance in pixels."""
@@ -131,7 +131,7 @@ def widths_and_angle(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def is_round(major: float, minor: float) -> bool:
-    """Whether the widths, see `widths_and_angle`, are so nearly equal that the angle is not worth saying."""
+    """Whether widths, see `widths_and_angle`, are so nearly equal that the angle is meaningless."""
     return major <= ROUND_BELOW * minor
 
 

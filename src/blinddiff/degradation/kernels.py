@@ -1,13 +1,16 @@
-"""What a family of blur kernels is: something that draws random members of itself."""
+"""Kernel families: parametric blur kernels and random members of them. A new one is a class here and a line in `_ALL`.
+
+Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, >= 0, of sum 1; index (kh // 2, kw // 2) means no shift.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from blinddiff.degradation.draws import Draws, KernelFamily
 from blinddiff.degradation.kernel_measures import (
     Value,
     as_tensors,
@@ -17,33 +20,8 @@ from blinddiff.degradation.kernel_measures import (
     require_positive,
     squared_radius,
 )
-from blinddiff.degradation.random import draw_uniform
+from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.errors import ParameterError
-
-
-class KernelFamily(Protocol):
-    """A kind of blur with declared parameter ranges; an instance is one choice of ranges."""
-
-    @property
-    def name(self) -> str:
-        """How mixtures and recipes call the family."""
-        ...
-
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
-
-        `scale` in {1, 2, 3, 4} chooses the parameter ranges; `device` None means the generator's. The same generator
-        state gives the same kernels. Raises ParameterError for another scale or a size below 1.
-        """
-        ...
 
 
 def identity(size: int) -> Tensor:
@@ -54,23 +32,14 @@ def identity(size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Always the identity: sharp photographs are the ones that a blind method most easily spoils."""
+class Identity(KernelFamily):
+    """Always the identity: sharp photographs, which blind methods tend to over-sharpen."""
 
     name: str = "identity"
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
-        device = generator.device if device is None else device
-        return identity(size).to(device, dtype).expand(n, -1, -1).clone()
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        device = draws.generator.device if draws.device is None else draws.device
+        return identity(size).to(device, draws.dtype).expand(n, -1, -1).clone()
 
 
 ISOTROPIC_MAX_SIGMA = {1: 3.0, 2: 3.0, 3: 3.5, 4: 4.2}
@@ -106,34 +75,25 @@ def roughen(kernel: Tensor, amount: float, generator: torch.Generator) -> Tensor
     """
     if not 0 <= amount < 1:
         raise ParameterError(f"roughness {amount}: must be at least 0 and below 1")
-    factor = 1 + draw_uniform(kernel.shape, -amount, amount, generator, kernel.device, kernel.dtype)
+    factor = 1 + Draws(generator, kernel.device, kernel.dtype).uniform(kernel.shape, -amount, amount)
     return normalise(kernel * factor)
 
 
 @dataclass(frozen=True)
-class IsotropicGaussian:
+class IsotropicGaussian(KernelFamily):
     """sigma uniform in [min_sigma, max_sigma[scale]] HR pixels."""
 
     name: str = "isotropic"
     min_sigma: float = 0.2
     max_sigma: Mapping[int, float] = field(default_factory=lambda: ISOTROPIC_MAX_SIGMA)
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
-        sigma = draw_uniform(n, self.min_sigma, for_scale(self.max_sigma, scale), generator, device, dtype)
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        sigma = draws.uniform(n, self.min_sigma, for_scale(self.max_sigma, scale))
         return isotropic_gaussian(sigma, size)
 
 
 @dataclass(frozen=True)
-class AnisotropicGaussian:
+class AnisotropicGaussian(KernelFamily):
     """Both sigmas uniform in [min_sigma, max_sigma[scale]] HR pixels, any orientation.
 
     roughness: greatest relative change of an entry by multiplicative noise, in [0, 1); 0 leaves the Gaussian exact.
@@ -144,22 +104,13 @@ class AnisotropicGaussian:
     max_sigma: Mapping[int, float] = field(default_factory=lambda: ANISOTROPIC_MAX_SIGMA)
     roughness: float = 0.0
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         high = for_scale(self.max_sigma, scale)
-        sigma_x = draw_uniform(n, self.min_sigma, high, generator, device, dtype)
-        sigma_y = draw_uniform(n, self.min_sigma, high, generator, device, dtype)
-        theta = draw_uniform(n, -math.pi, math.pi, generator, device, dtype)
+        sigma_x = draws.uniform(n, self.min_sigma, high)
+        sigma_y = draws.uniform(n, self.min_sigma, high)
+        theta = draws.uniform(n, -math.pi, math.pi)
         kernel = anisotropic_gaussian(sigma_x, sigma_y, theta, size)
-        return roughen(kernel, self.roughness, generator) if self.roughness else kernel
+        return roughen(kernel, self.roughness, draws.generator) if self.roughness else kernel
 
 
 def generalized_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
@@ -184,7 +135,7 @@ def standard_deviation(beta: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GeneralizedGaussian:
+class GeneralizedGaussian(KernelFamily):
     """beta uniform in log between min_beta and max_beta; any orientation.
 
     The *standard deviations* along the axes are uniform in [min_width, the anisotropic family's greatest sigma]:
@@ -196,21 +147,12 @@ class GeneralizedGaussian:
     min_beta: float = 0.6
     max_beta: float = 2.0
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         high = for_scale(ANISOTROPIC_MAX_SIGMA, scale)
-        width_x = draw_uniform(n, self.min_width, high, generator, device, dtype)
-        width_y = draw_uniform(n, self.min_width, high, generator, device, dtype)
-        theta = draw_uniform(n, -math.pi, math.pi, generator, device, dtype)
-        beta = draw_uniform(n, math.log(self.min_beta), math.log(self.max_beta), generator, device, dtype).exp()
+        width_x = draws.uniform(n, self.min_width, high)
+        width_y = draws.uniform(n, self.min_width, high)
+        theta = draws.uniform(n, -math.pi, math.pi)
+        beta = draws.uniform(n, math.log(self.min_beta), math.log(self.max_beta)).exp()
         unit = standard_deviation(beta)
         return generalized_gaussian(width_x / unit, width_y / unit, theta, beta, size)
 
@@ -230,7 +172,7 @@ def plateau(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int
 
 
 @dataclass(frozen=True)
-class Plateau:
+class Plateau(KernelFamily):
     """Half widths in the range of the anisotropic family's sigmas, any orientation.
 
     beta is uniform in [min_beta, max_beta]; under 2, the tails would not fade within the usual supports.
@@ -241,21 +183,12 @@ class Plateau:
     min_beta: float = 2.0
     max_beta: float = 6.0
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         high = for_scale(ANISOTROPIC_MAX_SIGMA, scale)
-        sigma_x = draw_uniform(n, self.min_sigma, high, generator, device, dtype)
-        sigma_y = draw_uniform(n, self.min_sigma, high, generator, device, dtype)
-        theta = draw_uniform(n, -math.pi, math.pi, generator, device, dtype)
-        beta = draw_uniform(n, self.min_beta, self.max_beta, generator, device, dtype)
+        sigma_x = draws.uniform(n, self.min_sigma, high)
+        sigma_y = draws.uniform(n, self.min_sigma, high)
+        theta = draws.uniform(n, -math.pi, math.pi)
+        beta = draws.uniform(n, self.min_beta, self.max_beta)
         return plateau(sigma_x, sigma_y, theta, beta, size)
 
 
@@ -281,22 +214,95 @@ def disk(radius: Value, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Disk:
+class Disk(KernelFamily):
     """Radius uniform in [min_radius, max_radius[scale]] HR pixels."""
 
     name: str = "disk"
     min_radius: float = 0.5
     max_radius: Mapping[int, float] = field(default_factory=lambda: MAX_RADIUS)
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
-        radius = draw_uniform(n, self.min_radius, for_scale(self.max_radius, scale), generator, device, dtype)
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        radius = draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale))
         return disk(radius, size)
+
+
+_ALL: tuple[KernelFamily, ...] = (
+    Identity(),
+    IsotropicGaussian(),
+    AnisotropicGaussian(),
+    AnisotropicGaussian(name="rough_anisotropic", roughness=0.25),
+    GeneralizedGaussian(),
+    Plateau(),
+    CameraShake(),
+    LineMotion(),
+    Disk(),
+)
+FAMILIES: dict[str, KernelFamily] = {family.name: family for family in _ALL}
+
+
+def sample_kernels(
+    mixture: Mapping[str, float],
+    n: int,
+    scale: int,
+    size: int,
+    generator: torch.Generator,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """(n, size, size) random kernels, each from a family of `FAMILIES` drawn with the mixture's weights.
+
+    mixture: family name -> weight >= 0; weights need not sum to 1. scale in {1, 2, 3, 4}; `device` None means the
+    generator's. The same generator state gives the same batch. Raises ParameterError for an unknown family, a mixture
+    without a positive weight, and what the families refuse.
+    """
+    weights = _checked_weights(mixture).to(generator.device)
+    if n < 0:
+        raise ParameterError(f"n {n}: a batch has at least 0 kernels")
+    device = generator.device if device is None else device
+    kernels = torch.empty((n, size, size), device=device, dtype=dtype)
+    if n == 0:
+        return kernels
+    choice = torch.multinomial(weights, n, replacement=True, generator=generator)
+    for index, name in enumerate(mixture):
+        chosen = torch.nonzero(choice == index).flatten()
+        if len(chosen):
+            kernels[chosen.to(device)] = FAMILIES[name].sample(len(chosen), scale, size, generator, device, dtype)
+    return kernels
+
+
+def _checked_weights(mixture: Mapping[str, float]) -> Tensor:
+    for name, weight in mixture.items():
+        if name not in FAMILIES:
+            raise ParameterError(f"kernel family '{name}': one of {', '.join(FAMILIES)} is accepted")
+        if not 0 <= weight < float("inf"):
+            raise ParameterError(f"weight {weight} of kernel family '{name}': must be a finite number, at least 0")
+    if not any(mixture.values()):
+        raise ParameterError(f"kernel mixture {dict(mixture)}: needs a family with a weight above 0")
+    return torch.tensor(list(mixture.values()), dtype=torch.float32)
+
+
+PRESET_KERNEL_SIZE = 21
+
+
+def _eight_between(low: float, high: float) -> tuple[float, ...]:
+    return tuple(round(low + index * (high - low) / 7, 10) for index in range(8))
+
+
+GAUSSIAN8_SIGMAS: dict[int, tuple[float, ...]] = {
+    2: _eight_between(0.80, 1.60),
+    3: _eight_between(1.35, 2.40),
+    4: _eight_between(1.80, 3.20),
+}
+"""Widths of the eight isotropic kernels in HR pixels, by scale (IKC, arXiv 1904.03377)."""
+
+
+def gaussian8_kernels(scale: int) -> Tensor:
+    """(8, 21, 21): the Gaussian8 kernels of a scale in {2, 3, 4}, narrowest first. ParameterError for another scale."""
+    for_scale({known: sigmas[0] for known, sigmas in GAUSSIAN8_SIGMAS.items()}, scale)
+    return isotropic_gaussian(torch.tensor(GAUSSIAN8_SIGMAS[scale]), PRESET_KERNEL_SIZE)
+
+
+SETTING1 = IsotropicGaussian("setting1", min_sigma=0.2, max_sigma={4: 4.0})
+"""BlindDiff, setting 1, x4: isotropic Gaussians, sigma in [0.2, 4]."""
+SETTING2 = AnisotropicGaussian("setting2", min_sigma=0.6, max_sigma={4: 5.0}, roughness=0.25)
+"""BlindDiff, setting 2, x4: anisotropic Gaussians, sigmas in [0.6, 5], 25 % multiplicative noise."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from blinddiff.degradation.draws import Draws, KernelFamily
 from blinddiff.degradation.kernel_measures import Value, as_tensors, axis, for_scale, normalise
-from blinddiff.degradation.random import draw_normal, draw_uniform
 from blinddiff.errors import ParameterError
 
 MAX_LENGTH = {1: 9.0, 2: 14.0, 3: 19.0, 4: 24.0}
@@ -63,37 +63,28 @@ def centre_and_fit(path: Tensor, size: int) -> Tensor:
     path = path - path.mean(dim=-2, keepdim=True)
     room = float((size - 1) // 2)
     reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    # A hair under the room, so that rounding leaves no point outside.
+    # Slightly less, so that rounding leaves no point outside.
     return path * (room * (1 - 1e-5) / reach).clamp_max(1.0)
 
 
 @dataclass(frozen=True)
-class LineMotion:
+class LineMotion(KernelFamily):
     """Length uniform in [min_length, max_length[scale]] HR pixels, shortened to the support; any direction."""
 
     name: str = "line_motion"
     min_length: float = 1.0
     max_length: Mapping[int, float] = field(default_factory=lambda: MAX_LENGTH)
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         high = for_scale(self.max_length, scale)
-        length = draw_uniform(n, self.min_length, high, generator, device, dtype)
-        angle = draw_uniform(n, 0.0, 180.0, generator, device, dtype)
+        length = draws.uniform(n, self.min_length, high)
+        angle = draws.uniform(n, 0.0, 180.0)
         return line_motion(length.clamp_max(2.0 * ((size - 1) // 2)), angle, size)
 
 
 @dataclass(frozen=True)
-class CameraShake:
-    """A smooth path: its direction wanders as a random walk, its speed varies, and it may jerk once.
+class CameraShake(KernelFamily):
+    """A smooth path: its direction is a random walk, its speed varies, and it may turn sharply once.
 
     Path length uniform in [min_length, max_length[scale]] HR pixels (shrunk to the support); the direction's random
     walk ends with a standard deviation of up to `max_turn` radians; a share of `jerks` of the paths turns sharply at
@@ -106,42 +97,26 @@ class CameraShake:
     max_turn: float = 4.0
     jerks: float = 0.3
 
-    def sample(
-        self,
-        n: int,
-        scale: int,
-        size: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `KernelFamily.sample`."""
-        return camera_shake(self.sample_paths(n, scale, generator, device, dtype), size)
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        return camera_shake(self.draw_paths(n, scale, draws), size)
 
-    def sample_paths(
-        self,
-        n: int,
-        scale: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    def draw_paths(self, n: int, scale: int, draws: Draws) -> Tensor:
         """(n, T, 2) points (x, y) in HR pixels, at equal times, starting near the origin."""
         high = for_scale(self.max_length, scale)
-        length = draw_uniform((n, 1), self.min_length, high, generator, device, dtype)
-        start = draw_uniform((n, 1), -math.pi, math.pi, generator, device, dtype)
-        turn = draw_uniform((n, 1), 0.0, self.max_turn, generator, device, dtype)
-        direction = start + turn * draw_normal((n, STEPS), generator, device, dtype).cumsum(1) / math.sqrt(STEPS)
+        length = draws.uniform((n, 1), self.min_length, high)
+        start = draws.uniform((n, 1), -math.pi, math.pi)
+        turn = draws.uniform((n, 1), 0.0, self.max_turn)
+        direction = start + turn * draws.normal((n, STEPS)).cumsum(1) / math.sqrt(STEPS)
 
-        time = torch.linspace(0, 1, STEPS, device=length.device, dtype=dtype)
-        jerk_time = draw_uniform((n, 1), 0.1, 0.9, generator, device, dtype)
-        jerk = draw_uniform((n, 1), -math.pi, math.pi, generator, device, dtype)
-        jerky = draw_uniform((n, 1), 0.0, 1.0, generator, device, dtype) < self.jerks
+        time = torch.linspace(0, 1, STEPS, device=length.device, dtype=draws.dtype)
+        jerk_time = draws.uniform((n, 1), 0.1, 0.9)
+        jerk = draws.uniform((n, 1), -math.pi, math.pi)
+        jerky = draws.uniform((n, 1), 0.0, 1.0) < self.jerks
         direction = direction + torch.where(jerky & (time > jerk_time), jerk, torch.zeros_like(jerk))
 
-        # One slow wave of the speed: the hand dwells and hurries, which makes bright spots along the trace.
-        phase = draw_uniform((n, 1), -math.pi, math.pi, generator, device, dtype)
-        waves = draw_uniform((n, 1), 0.5, 2.0, generator, device, dtype)
+        # One slow oscillation of the speed: a slow hand leaves bright spots along the trace.
+        phase = draws.uniform((n, 1), -math.pi, math.pi)
+        waves = draws.uniform((n, 1), 0.5, 2.0)
         speed = 1 + 0.8 * torch.sin(2 * math.pi * waves * time + phase)
         speed = speed * length / speed.sum(1, keepdim=True)
         velocity = torch.stack((speed * torch.cos(direction), speed * torch.sin(direction)), dim=-1)

@@ -1,9 +1,8 @@
-"""What a kind of noise is: something that can be added to a batch of images at a level for each of them."""
+"""Noise, and processing after downsampling that counts as noise. A new kind is a class here and a line in `_ALL`."""
 
 import io
-import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,39 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from blinddiff.degradation.draws import Draws, Noise
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.degradation.random import draw_normal, draw_uniform
 from blinddiff.errors import ParameterError
 
 
-class Noise(Protocol):
-    """A kind of noise; an instance is one choice of ranges. What `level` means is stated by each kind."""
-
-    @property
-    def name(self) -> str:
-        """How recipes call it."""
-        ...
-
-    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, C, H, W) images in [0, 1] with noise of level (B,); the same shape, dtype and device.
-
-        The same generator state gives the same noise. Raises ParameterError for a level that the kind does not accept.
-        """
-        ...
-
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """(n,) random levels from the declared range; `device` None means the generator's."""
-        ...
-
-
 def check_noise_level(noise_level: float) -> None:
-    """Raise ParameterError if a noise level that is said to be known, in grey levels, is not one."""
+    """Raise ParameterError if a given noise level, in grey levels, is out of range."""
     if not 0 <= noise_level <= 255:
         raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
 
@@ -64,7 +37,7 @@ def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = flo
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianNoise(Noise):
     """level: standard deviation sigma in grey levels (of 255), >= 0; 0 changes nothing.
 
     Drawn uniformly in [0, max_sigma]. The result is not clipped to [0, 1]: y = ... + n is linear in n.
@@ -74,23 +47,16 @@ class GaussianNoise:
     max_sigma: float = 25.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         sigma = level_for(y, level, "noise level sigma", 0.0) / 255
-        return y + sigma * draw_normal(y.shape, generator, y.device, y.dtype)
+        return y + sigma * Draws(generator, y.device, y.dtype).normal(y.shape)
 
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `Noise.sample_level`."""
-        return draw_uniform(n, 0.0, self.max_sigma, generator, device, dtype)
+    @property
+    def levels(self) -> tuple[float, float]:
+        return 0.0, self.max_sigma
 
 
 @dataclass(frozen=True)
-class PoissonNoise:
+class PoissonNoise(Noise):
     """level: photons that a white pixel (1.0) counts, > 0; *more* photons are *less* noise.
 
     A pixel of value v gets the standard deviation 255 sqrt(v / level) grey levels, so 650 photons give 10 at white.
@@ -103,28 +69,24 @@ class PoissonNoise:
     max_photons: float = 10000.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         photons = level_for(y, level, "photons at white", 1e-3, 1e7)
         expected = (y.clamp_min(0) * photons).to(generator.device, torch.float32)
         return torch.poisson(expected, generator).to(y.device, y.dtype) / photons
 
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `Noise.sample_level`."""
-        low, high = math.log(self.min_photons), math.log(self.max_photons)
-        return draw_uniform(n, low, high, generator, device, dtype).exp()
+    @property
+    def levels(self) -> tuple[float, float]:
+        return self.min_photons, self.max_photons
+
+    @property
+    def logarithmic(self) -> bool:
+        return True
 
 
 FILTER_SIZE = 7
 
 
 @dataclass(frozen=True)
-class CorrelatedNoise:
+class CorrelatedNoise(Noise):
     """level: standard deviation of the *resulting* noise in grey levels (of 255), >= 0.
 
     Drawn uniformly in [0, max_sigma]. White noise, independent in each channel, is filtered by a Gaussian low-pass
@@ -138,36 +100,28 @@ class CorrelatedNoise:
     max_width: float = 1.2
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         sigma = level_for(y, level, "noise level sigma", 0.0) / 255
         batch, channels, height, width = y.shape
-        lowpass = isotropic_gaussian(
-            draw_uniform(batch, self.min_width, self.max_width, generator, y.device, y.dtype), FILTER_SIZE
-        )
+        draws = Draws(generator, y.device, y.dtype)
+        lowpass = isotropic_gaussian(draws.uniform(batch, self.min_width, self.max_width), FILTER_SIZE)
         lowpass = lowpass / lowpass.square().sum((1, 2), keepdim=True).sqrt()  # unit energy keeps the variance
         # White noise on a margin as well, so that the border is as noisy as the middle.
         margin = FILTER_SIZE - 1
-        white = draw_normal((1, batch * channels, height + margin, width + margin), generator, y.device, y.dtype)
+        white = draws.normal((1, batch * channels, height + margin, width + margin))
         weight = lowpass.repeat_interleave(channels, dim=0)[:, None]
         grain = torch.nn.functional.conv2d(white, weight, groups=batch * channels) if batch else white
         return y + sigma * grain.view_as(y)
 
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `Noise.sample_level`."""
-        return draw_uniform(n, 0.0, self.max_sigma, generator, device, dtype)
+    @property
+    def levels(self) -> tuple[float, float]:
+        return 0.0, self.max_sigma
 
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class JpegNoise:
+class JpegNoise(Noise):
     """level: JPEG quality of the IJG scale, 1 (worst) to 100, rounded to a whole number; *higher* is *less* noise.
 
     Each image is written and read in memory by Pillow, with its usual halved colour resolution; before that it is
@@ -180,7 +134,6 @@ class JpegNoise:
     max_quality: float = 95.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         quality = level_for(y, level, "JPEG quality", 1.0, 100.0).flatten().round().int().tolist()
         if y.shape[1] not in (1, 3):
             raise ParameterError(f"image batch with {y.shape[1]} channels: JPEG stores 1 or 3")
@@ -189,15 +142,9 @@ class JpegNoise:
         stored = torch.from_numpy(np.stack(images)) if images else torch.empty(pixels.shape)
         return stored.movedim(-1, 1).to(y.device, y.dtype) / 255
 
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `Noise.sample_level`."""
-        return draw_uniform(n, self.min_quality, self.max_quality, generator, device, dtype)
+    @property
+    def levels(self) -> tuple[float, float]:
+        return self.min_quality, self.max_quality
 
 
 def _round_trip(pixels: Pixels, quality: int) -> Pixels:
@@ -219,9 +166,8 @@ class ResizedJpegNoise(JpegNoise):
     max_factor: float = 2.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         level_for(y, level, "JPEG quality", 1.0, 100.0)
-        factor = float(draw_uniform(1, 1.0, self.max_factor, generator))
+        factor = float(Draws(generator).uniform(1, 1.0, self.max_factor))
         height, width = y.shape[-2:]
         enlarged = (round(height * factor), round(width * factor))
         larger = F.interpolate(y, enlarged, mode="bicubic", align_corners=False)
@@ -233,7 +179,7 @@ RADIUS = 4  # LR pixels: three sigma of the widest mask
 
 
 @dataclass(frozen=True)
-class Sharpened:
+class Sharpened(Noise):
     """level: strength a >= 0 of the unsharp mask y + a (y - blurred y); 0 changes nothing.
 
     Strengths are drawn uniformly in [0, max_strength]; the mask's Gaussian width for each image in
@@ -246,24 +192,17 @@ class Sharpened:
     max_width: float = 1.4
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """See `Noise.apply`."""
         strength = level_for(y, level, "strength", 0.0)
         batch, channels = y.shape[:2]
-        width = draw_uniform(batch, self.min_width, self.max_width, generator, y.device, y.dtype)
+        width = Draws(generator, y.device, y.dtype).uniform(batch, self.min_width, self.max_width)
         weight = isotropic_gaussian(width, 2 * RADIUS + 1).repeat_interleave(channels, dim=0)[:, None]
         padded = F.pad(y.flatten(0, 1)[None], (RADIUS,) * 4, mode="replicate")
         blurred = F.conv2d(padded, weight, groups=batch * channels).view_as(y) if batch else y
         return y + strength * (y - blurred)
 
-    def sample_level(
-        self,
-        n: int,
-        generator: torch.Generator,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """See `Noise.sample_level`."""
-        return draw_uniform(n, 0.0, self.max_strength, generator, device, dtype)
+    @property
+    def levels(self) -> tuple[float, float]:
+        return 0.0, self.max_strength
 
 
 _ALL: tuple[Noise, ...] = (

@@ -1,4 +1,4 @@
-"""The degradation operator A of y = A x + n, A x = (x (*) k) down_s, with all that solvers ask of it.
+"""The degradation operator A of y = A x + n, A x = (x (*) k) down_s, with its adjoint and its proximal solve.
 
 ``(*)`` is true convolution (the kernel is flipped): (x (*) k)[i] = sum_q k[q] x[i - (q - c)], with the kernel's centre
 at index c = size // 2. The solvers use the Fourier transform: with H the spectrum of the kernel and the downsampling
@@ -15,7 +15,6 @@ from torch.fft import irfft2, rfft2
 from blinddiff.degradation.resize import (
     BICUBIC,
     Downsampling,
-    bicubic_upsample,
     correlate_decimate,
     correlate_decimate_adjoint,
     extend,
@@ -25,8 +24,8 @@ from blinddiff.errors import KernelError, ParameterError
 
 SCALES = (1, 2, 3, 4)
 BLOCK = 1024
-"""A x is made in blocks of this side where the image has more pixels than four of them: what the spectra take is
-bounded."""
+"""Side of the blocks in which A x is computed for images larger than four of them, which bounds the memory of the
+spectra."""
 
 
 def _fast(length: int) -> int:
@@ -70,6 +69,7 @@ class DegradationOperator:
         self.downsampling = downsampling
         self.boundary = boundary
         self._taps, self._first = downsampling.taps(scale)
+        self._last_transfer: tuple[object, Tensor] | None = None
         kh, kw = self.kernel.shape[-2:]
         self._rows, self._columns = (kh - 1 - kh // 2, kh // 2), (kw - 1 - kw // 2, kw // 2)
 
@@ -97,7 +97,7 @@ class DegradationOperator:
             raise ParameterError(f"an image of {x.shape[-1]}x{x.shape[-2]} is no multiple of scale {self.scale}")
         if self.boundary == "circular":
             size = x.shape[-2], x.shape[-1]
-            return self._thin(self._transfer(size, x) * rfft2(x), size)
+            return self._subsample(self._transfer(size, x) * rfft2(x), size)
         if x.shape[-2] * x.shape[-1] > 4 * BLOCK**2:
             return self._forward_in_blocks(x)
         return self._forward(x)
@@ -106,7 +106,7 @@ class DegradationOperator:
         return correlate_decimate(self.blur(x), self._taps, self._first, self.scale, "symmetric")
 
     def _forward_in_blocks(self, x: Tensor) -> Tensor:
-        """The same, for A reaches no further than the kernel and the downsampling filter do."""
+        """The same in overlapping blocks: A is local, with the extent of the kernel and the downsampling filter."""
         height, width = x.shape[-2] // self.scale, x.shape[-1] // self.scale
         side = BLOCK // self.scale
         reach = -(-(max(self.kernel.shape[-2:]) + len(self._taps)) // self.scale)
@@ -157,21 +157,21 @@ class DegradationOperator:
             residual = extend(residual, rows, columns, "symmetric")
         full = size[0] * s, size[1] * s
         transfer = self._transfer(full, y)  # H
-        # A A^T: the autocorrelation of the filter, thinned out by s.
-        gram = rfft2(self._thin(transfer.abs() ** 2, full)).real
+        # A A^T: the autocorrelation of the filter, subsampled by s.
+        gram = rfft2(self._subsample(transfer.abs() ** 2, full)).real
         dual = irfft2(rfft2(residual) / (gram + rho), s=size)
         step = irfft2(transfer.conj() * self._spread_spectrum(dual), s=full)
         top = margin * s
         return x_hat + step[..., top : top + height * s, top : top + width * s]
 
-    def _thin(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
-        """Every s-th sample of the (H, W) image whose spectrum is given; the rows are thinned before they are made."""
+    def _subsample(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+        """Every s-th sample of the (H, W) image with a given spectrum; rows are subsampled by folding the spectrum."""
         s, (height, width) = self.scale, size
         folded = spectrum.unflatten(-2, (s, height // s)).mean(-3)
         return irfft2(folded, s=(height // s, width))[..., ::s]
 
     def _spread_spectrum(self, y: Tensor) -> Tensor:
-        """Spectrum of the HR image with every LR sample at its place and zeros between: the adjoint of `_thin`."""
+        """Spectrum of the HR image with every LR sample at its place and zeros between: the adjoint of `_subsample`."""
         columns = y.new_zeros(*y.shape[:-1], y.shape[-1] * self.scale)
         columns[..., :: self.scale] = y
         spectrum = rfft2(columns)
@@ -182,10 +182,16 @@ class DegradationOperator:
         return rfft2(self.kernel.to(like), s=size)[:, None]
 
     def _transfer(self, size: tuple[int, int], like: Tensor) -> Tensor:
-        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a wrapped grid."""
+        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a wrapped grid.
+
+        The last one is kept: solving for x_y and the image step need the same.
+        """
+        key = size, like.dtype, like.device
+        if self._last_transfer is not None and self._last_transfer[0] == key:
+            return self._last_transfer[1]
         kernel = self.kernel.to(like)
         (kh, kw), (height, width) = kernel.shape[-2:], size
-        # Kernels larger than the grid wrap round: that is what a circular boundary means.
+        # Kernels larger than the grid wrap around, as a circular boundary implies.
         rows = (torch.arange(kh, device=like.device) - kh // 2) % height
         columns = (torch.arange(kw, device=like.device) - kw // 2) % width
         wrapped = like.new_zeros(kernel.shape[0], height * width)
@@ -197,41 +203,6 @@ class DegradationOperator:
             line.index_add_(0, places, self._taps.to(like))
             response = torch.fft.fft(line) if axis == -2 else torch.fft.rfft(line)
             transfer = transfer * (response[:, None] if axis == -2 else response)
+        if not transfer.requires_grad:  # a graph must not outlive its step
+            self._last_transfer = key, transfer
         return transfer
-
-
-PRIOR_ERROR = 0.03
-"""RMS error of bicubic upsampling, and of a network's first guess, where the data term decides; images in [0, 1]."""
-MODEL_ERROR = 0.15
-"""What y differs from A(x, k) in without noise, in grey levels: quantisation and an imperfect kernel."""
-
-
-def data_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
-    """rho of the proximal step: (sigma^2 + model error^2) over the variance expected of the prior's error.
-
-    With the constants above, 4e-4 + (sigma / 255)^2 / 0.03^2, measured to serve noise from 0 to 15 grey levels.
-
-    Args:
-        noise_level: sigma in grey levels.
-        prior_error: RMS error of the image that the step starts from, in [0, 1].
-    """
-    variance = (torch.as_tensor(noise_level) ** 2 + MODEL_ERROR**2) / 255**2
-    return variance / torch.as_tensor(prior_error) ** 2
-
-
-def closed_form(
-    y: Tensor, kernel: Tensor, noise_level: Tensor, scale: int, downsampling: Downsampling = BICUBIC
-) -> Tensor:
-    """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, rho = `data_weight(sigma)`.
-
-    Args:
-        y: LR image, (B, 3, h, w), in [0, 1].
-        kernel: (B, kh, kw), HR pixels.
-        noise_level: sigma, (B,), in grey levels.
-        scale: 1, 2, 3 or 4.
-
-    Returns:
-        (B, 3, s*h, s*w), not clipped.
-    """
-    x_0 = bicubic_upsample(y, scale)
-    return DegradationOperator(kernel, scale, downsampling).proximal(y, x_0, data_weight(noise_level))

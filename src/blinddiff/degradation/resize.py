@@ -1,4 +1,4 @@
-"""Bicubic resampling by whole factors, as MATLAB's imresize does it.
+"""Resampling: borders, MATLAB's bicubic by whole factors with its exact adjoint, and the downsampling of the model.
 
 Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -0.5; downsampling
 widens the cubic by the factor (antialiasing) and normalises the weights; the border is symmetric. By a whole factor the
@@ -49,7 +49,7 @@ def extend_adjoint(z: Tensor, rows: tuple[int, int], columns: tuple[int, int], b
 
 
 def cubic(u: Tensor) -> Tensor:
-    """Keys' cubic with a = -1/2, which keeps mass, centroid and second moments of what it moves."""
+    """Keys' cubic with a = -1/2, which preserves sum, centroid and second moments of what it interpolates."""
     u = u.abs()
     near = 1.5 * u**3 - 2.5 * u**2 + 1
     far = -0.5 * u**3 + 2.5 * u**2 - 4 * u + 2
@@ -71,7 +71,7 @@ def downsampling_taps(scale: int) -> tuple[Tensor, int]:
 
 @lru_cache
 def _upsampling_taps(scale: int) -> tuple[Tensor, int]:
-    """Weights (scale, taps), one row a phase p, and first offset d: x[scale * m + p] = sum_t w[p, t] y[m + d + t]."""
+    """Weights (scale, taps), one row per phase p, and first offset d: x[scale * m + p] = sum_t w[p, t] y[m + d + t]."""
     first = -2
     phase = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
     weights = cubic(first + torch.arange(5, dtype=torch.float64) - phase[:, None])

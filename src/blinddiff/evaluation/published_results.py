@@ -1,8 +1,8 @@
-"""Marks that papers published, to stand beside ours: mean PSNR on Y in dB.
+"""Results that papers published: mean PSNR on Y in dB.
 
-The bicubic rows of Gaussian8 are an exception. They agree with our `psnr_full_swing` (full-swing luma, uncropped) to
-0.03 dB on Set5, Set14 and BSD100, and are 1.3 to 1.5 dB below bicubic in the convention of the methods beside them. So
-a gain over that row is not a gain over bicubic.
+The bicubic rows of Gaussian8 follow another convention: they agree with `psnr_full_swing` (full-swing luma, uncropped)
+within 0.03 dB on Set5, Set14 and BSD100, and are 1.3 to 1.5 dB below bicubic as the methods beside them measure it. Do
+not compute gains from them.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ GAUSSIAN8 = "Gaussian8 tables of IKC, DANv2, DCLS and KDSR"
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A published mean in dB; `metric` is ours that agrees with its convention."""
+class PublishedResult:
+    """A published mean in dB; `metric` is the name of our metric with the same convention."""
 
     protocol: str
     scale: int
@@ -25,11 +25,11 @@ class Mark:
 
 def _row(
     protocol: str, scale: int, method: str, source: str, metric: str = "psnr_y", **values: float
-) -> tuple[Mark, ...]:
-    return tuple(Mark(protocol, scale, set_name, method, value, source, metric) for set_name, value in values.items())
+) -> list[PublishedResult]:
+    return [PublishedResult(protocol, scale, name, method, value, source, metric) for name, value in values.items()]
 
 
-MARKS: tuple[Mark, ...] = (
+PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
     *_row(
         "gaussian8", 4, "bicubic", GAUSSIAN8, "psnr_full_swing", Set5=24.57, Set14=22.79, BSD100=23.29, Urban100=20.35
     ),
@@ -48,8 +48,8 @@ MARKS: tuple[Mark, ...] = (
 
 
 @dataclass(frozen=True)
-class Range:
-    """A published table row over a protocol's parameters: its first and last entry."""
+class PublishedRange:
+    """The first and last entry of a published table row over a protocol's parameters, in dB."""
 
     protocol: str
     scale: int
@@ -61,22 +61,22 @@ class Range:
     source: str
 
 
-RANGES: tuple[Range, ...] = (
-    Range("aniso9", 4, "Set14", "DASR", "noise 0", 27.20, 26.27, "CVPR 2021"),
-    Range("aniso9", 4, "Set14", "DASR", "noise 10", 25.26, 24.37, "CVPR 2021"),
-    Range("aniso9", 4, "Set14", "DASR", "noise 20", 23.68, 22.87, "CVPR 2021"),
-    Range("aniso9", 4, "Set14", "KDSR", "noise 0", 27.67, 26.52, "ICLR 2023"),
-    Range("aniso9", 4, "Set14", "KDSR", "noise 10", 25.74, 24.67, "ICLR 2023"),
-    Range("aniso9", 4, "Set14", "KDSR", "noise 20", 24.72, 23.84, "ICLR 2023"),
+PUBLISHED_RANGES: tuple[PublishedRange, ...] = (
+    PublishedRange("aniso9", 4, "Set14", "DASR", "noise 0", 27.20, 26.27, "CVPR 2021"),
+    PublishedRange("aniso9", 4, "Set14", "DASR", "noise 10", 25.26, 24.37, "CVPR 2021"),
+    PublishedRange("aniso9", 4, "Set14", "DASR", "noise 20", 23.68, 22.87, "CVPR 2021"),
+    PublishedRange("aniso9", 4, "Set14", "KDSR", "noise 0", 27.67, 26.52, "ICLR 2023"),
+    PublishedRange("aniso9", 4, "Set14", "KDSR", "noise 10", 25.74, 24.67, "ICLR 2023"),
+    PublishedRange("aniso9", 4, "Set14", "KDSR", "noise 20", 24.72, 23.84, "ICLR 2023"),
 )
-"""Published for the nine kernels, first to last, at each noise level."""
+"""Over the nine kernels, at each noise level."""
 
 
-def marks_for(protocol: str, scale: int, set_name: str) -> list[Mark]:
+def published_results(protocol: str, scale: int, set_name: str) -> list[PublishedResult]:
     """The published means for one set."""
-    return [mark for mark in MARKS if (mark.protocol, mark.scale, mark.set) == (protocol, scale, set_name)]
+    return [r for r in PUBLISHED_RESULTS if (r.protocol, r.scale, r.set) == (protocol, scale, set_name)]
 
 
-def ranges_for(protocol: str, scale: int, set_name: str) -> list[Range]:
+def published_ranges(protocol: str, scale: int, set_name: str) -> list[PublishedRange]:
     """The published ranges for one set."""
-    return [row for row in RANGES if (row.protocol, row.scale, row.set) == (protocol, scale, set_name)]
+    return [r for r in PUBLISHED_RANGES if (r.protocol, r.scale, r.set) == (protocol, scale, set_name)]

@@ -1,4 +1,4 @@
-"""Image files in and out, and pictures for people. Imports nothing of ours but what stands below every room."""
+"""Reads and writes image files without loss of depth, colour profile or metadata, and draws pictures for people."""
 
 from blinddiff.imaging.drawing import (
     SheetFacts,
@@ -8,9 +8,19 @@ from blinddiff.imaging.drawing import (
     kernel_picture,
     residual_picture,
 )
-from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 from blinddiff.imaging.photograph import Photograph, from_picture, spread_colours, to_picture, visible_colours
-from blinddiff.imaging.read import MAX_PIXELS, largest_file, read_bytes, read_image
+from blinddiff.imaging.read import (
+    FORMATS,
+    MAX_PIXELS,
+    SIGNATURE_BYTES,
+    has_image_name,
+    has_raw_name,
+    image_format,
+    largest_file,
+    read_8bit,
+    read_bytes,
+    read_image,
+)
 from blinddiff.imaging.write import (
     OUTPUT_FORMATS,
     check_format,
@@ -40,6 +50,7 @@ __all__ = [
     "kernel_map_picture",
     "kernel_picture",
     "largest_file",
+    "read_8bit",
     "read_bytes",
     "read_image",
     "residual_picture",

@@ -1,4 +1,4 @@
-"""A photograph in memory: pixels for the network, and what its file held besides."""
+"""A photograph in memory: float pixels for the network, and the metadata of its file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +17,23 @@ from blinddiff.imaging.colour import ToneCurve
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """An image file, read.
+    """A decoded image file.
 
     Attributes:
-        pixels: (3, H, W) float32 in [0, 1], RGB, upright (the file's orientation is applied), in the tone of sRGB: the
-            tone curve of the colour profile is undone, its primaries are kept (see `ToneCurve`). A grey image has three
+        pixels: (3, H, W) float32 in [0, 1], RGB, upright (the file's orientation is applied), with the tone curve of
+            sRGB: that of the colour profile is undone, its primaries are kept (see `ToneCurve`). A grey image has three
             equal channels.
-        alpha: (1, H, W) float32 in [0, 1], 1 is opaque; None where the file has no transparency. Colours are not
-            multiplied with it.
-        grey: whether the file holds no colour; it is then written without.
+        alpha: (1, H, W) float32 in [0, 1], 1 is opaque; None without transparency. Colours are not multiplied with it.
+        grey: whether the file is grey; it is then written as grey.
         bit_depth: bits of one channel in the file: 8 (also for a 1-bit or palette image), 16 (for everything above 8),
             or 32 for floats.
-        mode: Pillow's name for the file's kind of pixel, such as "L", "RGB", "RGBA", "P" or "I;16", or what it would be
-            called if Pillow knew it, such as "RGB;16" or "RGB;32F".
+        mode: Pillow's name for the file's pixel format, such as "L", "RGB", "RGBA", "P" or "I;16"; made up in the same
+            way where Pillow has none, such as "RGB;16" or "RGB;32F".
         file_format: name of the file's format, such as "PNG".
-        icc_profile: the embedded colour profile, unchanged; or one of the colours that the file declares by numbers.
-        exif: the EXIF block without the orientation, which is applied already.
+        icc_profile: the embedded colour profile, unchanged; or one made from the colour space that the file names.
+        exif: the EXIF block, its orientation set to upright, without its thumbnail.
         xmp: the XMP packet, its orientation set to upright.
-        path: where it came from; None if from bytes.
+        path: the file; None if from bytes.
     """
 
     pixels: Tensor
@@ -50,13 +49,27 @@ class Photograph:
 
 
 Samples: TypeAlias = NDArray[Any]
-"""Pixels as files hold them, (H, W, C), C from 1 to 4: uint8, uint16, or float32 in [0, 1]."""
+"""Pixels as files store them, (H, W, C): grey, grey and alpha, RGB or RGBA; uint8, uint16, or float32 in [0, 1]."""
 
-_TYPES: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """What a decoder returns: pixels and orientation (as in EXIF) of the file, and attributes of the `Photograph`."""
+
+    array: Samples
+    mode: str
+    orientation: object
+    icc_profile: bytes | None
+    exif: bytes | None
+    xmp: bytes | None
+
+
+_DTYPES: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBX", "RGBA", "RGBa"})
-_WORK_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
-_WORDS = {"CMYK": "CMYK (printing inks)", "LAB": "LAB (CIE Lab)", "I": "I (32-bit integers)", "F": "F (32-bit floats)"}
+_CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
+_MODE_NAMES = {"CMYK": "CMYK (printing inks)", "LAB": "LAB (CIE Lab)"}
+_MODE_NAMES |= {"I": "I (32-bit integers)", "F": "F (32-bit floats)"}
 
 
 def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
@@ -65,41 +78,65 @@ def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
     Accepts 1-bit, grey, 16-bit grey, palette, RGB and RGBA pictures; grey becomes three equal channels.
 
     Raises:
-        ImageError: another kind of pixel (CMYK, Lab, 32-bit integers or floats), which cannot be taken for RGB.
+        ImageError: another pixel format (CMYK, Lab, 32-bit integers or floats).
     """
     return split_channels(picture_array(picture))
 
 
 def picture_array(picture: Image.Image) -> Samples:
-    """Return a picture's pixels, (H, W, C): grey, grey and alpha, RGB, or RGBA; uint8, or uint16 for 16-bit grey.
-
-    Raises:
-        ImageError: as `from_picture`.
-    """
+    """Return a picture's pixels, uint8, or uint16 for 16-bit grey. Accepts, and raises, what `from_picture` does."""
     if picture.mode not in _GREY_MODES | _COLOUR_MODES:
-        kind = _WORDS.get(picture.mode, picture.mode)
+        kind = _MODE_NAMES.get(picture.mode, picture.mode)
         raise ImageError(f"pixels of kind {kind} are not supported: convert the image to grey, RGB or RGBA first")
     if "transparency" in picture.info and not picture.mode.startswith("I;16"):
         # one colour, or palette entries, declared transparent
         picture = picture.convert("LA" if picture.mode in _GREY_MODES else "RGBA")
     else:
-        picture = picture.convert(_WORK_MODES.get(picture.mode, picture.mode))
-    array = np.asarray(picture)
+        picture = picture.convert(_CONVERTED_MODES.get(picture.mode, picture.mode))
+    return channels_last(np.asarray(picture))
+
+
+def channels_last(array: Samples) -> Samples:
+    """Return (H, W) or (H, W, C) as (H, W, C)."""
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise ImageError(f"pixels in {array.ndim} dimensions are not supported")
     return array[..., None] if array.ndim == 2 else array
 
 
+def stretch_to_16_bits(pixels: Samples, bits: int) -> Samples:
+    """Return integers of at most 16 bits as uint16, so that the largest value becomes 65535."""
+    if bits == 16:
+        return pixels
+    white = 2**bits - 1
+    return ((pixels.astype(np.uint32) * 65535 + white // 2) // white).clip(0, 65535).astype(np.uint16)
+
+
+def mode_of(array: Samples) -> str:
+    """Return Pillow's name for such pixels, or one made up in the same way: see `Photograph.mode`."""
+    suffix = {"uint8": "", "uint16": ";16", "float32": ";32F"}[array.dtype.name]
+    if suffix == ";16" and array.shape[-1] == 1:
+        return "I;16"
+    return ("L", "LA", "RGB", "RGBA")[array.shape[-1] - 1] + suffix
+
+
+def refuse_too_many_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise `ImageError` if an image has more pixels than the limit."""
+    if width * height > max_pixels:
+        raise ImageError(f"has {width} x {height} pixels, more than the {max_pixels:,} pixels that are accepted")
+
+
 def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return the colours, in the tone of sRGB, and the transparency, as `from_picture`.
+    """Return the colours, with the tone curve of sRGB, and the transparency, as `from_picture`.
 
     Args:
         array: (H, W, C).
-        tone: the curve that its colours follow, if it is not that of sRGB.
+        tone: the tone curve of the array's colours, if it is not that of sRGB.
     """
     white = np.float32(1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
     channels = array.shape[-1]
     colours = channels - (channels in (2, 4))
     planes = torch.empty(3, *array.shape[:2])
-    for index in range(colours):  # one after the other: a whole image of float32 is four times the file's pixels
+    for index in range(colours):  # one by one: a whole image of float32 is four times the file's pixels
         plane = array[..., index].astype(np.float32)
         plane /= white
         planes[index] = torch.from_numpy(plane if tone is None else tone.to_srgb(plane))
@@ -110,13 +147,17 @@ def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tenso
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
-    """Return an 8-bit picture of (3, H, W) or (1, H, W) `pixels` in [0, 1]; values beyond are clipped.
+    """Return an 8-bit picture of (3, H, W) or (1, H, W) `pixels` in [0, 1]; values outside are clipped.
 
     Raises:
         ParameterError: `pixels` has another shape.
-        ImageError: `pixels` holds values that are not finite.
+        ImageError: `pixels` has non-finite values.
     """
-    array = to_array(pixels)
+    return picture_of(to_array(pixels))
+
+
+def picture_of(array: Samples) -> Image.Image:
+    """Return a Pillow picture of (H, W, C) uint8."""
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
@@ -124,13 +165,13 @@ def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) 
     """Return `pixels` as an (H, W, C) array, C = 1 or 3; errors as `to_picture`.
 
     Args:
-        pixels: (3, H, W) or (1, H, W) in [0, 1]; values beyond are clipped.
+        pixels: (3, H, W) or (1, H, W) in [0, 1]; values outside are clipped.
         bit_depth: 8, 16, or 32 for floats.
-        tone: the curve that the colours shall follow, if it is not that of sRGB.
+        tone: the tone curve to apply, if it is not that of sRGB.
     """
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
         raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; accepted is (3, H, W) or (1, H, W)")
-    array = np.empty((*pixels.shape[1:], len(pixels)), _TYPES[bit_depth])
+    array = np.empty((*pixels.shape[1:], len(pixels)), _DTYPES[bit_depth])
     for index, plane in enumerate(pixels.detach()):
         values = plane.cpu().float()
         if not bool(torch.isfinite(values).all()):
@@ -142,41 +183,42 @@ def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) 
     return array
 
 
-OPAQUE_ENOUGH = 1 / 16
-"""Alpha from which a colour counts as it is: below, 8-bit files made from multiplied colours hold mostly rounding."""
+FULL_WEIGHT_ALPHA = 1 / 16
+"""Alpha from which a colour is used as it is. Below, in 8-bit files whose colours were once multiplied with alpha,
+colours are mostly rounding errors."""
 
 
 def visible_colours(photograph: Photograph) -> Tensor:
-    """Return a photograph's pixels, (3, H, W), with nothing left of those that its transparency hides."""
+    """Return a photograph's pixels, (3, H, W), the colours of its transparent parts replaced: see `spread_colours`."""
     return photograph.pixels if photograph.alpha is None else spread_colours(photograph.pixels, photograph.alpha)
 
 
 def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
-    """Return (3, H, W) `pixels` whose colours go on smoothly under the transparent parts.
+    """Replace the colours under transparent parts by a smooth continuation of the visible ones; returns (3, H, W).
 
-    A restoration that sees an edge between a visible colour and the black or the rubbish hidden beside it sharpens that
-    edge, and shows it. So what is hidden is replaced by means of the visible colours around, the nearest first: means
-    weighted by alpha (of multiplied colours, that is) over ever larger blocks.
+    Transparent parts often hide black or arbitrary colours. A restoration would sharpen the edge between those and the
+    visible colours, so that it shows. They are replaced by alpha-weighted means over blocks, growing by powers of two
+    until they contain visible pixels.
 
     Args:
         pixels: (3, H, W).
         alpha: (1, H, W) in [0, 1].
     """
     if not bool((alpha > 0).any()):
-        return pixels  # nothing is visible: nothing to go on from
-    return _filled(pixels[None], (alpha / OPAQUE_ENOUGH).clamp(max=1)[None])[0]
+        return pixels
+    return _fill(pixels[None], (alpha / FULL_WEIGHT_ALPHA).clamp(max=1)[None])[0]
 
 
-def _filled(colours: Tensor, weight: Tensor) -> Tensor:
-    """(1, 3, h, w) colours where (1, 1, h, w) weights are 1; where they are less, from half the resolution."""
+def _fill(colours: Tensor, weight: Tensor) -> Tensor:
+    """Keep (1, 3, h, w) colours of (1, 1, h, w) weight 1; blend others with the same filled at half the resolution."""
     if bool((weight >= 1).all()) or max(weight.shape[-2:]) == 1:
         return colours
-    share = _halved(weight)
-    means = _halved(colours * weight) / share.clamp(min=1e-6)
-    coarse = _filled(means, (4 * share).clamp(max=1))  # one pixel of four that is visible is enough to tell
+    share = _halve(weight)
+    means = _halve(colours * weight) / share.clamp(min=1e-6)
+    coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel of four gives a block its full weight
     around = F.interpolate(coarse, size=weight.shape[-2:], mode="bilinear", align_corners=False)
     return weight * colours + (1 - weight) * around
 
 
-def _halved(x: Tensor) -> Tensor:
+def _halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)

@@ -1,58 +1,107 @@
-"""Image files in: pixels upright and without loss, or one line that says why not."""
+"""Reads image files: detects the format from the first bytes, and decodes without loss or refuses in one line."""
 
-import contextlib
 import io
 import logging
 import os
+import re
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
-from blinddiff.imaging.colour import declared_profile, tone_curve
-from blinddiff.imaging.formats import (
-    SIGNATURE_BYTES,
-    Format,
-    deep_pixels,
-    image_format,
-    jpeg2000_profile,
+from blinddiff.imaging.colour import declared_profile, jpeg2000_profile, tone_curve
+from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
+from blinddiff.imaging.photograph import (
+    Photograph,
+    Samples,
+    StoredImage,
+    channels_last,
+    mode_of,
+    picture_array,
     refuse_too_many_pixels,
-    unknown_format,
-    without_colour_of_grey_avif,
+    split_channels,
+    stretch_to_16_bits,
 )
-from blinddiff.imaging.metadata import exif_of_tiff, exif_orientation, upright_exif, upright_xmp
-from blinddiff.imaging.photograph import Photograph, Samples, picture_array, split_channels
-from blinddiff.imaging.tiff import mode_of, read_tiff
+from blinddiff.imaging.tiff import read_tiff
+
+SIGNATURE_BYTES = 32
+"""How many of a file's first bytes `image_format` needs."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One image format.
+
+    Attributes:
+        name: Pillow's name for it.
+        suffixes: the extensions of such files, the usual one first.
+        signatures: pairs of an offset and the bytes there; one of them has to match.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    signatures: tuple[tuple[int, bytes], ...]
+
+
+FORMATS = (
+    Format("PNG", (".png",), ((0, b"\x89PNG\r\n\x1a\n"),)),
+    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ((0, b"\xff\xd8\xff"),)),
+    Format("TIFF", (".tif", ".tiff"), ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0\x08\0\0\0"), (0, b"MM\0+\0\x08\0\0"))),
+    Format("WEBP", (".webp",), ((8, b"WEBPVP8"),)),
+    Format("AVIF", (".avif", ".avifs"), ((4, b"ftypavif"), (4, b"ftypavis"))),
+    Format("JPEG2000", (".jp2", ".j2k", ".jpx", ".jpf", ".j2c"), ((4, b"jP  \r\n"), (0, b"\xff\x4f\xff\x51"))),
+    Format("GIF", (".gif",), ((0, b"GIF87a"), (0, b"GIF89a"))),
+    Format("BMP", (".bmp", ".dib"), ((0, b"BM"),)),
+    Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), tuple((0, b"P%d" % kind) for kind in range(1, 7))),
+)
+"""What `read_image` reads. Pillow would also open vector drawings, documents and old consoles' formats; they are left
+out, because every decoder can be attacked with a hostile file."""
+
+_NOT_READ = {b"ftyphei": "HEIC", b"ftyphev": "HEIC", b"ftypmif1": "HEIF"}
+_NOT_READ_SUFFIXES = (".heic", ".heif")
+_RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr")
+
+
+def image_format(head: bytes) -> Format | None:
+    """Return the format of a file that begins with `head`, at least its first `SIGNATURE_BYTES`; None if unknown."""
+    for kind in FORMATS:
+        if any(head[offset : offset + len(mark)] == mark for offset, mark in kind.signatures):
+            return kind
+    return None
+
+
+def has_image_name(path: PurePath) -> bool:
+    """Whether a file's extension is that of a format that is read, or that people expect to be read."""
+    suffix = path.suffix.lower()
+    return suffix in _NOT_READ_SUFFIXES or any(suffix in kind.suffixes for kind in FORMATS)
+
+
+def has_raw_name(path: PurePath) -> bool:
+    """Whether a file's extension is that of a camera's raw format, many of which begin as TIFF files do."""
+    return path.suffix.lower() in _RAW_SUFFIXES
+
 
 MAX_PIXELS = 89_478_485
-"""Default limit against decompression bombs: Pillow's, which is a quarter of a GiB of 3-byte pixels."""
-LARGEST_PIXEL = 32
-"""Bytes: four channels of 64-bit floats. A file of the largest number of pixels cannot need more for each, beside
-`LARGEST_METADATA` bytes."""
-LARGEST_METADATA = 64 << 20
-LARGEST_CHUNK = 16 << 20
-"""Bytes of a PNG's colour profile or text, unpacked."""
+"""Default limit against decompression bombs: Pillow's, a quarter of a GiB of 3-byte pixels."""
+_BYTES_PER_PIXEL = 32  # at most, in a file: four channels of 64-bit floats
+_METADATA_BYTES = 64 << 20  # at most
+_PNG_CHUNK_BYTES = 16 << 20  # of a colour profile or text, decompressed, at most
 
-# What these say of a damaged file, the one error line says; a program that listens to its loggers still hears them.
-for _chatty in ("PIL", "tifffile", "imagecodecs"):
-    logging.getLogger(_chatty).addHandler(logging.NullHandler())
+# Decoders report damaged files to their loggers too; without a handler, Python would print that to the terminal.
+for _library in ("PIL", "tifffile", "imagecodecs"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
-# EXIF orientation -> (transpose, flip rows, flip columns), in this order
-_UPRIGHT = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
-_PILLOW = threading.Lock()  # its limit and the warnings' filters are of the whole process
+_GLOBALS = threading.Lock()  # Pillow's limits and Python's filters of warnings are those of the whole process
 
 
 def read_image(
@@ -60,17 +109,17 @@ def read_image(
 ) -> Photograph:
     """Read one still image: a file, or the bytes of one.
 
-    The format is told by the content, not by the name: see `FORMATS`. Up to 16 bits and floats in [0, 1] are read
-    without loss. Memory stays under 48 bytes a pixel beside the file (measured: docs/reliability.md).
+    The format is detected from the content, not from the name: see `FORMATS`. Up to 16 bits and floats in [0, 1] are
+    read without loss. Memory stays under 48 bytes a pixel beside the file (measured: docs/reliability.md).
 
     Args:
         source: a path, or the whole file as bytes.
         max_pixels: limit against decompression bombs.
-        name: what error lines call the image, in place of its path.
+        name: what error messages call the image, instead of its path.
 
     Raises:
-        ImageError: the file is missing, empty, damaged, no image, animated, of more pixels than the limit, or of a kind
-            of pixel that cannot be kept: one line naming the file.
+        ImageError: the file is missing, empty, damaged, no image, animated, of more pixels than the limit, or of a
+            pixel format that cannot be kept: one line naming the file.
     """
     if isinstance(source, bytes):
         return _read(name or "image bytes", source, None, max_pixels)
@@ -78,8 +127,28 @@ def read_image(
     return _read(name or str(path), read_bytes(path, max_pixels), path, max_pixels)
 
 
+def read_8bit(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) RGB, the stored values without colour management; alpha is dropped.
+
+    For data sets, whose values must not be changed; photographs are read by `read_image`.
+
+    Raises:
+        ImageError: the file cannot be read, or is grey of more than 8 bits.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):  # Pillow would clip it to 255
+                raise ValueError("grey of more than 8 bits")
+            return np.asarray(picture.convert("RGB"))
+    except Exception as error:  # decoders of damaged files raise anything
+        known = {"FileNotFoundError": "no such file", "UnidentifiedImageError": "no known image format"}
+        kind = type(error).__name__
+        reason = known.get(kind) or next(iter(str(error).splitlines()), kind)
+        raise ImageError(f"{path}: cannot be read as an image ({reason})") from error
+
+
 def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return an image file's bytes, once it is clear that it is a file and could be an image within the limit.
+    """Return an image file's bytes, if it is a regular file and not larger than `largest_file`.
 
     Raises:
         ImageError: it is missing, a folder or a device, not readable, or too large.
@@ -104,8 +173,8 @@ def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
 
 
 def largest_file(max_pixels: int) -> int:
-    """Return how many bytes a file of at most so many pixels can have."""
-    return max_pixels * LARGEST_PIXEL + LARGEST_METADATA
+    """Return the largest size in bytes of a file of at most `max_pixels` pixels."""
+    return max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES
 
 
 def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photograph:
@@ -113,11 +182,14 @@ def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photogr
         raise ImageError(f"{name}: is empty (0 bytes)")
     kind = image_format(data[:SIGNATURE_BYTES])
     if kind is None:
-        raise ImageError(f"{name}: {unknown_format(data[:SIGNATURE_BYTES])}")
+        raise ImageError(f"{name}: {_describe_unknown(data)}")
     try:
-        with _PILLOW, warnings.catch_warnings(), _limits_of_pillow():
-            warnings.simplefilter("ignore")  # such as damaged EXIF: the pixels are what matters
-            return _photograph(kind, data, path, max_pixels)
+        with _GLOBALS, warnings.catch_warnings(), _pillow_limits():
+            warnings.simplefilter("ignore")  # such as of damaged EXIF, without which the image can be used
+            stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
+            array = _upright(stored.array, stored.orientation)
+            grey = array.shape[-1] < 3
+            pixels, alpha = split_channels(array, tone_curve(stored.icc_profile, grey))
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
@@ -127,24 +199,39 @@ def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photogr
     except Exception as error:  # decoders of damaged files raise anything: struct.error, IndexError, SyntaxError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
+    return Photograph(
+        pixels=pixels,
+        alpha=alpha,
+        grey=grey,
+        bit_depth=8 * array.dtype.itemsize,
+        mode=stored.mode,
+        file_format=kind.name,
+        icc_profile=stored.icc_profile,
+        exif=stored.exif,
+        xmp=stored.xmp,
+        path=path,
+    )
 
 
-@contextlib.contextmanager
-def _limits_of_pillow() -> Iterator[None]:
-    """Our limit of pixels instead of Pillow's, and room for colour profiles with large tables."""
+def _describe_unknown(data: bytes) -> str:
+    for mark, name in _NOT_READ.items():
+        if data[4:].startswith(mark):
+            return f"is a {name} file, which is not read: save it as PNG, TIFF or JPEG"
+    return "is not an image of a known format"
+
+
+@contextmanager
+def _pillow_limits() -> Iterator[None]:
+    """Turn off Pillow's limit of pixels, in favour of `max_pixels`, and accept colour profiles with large tables."""
     before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, LARGEST_CHUNK
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, _PNG_CHUNK_BYTES
     try:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
 
 
-def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -> Photograph:
-    if kind.name == "TIFF":
-        tiff = read_tiff(data, max_pixels)
-        array = _upright(tiff.array, tiff.orientation)
-        return _assembled(array, tiff.mode, "TIFF", tiff.icc_profile, exif_of_tiff(data), tiff.xmp, path)
+def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
     with Image.open(io.BytesIO(data), formats=[kind.name]) as picture:
         refuse_too_many_pixels(*picture.size, max_pixels)
         frames = getattr(picture, "n_frames", 1)
@@ -152,52 +239,78 @@ def _photograph(kind: Format, data: bytes, path: Path | None, max_pixels: int) -
         if frames > 1 and kind.name != "JPEG":
             raise ImageError(f"has {frames} frames: it is animated; only single images are read")
         if kind.name == "PNG":
-            picture.load()  # also what is said behind the pixels, such as the XMP that ExifTool adds
-        deep = deep_pixels(picture, data)
+            picture.load()  # also the metadata after the pixels, such as the XMP that ExifTool adds
+        deep = _deep_pixels(picture, data)
         array = picture_array(picture) if deep is None else deep
-        if kind.name == "AVIF":
-            array = without_colour_of_grey_avif(array, data)
-        array = _upright(array, exif_orientation(picture))
-        mode = picture.mode if deep is None else mode_of(deep)
+        if kind.name == "AVIF" and _av1_flags(data) & _AV1_GREY and bool((array[..., :1] == array[..., :3]).all()):
+            array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # decoders return grey as RGB
         profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
         if not profile and array.shape[-1] > 2:
             profile = declared_profile(kind.name, data)
-        return _assembled(array, mode, kind.name, profile, upright_exif(picture), picture.info.get("xmp"), path)
+        return StoredImage(
+            array=array,
+            mode=picture.mode if deep is None else mode_of(deep),
+            orientation=exif_orientation(picture),
+            icc_profile=profile or None,
+            exif=upright_exif(picture),
+            xmp=upright_xmp(picture.info.get("xmp")),
+        )
 
 
-def _assembled(
-    array: Samples,
-    mode: str,
-    file_format: str,
-    profile: bytes | None,
-    exif: bytes | None,
-    xmp: object,
-    path: Path | None,
-) -> Photograph:
-    profile = profile or None
-    grey = array.shape[-1] < 3
-    pixels, alpha = split_channels(array, tone_curve(profile, grey))
-    return Photograph(
-        pixels=pixels,
-        alpha=alpha,
-        grey=grey,
-        bit_depth=8 * array.dtype.itemsize,
-        mode=mode,
-        file_format=file_format,
-        icc_profile=profile,
-        exif=exif,
-        xmp=upright_xmp(xmp),
-        path=path,
-    )
+def _deep_pixels(picture: ImageFile.ImageFile, data: bytes) -> Samples | None:
+    """Return pixels of more than 8 bits, of files that Pillow would reduce to 8; None for other files.
+
+    Raises ImageError for a kind of file that no decoder here reads without loss.
+    """
+    if picture.format == "PPM":
+        return _deep_ppm(picture)
+    if picture.format == "JPEG2000":
+        return _deep_jpeg2000(data)
+    if picture.format == "PNG" and data[24] == 16:  # the header's bit depth
+        return channels_last(imagecodecs.png_decode(data))
+    if picture.format == "AVIF" and (flags := _av1_flags(data)) & _AV1_DEEP:
+        array = channels_last(imagecodecs.avif_decode(data, numthreads=1))
+        return stretch_to_16_bits(array, 12 if flags & _AV1_12_BITS else 10)
+    return None
+
+
+_AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
+
+
+def _av1_flags(data: bytes) -> int:
+    """Return the flags in an AVIF file's AV1 codec configuration box."""
+    return data[data.find(b"av1C") + 6]
+
+
+def _deep_ppm(picture: ImageFile.ImageFile) -> Samples | None:
+    if picture.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 65535
+        return np.asarray(picture).astype(np.uint16)[..., None]
+    arguments = picture.tile[0].args
+    if isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255:
+        raise ImageError("colour of more than 8 bits in a PPM file is not supported: save it as 16-bit TIFF or PNG")
+    return None
+
+
+def _deep_jpeg2000(data: bytes) -> Samples | None:
+    start = data.find(b"\xff\x4f\xff\x51")  # start of the codestream, and of the segment with the components
+    if data.find(b"\xff\xd9", start) < 0:  # its end
+        raise ImageError("is damaged or cut short (it has no end)")
+    (components,) = struct.unpack_from(">H", data, start + 40)
+    depths = {data[start + 42 + 3 * component] for component in range(components)}  # bits - 1; 128 means signed
+    if max(depth & 127 for depth in depths) < 8:
+        return None
+    space = re.search(rb"colr\x01..\0\0\0(.)", data[:start], re.DOTALL)  # 16: sRGB, 17: grey
+    if len(depths) > 1 or min(depths) > 15 or (space is not None and space[1] not in b"\x10\x11"):
+        raise ImageError("this kind of JPEG 2000 with more than 8 bits is not supported: save it as 16-bit TIFF")
+    return stretch_to_16_bits(channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1)), min(depths) + 1)
 
 
 def _upright(array: Samples, orientation: object) -> Samples:
-    """Apply an EXIF orientation to an (H, W, C) array; a value outside 1 to 8 means none."""
-    transpose, flip_rows, flip_columns = _UPRIGHT[
-        orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
-    ]
-    if transpose:
+    """Apply an EXIF orientation to an (H, W, C) array; anything but 1 to 8 leaves it as it is."""
+    if not isinstance(orientation, int) or not 1 <= orientation <= 8:
+        return array
+    if orientation >= 5:
         array = array.swapaxes(0, 1)
-    if flip_rows:
+    if orientation in (3, 4, 7, 8):
         array = array[::-1]
-    return array[:, ::-1] if flip_columns else array
+    return array[:, ::-1] if orientation in (2, 3, 6, 7) else array

@@ -1,4 +1,10 @@
-"""What is known of a degradation."""
+"""The kernel estimator: kernel, noise level and expected kernel error from the spectral statistics of y, and the
+correction of the kernel along the sampler's steps.
+
+A kernel has hundreds of entries, and the evidence for them is faint; so the correction learns only a few numbers: how
+much wider, longer, more skewed or flatter the kernel should be. Freer corrections (of every entry, or by convolutions
+on the image) memorise their training examples instead, see docs/lab-notes.md.
+"""
 
 from typing import NamedTuple
 
@@ -7,40 +13,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_fit import FLOORS
+from blinddiff.degradation.observation import Degradation
 from blinddiff.models.statistics import BLOCK, STATISTICS, spectral_statistics
 
 
-class Estimate(NamedTuple):
-    """A kernel (B, size, size), on the simplex, and a noise level (B,) in grey levels."""
-
-    kernel: Tensor
-    noise_level: Tensor
-
-
-def scale_code(scale: Tensor, scales: tuple[int, ...]) -> Tensor:
-    """Which of a network's scales each image's is, one-hot: (B,) -> (B, ``scales``)."""
+def one_hot_scale(scale: Tensor, scales: tuple[int, ...]) -> Tensor:
+    """The scale of each image among a network's scales, one-hot: (B,) -> (B, ``scales``)."""
     return (scale[:, None] == torch.tensor(scales, device=scale.device)).float()
 
 
 POWERS = tuple((down, degree - down) for degree in (2, 3, 4) for down in range(degree + 1))
-"""Of the monomials that log k may grow by: width and elongation, skewness, flatness. Shifts (degree 1) are not seen."""
-REACH = 4.0  # kernel widths from the centre beyond which the monomials stay as they are: there is no kernel left
+"""Exponents of the monomials that the correction adds to log k: width and elongation (degree 2), skewness (3), flatness
+(4). Shifts (degree 1) cannot be determined."""
+REACH = 4.0  # kernel widths from the centre beyond which the monomials are constant: there is no kernel left
 NEAR = 2.0  # kernel widths within which the residual's moments are taken
 HIDDEN = 128
 BOTTLENECK = 64
 DROPOUT = 0.1
-LEAST = 1e-7  # of a kernel's entry: what the correction may bring back
-UNIT = 0.3  # of the monomials' coefficients
-LARGEST = 6.0  # standard deviations of what is read: no picture is quite unlike all others
+LEAST_ENTRY = 1e-7  # lower bound of a kernel's entries inside the logarithm, so that the correction can revive them
+UNIT = 0.3  # scale of the monomials' coefficients
+LARGEST_INPUT = 6.0  # standard deviations; inputs are clipped there
 
 
 class Evidence(NamedTuple):
-    """What a step of the sampler shows of the kernel's error.
+    """Features of the kernel's error after a step of the sampler.
 
     Attributes:
         of_y: `spectral_statistics` of y, (B, `STATISTICS`).
         of_x: those of x0_hat, (B, `STATISTICS`): too wide a kernel leaves ringing, too narrow a one leaves blur.
-        residual: the kernel error that y - A(x0_hat, k) shows, (B, floors, size, size), see `kernel_residual`.
+        residual: the kernel error estimated from y - A(x0_hat, k), (B, floors, size, size), see `kernel_residual`.
         log_snr: log of alpha_bar / (1 - alpha_bar) at the step's t, (B,).
     """
 
@@ -60,12 +61,12 @@ class KernelCorrection(nn.Module):
     def __init__(self, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.scales = scales
-        seen = 2 * STATISTICS + (1 + len(FLOORS)) * len(POWERS) + 3 + len(scales)
-        self.normalise = nn.BatchNorm1d(seen, affine=False, momentum=0.02)
+        inputs = 2 * STATISTICS + (1 + len(FLOORS)) * len(POWERS) + 3 + len(scales)
+        self.normalise = nn.BatchNorm1d(inputs, affine=False, momentum=0.02)
         last = nn.Linear(HIDDEN, len(POWERS) + 1)
-        self.read = nn.Sequential(
+        self.mlp = nn.Sequential(
             nn.Dropout(DROPOUT),
-            nn.Linear(seen, BOTTLENECK),
+            nn.Linear(inputs, BOTTLENECK),
             nn.Dropout(DROPOUT),
             nn.Linear(BOTTLENECK, HIDDEN),
             nn.GELU(),
@@ -78,42 +79,42 @@ class KernelCorrection(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, current: Estimate, scale: Tensor, evidence: Evidence) -> Estimate:
-        """The current estimate, corrected by what this step showed.
+    def forward(self, current: Degradation, scale: Tensor, evidence: Evidence) -> Degradation:
+        """The current degradation, corrected.
 
         Args:
-            current: the kernel (B, size, size) and noise level (B,) that the network was given.
+            current: kernel (B, size, size) and noise level (B,) that the network was given.
             scale: of each image, (B,).
-            evidence: what the step shows under them.
+            evidence: what the step's image shows under them.
         """
         kernel, noise_level = current.kernel.clamp_min(0), current.noise_level
         with torch.no_grad():
-            shapes, near, width = monomials(kernel)
-            seen = self._seen(current, scale, evidence, shapes, near, width)
-        change = self.read(self.normalise(seen).clamp(-LARGEST, LARGEST)).float()
+            shapes, window, width = monomials(kernel)
+            features = self._features(current, scale, evidence, shapes, window, width)
+        features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        change = self.mlp(features).float()
         growth = UNIT * (change[:, :-1, None, None] * shapes).sum(1)
-        return Estimate(mirror_step(kernel, growth), noise_level * change[:, -1].exp())
+        return current.changed(mirror_step(kernel, growth), noise_level * change[:, -1].exp())
 
-    def _seen(
-        self, current: Estimate, scale: Tensor, evidence: Evidence, shapes: Tensor, near: Tensor, width: Tensor
+    def _features(
+        self, current: Degradation, scale: Tensor, evidence: Evidence, shapes: Tensor, window: Tensor, width: Tensor
     ) -> Tensor:
-        """All that the correction depends on, as numbers of about one size: (B, seen)."""
+        """All inputs of the correction, of about one magnitude: (B, inputs)."""
         moments = (shapes * current.kernel[:, None]).sum((-2, -1))
-        error = (shapes[:, None] * (evidence.residual * near[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
-        faint = error.sign() * error.abs().sqrt()  # else a few large errors would hide all others
+        error = (shapes[:, None] * (evidence.residual * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
+        error = error.sign() * error.abs().sqrt()  # keeps a few large errors from hiding all others
         numbers = torch.stack([width.log(), (current.noise_level + 1).log(), evidence.log_snr], 1)
-        which = scale_code(scale, self.scales)
-        return torch.cat([evidence.of_y, evidence.of_x, moments, faint, numbers, which], 1)
+        return torch.cat([evidence.of_y, evidence.of_x, moments, error, numbers, one_hot_scale(scale, self.scales)], 1)
 
 
 def mirror_step(kernel: Tensor, growth: Tensor) -> Tensor:
     """softmax(log k + growth): a step of mirror descent, which keeps kernels (B, n, m) on the simplex."""
-    return (kernel.clamp_min(LEAST).log() + growth).flatten(1).softmax(1).view_as(kernel)
+    return (kernel.clamp_min(LEAST_ENTRY).log() + growth).flatten(1).softmax(1).view_as(kernel)
 
 
-def way(kernel: Tensor, other: Tensor) -> Tensor:
-    """The growth of log k that leads from one kernel to another, (B, n, m) each."""
-    return other.clamp_min(LEAST).log() - kernel.clamp_min(LEAST).log()
+def log_ratio(kernel: Tensor, other: Tensor) -> Tensor:
+    """log(other / kernel), entry by entry, (B, n, m): the growth of log k that leads from one kernel to the other."""
+    return other.clamp_min(LEAST_ENTRY).log() - kernel.clamp_min(LEAST_ENTRY).log()
 
 
 def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,7 +141,7 @@ NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
 
 
 class SpectralEstimator(nn.Module):
-    """Kernel and noise level: first from the spectral statistics of y, then corrected at each step of the sampler.
+    """Kernel and noise level from the spectral statistics of y, and their correction at each step of the sampler.
 
     Args:
         kernel_size: side of the kernel's support, odd.
@@ -158,40 +159,30 @@ class SpectralEstimator(nn.Module):
         )
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
         self.correct = KernelCorrection(scales)
-        self.doubt = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
+        self.confidence_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
 
     def features(self, y: Tensor, scale: int) -> Tensor:
-        """What y alone tells, once an image: (B, 3, h, w) in [0, 1] -> (B, hidden)."""
-        return self.told(spectral_statistics(y), torch.full((len(y),), scale, device=y.device))
+        """Features of LR images: (B, 3, h, w) in [0, 1] -> (B, hidden)."""
+        return self.features_from_statistics(spectral_statistics(y), torch.full((len(y),), scale, device=y.device))
 
-    def told(self, statistics: Tensor, scale: Tensor) -> Tensor:
-        """The same from the `spectral_statistics` of images, (B, `STATISTICS`), and the scale of each, (B,)."""
-        return self.trunk(torch.cat([self.normalise(statistics), scale_code(scale, self.scales)], 1))
+    def features_from_statistics(self, statistics: Tensor, scale: Tensor) -> Tensor:
+        """Features from `spectral_statistics`, (B, `STATISTICS`), and the scale of each image, (B,): (B, hidden)."""
+        dtype = self.head.weight.dtype
+        normalised = self.normalise(statistics.to(dtype))
+        return self.trunk(torch.cat([normalised, one_hot_scale(scale, self.scales).to(dtype)], 1))
 
-    def first(self, features: Tensor) -> Estimate:
-        """The estimate from y alone."""
+    def initial_estimate(self, features: Tensor) -> Degradation:
+        """Kernel and noise level from the features of y alone."""
         out = self.head(features).float()
         kernel = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
-        return Estimate(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
+        return Degradation(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
 
-    def expected_error_of(self, features: Tensor, pixels: Tensor) -> Tensor:
-        """What sum |k_hat - k| of the first estimate will be on average: (B,), from 0 to 2.
+    def expected_error(self, features: Tensor, pixels: Tensor) -> Tensor:
+        """Expected sum |k_hat - k| of the initial estimate: (B,), from 0 to 2.
 
         Args:
             features: of `features`.
-            pixels: how many each image has, (B, 1): many tell more than few.
+            pixels: pixels of each image, (B, 1): large images determine their kernel better than small ones.
         """
         octaves = (pixels / BLOCK**2).log2() / 4
-        return 2 * self.doubt(torch.cat([features, octaves], 1)).float().squeeze(1).sigmoid()
-
-
-class ConvolutionalEstimator(nn.Sequential):
-    """The published estimator: six 5x5 convolutions on (x_t, y enlarged), global pooling, softmax over the support."""
-
-    def __init__(self, dim: int, kernel_size: int) -> None:
-        layers: list[nn.Module] = []
-        for index, stride in enumerate((1, 1, 1, 2, 1, 1)):
-            layers += [nn.Conv2d(dim if index else 6, dim, 5, stride, padding=2), nn.LeakyReLU(0.2)]
-        super().__init__(
-            *layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, kernel_size**2, 1), nn.Flatten(), nn.Softmax(1)
-        )
+        return 2 * self.confidence_head(torch.cat([features, octaves.to(features)], 1)).float().squeeze(1).sigmoid()

@@ -1,21 +1,26 @@
-"""The weights that ship with the package."""
+"""Loading networks from folders and from the hub, with every fault said in one line."""
 
+import logging
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 
 from blinddiff.errors import WeightsError
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.mcformer import current_name
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default"
+"""The weights that ship with the package."""
 
 
-def weights_folder(weights: str | Path) -> Path | None:
+def weights_folder(weights: str | os.PathLike[str]) -> Path | None:
     """The folder that holds a network: the one named, or the part of a pipeline's; None for a repository of the hub.
 
     Raises:
@@ -34,28 +39,90 @@ def weights_folder(weights: str | Path) -> Path | None:
     return folder
 
 
-def check_fit(config: Mapping[str, Any], file: Path) -> None:
-    """Compare names and shapes; the numbers themselves are not read.
+def load_network(
+    weights: str | os.PathLike[str],
+    architectures: Mapping[str, Any],
+    name_of: Callable[[Mapping[str, Any]], str | None],
+    **hub_options: Any,
+) -> Any:
+    """A network from a folder (of a pipeline, or of the network alone), or from a repository of the hub.
 
     Args:
-        config: of an `MCFormer`, as read from config.json: any values.
-        file: the weights, .safetensors.
+        weights: the folder, or the repository's name.
+        architectures: classes by name, each a `ModelMixin` of diffusers.
+        name_of: gives the name of a config's architecture.
+        **hub_options: of diffusers' `from_pretrained`, such as ``revision``.
+
+    Raises:
+        WeightsError: missing, damaged, or of another architecture.
+    """
+    folder = weights_folder(weights)
+    source, subfolder = (str(weights), "network") if folder is None else (folder, None)
+    try:
+        with _quiet_libraries():
+            config = next(iter(architectures.values())).load_config(source, subfolder=subfolder, **hub_options)
+            name = name_of(config)
+            if name is None or name not in architectures:
+                what = name or "no named architecture"
+                raise WeightsError(f"holds {what}, not {' or '.join(architectures)}")
+            architecture = architectures[name]
+            if folder is not None and (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+                _check_fit(architecture, config, folder / SAFETENSORS_WEIGHTS_NAME)
+            network, found = architecture.from_pretrained(
+                source,
+                subfolder=subfolder,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+                **hub_options,
+            )
+    except WeightsError as error:
+        raise WeightsError(f"{weights}: {error}") from error
+    except Exception as error:  # diffusers raises errors of many kinds, from files, the hub and shapes alike
+        raise WeightsError(f"{weights}: cannot be loaded as weights: {' '.join(str(error).split())[:300]}") from error
+    for what in ("missing", "unexpected"):
+        if names := sorted(found[f"{what}_keys"]):
+            raise WeightsError(f"{weights}: does not fit its config.json: {len(names)} {what} weights, as {names[0]}")
+    for name, value in network.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{weights}: {name} has values that are not finite")
+    return network
+
+
+def _check_fit(architecture: Any, config: Mapping[str, Any], file: Path) -> None:
+    """Compare names and shapes of the weights in a file with those of a config, before memory is taken for either.
 
     Raises:
         WeightsError: they are those of another network; the line does not name the folder.
         Exception: of whatever type, from a damaged file or impossible values.
     """
     with safe_open(file, "pt") as weights:
-        stored = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+        stored = {current_name(name): tuple(weights.get_slice(name).get_shape()) for name in list(weights.keys())}
     # A network without memory for its weights still has its modules: no more of them than there are weights.
     blocks = sum(config.get("num_blocks", ())) + config.get("num_refinement_blocks", 0)
     if blocks > len(stored):
         raise WeightsError(f"does not fit its config.json: {blocks} blocks, {len(stored)} weights")
     with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in MCFormer.from_config(config).state_dict().items()}
+        expected = {name: tuple(value.shape) for name, value in architecture.from_config(config).state_dict().items()}
     for what, names in (("missing", expected.keys() - stored.keys()), ("unexpected", stored.keys() - expected.keys())):
         if names:
             raise WeightsError(f"does not fit its config.json: {len(names)} {what} weights, as {min(names)}")
     for name, shape in expected.items():
         if stored[name] != shape:
             raise WeightsError(f"does not fit its config.json: {name} has the shape {stored[name]}, not {shape}")
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep libraries from logging what is raised as an error of one line."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,56 +1,35 @@
-"""MCFormer: one network that is prior for both the image and its kernel."""
+"""MCFormer: one network that is the prior for both the image and its kernel."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import MutableMapping, Sequence
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_fit import kernel_residual
 from blinddiff.degradation.kernel_measures import fit_size
-from blinddiff.degradation.operator import closed_form
-from blinddiff.degradation.resize import bicubic_upsample, extend
+from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
+from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ParameterError
-from blinddiff.models.dihedral import HALF_A_TURN, SEEN_BY_SPECTRA, turned, turned_back
-from blinddiff.models.kernel_estimator import ConvolutionalEstimator, Estimate, Evidence, SpectralEstimator
-from blinddiff.models.schedule import alpha_bar
+from blinddiff.models.denoiser import Prediction, alpha_bar_on, betas
+from blinddiff.models.kernel_estimator import Evidence, SpectralEstimator
 from blinddiff.models.statistics import spectral_statistics
-from blinddiff.models.unet import ModulatedUNet, sinusoidal_embedding
+from blinddiff.models.unet import ModulatedUNet, check_unet, kernel_mlp, sinusoidal_embedding, time_mlp
 
-
-@dataclass
-class Prediction:
-    """What MCFormer says at one step.
-
-    Attributes:
-        x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
-        kernel: kernel estimate k_hat_t, (B, size, size), on the simplex: what y tells, corrected by what x0_hat
-            shows under the kernel that it was made with.
-        noise_level: sigma, (B,), grey levels; None from the published network, which knows no noise.
-        noise, variance: the raw outputs of the published network, (B, 3, H, W); None from the default one.
-    """
-
-    x0_hat: Tensor
-    kernel: Tensor
-    noise_level: Tensor | None
-    noise: Tensor | None = None
-    variance: Tensor | None = None
+ESTIMATOR_TRANSFORMS = (0, 1, 4, 5)
+"""Dihedral transforms of the estimator's self-ensemble, no two half a turn apart: that leaves a spectrum unchanged."""
+RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.read.": "estimator.correct.mlp."}
+"""Beginnings of the names of weights in older files, and those of today."""
 
 
 class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
-    """Modulated conditional transformer (BlindDiff, arXiv 2403.10211, section 3.3).
+    """Modulated conditional transformer (BlindDiff, arXiv 2403.10211, section 3.3), a `Denoiser`.
 
-    Two ways of predicting, by ``prediction``:
-
-    - ``"residual"`` (the default): sees x_t, the closed-form image x_y of (y, k, sigma) and y, on a pixel-unshuffled
-      grid, and predicts what x_y lacks, scaled so that input and target have unit variance at every t (as Karras et
-      al. 2022, with the residual for the data). Its kernel estimator reads spectral statistics of y.
-    - ``"noise"`` (the published network): sees x_t and y enlarged, predicts the noise and a variance, and estimates the
-      kernel by convolution and pooling.
+    It sees x_t, the closed-form image x_y of (y, k, sigma) and y, on a pixel-unshuffled grid, and predicts the residual
+    x - x_y, scaled so that input and target have unit variance at every t (as Karras et al. 2022, with the residual for
+    the data). Its kernel estimator reads spectral statistics of y.
 
     Args:
         dim: channels at the top level.
@@ -63,14 +42,18 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         kernel_size: side of the kernel's support, odd.
         estimator_hidden: width of the spectral estimator.
         scales: scales the weights are made for.
-        prediction: ``"residual"`` or ``"noise"``.
-        noise_schedule: name of the schedule x_t follows, see `noise_schedule`.
+        noise_schedule: name of the schedule x_t follows, see `schedule`.
         image_mean, image_std: x_t is about (image - mean) / std.
         residual_std: RMS of the image minus x_y, in units of x_t.
         kernel_modulation: False removes the kernel from the modulation (an ablation).
+
+    Raises:
+        ParameterError: an argument outside its range.
     """
 
-    config: Any  # the arguments below, by name
+    config: Any  # the arguments above, by name
+    default_mode = "fidelity"
+    knows_noise = True
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -85,7 +68,6 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         kernel_size: int = 31,
         estimator_hidden: int = 512,
         scales: Sequence[int] = (1, 2, 3, 4),
-        prediction: Literal["residual", "noise"] = "residual",
         noise_schedule: str = "log_sigma",
         image_mean: float = 0.5,
         image_std: float = 0.5,
@@ -93,8 +75,6 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         kernel_modulation: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if prediction not in ("residual", "noise"):
-            raise ParameterError(f"prediction {prediction!r} is not 'residual' or 'noise'")
         above_0 = {
             "embedding_dim": embedding_dim,
             "expansion": expansion,
@@ -102,45 +82,35 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
             "estimator_hidden": estimator_hidden,
             "image_std": image_std,
             "residual_std": residual_std,
-            "levels of blocks": len(num_blocks),
         }
         for name, number in above_0.items():
             if not number > 0:
                 raise ParameterError(f"{name}: {number} is not above 0")
-        if len(heads) != len(num_blocks):
-            raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
-        if dim < 2 or dim % 2:
-            raise ParameterError(f"dim {dim} is not an even number of channels")
-        for level, count in enumerate(heads):
-            if count < 1 or dim * 2**level % count:
-                raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
-        inputs, outputs = (9, 3) if prediction == "residual" else (6, 6)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ParameterError(f"kernel_size {kernel_size} is not odd: a kernel's centre is a pixel")
-        cells = patch_size**2
+        check_unet(dim, num_blocks, heads, kernel_size)
         self.unet = ModulatedUNet(
-            inputs * cells, outputs * cells, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim
+            9, 3, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim, patch_size
         )
-        self.time_mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding_dim))
-        self.kernel_mlp = nn.Sequential(
-            nn.Linear(kernel_size**2, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
-        )
-        self.estimator: SpectralEstimator | ConvolutionalEstimator
-        if prediction == "residual":
-            self.noise_mlp = nn.Sequential(
-                nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
-            )
-            self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
-            self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
-        else:
-            self.estimator = ConvolutionalEstimator(dim, kernel_size)
-        self.register_buffer("alpha_bar", alpha_bar(noise_schedule).float(), persistent=False)
-        self.alpha_bar: Tensor
+        self.time_mlp = time_mlp(dim, embedding_dim)
+        self.kernel_mlp = kernel_mlp(kernel_size, embedding_dim)
+        self.noise_mlp = nn.Sequential(nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim))
+        self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
+        self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
+        betas(noise_schedule)  # raises for an unknown name
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """alpha_bar_t of the noise schedule, (1000,), on the network's device."""
+        return alpha_bar_on(self.config.noise_schedule, self.device)
 
     @property
     def size_multiple(self) -> int:
         """HR sides are mirrored up to a multiple of this inside the network."""
-        return int(self.config.patch_size * 2 ** (len(self.config.num_blocks) - 1))
+        return self.unet.size_multiple
+
+    @property
+    def channels_per_pixel(self) -> float:
+        """Channels of the top level per HR pixel."""
+        return self.config.dim / self.unet.patch_size**2
 
     def to_diffusion(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> the range in which x_t is noised."""
@@ -150,136 +120,85 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         """The inverse of `to_diffusion`."""
         return (x * self.config.image_std).add_(self.config.image_mean)
 
-    def first_image(self, y: Tensor, known: Estimate | None, scale: int) -> Tensor | None:
-        """x_y, the closed-form image for what is known of kernel and noise level; None for the published network."""
-        if self.config.prediction == "noise" or known is None:
-            return None
-        return closed_form(y, known.kernel, known.noise_level, scale)
-
-    def add_noise(self, x_y: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:
-        """x_t for the start: noise around the closed-form image, or noise alone."""
-        if x_y is None:
-            return noise
-        a = self.alpha_bar[timestep]
-        return a.sqrt() * self.to_diffusion(x_y) + (1 - a).sqrt() * noise
+    def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
+        """x_y, the closed-form image. See `Denoiser`."""
+        return self._known(observation, degradation).closed_form(observation)
 
     def remaining_error(self, timestep: Tensor) -> float:
-        """How much of the error at pure noise is left to x0_hat at a timestep: near 1 at the last, 0 at the first.
-
-        sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau seen under noise sigma_t.
-        """
+        """sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau seen under noise sigma_t. See `Denoiser`."""
         a = float(self.alpha_bar[timestep])
         sigma2 = (1 - a) / a
         return float((sigma2 / (sigma2 + self.config.residual_std**2)) ** 0.5)
 
-    def estimate(self, y: Tensor, scale: int) -> Estimate:
-        """Kernel and noise level from y alone: the mean of what is said of its eight views.
+    def initial_estimate(self, observation: Observation) -> Degradation:
+        """Kernel and noise level from y alone, as the mean of a self-ensemble, with the expected kernel error.
 
-        The estimator is not quite equivariant to turns, so that it errs in part apart in each. It is asked of four:
-        half a turn leaves a spectrum as it is, and so says nothing of the kernel.
-
-        Args:
-            y: LR image, (B, 3, h, w), in [0, 1].
-            scale: one of the network's scales.
+        The estimator is not exactly equivariant to dihedral transforms, so its errors partly average out. The expected
+        error was learned for the estimate from one transform, whose error is some percent larger: a safe bound.
 
         Raises:
-            ParameterError: the scale is not one of the network's, or the network has no estimator from y alone.
+            ParameterError: the scale is not one of the network's.
         """
-        estimator = self._estimator_from_y(scale)
-        said = [estimator.first(estimator.features(turned(y, view), scale)) for view in SEEN_BY_SPECTRA]
-        kernels = [turned_back(each.kernel, view) for each, view in zip(said, SEEN_BY_SPECTRA, strict=True)]
-        kernel, noise_level = torch.stack(kernels).mean(0), torch.stack([each.noise_level for each in said]).mean(0)
-        return Estimate((kernel + turned(kernel, HALF_A_TURN)) / 2, noise_level)
-
-    def expected_kernel_error(self, y: Tensor, scale: int) -> Tensor:
-        """How far off `estimate`'s kernel will be: the mean of sum |k_hat - k| over images like these, (B,), 0 to 2.
-
-        Near 1, y does not tell its kernel: a flat sky, a few pixels. It was learned from the estimate of one view,
-        whose error is some percent above that of all views together: a bound on the safe side.
-
-        Args, raises: as `estimate`.
-        """
-        estimator = self._estimator_from_y(scale)
-        told = estimator.features(y, scale)
-        return estimator.expected_error_of(told, torch.full_like(told[:, :1], y.shape[-2] * y.shape[-1]))
+        self.check_scale(observation.scale)
+        y, scale = observation.y, observation.scale
+        features = [self.estimator.features(dihedral(y, transform), scale) for transform in ESTIMATOR_TRANSFORMS]
+        estimates = [self.estimator.initial_estimate(each) for each in features]
+        kernels = [
+            dihedral_inverse(estimate.kernel, transform)
+            for estimate, transform in zip(estimates, ESTIMATOR_TRANSFORMS, strict=True)
+        ]
+        kernel = torch.stack(kernels).mean(0)
+        noise_level = torch.stack([estimate.noise_level for estimate in estimates]).mean(0)
+        pixels = torch.full_like(features[0][:, :1], y.shape[-2] * y.shape[-1], dtype=torch.float32)
+        error = self.estimator.expected_error(features[0], pixels)
+        return Degradation((kernel + dihedral(kernel, HALF_TURN)) / 2, noise_level, error)
 
     def forward(
         self,
         x_t: Tensor,
         timestep: Tensor,
-        y: Tensor,
-        scale: int,
-        kernel: Tensor | None = None,
-        noise_level: Tensor | None = None,
-        x_y: Tensor | None = None,
+        observation: Observation,
+        degradation: Degradation | None = None,
         *,
-        view: int = 0,
+        transform: int = 0,
         correct_kernel: bool = True,
     ) -> Prediction:
-        """One prior step: the clean image and the kernel, from the noisy image.
+        """One prior step: the clean image and the degradation, from the noisy image. See `Denoiser`.
 
         Args:
-            x_t: noisy HR image, (B, 3, s*h, s*w), in the range of `to_diffusion`.
-            timestep: (B,), 0 to 999.
-            y: LR image, (B, 3, h, w), in [0, 1].
-            scale: one of the network's scales.
-            kernel: (B, n, m) to modulate by; the network's own estimate from y where None.
-            noise_level: (B,), grey levels; the network's own where None.
-            x_y: closed-form image for (y, kernel, noise_level), (B, 3, s*h, s*w), in [0, 1]; made where None.
-            view: how the image network sees all that is given, one of the eight `views`; results are turned back. The
-                mean over views is nearer to the truth than any.
-            correct_kernel: False returns kernel and noise level as they were given, and saves the time to correct them.
-                (The published network estimates them in any case.)
+            x_t, timestep, observation, transform: see `Denoiser`.
+            degradation: kernel, of any size, and noise level to modulate by; the initial estimate where None.
+            correct_kernel: False returns the degradation as it was given, and saves the time to correct it.
         """
-        self._check_scale(scale)
-        if self.config.prediction == "noise":
-            return self._predict_noise(x_t, timestep, y, scale, kernel, view)
-        assert isinstance(self.estimator, SpectralEstimator)
-        if kernel is None or noise_level is None:
-            first = self.estimate(y, scale)
-            kernel = first.kernel if kernel is None else kernel
-            noise_level = first.noise_level if noise_level is None else noise_level
-        assert kernel is not None
-        assert noise_level is not None
-        x0_hat = self._predict_residual(x_t, timestep, y, scale, kernel, noise_level, x_y, view)
-        current = Estimate(self._fit(kernel), noise_level)
+        self.check_scale(observation.scale)
+        degradation = self._known(observation, degradation)
+        x0_hat = self._clean_image(x_t, timestep, observation, degradation, transform)
+        fitted = degradation.changed(self._fit(degradation.kernel), degradation.noise_level)
         if not correct_kernel:
-            return Prediction(x0_hat, *current)
-        evidence = self.evidence(x0_hat, timestep, y, scale, current.kernel)
-        scales = torch.full((len(y),), scale, device=y.device)
-        corrected: Estimate = self.estimator.correct(current, scales, evidence)
-        return Prediction(x0_hat, *corrected)
+            return Prediction(x0_hat, fitted)
+        evidence = self.evidence(x0_hat, timestep, observation, fitted)
+        return Prediction(x0_hat, self.estimator.correct(fitted, observation.scales, evidence))
 
-    def evidence(self, x0_hat: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor) -> Evidence:
-        """What a step shows of the error of the kernel that it was made with.
-
-        It is measured on an image that the data step has not yet bent to the kernel.
+    def evidence(
+        self, x0_hat: Tensor, timestep: Tensor, observation: Observation, degradation: Degradation
+    ) -> Evidence:
+        """Features of the error of the kernel that x0_hat was made with, before the image step.
 
         Args:
             x0_hat: the step's image, (B, 3, s*h, s*w), in [0, 1].
-            timestep, y, scale: as in `forward`.
-            kernel: (B, kernel_size, kernel_size).
+            timestep, observation: as in `forward`.
+            degradation: with a kernel of the network's size.
         """
-        shown = x0_hat.detach()
-        residual = kernel_residual(y, shown, kernel, scale, self.config.kernel_size)
-        of_x = spectral_statistics(shown, informative=False)
-        return Evidence(spectral_statistics(y), of_x, residual, self.alpha_bar[timestep].logit())
+        image = x0_hat.detach()
+        residual = kernel_residual(observation.y, image, degradation.kernel, observation.scale, self.config.kernel_size)
+        of_x = spectral_statistics(image, informative=False)
+        return Evidence(spectral_statistics(observation.y), of_x, residual, self.alpha_bar[timestep].logit())
 
-    def _predict_residual(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        y: Tensor,
-        scale: int,
-        kernel: Tensor,
-        noise_level: Tensor,
-        x_y: Tensor | None,
-        view: int,
+    def _clean_image(
+        self, x_t: Tensor, timestep: Tensor, observation: Observation, degradation: Degradation, transform: int
     ) -> Tensor:
         """x0_hat in [0, 1], up to overshoot."""
-        if x_y is None:
-            x_y = closed_form(y, kernel, noise_level, scale)
-        base = self.to_diffusion(x_y)
+        base = self.to_diffusion(degradation.closed_form(observation))
         # z = r + sigma n: the residual r = x_0 - x_y under noise. c_skip z is its best linear estimate.
         a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
         tau2, sigma2 = self.config.residual_std**2, (1 - a) / a
@@ -287,58 +206,40 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         c_skip = tau2 / (tau2 + sigma2)
         c_out = (tau2 * sigma2 / (tau2 + sigma2)).sqrt()
 
-        seen = torch.cat([c_skip * z / tau2**0.5, base, self.to_diffusion(bicubic_upsample(y, scale))], 1)
-        time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
-        condition = time + self.noise_mlp(noise_level[:, None] / 10) + self.scale_embedding.weight[self._index(scale)]
+        upsampled = self.to_diffusion(bicubic_upsample(observation.y, observation.scale))
+        inputs = torch.cat([c_skip * z / tau2**0.5, base, upsampled], 1)
+        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim).to(self.dtype))
+        condition = condition + self.noise_mlp((degradation.noise_level[:, None] / 10).to(self.dtype))
+        condition = condition + self.scale_embedding.weight[list(self.config.scales).index(observation.scale)]
         if self.config.kernel_modulation:
             # The square root has unit length for every kernel, wide or narrow.
-            condition = condition + self.kernel_mlp(turned(self._fit(kernel), view).clamp_min(0).sqrt().flatten(1))
-        return self.to_image(base + c_skip * z + c_out * self._through_unet(seen, condition, view))
+            kernel = dihedral(self._fit(degradation.kernel), transform).clamp_min(0).sqrt()
+            condition = condition + self.kernel_mlp(kernel.flatten(1).to(self.dtype))
+        return self.to_image(base + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
 
-    def _predict_noise(
-        self, x_t: Tensor, timestep: Tensor, y: Tensor, scale: int, kernel: Tensor | None, view: int
-    ) -> Prediction:
-        y = self.to_diffusion(y)
-        seen = torch.cat([x_t, F.interpolate(y, scale_factor=scale, mode="bicubic")], 1)
-        k_hat = self.estimator(seen).unflatten(1, (self.config.kernel_size, -1))
-        # The published code correlates where we convolve: its kernels are ours, turned by half a turn.
-        modulating = turned(k_hat if kernel is None else self._fit(kernel).flip(-1, -2), view)
-        time = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim))
-        condition = time + self.kernel_mlp(modulating.flatten(1)) if self.config.kernel_modulation else time
-        # Both outputs are what has to be added to x_t.
-        noise, variance = (x_t + part for part in self._through_unet(seen, condition, view).chunk(2, 1))
-        a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
-        x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
-        return Prediction(self.to_image(x0_hat), k_hat.flip(-1, -2), None, noise, variance)
-
-    def _through_unet(self, seen: Tensor, condition: Tensor, view: int) -> Tensor:
-        """(B, c, H, W) of any size, as it stands -> (B, c', H, W): shown in a view, and what is said turned back."""
-        seen = turned(seen, view)
-        height, width = seen.shape[-2:]
-        seen = F.pixel_unshuffle(_pad_to_multiple(seen, self.size_multiple), self.config.patch_size)
-        out = self.unet(seen.contiguous(memory_format=torch.channels_last), condition)
-        return turned_back(F.pixel_shuffle(out, self.config.patch_size)[..., :height, :width], view)
-
-    def _estimator_from_y(self, scale: int) -> SpectralEstimator:
-        self._check_scale(scale)
-        if not isinstance(self.estimator, SpectralEstimator):
-            raise ParameterError("the published network estimates a kernel at each step, from x_t; not from y alone")
-        return self.estimator
-
-    def _check_scale(self, scale: int) -> None:
+    def check_scale(self, scale: int) -> None:
+        """Raise ParameterError if the weights were not made for a scale."""
         if scale not in self.config.scales:
             raise ParameterError(
                 f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}"
             )
 
-    def _index(self, scale: int) -> int:
-        return list(self.config.scales).index(scale)
+    def _known(self, observation: Observation, degradation: Degradation | None) -> Degradation:
+        return self.initial_estimate(observation) if degradation is None else degradation
 
     def _fit(self, kernel: Tensor) -> Tensor:
         """A kernel of any size on the support that the modulation was trained with."""
         return fit_size(kernel, self.config.kernel_size, max_cut=1.0)
 
+    def _fix_state_dict_keys_on_load(self, state_dict: MutableMapping[str, Tensor]) -> None:
+        """Called by diffusers before it loads weights."""
+        for old in list(state_dict):
+            state_dict[current_name(old)] = state_dict.pop(old)
 
-def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Extend the lower and right sides of (B, C, H, W) by mirroring to a multiple of ``multiple``."""
-    return extend(x, (0, -x.shape[-2] % multiple), (0, -x.shape[-1] % multiple), "reflect")
+
+def current_name(name: str) -> str:
+    """The name of a weight that an older file may call otherwise."""
+    for old, new in RENAMED.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

@@ -1,4 +1,4 @@
-"""Spectral statistics of an image: what tells its blur and its noise, whatever it shows.
+"""Spectral statistics of an image, from which its blur and noise can be estimated whatever its content.
 
 A blur multiplies the spectrum of the scene by its own, and the spectra of natural scenes are alike; so the average
 power spectrum of small blocks carries the kernel, and that of the flattest blocks the noise.
@@ -20,7 +20,7 @@ QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # power of 0.03 grey levels: below rounding
 WINDOW = 128  # side of the windows that stand for a large image; a multiple of JPEG's lattice
-MOST_WINDOWS = 64  # as many pixels as 1024 x 1024
+MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
 
 STATISTICS = GROUPS * BLOCK * (BLOCK // 2 + 1) + len(DIRECTIONS) * len(QUANTILES) + 8
 """Number of statistics of an image."""
@@ -40,8 +40,8 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
     tenth of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
     differences in four directions; the harmonics of the differences' strength over the 8-pixel lattice (JPEG).
 
-    Of an image of more pixels than `MOST_WINDOWS` windows have, they are those of the windows with most gradient
-    energy: the most informative places tell as much, and cost the same for an image of any size.
+    Of an image of more pixels than `MAX_WINDOWS` windows have, they are those of the windows with most gradient
+    energy, the most informative ones, so that the cost does not grow with the image.
 
     Args:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are extended by mirroring.
@@ -53,7 +53,7 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
     grey = y.float().mean(1, keepdim=True)
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
     grey = extend(grey, (0, short[0]), (0, short[1]), "symmetric")
-    if grey.shape[-2] * grey.shape[-1] > MOST_WINDOWS * WINDOW**2:
+    if grey.shape[-2] * grey.shape[-1] > MAX_WINDOWS * WINDOW**2:
         grey = _some_windows(grey, informative)
     blocks = grey.unfold(2, BLOCK, STRIDE).unfold(3, BLOCK, STRIDE).flatten(1, 3)  # (B, N, 16, 16)
     blocks = (blocks - blocks.mean((-2, -1), keepdim=True)) * _window().to(grey)
@@ -74,21 +74,21 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
 
 
 def gradient_energy(grey: Tensor) -> Tensor:
-    """Sum of the squared differences of neighbours over the last two axes: how much an image tells of its blur."""
+    """Sum of squared differences of neighbours over the last two axes: how well the blur of an image shows."""
     return sum((grey.diff(dim=axis).square().sum((-2, -1)) for axis in (-2, -1)), torch.zeros(()).to(grey))
 
 
 def _some_windows(grey: Tensor, informative: bool) -> Tensor:
-    """Windows of (B, 1, h, w), as many as `MOST_WINDOWS` in area: (B, windows, n, m).
+    """Windows of (B, 1, h, w), as many as `MAX_WINDOWS` in area: (B, windows, n, m).
 
     Those with most gradient energy, or evenly spaced ones.
     """
     rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
     windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
-    count = min(MOST_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])
+    count = min(MAX_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])
     if not informative:
         return windows[:, torch.linspace(0, windows.shape[1] - 1, count).round().long()]
-    # One after another: the differences of all at once would be images of their own.
+    # One after another, to save memory.
     energy = torch.stack([gradient_energy(window) for window in windows.unbind(1)], 1)
     best = energy.topk(count).indices.sort().values
     return torch.stack([image[chosen] for image, chosen in zip(windows, best, strict=True)])
@@ -108,8 +108,8 @@ def _gradient_quantiles(grey: Tensor) -> Tensor:
 
 
 def _of_rank(values: Tensor, ranks: list[int]) -> Tensor:
-    """Those of (B, N) that stand at the given ranks, counted from 0: (B, len(ranks))."""
-    if values.is_cpu and not values.requires_grad:  # a partition takes a fifth of the time that sorting does
+    """Order statistics of (B, N) at the given ranks, from 0: (B, len(ranks))."""
+    if values.is_cpu and not values.requires_grad:  # a partition takes a fifth of the time of a sort
         return torch.from_numpy(np.partition(values.numpy(), ranks, axis=1)[:, ranks])
     return values.sort(1).values[:, ranks]
 

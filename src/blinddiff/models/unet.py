@@ -1,4 +1,9 @@
-"""The U-shaped stack of modulated blocks, shared by all variants of MCFormer."""
+"""The U-Net of MCFormer and its blocks: transposed attention, gated feed-forward, and their modulation.
+
+Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); F. Li et al., "BlindDiff", arXiv 2403.10211 (the
+modulation of both by time and kernel). Tensors are (B, C, H, W), in channels-last memory: the layer norm then runs on
+contiguous channels.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from blinddiff.degradation.observation import dihedral, dihedral_inverse
+from blinddiff.degradation.resize import extend
+from blinddiff.errors import ParameterError
 
 
 class TransposedAttention(nn.Module):
@@ -77,7 +86,7 @@ class ModulatedBlock(nn.Module):
         self.modulation = nn.Linear(embedding, 4 * dim)
 
     def start_as_identity(self) -> None:
-        """Make the block return its input, until it learns."""
+        """Initialise the block as the identity."""
         nn.init.zeros_(self.attention.project.weight)
         nn.init.zeros_(self.feed_forward.project_out.weight)
 
@@ -108,6 +117,31 @@ def sinusoidal_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
+def time_mlp(dim: int, embedding: int) -> nn.Sequential:
+    """From `sinusoidal_embedding` of t to the condition."""
+    return nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding))
+
+
+def kernel_mlp(kernel_size: int, embedding: int) -> nn.Sequential:
+    """From the kernel's entries to the condition."""
+    return nn.Sequential(nn.Linear(kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding))
+
+
+def check_unet(dim: int, num_blocks: Sequence[int], heads: Sequence[int], kernel_size: int) -> None:
+    """Raise ParameterError for impossible arguments of a network."""
+    if not num_blocks:
+        raise ParameterError("levels of blocks: 0 is not above 0")
+    if len(heads) != len(num_blocks):
+        raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
+    if dim < 2 or dim % 2:
+        raise ParameterError(f"dim {dim} is not an even number of channels")
+    for level, count in enumerate(heads):
+        if count < 1 or dim * 2**level % count:
+            raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ParameterError(f"kernel_size {kernel_size} is not odd: a kernel's centre is a pixel")
+
+
 class ModulatedUNet(nn.Module):
     """Encoder, latent and decoder of modulated blocks with skip connections, then refinement blocks.
 
@@ -119,8 +153,7 @@ class ModulatedUNet(nn.Module):
         heads: attention heads at each level.
         expansion: of the feed-forward networks.
         embedding: length of the condition's embedding.
-
-    Input sides must be multiples of 2 ** (levels - 1).
+        patch_size: side of the pixel blocks folded into channels before the first convolution.
     """
 
     def __init__(
@@ -133,9 +166,13 @@ class ModulatedUNet(nn.Module):
         heads: Sequence[int],
         expansion: float,
         embedding: int,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
         levels = len(num_blocks)
+        self.patch_size = patch_size
+        self.size_multiple = patch_size * 2 ** (levels - 1)
+        in_channels, out_channels = in_channels * patch_size**2, out_channels * patch_size**2
         dims = [dim * 2**level for level in range(levels)]
         # At the top the skip is joined without a reduction, so decoding runs on twice the channels.
         top = 2 * dim if levels > 1 else dim
@@ -158,8 +195,26 @@ class ModulatedUNet(nn.Module):
         self.refinement = stack(num_refinement_blocks, top, 0)
         self.output = nn.Conv2d(top, out_channels, 3, padding=1, bias=False)
 
+    def transformed(self, image: Tensor, condition: Tensor, transform: int) -> Tensor:
+        """The network under a dihedral transform, on an image of any size.
+
+        Args:
+            image: (B, in_channels, H, W); its lower and right sides are mirrored up to `size_multiple`.
+            condition: (B, E).
+            transform: the input is transformed, and the output transformed back.
+
+        Returns:
+            (B, out_channels, H, W).
+        """
+        image = dihedral(image, transform)
+        height, width = image.shape[-2:]
+        image = extend(image, (0, -height % self.size_multiple), (0, -width % self.size_multiple), "reflect")
+        folded = F.pixel_unshuffle(image, self.patch_size).contiguous(memory_format=torch.channels_last)
+        out = F.pixel_shuffle(self(folded.to(self.stem.weight.dtype), condition), self.patch_size).to(image)
+        return dihedral_inverse(out[..., :height, :width], transform)
+
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Image (B, in_channels, H, W) and condition (B, E) -> (B, out_channels, H, W)."""
+        """Folded image (B, C, H, W), sides multiples of 2 ** (levels - 1), and condition (B, E) -> (B, C', H, W)."""
         x, skips = self.stem(x), []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             x = blocks(x, condition)

@@ -1,13 +1,38 @@
-"""The diffusion step of the published code: ancestral sampling with a learned variance, on a respaced schedule."""
+"""The published sampler: its guidance, and ancestral sampling with a learned variance on a respaced schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from blinddiff.models.mcformer import Prediction
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, alpha_bar
-from blinddiff.sampling.noise import NoiseSource
+from blinddiff.degradation.observation import Degradation, Observation
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Prediction, alpha_bar
+from blinddiff.published.network import PublishedPrediction
+
+SHRINKAGE = 0.1
+
+
+@dataclass(frozen=True)
+class PublishedGuidance:
+    """x_{t-1} <- x_{t-1} - grad_{x_t} (||y - A(x0_hat, k_t)|| + 0.1 ||x0_hat||), norms over an image, not squared.
+
+    An image step (`sampling.image_steps.ImageStep`). Its strength halves each time the image's side doubles, and the
+    second term pulls the image to black; `Gradient` has neither fault. The kernel depends on x_t through the network,
+    and is differentiated too.
+
+    Source: the released code of arXiv 2403.10211, as recorded.
+    """
+
+    needs_gradient: bool = True
+
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> tuple[Tensor, Tensor | float]:
+        residual = observation.y - degradation.operator(observation.scale)(x0_hat)
+        norms = residual.flatten(1).norm(dim=1) + SHRINKAGE * x0_hat.flatten(1).norm(dim=1)
+        (gradient,) = torch.autograd.grad(norms.sum(), x_t)
+        return x0_hat.detach(), -gradient
 
 
 class PublishedDiffusion:
@@ -33,20 +58,23 @@ class PublishedDiffusion:
         # The first posterior variance is 0; its logarithm is taken from the second, or from beta.
         posterior[0] = posterior[1] if num_inference_steps > 1 else beta[0]
         self.timesteps = kept.flip(0).to(device)
-        self.views: Sequence[int] = [0] * num_inference_steps
         self._from_x0 = (beta * before.sqrt() / (1 - a)).float().to(device)
         self._from_x_t = ((1 - before) * (1 - beta).sqrt() / (1 - a)).float().to(device)
         self._log_least, self._log_most = posterior.log().float().to(device), beta.log().float().to(device)
 
-    def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """See `Scheduler`."""
+    def step(
+        self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: Callable[[], Tensor]
+    ) -> Tensor:
+        """x_{t-1} from x_t and the corrected x0_hat, see `sampling.schedulers.Scheduler`; other networks than the
+        published one predict no variance, and get the lower end of the range.
+        """
         i = int((self.timesteps.flip(0) == t).nonzero())
         mean = self._from_x0[i] * x0_hat + self._from_x_t[i] * x_t
         drawn = noise()
         if i == 0:
             return mean
         log_variance = self._log_least[i]
-        if prediction.variance is not None:
+        if isinstance(prediction, PublishedPrediction):
             share = (prediction.variance + 1) / 2
             log_variance = share * self._log_most[i] + (1 - share) * self._log_least[i]
         return mean + (log_variance / 2).exp() * drawn

@@ -1,61 +1,166 @@
-"""What is done already: a hidden file in the output folder, so that a run that was broken off goes on.
-
-A result is taken as done if, and only if, the contents of the photograph, the settings and the contents of the result
-are those of its line here, by hash. Times of files do not tell: copying, unpacking and version control change them, and
-an edited photograph can keep its own. Each line is written after its result is on the disk: what a kill leaves without
-a line is done again.
-"""
+"""Records of finished work that survive a kill, so that an interrupted run resumes."""
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from blinddiff.errors import OutputError
-from blinddiff.files import lock
-from blinddiff.restoring.photograph import Done
-from blinddiff.restoring.plan import Job
+from blinddiff.files import file_hash, write_file
 
 LEDGER = ".blinddiff-ledger.jsonl"
-"""Name of the file."""
+"""File name of a folder's ledger."""
+
+
+class Journal:
+    """A text file with one entry a line: the ledger of a folder, or the log of an evaluation.
+
+    Every line is on the disk when `append` returns. A last line that a kill cut short does not count; the next `append`
+    removes it. One run may write at a time: hold `lock_folder` meanwhile.
+
+    Args:
+        path: the file; made if it is not there.
+
+    Raises:
+        OutputError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with open(path, "ab"):  # found out now, not after the work
+                pass
+            self._size = sum(len(line) for _, line in self._lines())
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be opened: {error.strerror}") from error
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        """Each whole line without its end, and the offset at which it begins; undecodable bytes are replaced.
+
+        Raises OSError if the file can no longer be read.
+        """
+        for offset, line in self._lines():
+            yield offset, line[:-1].decode(errors="replace")
+
+    def line(self, offset: int) -> str:
+        """The line that begins at an offset. Raises OSError if the file cannot be read."""
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.readline()[:-1].decode()
+
+    def append(self, *lines: str) -> int:
+        """Add lines; return the offset of the first.
+
+        Raises:
+            OutputError: the disk is full or gone; no line is added.
+        """
+        data, offset = _encode(lines), self._size
+        try:
+            # Unbuffered: what a full disk refuses must not be written again when the file is closed.
+            with open(self.path, "ab", buffering=0) as file:
+                file.truncate(offset)
+                try:
+                    if file.write(data) != len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        file.truncate(offset)
+                    raise
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        self._size += len(data)
+        return offset
+
+    def rewrite(self, lines: Iterable[str]) -> None:
+        """Replace all lines, at once.
+
+        Raises:
+            OutputError: the disk is full or gone; the journal is as it was.
+        """
+        data = _encode(lines)
+        write_file(self.path, data)
+        self._size = len(data)
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        offset = 0
+        with open(self.path, "rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield offset, line
+                    offset += len(line)
+
+
+def _encode(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photograph of a folder.
+
+    Attributes:
+        name: of the photograph, below the input folder.
+        output: name of its result, below the output folder.
+        source, target: paths of both.
+    """
+
+    name: str
+    output: str
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """A result that is on the disk: SHA-256 of the photograph's file and of the result's, and `Result.facts`."""
+
+    input_sha256: str
+    output_sha256: str
+    facts: dict[str, Any]
 
 
 class Ledger:
-    """The ledger of one output folder, locked against other runs while it is open."""
+    """The finished results of one output folder, in a hidden file there.
+
+    A result counts as finished if photograph, settings and result are those of its line, by hash. Modification times
+    are not used: copying changes them, and an edited photograph can keep its own. Every line is written after its
+    result is on the disk, so that a kill in between only costs doing that photograph again.
+
+    Args:
+        folder: the output folder.
+
+    Raises:
+        OutputError: the ledger cannot be opened.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Open or begin the ledger of a folder.
-
-        Raises:
-            OutputError: it cannot be opened, or another run is writing to the folder.
-        """
-        self.path = folder / LEDGER
-        try:
-            # Unbuffered: what a full disk refuses must not be tried again with the next line.
-            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be opened: {error.strerror}") from error
-        try:
-            lock(self._file.fileno())
-            self._places, self._size = _read_places(self.path)  # of the newest line for each result
-            self._file.truncate(self._size)
-        except OSError as error:
-            self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise OutputError(f"{folder}: another run is writing there") from error
-            raise OutputError(f"{self.path}: cannot be used: {error.strerror}") from error
+        self._journal = Journal(folder / LEDGER)
+        self._offsets: dict[str, int] = {}  # of the newest line for each result
+        for offset, text in self._journal:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict) and {"output", "input_sha256", "output_sha256", "facts"} <= line.keys():
+                    self._offsets[str(line["output"])] = offset
 
     def facts(self, job: Job, settings: str) -> dict[str, Any] | None:
-        """Return the facts of a result that is done, under settings of this fingerprint; None if it is not."""
-        line = self._line(job.output)
-        if line.get("settings") != settings or line.get("input") != job.name:
+        """The facts of a result if it is finished, else None.
+
+        Args:
+            job: photograph and result.
+            settings: fingerprint of the settings.
+        """
+        if job.output not in self._offsets:
             return None
-        with contextlib.suppress(OSError):  # gone, or not readable: not done
-            # The result first: most often it is that which is missing.
+        with contextlib.suppress(OSError):  # a file that is missing or cannot be read
+            line = json.loads(self._journal.line(self._offsets[job.output]))
+            if line.get("settings") != settings or line.get("input") != job.name:
+                return None
+            # The result first: that is the one most often missing.
             if line["output_sha256"] == file_hash(job.target) and line["input_sha256"] == file_hash(job.source):
                 facts: dict[str, Any] = line["facts"]
                 return facts
@@ -65,70 +170,7 @@ class Ledger:
         """Enter a result that is on the disk.
 
         Raises:
-            OutputError: the disk is full, or gone.
+            OutputError: the disk is full or gone.
         """
-        line = {
-            "input": job.name,
-            "output": job.output,
-            "settings": settings,
-            "input_sha256": done.input_sha256,
-            "output_sha256": done.output_sha256,
-            "facts": done.facts,
-        }
-        data = json.dumps(line).encode() + b"\n"
-        try:
-            if self._file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self._places[job.output] = self._size
-        self._size += len(data)
-
-    def close(self) -> None:
-        """Let other runs in."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-
-    def __enter__(self) -> "Ledger":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _line(self, output: str) -> dict[str, Any]:
-        """The newest line for a result; empty if there is none."""
-        if output not in self._places:
-            return {}
-        with open(self.path, "rb") as file:
-            file.seek(self._places[output])
-            line: dict[str, Any] = json.loads(file.readline())
-        return line
-
-
-def _read_places(path: Path) -> tuple[dict[str, int], int]:
-    """Where the newest line for each result begins, and where the last whole line ends: a kill can cut one short."""
-    places, end = {}, 0
-    with open(path, "rb") as file:
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                break
-            with contextlib.suppress(ValueError):
-                line = json.loads(raw)
-                if isinstance(line, dict) and {"output", "input_sha256", "output_sha256", "facts"} <= line.keys():
-                    places[str(line["output"])] = end
-            end += len(raw)
-    return places, end
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's contents."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        line = {"input": job.name, "output": job.output, "settings": settings, **asdict(done)}
+        self._offsets[job.output] = self._journal.append(json.dumps(line))

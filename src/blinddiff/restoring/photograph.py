@@ -1,12 +1,12 @@
-"""What a restoration of files is asked to be."""
+"""Restores one photograph: settings in, one `Result` out. The command line, the page and the demo all come here."""
 
 import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path, PurePath
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,30 +17,38 @@ from blinddiff.degradation import bicubic_upsample
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import ImageError, KernelError, WeightsError
-from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours
+from blinddiff.files import file_hash
+from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
+from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
-if TYPE_CHECKING:
-    from blinddiff.sampling.output import BlindDiffOutput
-    from blinddiff.sampling.pipeline import BlindDiffPipeline
+
+def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
+    """`BlindDiffPipeline.from_pretrained` without its progress bar, for programs that show their own."""
+    pipeline = BlindDiffPipeline.from_pretrained(weights, device)
+    pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
+    return pipeline
 
 
 @dataclass(frozen=True)
-class UpscaleSettings:
-    """The same for every file of a run; small and plain, for it goes to the processes that do the work.
+class RestoreSettings:
+    """What to do with a photograph. Small and picklable: worker processes receive it.
 
     Attributes:
-        weights: folder or hub repository; None for the weights in the package.
+        weights: folder of weights, or a repository of the Hugging Face hub; the weights in the package where None.
         device: as for `BlindDiffPipeline.from_pretrained`.
         scale: 1, 2, 3 or 4.
         mode: a name of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
-        steps: of the reverse diffusion; the mode's own where None.
-        seed: of the noise, the same for every file: a file's result does not depend on its neighbours.
+        steps: of the reverse diffusion, 1 to 1000; the mode's default where None.
+        samples: restorations with different noise; the result is their mean.
+        seed: of the noise. Every photograph of a run starts from the same seed, so that its result does not depend on
+            the others.
         kernel: file of the blur kernel, where it is known.
-        noise_level: in grey levels, where it is known.
+        noise_level: standard deviation in grey levels, 0 to 255, where it is known.
         max_pixels: limit of an input image, against decompression bombs.
-        max_memory: bytes that the restorations may take together, see `BlindDiffPipeline`; None: half of what is free.
+        max_memory: bytes that all restorations of a run may take together, see `BlindDiffPipeline`; half of the free
+            memory where None.
 
     Raises:
         ParameterError: the noise level is not between 0 and 255.
@@ -51,6 +59,7 @@ class UpscaleSettings:
     scale: int = 4
     mode: str = "fidelity"
     steps: int | None = None
+    samples: int = 1
     seed: int = 0
     kernel: Path | None = None
     noise_level: float | None = None
@@ -62,16 +71,24 @@ class UpscaleSettings:
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
 
+    @property
+    def number_of_steps(self) -> int:
+        """Steps of the reverse diffusion: ``steps``, or the mode's default."""
+        return MODES[self.mode].num_inference_steps if self.steps is None else self.steps
+
     def fingerprint(self) -> str:
-        """Return a hash that changes with everything that changes results: settings, weights, kernel, version.
+        """SHA-256 of everything that changes a result: settings, contents of weights and kernel, package version.
+
+        The device and the limits are left out: they change a result by rounding at most.
 
         Raises:
             WeightsError: the folder of weights cannot be read.
             KernelError: the kernel cannot be read.
         """
         facts = asdict(self)
-        # The same image but for rounding; none, or the same; the same but for what tiles change, which is not seen.
         del facts["device"], facts["max_pixels"], facts["max_memory"]
+        if self.samples == 1:
+            del facts["samples"]  # as in ledgers written before this setting existed
         facts["kernel"] = None if self.kernel is None else _kernel_hash(self.kernel)
         facts["weights"] = _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights)
         facts["version"] = __version__
@@ -80,13 +97,13 @@ class UpscaleSettings:
 
 def _kernel_hash(kernel: Path) -> str:
     try:
-        return hashlib.sha256(kernel.read_bytes()).hexdigest()
+        return file_hash(kernel)
     except OSError as error:
         raise KernelError(f"{kernel}: cannot be read: {error.strerror}") from error
 
 
 def _weights_hash(weights: str | Path) -> str:
-    """Hash of a folder's files; of the name of a repository on the hub."""
+    """SHA-256 over the files of a folder of weights; the name itself for a repository on the hub."""
     digest = hashlib.sha256()
     folder = Path(weights)
     try:
@@ -101,45 +118,91 @@ def _weights_hash(weights: str | Path) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Upscaled:
-    """A restored photograph, to be written with `write_image(..., like=photograph)`.
+class Result:
+    """One restored photograph; write it with ``write_image(path, result.pixels, result.photograph, result.alpha)``.
 
     Attributes:
-        pixels: (3, H, W) in [0, 1].
-        alpha: (1, H, W) in [0, 1], or None.
-        kernel: (n, m), in pixels of the result.
-        noise_level: in grey levels.
-        residual_rms: of the input minus what the result explains of it, in grey levels.
-        consistency: the same over the noise level and rounding; near 1 is right.
-        expected_kernel_error: see `BlindDiffOutput`; None where the kernel was given.
-        seconds: that it took.
+        photograph: the input, as read.
+        settings: what was asked for.
+        pixels: (3, H, W) in [0, 1]; with several samples, their mean.
+        alpha: transparency, (1, H, W) in [0, 1]; None where the photograph has none.
+        kernel: (n, m), in pixels of the result; sums to 1.
+        noise_level: standard deviation in grey levels.
+        expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None where the kernel was given.
+        residual: input minus degraded result, (3, h, w), in grey levels.
+        consistency: RMS of the residual over that of noise and rounding; near 1 where the result explains the input.
+        std: standard deviation over the samples, (3, H, W) in [0, 1]; None for one sample.
+        seconds: duration of the restoration.
     """
 
+    photograph: Photograph
+    settings: RestoreSettings
     pixels: Tensor
     alpha: Tensor | None
     kernel: Tensor
     noise_level: float
-    residual_rms: float
-    consistency: float
     expected_kernel_error: float | None
+    residual: Tensor
+    consistency: float
+    std: Tensor | None
     seconds: float
 
+    @property
+    def residual_rms(self) -> float:
+        """Root mean square of the residual, in grey levels."""
+        return float(self.residual.square().mean().sqrt())
 
-def upscale_photograph(
-    pipeline: "BlindDiffPipeline",
+    @property
+    def uncertainty(self) -> float | None:
+        """Root mean square of `std`, in grey levels; None for one sample."""
+        return None if self.std is None else 255 * float(self.std.square().mean().sqrt())
+
+    def facts(self, output: PurePath) -> dict[str, Any]:
+        """What was found, for JSON: ``--json`` prints it, the ledger stores it.
+
+        ``width``, ``height`` and ``written_bit_depth`` are the result's; ``mode`` and ``bit_depth`` the photograph's;
+        ``kernel_widths`` are standard deviations along the kernel's axes in pixels of the result, the larger first;
+        ``kernel_angle`` is the larger one's, in degrees. The others are attributes.
+
+        Args:
+            output: the result's file, whose extension sets the bit depth.
+        """
+        major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
+        height, width = self.pixels.shape[-2:]
+        return {
+            "width": width,
+            "height": height,
+            "mode": self.photograph.mode,
+            "bit_depth": self.photograph.bit_depth,
+            "written_bit_depth": written_bit_depth(output, self.photograph),
+            "kernel": [[float(f"{value:.5g}") for value in row] for row in self.kernel.tolist()],
+            "kernel_widths": [major, minor],
+            "kernel_angle": angle,
+            "noise_level": self.noise_level,
+            "residual_rms": self.residual_rms,
+            "consistency": self.consistency,
+            "expected_kernel_error": self.expected_kernel_error,
+            "seconds": self.seconds,
+        }
+
+
+def restore_photograph(
+    pipeline: BlindDiffPipeline,
     photograph: Photograph,
-    settings: UpscaleSettings,
+    settings: RestoreSettings,
     kernel: Tensor | None = None,
-    on_step: Callable[[], object] | None = None,
-) -> Upscaled:
-    """Restore a photograph; colours under its transparency do not show in what is visible.
+    on_step: Callable[[int, Tensor], object] | None = None,
+) -> Result:
+    """Restore a photograph. Colours hidden by its transparency do not affect the visible ones.
 
     Args:
         pipeline: holds the weights that the settings name.
         photograph: as read.
-        settings: scale, mode, steps, seed, noise level, memory.
-        kernel: the contents of the settings' kernel file.
-        on_step: called after each step.
+        settings: scale, mode, steps, samples, seed, noise level and memory are used.
+        kernel: the known blur kernel, (n, m), in pixels of the result: the contents of ``settings.kernel``, or from
+            elsewhere.
+        on_step: called after each step with the number of finished steps and the current estimate x0_hat,
+            (samples, 3, H, W). What it raises ends the restoration.
 
     Raises:
         ImageError: the photograph is too small, or does not fit the memory even in the smallest tiles.
@@ -148,113 +211,73 @@ def upscale_photograph(
     """
     started = time.perf_counter()
     pixels = visible_colours(photograph)
+    finished = 0
+
+    def after_step(_index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
+        nonlocal finished
+        finished += 1
+        if on_step is not None:
+            on_step(finished, x0_hat)
+
     try:
         out = pipeline(
             pixels,
             scale=settings.scale,
             mode=settings.mode,
             num_inference_steps=settings.steps,
+            num_samples=settings.samples,
             kernel=kernel,
             noise_level=settings.noise_level,
             generator=torch.Generator().manual_seed(settings.seed),
             output_type="pt",
             max_memory=settings.max_memory,
-            callback_on_step_end=None if on_step is None else lambda *_: (on_step(), None)[1],
+            on_step=None if on_step is None else after_step,
         )
     except KernelError as error:
+        if settings.kernel is None:
+            raise
         raise KernelError(f"{settings.kernel}: {error}") from error
     except (MemoryError, RuntimeError) as error:
         if not is_lack_of_memory(error):
             raise
         height, width = pixels.shape[-2:]
         raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit the memory") from error
-    return upscaled_of(out, photograph.alpha, settings.scale, started)
-
-
-def upscaled_of(out: "BlindDiffOutput", alpha: Tensor | None, scale: int, started: float) -> Upscaled:
-    """The one photograph that the pipeline restored, as tensors, with its transparency.
-
-    Args:
-        out: of one image, made with ``output_type="pt"``.
-        alpha: (1, h, w), as read; None where there is none.
-        scale: of the restoration.
-        started: when it began, by `time.perf_counter`.
-    """
-    return Upscaled(
+    return Result(
+        photograph=photograph,
+        settings=settings,
         pixels=out.images[0],
-        alpha=None if alpha is None else upscale_alpha(alpha, scale),
+        alpha=None if photograph.alpha is None else enlarge_alpha(photograph.alpha, settings.scale),
         kernel=out.kernels[0],
         noise_level=float(out.noise_levels[0]),
-        residual_rms=float(out.residuals[0].square().mean().sqrt()),
-        consistency=float(out.consistency[0]),
         expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
+        residual=out.residuals[0],
+        consistency=float(out.consistency[0]),
+        std=None if out.std is None else out.std[0],
         seconds=time.perf_counter() - started,
     )
 
 
-def upscale_alpha(alpha: Tensor, scale: int) -> Tensor:
-    """Enlarge transparency (1, h, w): bicubic, kept between the least and the most of the 3 x 3 pixels around.
+def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
+    """Enlarge transparency, (1, h, w), by bicubic interpolation, limited to the range of the 3 x 3 input pixels around.
 
-    So a clean edge stays one: bicubic alone overshoots beside it, and draws a faint outline.
+    Bicubic interpolation alone overshoots beside an edge, which would show as a faint outline.
     """
     if scale == 1:
         return alpha
-    most, least = (sign * F.max_pool2d(sign * alpha, 3, stride=1, padding=1) for sign in (1, -1))
-    high, low = (bound.repeat_interleave(scale, -2).repeat_interleave(scale, -1) for bound in (most, least))
+    maximum, minimum = (sign * F.max_pool2d(sign * alpha, 3, stride=1, padding=1) for sign in (1, -1))
+    high, low = (bound.repeat_interleave(scale, -2).repeat_interleave(scale, -1) for bound in (maximum, minimum))
     return bicubic_upsample(alpha, scale).clamp(low, high)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What was found in one photograph.
-
-    Attributes:
-        width, height: of the result.
-        mode, bit_depth: of the input, see `Photograph`.
-        written_bit_depth: of the result.
-        kernel: rows of the blur kernel, in pixels of the result; they sum to 1.
-        kernel_widths: standard deviations along its axes, the larger first.
-        kernel_angle: of the larger, in degrees.
-        noise_level: in grey levels.
-        residual_rms: in grey levels, see `Upscaled`.
-        consistency: see `Upscaled`.
-        expected_kernel_error: see `Upscaled`.
-        seconds: that the restoration took.
-    """
-
-    width: int
-    height: int
-    mode: str
-    bit_depth: int
-    written_bit_depth: int
-    kernel: list[list[float]]
-    kernel_widths: list[float]
-    kernel_angle: float
-    noise_level: float
-    residual_rms: float
-    consistency: float
-    expected_kernel_error: float | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Done:
-    """A result that is on the disk: hashes of the file it was made from and of its own, and `Facts`."""
-
-    input_sha256: str
-    output_sha256: str
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Record:
-    """The record of one file.
+    """What happened to one file.
 
     Attributes:
-        input, output: paths; below their folders where there are folders. No output where the file failed.
-        status: "done"; "skipped", where it had been done before; "failed".
+        input, output: paths, below their folders for a folder. The output is None where the file failed.
+        status: "done"; "skipped", where an earlier run has done it; "failed".
         error: why it failed.
-        facts: where it was done, now or before.
+        facts: see `Result.facts`; None where it failed.
     """
 
     input: str
@@ -274,26 +297,3 @@ class Record:
                 **(self.facts or {}),
             }
         )
-
-
-def facts_of(photograph: Photograph, upscaled: Upscaled, written_bit_depth: int) -> dict[str, Any]:
-    """Return `Facts` as a dictionary."""
-    major, minor, angle = (float(value) for value in widths_and_angle(upscaled.kernel))
-    height, width = upscaled.pixels.shape[-2:]
-    return asdict(
-        Facts(
-            width=width,
-            height=height,
-            mode=photograph.mode,
-            bit_depth=photograph.bit_depth,
-            written_bit_depth=written_bit_depth,
-            kernel=[[float(f"{value:.5g}") for value in row] for row in upscaled.kernel.tolist()],
-            kernel_widths=[major, minor],
-            kernel_angle=angle,
-            noise_level=upscaled.noise_level,
-            residual_rms=upscaled.residual_rms,
-            consistency=upscaled.consistency,
-            expected_kernel_error=upscaled.expected_kernel_error,
-            seconds=upscaled.seconds,
-        )
-    )

@@ -1,7 +1,8 @@
-"""Several processes, one file each at a time.
+"""Worker processes that do one task at a time. A process that dies costs one task; another takes its place.
 
-Processes, not threads: what a hostile file or a lack of memory does to a decoder, it does to one process and one file;
-and small photographs do not fill many cores.
+Processes, not threads: a hostile file or a lack of memory then ends one process and not the run, and a small image does
+not keep many cores busy. `concurrent.futures` and `pebble` (5.2) were tried: the first gives up every task when a
+process dies, the second when an idle or a starting one does, and it hides the error of a worker that cannot start.
 """
 
 import contextlib
@@ -9,106 +10,114 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import torch
+from tqdm import tqdm
 
 from blinddiff.errors import BlindDiffError
-from blinddiff.restoring.photograph import Done, UpscaleSettings
-from blinddiff.restoring.plan import Job
 
 _SPAWN = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
-class Failed:
-    """Why a file could not be done."""
+class Died:
+    """The process of a task has died; ``how`` continues the sentence "its process ..."."""
 
-    reason: str
+    how: str
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """Says that the weights are loaded."""
+class _Raised:
+    error: Exception
+    traceback: str
+
+
+class _WorkerTraceback(Exception):
+    """Shows where an error was raised in another process."""
 
 
 @dataclass(eq=False)
-class _Worker:
+class _Process(Generic[Task]):
     process: BaseProcess
     connection: "Connection[Any, Any]"
     ready: bool = False
-    job: Job | None = None
+    task: Task | None = None
 
 
-def run_jobs(
-    jobs: Sequence[Job], settings: UpscaleSettings, processes: int, threads: int
-) -> Generator[tuple[Job, Done | Failed]]:
-    """Do jobs side by side; give each with its outcome, in the order in which they end.
+def run_tasks(
+    tasks: Sequence[Task], make_worker: Callable[[], Callable[[Task], Outcome]], processes: int, threads: int
+) -> Generator[tuple[Task, Outcome | Died]]:
+    """Do tasks side by side; yield each with its outcome, in the order in which they end.
 
-    A process that dies takes one file with it, and another takes its place. When the caller stops listening, as at
-    Ctrl-C, all end at once.
+    What a worker raises is raised here. All processes end with the generator: close it to stop early.
 
     Args:
-        jobs: files to do.
-        settings: the same for all.
+        tasks: picklable, none of them None.
+        make_worker: picklable; called once in every process, for instance to load weights.
         processes: how many there are at most.
-        threads: of each.
+        threads: torch's threads in each process.
 
     Raises:
-        BlindDiffError: the weights, the kernel or the device cannot be used.
+        BlindDiffError: a process died before its worker was made.
     """
-    waiting = deque(jobs)
-    workers: list[_Worker] = []
+    waiting = deque(tasks)
+    running: list[_Process[Task]] = []
     try:
-        while waiting or any(worker.job for worker in workers):
-            free = [worker for worker in workers if worker.job is None]
-            while len(workers) < processes and len(free) < len(waiting):
-                free.append(_start(settings, threads))
-                workers.append(free[-1])
-            for worker in free:
-                if worker.ready and waiting:
-                    worker.job = waiting.popleft()
-                    with contextlib.suppress(OSError):  # it has died: heard of below
-                        worker.connection.send(worker.job)
-            for worker in _those_that_speak(workers):
-                message = _message(worker)
-                if isinstance(message, BlindDiffError):
-                    raise message
-                if message is None:
-                    workers.remove(worker)
-                    if not worker.ready:
-                        raise BlindDiffError(f"a process for the restoration {_end(worker)} before it had begun")
-                    message = Failed(f"{worker.job.source if worker.job else ''}: its process {_end(worker)}")
-                job, worker.job, worker.ready = worker.job, None, True
-                if job is not None and isinstance(message, Done | Failed):
-                    yield job, message
+        while waiting or any(process.task is not None for process in running):
+            free = [process for process in running if process.task is None]
+            while len(running) < processes and len(free) < len(waiting):
+                free.append(_start(make_worker, threads))
+                running.append(free[-1])
+            for process in free:
+                if process.ready and waiting:
+                    process.task = waiting.popleft()
+                    with contextlib.suppress(OSError):  # it has died, which is noticed below
+                        process.connection.send(process.task)
+            with_messages = wait([process.connection for process in running])
+            for process in [process for process in running if process.connection in with_messages]:
+                message = _receive(process)
+                if isinstance(message, _Raised):
+                    raise message.error from _WorkerTraceback(message.traceback)
+                if isinstance(message, Died):
+                    running.remove(process)
+                    if not process.ready:
+                        raise BlindDiffError(f"a worker process {message.how} before it had begun")
+                task, process.task, process.ready = process.task, None, True
+                if task is not None:
+                    yield task, message
     finally:
-        with without_interruption():
-            for worker in workers:
-                worker.process.kill()
-                worker.process.join()
+        with delayed_interrupt():
+            for process in running:
+                process.process.kill()
+                process.process.join()
 
 
-def _start(settings: UpscaleSettings, threads: int) -> _Worker:
+def _start(make_worker: Callable[[], Callable[[Task], Outcome]], threads: int) -> _Process[Task]:
     ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_work, args=(theirs, settings, threads), daemon=True)
+    process = _SPAWN.Process(target=_work, args=(theirs, make_worker, threads), daemon=True)
     if os.name == "posix":
-        # Python's own helper process: to start it unblocks Ctrl-C, so that must not happen below.
+        # Python's own helper process. Starting it unblocks SIGINT, so it must not be started below.
         resource_tracker.ensure_running()
-    with without_interruption(), _deaf_children():
+    with delayed_interrupt(), _interrupt_blocked():
         process.start()
     theirs.close()
-    return _Worker(process, ours)
+    return _Process(process, ours)
 
 
 @contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started meanwhile do not hear Ctrl-C: the one that started them does, and ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
+def _interrupt_blocked() -> Iterator[None]:
+    """Block SIGINT in processes started within: this process handles Ctrl-C and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -119,70 +128,49 @@ def _deaf_children() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_interruption() -> Iterator[None]:
-    """Ctrl-C waits until the end of this.
+def delayed_interrupt() -> Iterator[None]:
+    """Handle a Ctrl-C that comes within this block at its end.
 
-    By its handler: the signal itself, were it blocked here, would come by another thread.
+    By a handler: if the signal were blocked in this thread, another thread would receive it.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
-    heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if heard and callable(before):
+        if received and callable(before):
             before(signal.SIGINT, None)
 
 
-def _those_that_speak(workers: list[_Worker]) -> list[_Worker]:
-    heard = wait([worker.connection for worker in workers])
-    return [worker for worker in workers if worker.connection in heard]
-
-
-def _message(worker: _Worker) -> object:
-    """What a process says; None if it has died."""
+def _receive(process: _Process[Task]) -> Any:
+    """The next message of a process; `Died` if there will be none."""
     try:
-        return worker.connection.recv()
+        return process.connection.recv()
     except (EOFError, OSError):
-        worker.process.join()
-        return None
-
-
-def _end(worker: _Worker) -> str:
-    code = worker.process.exitcode or 0
+        process.process.join()
+    code = process.process.exitcode or 0
     if code >= 0:
-        return f"ended with exit code {code}"
+        return Died(f"ended with exit code {code}")
     name = signal.Signals(-code).name
-    return f"was ended by {name}" + (": perhaps for want of memory" if name == "SIGKILL" else "")
+    return Died(f"was ended by {name}" + (": perhaps for want of memory" if name == "SIGKILL" else ""))
 
 
-def _work(connection: "Connection[Any, Any]", settings: UpscaleSettings, threads: int) -> None:
-    """What a process does: load, then job after job until nobody sends more."""
+def _work(
+    connection: "Connection[Any, Any]", make_worker: Callable[[], Callable[[Task], Outcome]], threads: int
+) -> None:
+    """Main function of a process: make the worker, then do tasks until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Only here: the process that leads the others needs no network.
-    import torch
-
-    from blinddiff.restoring.file import FileUpscaler
-
     torch.set_num_threads(threads)
+    tqdm.set_lock(threading.RLock())  # its own is a named semaphore, which a killed process would leave behind
     try:
-        upscaler = FileUpscaler(settings)
-    except BlindDiffError as error:
-        connection.send(error)
-        return
-    connection.send(_Ready())
-    with contextlib.suppress(EOFError, OSError):  # the one who sent the jobs has gone
+        worker = make_worker()
+        connection.send(None)  # ready
         while True:
-            connection.send(_outcome(upscaler, connection.recv()))
-
-
-def _outcome(upscale: Callable[[Job], Done], job: Job) -> Done | Failed:
-    try:
-        return upscale(job)
-    except BlindDiffError as error:
-        return Failed(str(error))
-    except Exception as error:  # noqa: BLE001 - a fault of ours in one file must not cost the others
-        return Failed(f"{job.source}: {type(error).__name__}: {error}")
+            connection.send(worker(connection.recv()))
+    except Exception as error:  # noqa: BLE001 - raised again in the process that sent the task
+        with contextlib.suppress(OSError):  # unless that has ended, and closed the connection
+            connection.send(_Raised(error, traceback.format_exc()))

@@ -1,41 +1,21 @@
-"""What an image step is: something that pulls the clean-image estimate towards agreement with y."""
+"""Image steps: how the clean-image estimate is pulled towards agreement with y. A new one is a class here and a line in
+`IMAGE_STEPS` (modes.py).
+"""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator, data_weight
+from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.published.sampler import PublishedGuidance
 
+ImageCorrection: TypeAlias = tuple[Tensor, Tensor | float]
+"""x0_hat for the diffusion step, (B, 3, H, W) in [0, 1], and what is added to x_{t-1} after it, in its range."""
 
-@dataclass
-class ImageContext:
-    """What an image step may use beside x_t and x0_hat.
-
-    Attributes:
-        y: LR image, (B, 3, h, w), in [0, 1].
-        kernel: k_t, (B, n, m).
-        noise_level: sigma, (B,), grey levels.
-        scale: 1, 2, 3 or 4.
-        prior_error: RMS error expected of x0_hat at this t, in [0, 1].
-        kernel_error: what sum |k_t - k| is expected to be, (B,), from 0 to 2; None for a kernel that is given,
-            also where it is only the start: how far off that is, only its giver knows.
-    """
-
-    y: Tensor
-    kernel: Tensor
-    noise_level: Tensor
-    scale: int
-    prior_error: float
-    kernel_error: Tensor | None = None
-
-
-class ImageCorrection(NamedTuple):
-    """x0_hat for the diffusion step, (B, 3, H, W) in [0, 1], and what is added to x_{t-1} after it, in its range."""
-
-    x0_hat: Tensor
-    shift: Tensor | float = 0.0
+MISFIT = 3.0
+"""RMS of (x (*) (k_hat - k)) downsampled, in grey levels, where sum |k_hat - k| = 1: measured on photographs."""
 
 
 class ImageStep(Protocol):
@@ -46,53 +26,57 @@ class ImageStep(Protocol):
         """Whether the prior step has to be recorded for back-propagation to x_t."""
         ...
 
-    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
-        """The correction by the data term; x0_hat, (B, 3, H, W) in [0, 1], was made from x_t."""
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> ImageCorrection:
+        """Correct x0_hat, (B, 3, H, W) in [0, 1], which was made from x_t.
+
+        Args:
+            degradation: k_t and the noise level.
+            prior_error: expected RMS error of x0_hat at this t, in [0, 1].
+        """
         ...
 
 
 @dataclass(frozen=True)
-class NoStep:
-    """x0_hat as the network gave it."""
+class NoStep(ImageStep):
+    """x0_hat unchanged: the ablation."""
 
     needs_gradient: bool = False
 
-    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
-        """See `ImageStep`."""
-        return ImageCorrection(x0_hat)
-
-
-MISFIT = 3.0
-"""RMS of (x (*) (k_hat - k)) downsampled, in grey levels, where sum |k_hat - k| = 1: measured on photographs."""
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> ImageCorrection:
+        return x0_hat, 0.0
 
 
 @dataclass(frozen=True)
-class Proximal:
-    """x0_hat <- argmin_x ||y - A(x, k_t)||^2 / 2 sigma^2 + rho_t / 2 ||x - x0_hat||^2, without back-propagation.
+class Proximal(ImageStep):
+    """x0_hat <- argmin_x ||y - A(x, k_t)||^2 / 2 sigma^2 + rho_t / 2 ||x - x0_hat||^2, in closed form.
 
-    rho_t is one over the variance expected of x0_hat's error at t, so that it follows the signal-to-noise ratio. sigma
-    counts what a wrong kernel adds to the noise: an image made to agree with y under it would be worse.
+    rho_t is the inverse of the expected variance of x0_hat's error at t, so it follows the signal-to-noise ratio. sigma
+    includes the misfit of an uncertain kernel: agreement with y under a wrong kernel makes the image worse.
     """
 
     needs_gradient: bool = False
 
-    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
-        """See `ImageStep`."""
-        sigma = context.noise_level
-        if context.kernel_error is not None:
-            sigma = (sigma.square() + (MISFIT * context.kernel_error).square()).sqrt()
-        rho = data_weight(sigma, context.prior_error)
-        operator = DegradationOperator(context.kernel, context.scale)
-        return ImageCorrection(operator.proximal(context.y, x0_hat, rho))
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> ImageCorrection:
+        sigma = degradation.noise_level
+        if degradation.kernel_error is not None:
+            sigma = (sigma.square() + (MISFIT * degradation.kernel_error).square()).sqrt()
+        operator = degradation.operator(observation.scale)
+        return operator.proximal(observation.y, x0_hat, data_weight(sigma, prior_error)), 0.0
 
 
 @dataclass(frozen=True)
-class Gradient:
-    """x_{t-1} <- x_{t-1} - zeta grad_{x_t} s^2 / 2 ||y - A(x0_hat(x_t), k_t)||^2.
+class Gradient(ImageStep):
+    """x_{t-1} <- x_{t-1} - zeta grad_{x_t} s^2 / 2 ||y - A(x0_hat(x_t), k_t)||^2, through the network.
 
-    That is the mean-square residual per pixel times the number of pixels: each pixel's correction depends on its
-    neighbourhood alone, not on the image's size or the batch. A averages s^2 pixels, so s^2 gives zeta = 1 the length
-    of a Newton step for the part of the image that y shows.
+    The energy is a sum over pixels, so a pixel's correction depends on its neighbourhood alone, not on the size of
+    image or batch. A averages s^2 pixels, so s^2 gives zeta = 1 the length of a Newton step for the part of the image
+    that y shows.
 
     Source: BlindDiff, arXiv 2403.10211, with the square of the norm for the norm.
     """
@@ -100,9 +84,18 @@ class Gradient:
     zeta: float = 1.0
     needs_gradient: bool = True
 
-    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
-        """See `ImageStep`."""
-        residual = context.y - DegradationOperator(context.kernel.detach(), context.scale)(x0_hat)
-        energy = context.scale**2 / 2 * residual.square().sum()
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> ImageCorrection:
+        residual = observation.y - degradation.detach().operator(observation.scale)(x0_hat)
+        energy = observation.scale**2 / 2 * residual.square().sum()
         (gradient,) = torch.autograd.grad(energy, x_t)
-        return ImageCorrection(x0_hat.detach(), -self.zeta * gradient)
+        return x0_hat.detach(), -self.zeta * gradient
+
+
+IMAGE_STEPS: dict[str, ImageStep] = {
+    "proximal": Proximal(),
+    "gradient": Gradient(),
+    "none": NoStep(),
+    "published": PublishedGuidance(),
+}

@@ -1,4 +1,4 @@
-"""The MAP loop: image and kernel made by turns along the reverse diffusion.
+"""The MAP loop: image and kernel refined by turns along the reverse diffusion.
 
 {x*, k*} = argmax log p(y | x, k) + log p(k | y, x) + log p(x)
 """
@@ -9,70 +9,67 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.operator import PRIOR_ERROR
-from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.image_steps import ImageContext, ImageStep
-from blinddiff.sampling.kernel_steps import KernelState, KernelStep
-from blinddiff.sampling.noise import NoiseSource
-from blinddiff.sampling.schedulers import Scheduler
-from blinddiff.sampling.wrappers import TiledNetwork
+from blinddiff.degradation.observation import PRIOR_ERROR, Degradation, Observation
+from blinddiff.models.denoiser import Denoiser, add_noise
+from blinddiff.sampling.image_steps import ImageStep
+from blinddiff.sampling.kernel_steps import KernelStep
+from blinddiff.sampling.schedulers import NoiseSource, Scheduler
 
-StepCallback = Callable[[int, int, Tensor, Tensor, Tensor], None]
-"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t."""
+OnStep = Callable[[int, int, Tensor, Tensor, Tensor], Tensor | None]
+"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t; may return another x_{t-1}."""
 
 
 @dataclass
 class Restored:
-    """What the loop ends with: the image, (B, 3, H, W) in [0, 1] up to overshoot, and the state of every step."""
+    """The loop's result.
+
+    Attributes:
+        image: (B, 3, H, W), in [0, 1] up to overshoot.
+        kernels: k_t of every step, (B, n, m) each.
+        degradation: kernel and noise level of the last step.
+    """
 
     image: Tensor
-    states: list[KernelState]
+    kernels: list[Tensor]
+    degradation: Degradation
 
 
 def restore(
-    network: MCFormer | TiledNetwork,
+    denoiser: Denoiser,
     scheduler: Scheduler,
-    y: Tensor,
-    scale: int,
-    state: KernelState | None,
+    observation: Observation,
+    degradation: Degradation | None,
     noise: NoiseSource,
     image_step: ImageStep,
     kernel_step: KernelStep,
-    on_step_end: StepCallback | None = None,
-    kernel_error: Tensor | None = None,
+    on_step: OnStep | None = None,
 ) -> Restored:
     """Run the reverse diffusion over the scheduler's timesteps.
 
     Args:
-        y: LR image, (B, 3, h, w), in [0, 1].
-        state: the first kernel and noise level, see `MCFormer.estimate`; None for a network that has none to give.
-        kernel_error: how far off the kernel is expected to be, see `ImageContext`.
-        network, image_step, kernel_step: see their folders, and `tiles` for those that go tile by tile.
+        observation: the LR image and the scale.
+        degradation: the initial kernel and noise level; None for a denoiser that has no initial estimate.
+        noise: draws standard normal noise, (B, 3, H, W).
+        denoiser, scheduler, image_step, kernel_step: see their modules.
     """
-    # 0. What physics alone says of the image, and the start: noise around it.
-    x_y = network.first_image(y, state, scale)
-    x_t = network.add_noise(x_y, scheduler.timesteps[0], noise())
-    states = []
+    x_t = add_noise(denoiser, denoiser.initial_image(observation, degradation), scheduler.timesteps[0], noise())
+    kernels = []
     for index, t in enumerate(scheduler.timesteps):
-        # 1. Prior step: clean image and kernel from x_t.
         x_t.requires_grad_(image_step.needs_gradient)
         with torch.set_grad_enabled(image_step.needs_gradient):
-            kernel, noise_level = (None, None) if state is None else state
-            view = scheduler.views[index]
-            prediction = network(x_t, t.expand(len(y)), y, scale, kernel, noise_level, x_y, view=view)
+            # 1. Prior step: clean image and degradation from x_t.
+            prediction = denoiser(x_t, t.expand(len(observation)), observation, degradation)
             # 2. Kernel step: the better image gives a better kernel.
-            before, state = state, kernel_step(state, prediction, y, scale)
+            degradation = kernel_step(degradation, prediction, observation)
             # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.
-            prior_error = PRIOR_ERROR * network.remaining_error(t)
-            context = ImageContext(y, state.kernel, state.noise_level, scale, prior_error, kernel_error)
-            x0_hat, shift = image_step(x_t, prediction.x0_hat, context)
+            prior_error = PRIOR_ERROR * denoiser.remaining_error(t)
+            x0_hat, shift = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
         # 4. Diffusion step.
-        x_t = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift
-        if state is not before:
-            state = KernelState(*(part.detach() for part in state))  # this step's graph ends here
-            if index + 1 < len(scheduler.timesteps):
-                x_y = network.first_image(y, state, scale)
-        states.append(state)
-        if on_step_end is not None:
-            on_step_end(index, int(t), x_t, x0_hat, state.kernel)
-    return Restored(network.to_image(x_t), states)
+        x_t = scheduler.step(x_t.detach(), t, denoiser.to_diffusion(x0_hat), prediction, noise).detach() + shift
+        degradation = degradation.detach()  # this step's graph ends here
+        kernels.append(degradation.kernel)
+        if on_step is not None:
+            changed = on_step(index, int(t), x_t, x0_hat, degradation.kernel)
+            x_t = x_t if changed is None else changed
+    assert degradation is not None  # a scheduler has at least one timestep
+    return Restored(denoiser.to_image(x_t), kernels, degradation)

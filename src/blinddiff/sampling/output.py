@@ -1,4 +1,4 @@
-"""What a restoration gives back."""
+"""The pipeline's inputs and outputs: images as users hold them (PIL, numpy, torch), the result, the kernel map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator
-from blinddiff.degradation.kernel_measures import widths_and_angle
-from blinddiff.errors import ImageError
+from blinddiff.degradation import Degradation, DegradationOperator, Observation
+from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
+from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
+KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
 
 SMALLEST_SIDE = 8
-"""Shorter sides hold no block from which a blur could be told."""
+"""Shorter sides hold no block from which a blur could be estimated."""
 
 
 def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
@@ -68,6 +69,24 @@ def to_batch(image: ImageInput) -> Tensor:
     return batch
 
 
+def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
+    """A user's kernel, checked, one for each image: (B, n, m)."""
+    given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(observation.y)
+    if given.ndim == 2:
+        given = given[None]
+    if given.ndim != 3 or len(given) not in (1, len(observation)):
+        shape, count = tuple(given.shape), len(observation)
+        raise KernelError(f"a kernel of shape {shape} is not (height, width), or one for each of {count} images")
+    for each in given:
+        check_kernel(each)
+    height, width = observation.hr_size
+    if given.shape[-2] > height or given.shape[-1] > width:
+        raise KernelError(
+            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
+        )
+    return given.expand(len(observation), -1, -1)
+
+
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:
     """(B, 3, H, W) clipped to [0, 1], as a list of PIL images, a (B, H, W, 3) float32 array, or the tensor itself."""
     batch = batch.clamp(0, 1).float().cpu()
@@ -100,26 +119,25 @@ def _one(image: Any) -> Tensor:
 
 ROUNDING = 12**-0.5  # RMS of rounding to whole grey levels
 UNKNOWABLE = 0.75
-"""Expected sum |k_hat - k| from which on a kernel is called unknown: about that of a kernel guessed without looking."""
+"""Expected sum |k_hat - k| from which on a kernel is called unknown: about that of a default kernel."""
 
 
 @dataclass
 class BlindDiffOutput(BaseOutput):
-    """The sharp images, and why to believe them.
+    """The restored images, with the estimated degradation and measures of trust.
 
     Attributes:
         images: as asked for: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W), in [0, 1]; with
             several samples, their mean.
         kernels: the blur kernels, (B, n, m), in pixels of the result; they sum to 1. Means over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
-        residuals: y - A(x, k), (B, 3, h, w), grey levels: what the result does not explain of the input.
-        consistency: RMS of the residual over the noise level and rounding, (B,): near 1 is right; far above, the result
-            contradicts the input, or the kernel is wrong; far below, it repeats the input's noise.
+        residuals: y - A(x, k), (B, 3, h, w), grey levels.
+        consistency: RMS of the residual over that of noise and rounding, (B,): near 1 is right; far above, the result
+            contradicts the input or the kernel is wrong; far below, the result repeats the input's noise.
         kernel_trajectory: the kernel after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 where they agree, 2 at most.
-        expected_kernel_errors: what sum |k_hat - k| will be on average for the first estimate from images like these,
-            (B,), 0 to 2; `UNKNOWABLE` or more says that the kernel cannot be known. None where the kernel was given, or
-            the network has no estimate from y.
+        expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2; from `UNKNOWABLE` on,
+            the kernel cannot be determined. None where the kernel was given, or the network has no estimate from y.
         samples: every sample, (B, K, 3, H, W), in [0, 1]; None for one sample.
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
     """
@@ -137,20 +155,27 @@ class BlindDiffOutput(BaseOutput):
 
 
 def make_output(
-    y: Tensor, scale: int, restored: Restored, num_samples: int, output_type: OutputType
+    observation: Observation, restored: Restored, num_samples: int, output_type: OutputType
 ) -> BlindDiffOutput:
-    """Put the samples of each image together, and say what speaks for them."""
+    """Means over the samples of each image, and the residual and consistency of the mean.
 
-    def apart(value: Tensor) -> Tensor:
-        return value.unflatten(0, (len(y), num_samples))
+    Args:
+        observation: each image once.
+        restored: each image ``num_samples`` times in a row.
+        num_samples, output_type: see `BlindDiffPipeline.__call__`.
+    """
+
+    def by_image(value: Tensor) -> Tensor:
+        return value.unflatten(0, (len(observation), num_samples))
 
     several = num_samples > 1
-    samples = apart(restored.image.clamp_(0, 1))
+    samples = by_image(restored.image.clamp_(0, 1))
     x = samples.mean(1) if several else samples[:, 0]
-    trajectory = torch.stack([apart(state.kernel).mean(1) for state in restored.states])
+    trajectory = torch.stack([by_image(kernel).mean(1) for kernel in restored.kernels])
     kernels = trajectory.mean(0)
-    noise_levels = apart(restored.states[-1].noise_level).mean(1)
-    residuals = 255 * (y - DegradationOperator(kernels, scale)(x))
+    noise_levels = by_image(restored.degradation.noise_level).mean(1)
+    residuals = 255 * (observation.y - DegradationOperator(kernels, observation.scale)(x))
+    error = restored.degradation.kernel_error
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
         images=from_batch(x, output_type),
@@ -160,14 +185,15 @@ def make_output(
         consistency=(residuals.square().mean((1, 2, 3)).sqrt() / expected).cpu(),
         kernel_trajectory=trajectory.cpu(),
         kernel_spread=(trajectory - kernels).abs().sum((-2, -1)).mean(0).cpu(),
+        expected_kernel_errors=None if error is None else by_image(error)[:, 0].cpu(),
         samples=samples.cpu() if several else None,
         std=samples.std(1).cpu() if several else None,
     )
 
 
 REGION = 96
-"""Least side of a region in pixels of the input: with fewer, an estimate is mostly chance."""
-MOST = 8
+"""Least side of a region in pixels of the input: below that, estimates are mostly noise."""
+MAX_REGIONS = 8
 """Regions along a side, at most."""
 
 
@@ -178,8 +204,8 @@ class KernelMap:
     Attributes:
         kernels: (rows, columns, n, n), in pixels of the result; they sum to 1.
         noise_levels: (rows, columns), grey levels.
-        contrasts: (rows, columns), RMS difference of neighbouring pixels, grey levels: where it is no more than the
-            noise, a region has little to tell of its blur.
+        contrasts: (rows, columns), RMS difference of neighbouring pixels, grey levels: where it is no larger than the
+            noise, the region's kernel is unreliable.
     """
 
     kernels: Tensor
@@ -198,13 +224,28 @@ class KernelMap:
         }
 
 
-def estimate_kernel_map(network: MCFormer, y: Tensor, scale: int) -> KernelMap:
-    """Estimate each region of y, (1, 3, h, w) in [0, 1], on its own."""
-    rows, columns = (min(MOST, max(1, side // REGION)) for side in y.shape[-2:])
+def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation:
+    """`Denoiser.initial_estimate`; ParameterError for a network that has none."""
+    estimate = denoiser.initial_estimate(observation)
+    if estimate is None:
+        raise ParameterError("this network estimates a kernel at each step, from x_t; not from y alone")
+    return estimate
+
+
+def estimate_kernel_map(denoiser: Denoiser, observation: Observation) -> KernelMap:
+    """Estimate kernel and noise level of each region of one LR image on its own.
+
+    Raises:
+        ParameterError: more than one image, or a network without an estimate from y.
+    """
+    y = observation.y
+    if len(y) != 1:
+        raise ParameterError(f"{len(y)} images: a kernel map is of one")
+    rows, columns = (min(MAX_REGIONS, max(1, side // REGION)) for side in y.shape[-2:])
     found, contrasts = [], []
     for band in y.tensor_split(rows, -2):
         for region in band.tensor_split(columns, -1):
-            found.append(network.estimate(region, scale))
+            found.append(estimate_from_y(denoiser, Observation(region, observation.scale)))
             differences = [region.diff(dim=axis).square().mean() for axis in (-2, -1)]
             contrasts.append(255 * torch.stack(differences).mean().sqrt())
     kernels = torch.cat([each.kernel for each in found]).cpu()

@@ -1,81 +1,159 @@
 """The pipeline: one call from a photograph to the sharp photograph, its kernel and its noise level."""
 
-import logging
+import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
+from typing_extensions import Self
 
-from blinddiff.degradation import SCALES
-from blinddiff.degradation.kernel_measures import check_kernel
+from blinddiff.degradation import SCALES, Degradation, Observation
 from blinddiff.degradation.noise import check_noise_level
-from blinddiff.errors import KernelError, ParameterError, WeightsError
-from blinddiff.models.kernel_estimator import Estimate
-from blinddiff.models.loading import DEFAULT_WEIGHTS, check_fit, weights_folder
+from blinddiff.errors import ParameterError
+from blinddiff.models.denoiser import Denoiser
+from blinddiff.models.loading import DEFAULT_WEIGHTS, load_network
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.kernel_steps import KernelState, keep_noise_level
-from blinddiff.sampling.loop import StepCallback, restore
-from blinddiff.sampling.memory import free_memory
-from blinddiff.sampling.modes import IMAGE_STEPS, KERNEL_STEPS, MODES, Mode
-from blinddiff.sampling.noise import Generators, NoiseSource
+from blinddiff.published.network import PublishedMCFormer, architecture_name
+from blinddiff.sampling.image_steps import IMAGE_STEPS
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
+from blinddiff.sampling.loop import OnStep, restore
+from blinddiff.sampling.memory import choose_device, free_memory
 from blinddiff.sampling.output import (
     BlindDiffOutput,
     ImageInput,
+    KernelInput,
     KernelMap,
     OutputType,
+    estimate_from_y,
     estimate_kernel_map,
+    given_kernel,
     make_output,
     to_batch,
 )
-from blinddiff.sampling.schedulers import LibraryScheduler, Scheduler, make_scheduler, saved_scheduler
-from blinddiff.sampling.wrappers import TiledImageStep, TiledNetwork, plan_tiles, tiled_kernel_step
+from blinddiff.sampling.schedulers import (
+    Generators,
+    LibraryScheduler,
+    NoiseSource,
+    Scheduler,
+    make_scheduler,
+    saved_scheduler,
+)
+from blinddiff.sampling.wrappers import SelfEnsemble, Tiled, TiledImageStep, plan_tiles, tiled_kernel_step
 
-KernelInput = Tensor | npt.NDArray[Any]
+StepCallback: TypeAlias = (
+    Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
+)
+ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a mode sets where the caller does not.
+
+    Attributes:
+        scheduler: a name of `SCHEDULERS`, or ``"own"``: the one that the pipeline was made with.
+        num_inference_steps: steps of the reverse diffusion.
+        image_step: a name of `IMAGE_STEPS`.
+        kernel_step: a name of `KERNEL_STEPS`.
+    """
+
+    scheduler: str
+    num_inference_steps: int
+    image_step: str = "proximal"
+    kernel_step: str = "damped"
+
+    @property
+    def self_ensemble(self) -> bool:
+        """Whether steps see different dihedral transforms: they are averaged only by the mean."""
+        return self.scheduler == "mean"
+
+    def changed(
+        self,
+        num_inference_steps: int | None,
+        image_step: str | None,
+        kernel_step: str | None,
+        scheduler: str | None,
+    ) -> "Mode":
+        """This mode with the caller's options in place of its own; None keeps the mode's."""
+        return Mode(
+            self.scheduler if scheduler is None else scheduler,
+            self.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            self.image_step if image_step is None else image_step,
+            self.kernel_step if kernel_step is None else kernel_step,
+        )
+
+
+MODES = {
+    # closest in the mean square: the mean of two posterior means, the second under a better kernel
+    "fidelity": Mode("mean", 2),
+    # nearly that, in half the time: one call of the network
+    "fast": Mode("mean", 1),
+    # a sample of the posterior: sharper, with a larger error
+    "perceptual": Mode("own", 8),
+    # the published sampler, with its guidance
+    "paper": Mode("published", 500, image_step="published", kernel_step="network"),
+}
 
 
 class BlindDiffPipeline(DiffusionPipeline):
     """Blind image super-resolution: image, kernel and noise level from one low-resolution photograph.
 
     Args:
-        network: the prior for image and kernel; set to evaluation, for what training averages over a batch.
+        network: the prior for image and kernel, a `Denoiser`; set to evaluation mode.
         scheduler: a scheduler of diffusers for x0-prediction over the network's noise schedule.
     """
 
-    def __init__(self, network: MCFormer, scheduler: Any) -> None:
+    _callback_tensor_inputs = ("x_t", "x0_hat", "kernel")
+
+    def __init__(self, network: Denoiser, scheduler: Any) -> None:
         super().__init__()
-        self.register_modules(network=network.eval(), scheduler=scheduler)  # type: ignore[no-untyped-call]
-        self.network: MCFormer
+        network.eval()  # type: ignore[attr-defined]  # every network is a module
+        self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.network: Any
         self.scheduler: Any
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, weights: str | Path | None = None, device: str | torch.device | None = None
-    ) -> "BlindDiffPipeline":
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Load weights.
 
         Args:
-            weights: a folder written by `save_pretrained` or by training, or a repository of the Hugging Face hub; the
-                weights in the package where None.
+            pretrained_model_name_or_path: a folder written by `save_pretrained` or by training, or a repository of the
+                Hugging Face hub; the weights in the package where None.
             device: ``"cuda"``, ``"mps"`` or ``"cpu"``; the first of these that the machine has where None.
+            torch_dtype: of weights and network; the degradation model, x_t and the results stay in single precision.
+            **kwargs: options of the hub, see `HUB_OPTIONS`; ``weights``, the former name of the first argument.
 
         Raises:
             WeightsError: missing, damaged, or of another architecture.
-            ParameterError: the machine has no such device.
+            ParameterError: the machine has no such device, or an option is unknown.
         """
-        network = load_network(DEFAULT_WEIGHTS if weights is None else weights)
+        if "weights" in kwargs:
+            warnings.warn("weights: is now the first argument of from_pretrained", DeprecationWarning, stacklevel=2)
+            pretrained_model_name_or_path = kwargs.pop("weights")
+        for name in kwargs:
+            if name not in HUB_OPTIONS:
+                raise ParameterError(f"from_pretrained: unknown option {name!r}")
+        weights = DEFAULT_WEIGHTS if pretrained_model_name_or_path is None else pretrained_model_name_or_path
+        network = load_denoiser(weights, **kwargs)
         network.requires_grad_(False)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
-        pipeline = cls(network, saved_scheduler(DEFAULT_WEIGHTS if weights is None else weights, network))
+        network.to(memory_format=torch.channels_last)
+        pipeline = cls(network, saved_scheduler(weights, network))
         pipeline.to(choose_device(device))
+        if torch_dtype is not None:
+            pipeline.to(torch_dtype)
         return pipeline
 
     @torch.no_grad()
@@ -93,8 +171,11 @@ class BlindDiffPipeline(DiffusionPipeline):
         scheduler: str | None = None,
         generator: Generators = None,
         output_type: OutputType = "pil",
+        return_dict: bool = True,
         max_memory: int | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("x_t",),
+        on_step: OnStep | None = None,
     ) -> BlindDiffOutput:
         """Restore a photograph.
 
@@ -108,7 +189,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             num_samples: samples of each image; with more than one, ``images`` is their mean.
             kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result: guides, and
                 modulates the network, in place of the estimate. With a ``kernel_step`` other than ``"fixed"`` it is
-                only where the estimate starts.
+                only the initial estimate.
             noise_level: standard deviation of the noise in grey levels, where it is known.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
             kernel_step: ``"damped"``, ``"network"``, ``"refine"``, ``"first"`` (estimated once) or ``"fixed"`` (a given
@@ -117,10 +198,15 @@ class BlindDiffPipeline(DiffusionPipeline):
                 ``"published"``.
             generator: random generator, or a list of one for each image.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            return_dict: False returns the output's fields as a tuple, the images first.
             max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
-                None. An image for which that is too little goes through in tiles, see `tiles`; so does one for which
-                memory runs out, in ever smaller ones (but not where a gradient is taken through the network).
-            callback_on_step_end: called with (index, t, x_t, x0_hat, k_t) after each step, samples side by side.
+                None. An image for which that is too little is restored in tiles, see `Tiled`; so is one for which
+                memory runs out, in ever smaller tiles (except where a gradient is taken through the network).
+            callback_on_step_end: as in diffusers, called with (pipeline, step, timestep, tensors by name) after each
+                step; an ``"x_t"`` in the mapping that it returns replaces x_{t-1}.
+            callback_on_step_end_tensor_inputs: the tensors it is given, of ``"x_t"``, ``"x0_hat"`` and ``"kernel"``.
+            on_step: called with (step, t, x_t, x0_hat, k_t) after each step, samples side by side; a tensor that it
+                returns replaces x_{t-1}.
 
         Raises:
             ImageError: the image cannot be used.
@@ -145,83 +231,90 @@ class BlindDiffPipeline(DiffusionPipeline):
             if len(generator) != len(y):
                 raise ParameterError(f"{len(generator)} generators for {len(y)} images")
             generator = [g for g in generator for _ in range(num_samples)]
-        kernel_update = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
-        kernel_update = kernel_update if noise_level is None else keep_noise_level(kernel_update, noise_level)
-        image_update = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
-        state = self._known(y, scale, kernel, noise_level)
-        if state is not None:
-            state = KernelState(*(part.repeat_interleave(num_samples, 0) for part in state))
-        samples = y.repeat_interleave(num_samples, 0)
-        blind = kernel is None and self.network.config.prediction == "residual"
-        kernel_error = self.network.expected_kernel_error(y, scale) if blind else None
-        shape = (len(samples), 3, y.shape[-2] * scale, y.shape[-1] * scale)
+        for name in callback_on_step_end_tensor_inputs:
+            _choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        update_kernel = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
+        update_kernel = update_kernel if noise_level is None else keep_noise_level(update_kernel, noise_level)
+        update_image = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
+
+        observation = Observation(y, scale)
+        degradation = self._initial_degradation(observation, kernel, noise_level)
+        samples = Observation(y.repeat_interleave(num_samples, 0), scale)
         max_memory = free_memory(self.device) if max_memory is None else max_memory
-        tiles = plan_tiles(samples, scale, self.network, image_update.needs_gradient, max_memory)
-        restored = restore(
-            TiledNetwork(self.network, tiles),
-            self._scheduler(options),
-            samples,
-            scale,
-            state,
-            NoiseSource(shape, generator, y.device),
-            TiledImageStep(image_update, tiles),
-            tiled_kernel_step(kernel_update, tiles),
-            callback_on_step_end,
-            None if kernel_error is None else kernel_error.repeat_interleave(num_samples, 0),
-        )
-        out = make_output(y, scale, restored, num_samples, output_type)
-        if kernel_error is not None:
-            out.expected_kernel_errors = kernel_error.cpu()
-        return out
+        tiles = plan_tiles(samples.y, scale, self.network, update_image.needs_gradient, max_memory)
+        denoiser: Denoiser = Tiled(self.network, tiles)
+        if options.self_ensemble:
+            denoiser = SelfEnsemble(denoiser)
+        steps = self._scheduler(options)
+        with self.progress_bar(total=len(steps.timesteps)) as bar:
+
+            def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
+                bar.update()
+                changed = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
+                if callback_on_step_end is None:
+                    return changed
+                tensors = {"x_t": x_t if changed is None else changed, "x0_hat": x0_hat, "kernel": k_t}
+                names = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
+                returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in names})
+                return (returned or {}).get("x_t", changed)
+
+            restored = restore(
+                denoiser,
+                steps,
+                samples,
+                None if degradation is None else degradation.repeat(num_samples),
+                NoiseSource((len(samples), 3, *samples.hr_size), generator, y.device),
+                TiledImageStep(update_image, tiles),
+                tiled_kernel_step(update_kernel, tiles),
+                after_step,
+            )
+        out = make_output(observation, restored, num_samples, output_type)
+        return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
     def _scheduler(self, options: Mode) -> Scheduler:
         if options.scheduler == "own":
             return LibraryScheduler(self.scheduler, options.num_inference_steps, self.device)
         return make_scheduler(options.scheduler, self.network, options.num_inference_steps, self.device)
 
-    def _known(
-        self, y: Tensor, scale: int, kernel: KernelInput | None, noise_level: float | None
-    ) -> KernelState | None:
+    def _initial_degradation(
+        self, observation: Observation, kernel: KernelInput | None, noise_level: float | None
+    ) -> Degradation | None:
         """What is known of kernel and noise level before the first step."""
-        state = self.network.estimate(y, scale) if self.network.config.prediction == "residual" else None
+        known: Degradation | None = self.network.initial_estimate(observation)
         if kernel is not None:
-            nothing = torch.zeros(len(y), device=y.device)
-            state = KernelState(_given_kernel(kernel, y, scale), nothing if state is None else state.noise_level)
-        if noise_level is not None and state is not None:
-            state = KernelState(state.kernel, torch.full_like(state.noise_level, noise_level))
-        return state
+            nothing = torch.zeros(len(observation), device=observation.y.device)
+            known = Degradation(given_kernel(kernel, observation), nothing if known is None else known.noise_level)
+        if noise_level is not None and known is not None:
+            known = known.changed(known.kernel, torch.full_like(known.noise_level, noise_level))
+        return known
 
     @torch.no_grad()
-    def estimate(self, image: ImageInput, scale: int = 4) -> Estimate:
-        """Kernel, (B, n, n) in pixels of the result, and noise level, (B,) grey levels, from the photograph alone."""
-        self.check_scale(scale)
-        found = self.network.estimate(to_batch(image).to(self.device), scale)
-        return Estimate(found.kernel.cpu(), found.noise_level.cpu())
+    def estimate(self, image: ImageInput, scale: int = 4) -> Degradation:
+        """Kernel, (B, n, n) in pixels of the result, noise level, (B,) grey levels, and the expected kernel error."""
+        found = estimate_from_y(self.network, self._observation(image, scale))
+        error = None if found.kernel_error is None else found.kernel_error.cpu()
+        return Degradation(found.kernel.cpu(), found.noise_level.cpu(), error)
 
-    @torch.no_grad()
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
-        """How far off `estimate`'s kernel will be, (B,), from 0 to 2: see `MCFormer.expected_kernel_error`."""
-        self.check_scale(scale)
-        return self.network.expected_kernel_error(to_batch(image).to(self.device), scale).cpu()
+        """Expected sum |k_hat - k| of `estimate`'s kernel, (B,), 0 to 2. Near 1, y does not determine its kernel."""
+        error = self.estimate(image, scale).kernel_error
+        assert error is not None  # an estimate from y has one
+        return error
 
     @torch.no_grad()
     def kernel_map(self, image: ImageInput, scale: int = 4) -> KernelMap:
         """Kernel and noise level for each region of one photograph, for blur that differs from place to place."""
-        self.check_scale(scale)
-        y = to_batch(image).to(self.device)
-        if len(y) != 1:
-            raise ParameterError(f"{len(y)} images: a kernel map is of one")
-        return estimate_kernel_map(self.network, y, scale)
+        return estimate_kernel_map(self.network, self._observation(image, scale))
 
     @torch.no_grad()
     def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
-        """Estimated (or given) kernel and one proximal step from bicubic: (B, 3, H, W), without an image network."""
-        self.check_scale(scale)
-        y = to_batch(image).to(self.device)
-        found = self.network.estimate(y, scale)
-        chosen = found.kernel if kernel is None else _given_kernel(kernel, y, scale)
-        tiles = plan_tiles(y, scale, self.network, False, free_memory(self.device))
-        x_y = TiledNetwork(self.network, tiles).first_image(y, Estimate(chosen, found.noise_level), scale)
+        """Estimated (or given) kernel and one proximal step from bicubic: (B, 3, H, W), without the image network."""
+        observation = self._observation(image, scale)
+        found = estimate_from_y(self.network, observation)
+        if kernel is not None:
+            found = found.changed(given_kernel(kernel, observation), found.noise_level)
+        tiles = plan_tiles(observation.y, scale, self.network, False, free_memory(self.device))
+        x_y = Tiled(self.network, tiles).initial_image(observation, found)
         assert x_y is not None  # only a network without an estimate has none
         return x_y.clamp_(0, 1).cpu()
 
@@ -231,93 +324,17 @@ class BlindDiffPipeline(DiffusionPipeline):
         if not isinstance(scale, int) or scale not in known:
             raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, known))}")
 
-
-def load_network(weights: str | Path) -> MCFormer:
-    """A network from a folder (of a pipeline, or of the network alone), or from a repository of the hub.
-
-    Raises:
-        WeightsError: missing, damaged, or of another architecture.
-    """
-    folder = weights_folder(weights)
-    source, subfolder = (str(weights), "network") if folder is None else (folder, None)
-    try:
-        with _quiet_libraries():
-            config = MCFormer.load_config(source, subfolder=subfolder)
-            if config.get("_class_name") != MCFormer.__name__:
-                what = config.get("_class_name", "no named architecture")
-                raise WeightsError(f"holds {what}, not MCFormer")
-            if folder is not None and (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
-                check_fit(config, folder / SAFETENSORS_WEIGHTS_NAME)
-            network, found = MCFormer.from_pretrained(
-                source, subfolder=subfolder, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
-            )
-    except WeightsError as error:
-        raise WeightsError(f"{weights}: {error}") from error
-    except Exception as error:  # diffusers raises errors of many kinds, from files, the hub and shapes alike
-        raise WeightsError(f"{weights}: cannot be loaded as weights: {' '.join(str(error).split())[:300]}") from error
-    for what in ("missing", "unexpected"):
-        if names := sorted(found[f"{what}_keys"]):
-            raise WeightsError(f"{weights}: does not fit its config.json: {len(names)} {what} weights, as {names[0]}")
-    for name, value in network.state_dict().items():
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{weights}: {name} has values that are not finite")
-    return network
+    def _observation(self, image: ImageInput, scale: int) -> Observation:
+        self.check_scale(scale)
+        return Observation(to_batch(image).to(self.device), scale)
 
 
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep libraries from logging what is raised as an error of one line."""
-    loggers = [logging.getLogger(name) for name in ("diffusers", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The named device, or the first of CUDA, MPS and CPU that the machine has.
-
-    Raises:
-        ParameterError: the name is none, or the machine has no such device.
-    """
-    if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"device {str(device)!r}: this machine has none; cpu, cuda and mps are known") from error
-    return chosen
+def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:
+    """A network of any of `ARCHITECTURES`, see `load_network`."""
+    return load_network(weights, ARCHITECTURES, architecture_name, **hub_options)
 
 
 def _choice(name: str, value: str, known: Any) -> str:
     if value not in known:
         raise ParameterError(f"{name} {value!r} is not one of {', '.join(known)}")
     return value
-
-
-def _given_kernel(kernel: KernelInput, y: Tensor, scale: int) -> Tensor:
-    """A user's kernel, checked, one for each image: (B, n, m)."""
-    given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(y)
-    if given.ndim == 2:
-        given = given[None]
-    if given.ndim != 3 or len(given) not in (1, len(y)):
-        raise KernelError(
-            f"a kernel of shape {tuple(given.shape)} is not (height, width), or one for each of {len(y)} images"
-        )
-    for each in given:
-        check_kernel(each)
-    height, width = y.shape[-2] * scale, y.shape[-1] * scale
-    if given.shape[-2] > height or given.shape[-1] > width:
-        raise KernelError(
-            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
-        )
-    return given.expand(len(y), -1, -1)

@@ -1,6 +1,9 @@
-"""The diffusion step: diffusers' schedulers by name, and two of our own, over MCFormer's noise schedule."""
+"""The diffusion step: diffusers' schedulers by name and two of our own, over the denoiser's noise schedule; and the
+source of their noise.
+"""
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,26 +14,49 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from blinddiff.errors import ParameterError, WeightsError
-from blinddiff.models.dihedral import VIEWS
-from blinddiff.models.mcformer import MCFormer, Prediction
-from blinddiff.models.schedule import NUM_TRAIN_TIMESTEPS, betas
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, Prediction, betas
 from blinddiff.published.sampler import PublishedDiffusion
-from blinddiff.sampling.noise import NoiseSource
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+class NoiseSource:
+    """Draws standard normal noise for a batch: from one generator, or from one for each image.
+
+    With a generator for each image, an image's noise does not depend on what else is in the batch. Numbers are drawn
+    where their generator lives, so that a seed gives the same image on every device.
+
+    Args:
+        shape: of the noise, (B, 3, H, W).
+        generator: one, a list of B, or None for the global one.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], generator: Generators, device: torch.device) -> None:
+        self.generators = list(generator) if isinstance(generator, Sequence) else generator
+        self._shape, self._device = shape, device
+
+    def __call__(self) -> Tensor:
+        """(B, 3, H, W) of new noise."""
+        if isinstance(self.generators, list):
+            return torch.cat([self._draw((1, *self._shape[1:]), each) for each in self.generators])
+        return self._draw(self._shape, self.generators)
+
+    def _draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        home = "cpu" if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=home).to(self._device)
 
 
 class Scheduler(Protocol):
-    """Where the reverse diffusion stops on its way, and how it moves on."""
+    """The timesteps of the reverse diffusion, and the step from one to the next."""
 
     timesteps: Tensor
-    views: Sequence[int]
-    """How the network sees the picture at each of them, see `models.views`."""
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         """x_{t-1} from x_t and the corrected x0_hat, both in the range in which x_t is noised."""
         ...
 
 
-class LibraryScheduler:
+class LibraryScheduler(Scheduler):
     """A scheduler of diffusers for x0-prediction."""
 
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
@@ -39,48 +65,43 @@ class LibraryScheduler:
         self._draws = "generator" in inspect.signature(scheduler.step).parameters
         scheduler.set_timesteps(num_inference_steps, device=device)
         self.timesteps: Tensor = scheduler.timesteps
-        self.views: Sequence[int] = [0] * len(self.timesteps)
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """See `Scheduler`."""
         drawing = {"generator": noise.generators} if self._draws else {}
         stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
         return stepped
 
 
-class PosteriorMean:
-    """Every step at the last timestep, from the same pure noise, in another view: the mean of what all of them say.
+class PosteriorMean(Scheduler):
+    """Every step at the last timestep, from the same pure noise; the result is the mean of all x0_hat.
 
-    Each step estimates the posterior mean, under an ever better kernel. The network is not quite equivariant to turns,
-    so that estimates of two views err in part apart (the self-ensemble of Timofte et al., CVPR 2016).
+    Each step estimates the posterior mean, under an ever better kernel.
     """
 
     def __init__(self, num_inference_steps: int, device: torch.device) -> None:
         self.timesteps = torch.full((num_inference_steps,), NUM_TRAIN_TIMESTEPS - 1, device=device)
-        self.views: Sequence[int] = [index % VIEWS for index in range(num_inference_steps)]
         self._done = 0
         self._mean: Tensor | None = None
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """See `Scheduler`."""
         self._done += 1
         self._mean = x0_hat if self._mean is None else self._mean.lerp_(x0_hat, 1 / self._done)
         return x_t if self._done < len(self.timesteps) else self._mean
 
 
-def _library(kind: Any, **options: Any) -> Callable[[MCFormer, int, torch.device], Scheduler]:
-    def make(network: MCFormer, num_inference_steps: int, device: torch.device) -> Scheduler:
-        return LibraryScheduler(library_scheduler(kind, network, **options), num_inference_steps, device)
+def _library(kind: Any, **options: Any) -> Callable[[Denoiser, int, torch.device], Scheduler]:
+    def make(denoiser: Denoiser, num_inference_steps: int, device: torch.device) -> Scheduler:
+        return LibraryScheduler(library_scheduler(kind, denoiser, **options), num_inference_steps, device)
 
     return make
 
 
-def library_scheduler(kind: Any, network: MCFormer, **options: Any) -> Any:
-    """A scheduler class of diffusers, set up for a network: x0-prediction, its noise schedule, last timestep first."""
+def library_scheduler(kind: Any, denoiser: Denoiser, **options: Any) -> Any:
+    """A scheduler class of diffusers, set up for a denoiser: x0-prediction, its noise schedule, last timestep first."""
     return kind.from_config(
         {
             "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
-            "trained_betas": betas(network.config.noise_schedule).tolist(),
+            "trained_betas": betas(denoiser.config.noise_schedule).tolist(),
             "prediction_type": "sample",
             "timestep_spacing": "trailing",
             **options,
@@ -88,16 +109,16 @@ def library_scheduler(kind: Any, network: MCFormer, **options: Any) -> Any:
     )
 
 
-SCHEDULERS: dict[str, Callable[[MCFormer, int, torch.device], Scheduler]] = {
+SCHEDULERS: dict[str, Callable[[Denoiser, int, torch.device], Scheduler]] = {
     "mean": lambda _, steps, device: PosteriorMean(steps, device),
     "ddim": _library(DDIMScheduler, clip_sample=False),
     "ddpm": _library(DDPMScheduler, clip_sample=False),
     "dpm-solver++": _library(DPMSolverMultistepScheduler),
-    "published": lambda network, steps, device: PublishedDiffusion(network.config.noise_schedule, steps, device),
+    "published": lambda denoiser, steps, device: PublishedDiffusion(denoiser.config.noise_schedule, steps, device),
 }
 
 
-def make_scheduler(name: str, network: MCFormer, num_inference_steps: int, device: torch.device) -> Scheduler:
+def make_scheduler(name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device) -> Scheduler:
     """A scheduler by name, set to a number of steps.
 
     Raises:
@@ -106,7 +127,7 @@ def make_scheduler(name: str, network: MCFormer, num_inference_steps: int, devic
     if name not in SCHEDULERS:
         raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
     _check_steps(num_inference_steps)
-    return SCHEDULERS[name](network, num_inference_steps, device)
+    return SCHEDULERS[name](denoiser, num_inference_steps, device)
 
 
 def _check_steps(num_inference_steps: int) -> None:
@@ -114,13 +135,13 @@ def _check_steps(num_inference_steps: int) -> None:
         raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
 
 
-def default_scheduler(network: MCFormer) -> DDIMScheduler:
-    """DDIM over a network's noise schedule."""
-    scheduler: DDIMScheduler = library_scheduler(DDIMScheduler, network, clip_sample=False)
+def default_scheduler(denoiser: Denoiser) -> DDIMScheduler:
+    """DDIM over a denoiser's noise schedule."""
+    scheduler: DDIMScheduler = library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
     return scheduler
 
 
-def saved_scheduler(weights: str | Path, network: MCFormer) -> Any:
+def saved_scheduler(weights: str | os.PathLike[str], denoiser: Denoiser) -> Any:
     """The scheduler that a pipeline's folder was saved with; DDIM for a folder without, or the hub.
 
     Raises:
@@ -128,7 +149,7 @@ def saved_scheduler(weights: str | Path, network: MCFormer) -> Any:
     """
     folder = Path(weights) / "scheduler"
     if not folder.is_dir():
-        return default_scheduler(network)
+        return default_scheduler(denoiser)
     try:
         config = DDIMScheduler.load_config(folder)
         return getattr(diffusers, config["_class_name"]).from_config(config)

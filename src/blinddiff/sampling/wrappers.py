@@ -1,36 +1,36 @@
-"""Tiles: images of any size within a bounded memory, without seams.
+"""Wrappers around a denoiser and the steps: tiles, for images of any size in a bounded memory, and the self-ensemble.
 
-All tiles share the noise, the kernel and the noise level; what they say of the image is blended at every step of the
-reverse diffusion, with cosine ramps. So the loop is the same for a whole image and for tiles: `TiledNetwork` and the
-steps of `in_tiles` stand in for the network, the image step and the kernel step, and go tile by tile.
+All tiles share the noise, the kernel and the noise level, and their images are blended with cosine ramps at every step
+of the reverse diffusion, so there are no seams. The loop is the same with and without wrappers.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise, product
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from blinddiff.models.kernel_estimator import Estimate
-from blinddiff.models.mcformer import MCFormer, Prediction
+from blinddiff.degradation.observation import N_TRANSFORMS, Degradation, Observation
+from blinddiff.models.denoiser import Denoiser, Prediction
 from blinddiff.models.statistics import gradient_energy
-from blinddiff.sampling.image_steps import ImageContext, ImageCorrection, ImageStep
-from blinddiff.sampling.kernel_steps import KernelState, KernelStep
+from blinddiff.sampling.image_steps import ImageCorrection, ImageStep
+from blinddiff.sampling.kernel_steps import KernelStep
 from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, is_lack_of_memory
 
 HALO = 48
-"""Pixels along a tile's inner edges that count for nothing: there the network and the operator miss what lies beyond.
-More than half of a kernel of 31 with the reach of the resampling by 4."""
+"""Pixels along a tile's inner edges with weight 0: there network and operator lack the pixels beyond. More than half of
+a kernel of 31 with the reach of the resampling by 4."""
 RAMP = 64
 """Pixels over which one tile fades into the next."""
 OVERLAP = 2 * HALO + RAMP
-SMALLEST = 512
-"""Side of the smallest tile that is planned: the network's attention looks at all of a tile, and with less to look at,
-results are off those of the whole image by more than half a grey level."""
-LEAST = 2 * OVERLAP
+MIN_PLANNED_SIDE = 512
+"""Side of the smallest tile that is planned: the network's attention spans a whole tile, and in smaller ones results
+differ from those of the whole image by more than half a grey level."""
+MIN_SIDE = 2 * OVERLAP
 """Side of the smallest tile when memory runs out."""
 
 Parts = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]
@@ -52,17 +52,21 @@ class Tile:
         self._scale, self._spans = scale, spans
         self.images = slice(None) if spans is None else slice(image, image + 1)
 
-    def of(self, batch: Tensor) -> Tensor:
-        """Its part of (B, C, H, W) in the result's pixels: (1, C, n, m)."""
+    def hr(self, batch: Tensor) -> Tensor:
+        """Its part of HR images (B, C, H, W): (1, C, n, m)."""
         return self._part(batch, 1)
 
-    def below(self, batch: Tensor) -> Tensor:
-        """Its part of (B, C, h, w) in the input's pixels."""
+    def lr(self, batch: Tensor) -> Tensor:
+        """Its part of LR images (B, C, h, w): (1, C, n / s, m / s)."""
         return self._part(batch, self._scale)
 
-    def known(self, state: KernelState | None) -> KernelState | None:
-        """Its image's kernel and noise level."""
-        return state if state is None or self._spans is None else Estimate(*(part[self.images] for part in state))
+    def observation(self, observation: Observation) -> Observation:
+        """Its part of the LR images; the observation itself where it is all of it."""
+        return observation if self._spans is None else replace(observation, y=self.lr(observation.y))
+
+    def degradation(self, degradation: Degradation | None) -> Degradation | None:
+        """Kernel and noise level of its image."""
+        return degradation if degradation is None or self._spans is None else degradation[self.images]
 
     def weighted(self, value: Tensor) -> Tensor:
         """(1, C, n, m) times the weights, which over all tiles sum to 1 at each pixel."""
@@ -84,7 +88,7 @@ class Tiles:
     Args:
         y: LR images, (B, 3, h, w).
         scale: 1, 2, 3 or 4.
-        unit: tiles begin at multiples of it, and of the scale: `MCFormer.size_multiple`.
+        unit: tiles begin at multiples of it and of the scale: `Denoiser.size_multiple`.
         side: of the tiles, at most, in pixels of the result; None for all of the batch at once, as if there were none.
     """
 
@@ -108,8 +112,8 @@ class Tiles:
             weights = torch.ones(len(places))
             for cut, sign in ((before, 1), (after, -1)):
                 if cut is not None:  # sin^2 of the one tile and of the next sum to 1
-                    way = (sign * (places - cut) / RAMP + 0.5).clamp(0, 1)
-                    weights = weights * (way * math.pi / 2).sin().square()
+                    ramp = (sign * (places - cut) / RAMP + 0.5).clamp(0, 1)
+                    weights = weights * (ramp * math.pi / 2).sin().square()
             spans.append(Span(start, start + len(places), weights))
         return spans
 
@@ -122,15 +126,15 @@ class Tiles:
             yield Tile(self._scale, image, (spans[0], spans[1]))
 
     def over(self, work: Callable[[Tile], Parts]) -> Parts:
-        """Images blended, and facts averaged, over the tiles.
+        """Blend images and average estimates over the tiles.
 
         Args:
-            work: gives a tile's images, (1, C, n, m) each, and facts, (1, ...) each. Where it runs out of memory, the
-                tiles are halved and it begins anew.
+            work: returns a tile's images, (1, C, n, m) each, and estimates, (1, ...) each. Where it runs out of memory,
+                the tiles are halved and all are done again.
 
         Returns:
-            The images, (B, C, H, W), and the facts, (B, ...), for which tiles count by their gradient energy. None
-            stays None.
+            The images, (B, C, H, W), and the estimates, (B, ...), averaged with the tiles' gradient energy as weights.
+            None stays None.
         """
         while True:
             try:
@@ -146,23 +150,23 @@ class Tiles:
             return work(Tile(self._scale))
         height, width = (side * self._scale for side in self._y.shape[-2:])
         images: list[Tensor | None] = []
-        facts: list[Tensor | None] = []
+        estimates: list[Tensor | None] = []
         weights = self._y.new_zeros(len(self._y))
         for tile in self:
             made, found = work(tile)
-            if not images and not facts:
+            if not images and not estimates:
                 images = [None if m is None else m.new_zeros(len(self._y), m.shape[1], height, width) for m in made]
-                facts = [None if f is None else f.new_zeros(len(self._y), *f.shape[1:]) for f in found]
+                estimates = [None if f is None else f.new_zeros(len(self._y), *f.shape[1:]) for f in found]
             for total, part in zip(images, made, strict=True):
                 if total is not None and part is not None:
-                    tile.of(total).add_(tile.weighted(part))
-            # Of a flat image, which tells nothing anywhere, all tiles count alike.
-            weight = gradient_energy(tile.below(self._y)).sum() + torch.finfo(self._y.dtype).tiny
+                    tile.hr(total).add_(tile.weighted(part))
+            # In a flat image all tiles count alike.
+            weight = gradient_energy(tile.lr(self._y)).sum() + torch.finfo(self._y.dtype).tiny
             weights[tile.images] += weight
-            for total, part in zip(facts, found, strict=True):
+            for total, part in zip(estimates, found, strict=True):
                 if total is not None and part is not None:
                     total[tile.images] += weight * part
-        return images, [None if f is None else f / weights.view(-1, *(1,) * (f.ndim - 1)) for f in facts]
+        return images, [None if f is None else f / weights.view(-1, *(1,) * (f.ndim - 1)) for f in estimates]
 
     def _halve(self) -> bool:
         """Halve the tiles' side, after a batch has been taken image by image; False where that cannot be."""
@@ -171,80 +175,126 @@ class Tiles:
             self.side = longest
             return True
         side = min(self.side or longest, longest)
-        self.side = max(side // 2, LEAST)
-        return side > LEAST
+        self.side = max(side // 2, MIN_SIDE)
+        return side > MIN_SIDE
 
 
-def plan_tiles(y: Tensor, scale: int, network: MCFormer, needs_gradient: bool, max_memory: int) -> Tiles:
+def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, max_memory: int) -> Tiles:
     """Tiles as large as the memory allows: one over the whole batch where that fits, else image by image.
 
     Args:
         y: LR images, (B, 3, h, w).
         scale: 1, 2, 3 or 4.
-        network: says what a pixel costs.
+        network: determines the cost of a pixel.
         needs_gradient: of the image step.
         max_memory: bytes, beyond the weights, for the images and a tile's work. Where the images alone take more, or
             leave less than the smallest tile needs, the smallest tile is taken.
     """
     batch, height, width = len(y), y.shape[-2] * scale, y.shape[-1] * scale
     images = (IMAGES + INPUTS / scale**2) * 4 * 3 * batch * height * width
-    pixels = max(0, max_memory - images) / bytes_per_pixel(network, needs_gradient)
+    pixels = max(0, max_memory - images) / bytes_per_pixel(network.channels_per_pixel, needs_gradient)
     if batch * height * width <= pixels:
         return Tiles(y, scale, network.size_multiple, None)
-    # A long and thin image makes tiles of its own height, which are the longer for it.
-    side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), SMALLEST)
+    # Tiles of a long and thin image have its own height, and are longer for that.
+    side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), MIN_PLANNED_SIDE)
     return Tiles(y, scale, network.size_multiple, side)
 
 
-class TiledNetwork:
-    """A network that sees images tile by tile: what `restore` asks of an `MCFormer`."""
+class _Wrapper:
+    """A denoiser around another, with the attributes of the inner one."""
 
-    def __init__(self, network: MCFormer, tiles: Tiles) -> None:
-        self._network, self._tiles = network, tiles
-        self.add_noise, self.remaining_error = network.add_noise, network.remaining_error
-        self.to_diffusion, self.to_image = network.to_diffusion, network.to_image
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
+        self.default_mode, self.knows_noise = denoiser.default_mode, denoiser.knows_noise
+        self.config, self.alpha_bar = denoiser.config, denoiser.alpha_bar
+        self.size_multiple, self.channels_per_pixel = denoiser.size_multiple, denoiser.channels_per_pixel
+        self.initial_estimate, self.initial_image = denoiser.initial_estimate, denoiser.initial_image
+        self.remaining_error = denoiser.remaining_error
+        self.to_diffusion, self.to_image = denoiser.to_diffusion, denoiser.to_image
 
-    def first_image(self, y: Tensor, known: Estimate | None, scale: int) -> Tensor | None:
-        """See `MCFormer.first_image`."""
 
-        def work(tile: Tile) -> Parts:
-            return [self._network.first_image(tile.below(y), tile.known(known), scale)], []
+class SelfEnsemble(_Wrapper):
+    """A denoiser whose image network sees another of the eight dihedral transforms at each call. See `Denoiser`.
 
-        return self._tiles.over(work)[0][0]
+    The network is not exactly equivariant, so its errors under different transforms partly average out.
+
+    Source: Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__(denoiser)
+        self._calls = 0
 
     def __call__(
         self,
         x_t: Tensor,
         timestep: Tensor,
-        y: Tensor,
-        scale: int,
-        kernel: Tensor | None,
-        noise_level: Tensor | None,
-        x_y: Tensor | None,
+        observation: Observation,
+        degradation: Degradation | None,
         *,
-        view: int = 0,
+        transform: int = 0,
     ) -> Prediction:
-        """See `MCFormer.forward`. The kernel and the noise level are the tiles' means."""
+        transform = (transform + self._calls) % N_TRANSFORMS
+        self._calls += 1
+        return self._denoiser(x_t, timestep, observation, degradation, transform=transform)
+
+
+class Tiled(_Wrapper):
+    """A denoiser that works tile by tile. See `Denoiser`."""
+
+    def __init__(self, denoiser: Denoiser, tiles: Tiles) -> None:
+        super().__init__(denoiser)
+        self._tiles = tiles
+        self._initial: tuple[Degradation | None, Tensor | None] | None = None
+        self.initial_image = self._initial_image
+
+    def _initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
+        """The blended image; kept, for the tiles of the next call are parts of it."""
 
         def work(tile: Tile) -> Parts:
-            known = (None if part is None else part[tile.images] for part in (kernel, noise_level))
-            seen = None if x_y is None else tile.of(x_y)
-            arguments = (tile.of(x_t), timestep[tile.images], tile.below(y), scale, *known, seen)
+            return [self._denoiser.initial_image(tile.observation(observation), tile.degradation(degradation))], []
+
+        if self._initial is None or self._initial[0] is not degradation:
+            self._initial = degradation, self._tiles.over(work)[0][0]
+        return self._initial[1]
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        timestep: Tensor,
+        observation: Observation,
+        degradation: Degradation | None,
+        *,
+        transform: int = 0,
+    ) -> Prediction:
+        """One prior step; kernel and noise level are the tiles' means."""
+        x_y = self._initial_image(observation, degradation)
+        kinds: list[type[Prediction]] = []
+
+        def work(tile: Tile) -> Parts:
+            part, known = tile.observation(observation), tile.degradation(degradation)
+            if known is not degradation and known is not None and x_y is not None:
+                known = known.with_closed_form(part, tile.hr(x_y))
+            arguments: tuple[Any, ...] = tile.hr(x_t), timestep[tile.images], part, known
             if x_t.requires_grad and self._tiles.side is not None:
                 # Recorded tile by tile only when the gradient comes to it.
-                p = checkpoint(self._network, *arguments, view=view, use_reentrant=False)
+                p = checkpoint(self._denoiser, *arguments, transform=transform, use_reentrant=False)
             else:
-                p = self._network(*arguments, view=view)
-            return [p.x0_hat, p.noise, p.variance], [p.kernel, p.noise_level]
+                p = self._denoiser(*arguments, transform=transform)
+            kinds[:] = [type(p)]
+            images = [getattr(p, field.name) for field in fields(p) if field.name != "degradation"]
+            return images, [p.degradation.kernel, p.degradation.noise_level]
 
-        (x0_hat, noise, variance), (k_hat, sigma_hat) = self._tiles.over(work)
+        (x0_hat, *others), (kernel, noise_level) = self._tiles.over(work)
         assert x0_hat is not None
-        assert k_hat is not None
-        return Prediction(x0_hat, k_hat, sigma_hat, noise=noise, variance=variance)
+        assert kernel is not None
+        assert noise_level is not None
+        estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
+        return kinds[0](x0_hat, estimate, *others)
 
 
 @dataclass(frozen=True)
-class TiledImageStep:
+class TiledImageStep(ImageStep):
     """An image step without a gradient, tile by tile; one with a gradient reaches through the whole image anyway."""
 
     step: ImageStep
@@ -252,50 +302,44 @@ class TiledImageStep:
 
     @property
     def needs_gradient(self) -> bool:
-        """See `ImageStep`."""
         return self.step.needs_gradient
 
-    def __call__(self, x_t: Tensor, x0_hat: Tensor, context: ImageContext) -> ImageCorrection:
-        """See `ImageStep`."""
+    def __call__(
+        self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
+    ) -> ImageCorrection:
         if self.needs_gradient:
-            return self.step(x_t, x0_hat, context)
+            return self.step(x_t, x0_hat, observation, degradation, prior_error)
 
         def work(tile: Tile) -> Parts:
-            part = replace(
-                context,
-                y=tile.below(context.y),
-                kernel=context.kernel[tile.images],
-                noise_level=context.noise_level[tile.images],
-                kernel_error=None if context.kernel_error is None else context.kernel_error[tile.images],
-            )
-            corrected, shift = self.step(tile.of(x_t), tile.of(x0_hat), part)
+            part, known = tile.observation(observation), tile.degradation(degradation)
+            assert known is not None
+            corrected, shift = self.step(tile.hr(x_t), tile.hr(x0_hat), part, known, prior_error)
             return [corrected, shift if isinstance(shift, Tensor) else None], []
 
         (corrected, shift), _ = self.tiles.over(work)
         assert corrected is not None
-        return ImageCorrection(corrected, 0.0 if shift is None else shift)
+        return corrected, 0.0 if shift is None else shift
 
 
 def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
-    """A kernel step on each tile, from the shared state to a shared state: the tiles' mean."""
+    """A kernel step on each tile, from the shared degradation to a shared one: the tiles' mean."""
 
-    def shared(state: KernelState | None, prediction: Prediction, y: Tensor, scale: int) -> KernelState:
+    def shared(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:
         moved = False
 
         def work(tile: Tile) -> Parts:
             nonlocal moved
-            before = tile.known(state)
-            noise_level = None if prediction.noise_level is None else prediction.noise_level[tile.images]
-            seen = Prediction(tile.of(prediction.x0_hat), prediction.kernel[tile.images], noise_level)
-            after = step(before, seen, tile.below(y), scale)
+            before, estimate = tile.degradation(degradation), tile.degradation(prediction.degradation)
+            assert estimate is not None
+            after = step(before, Prediction(tile.hr(prediction.x0_hat), estimate), tile.observation(observation))
             moved = moved or after is not before
             return [], [after.kernel, after.noise_level]
 
         _, (kernel, noise_level) = tiles.over(work)
-        if state is not None and not moved:
-            return state
+        if degradation is not None and not moved:
+            return degradation
         assert kernel is not None
         assert noise_level is not None
-        return KernelState(kernel, noise_level)
+        return Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
 
     return shared

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from blinddiff.degradation import NOISES, SCALES
-from blinddiff.degradation.kernel_families import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import RecipeError
 from blinddiff.models.mcformer import MCFormer
 
@@ -165,8 +165,6 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _check_model(self) -> "Recipe":
-        if self.model.get("prediction", "residual") != "residual":
-            raise ValueError("model: prediction: only 'residual' can be trained, not the published network")
         scales = self.model.get("scales", SCALES)
         if missing := [scale for scale in self.degradation.scales if scale not in scales]:
             raise ValueError(f"degradation: scales: {missing[0]} is not one of the model's: {scales}")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation import closed_form
-from blinddiff.degradation.operator import data_weight
+from blinddiff.degradation.observation import Degradation, Observation, data_weight
 from blinddiff.errors import RecipeError
-from blinddiff.models.kernel_estimator import Estimate, Evidence, SpectralEstimator, mirror_step, way
-from blinddiff.models.mcformer import MCFormer, Prediction
+from blinddiff.models.denoiser import Prediction
+from blinddiff.models.kernel_estimator import Evidence, log_ratio, mirror_step
+from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
@@ -96,23 +96,23 @@ class Estimator(Stage):
     """Trains kernel and noise level from y alone, without correction and confidence head."""
 
     trained = ("estimator",)
-    fixed = ("estimator.correct", "estimator.doubt")
+    fixed = ("estimator.correct", "estimator.confidence_head")
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The constraints on the estimate. Of replayed examples only the statistics of y are kept."""
-        estimator = spectral_estimator(net)
+        estimator = net.estimator
         scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
         rows = self._with_replayed([spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level], generator)
         statistics, scale, kernel, noise_level = rows
-        estimate = estimator.first(estimator.told(statistics, scale))
+        estimate = estimator.initial_estimate(estimator.features_from_statistics(statistics, scale))
         return self._weighted(**degradation_constraints(estimate, kernel, noise_level))
 
 
 class Confidence(Stage):
     """Trains the estimator's prediction of its own kernel error."""
 
-    trained = ("estimator.doubt",)
+    trained = ("estimator.confidence_head",)
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
@@ -120,16 +120,16 @@ class Confidence(Stage):
 
         Each batch is cut to crops of one side, log-uniform from `MIN_CONFIDENCE_CROP` to that of y.
         """
-        estimator = spectral_estimator(net)
+        estimator = net.estimator
         side = pairs.y.shape[-1]
         crop = round(MIN_CONFIDENCE_CROP * (side / MIN_CONFIDENCE_CROP) ** float(torch.rand((), generator=generator)))
         with torch.no_grad():
             y = pairs.y[..., :crop, :crop]
             features = estimator.features(y, pairs.scale)
-            error = (estimator.first(features).kernel - pairs.kernel).abs().sum((-2, -1))
+            error = (estimator.initial_estimate(features).kernel - pairs.kernel).abs().sum((-2, -1))
         pixels = torch.full_like(features[:, :1], y.shape[-2] * y.shape[-1])
         features, pixels, error = self._with_replayed([features, pixels, error], generator)
-        return self._weighted(confidence=(estimator.expected_error_of(features, pixels) - error).square().mean())
+        return self._weighted(confidence=(estimator.expected_error(features, pixels) - error).square().mean())
 
 
 class Network(Stage):
@@ -140,37 +140,39 @@ class Network(Stage):
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The noise constraint at a random t."""
-        known = self._mixed_degradation(net.estimate(pairs.y, pairs.scale), pairs, generator)
+        estimate = net.initial_estimate(Observation(pairs.y, pairs.scale))
+        known = self._mixed_degradation(estimate, pairs, generator)
         _, noise = image_of_patch(net, pairs, known, self.recipe, generator)
         return self._weighted(noise=noise)
 
-    def _mixed_degradation(self, estimate: Estimate, pairs: Pairs, generator: torch.Generator) -> Estimate:
+    def _mixed_degradation(self, estimate: Degradation, pairs: Pairs, generator: torch.Generator) -> Degradation:
         """The true degradation, the estimate, or a random mixture of both, by the recipe's shares.
 
-        Estimates from crops are worse than those from whole photographs; mixtures cover the errors in between.
+        Degradations from crops are worse than those from whole photographs; mixtures cover the errors in between.
         """
         weight = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
         kind = torch.rand(len(weight), generator=generator).to(weight)
         weight[kind < self.recipe.loss.true_kernel_share] = 0
         weight[kind >= 1 - self.recipe.loss.own_kernel_share] = 1
         kernel = torch.lerp(pairs.kernel, estimate.kernel.detach(), weight.view(-1, 1, 1))
-        return Estimate(kernel, torch.lerp(pairs.noise_level, estimate.noise_level.detach(), weight))
+        return Degradation(kernel, torch.lerp(pairs.noise_level, estimate.noise_level.detach(), weight))
 
 
 class Joint(Network):
     """Trains image network, estimator and correction together."""
 
-    fixed = ("estimator.doubt",)
+    fixed = ("estimator.confidence_head",)
     min_batch = 2
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The constraints on the image, on the estimate from y and on its correction at a random t."""
-        first = net.estimate(pairs.y, pairs.scale)
-        known = self._mixed_degradation(first, pairs, generator)
+        estimate = net.initial_estimate(Observation(pairs.y, pairs.scale))
+        known = self._mixed_degradation(estimate, pairs, generator)
         prediction, noise = image_of_patch(net, pairs, known, self.recipe, generator, correct_kernel=True)
-        assert prediction.noise_level is not None
-        corrected = Estimate(prediction.kernel, prediction.noise_level)
-        at_t, from_y = (degradation_constraints(e, pairs.kernel, pairs.noise_level) for e in (corrected, first))
+        at_t, from_y = (
+            degradation_constraints(each, pairs.kernel, pairs.noise_level)
+            for each in (prediction.degradation, estimate)
+        )
         return self._weighted(noise=noise, **{name: at_t[name] + from_y[name] for name in from_y})
 
 
@@ -186,21 +188,21 @@ class Correction(Stage):
         the corrected kernel counts too: a kernel nearer to the true one does not always give a better image.
         """
         with torch.no_grad():
-            first = net.estimate(pairs.y, pairs.scale)
-            current = Estimate(perturbed(first.kernel, pairs.kernel, generator), first.noise_level)
+            observation = Observation(pairs.y, pairs.scale)
+            estimate = net.initial_estimate(observation)
+            current = Degradation(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
             t, x_t = noised(net, net.to_diffusion(pairs.x), self.recipe, generator)
-            prediction: Prediction = net(x_t, t, pairs.y, pairs.scale, *current, correct_kernel=False)
-            evidence = net.evidence(prediction.x0_hat, t, pairs.y, pairs.scale, current.kernel)
-        scale = torch.full_like(pairs.noise_level, pairs.scale)
-        rows = self._with_replayed([*current, *evidence, pairs.kernel, pairs.noise_level, scale], generator)
-        current, evidence = Estimate(*rows[:2]), Evidence(*rows[2:6])
+            prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
+            evidence = net.evidence(prediction.x0_hat, t, observation, current)
+        rows = [current.kernel, current.noise_level, *evidence, pairs.kernel, pairs.noise_level, observation.scales]
+        rows = self._with_replayed(rows, generator)
+        current, evidence = Degradation(*rows[:2]), Evidence(*rows[2:6])
         kernel, noise_level, scale = rows[6:]
-        corrected = spectral_estimator(net).correct(current, scale, evidence)
+        corrected = net.estimator.correct(current, scale, evidence)
         losses = degradation_constraints(corrected, kernel, noise_level)
         losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
         if self.recipe.loss.noise:
-            known = Estimate(*(part[: len(pairs.x)] for part in corrected))
-            _, losses["noise"] = image_of_patch(net, pairs, known, self.recipe, generator)
+            _, losses["noise"] = image_of_patch(net, pairs, corrected[: len(pairs.x)], self.recipe, generator)
         return self._weighted(**losses)
 
 
@@ -227,7 +229,7 @@ def noise_level_constraint(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
     return ((sigma_hat - sigma).abs() / (1 + sigma)).mean()
 
 
-def degradation_constraints(estimate: Estimate, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
+def degradation_constraints(estimate: Degradation, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
     """`kernel_constraint` and `noise_level_constraint` of an estimate, by the names of their weights."""
     return {
         "kernel": kernel_constraint(estimate.kernel, kernel),
@@ -291,7 +293,7 @@ def noise_constraint(
 def image_of_patch(
     net: MCFormer,
     pairs: Pairs,
-    known: Estimate,
+    known: Degradation,
     recipe: Recipe,
     generator: torch.Generator,
     *,
@@ -301,12 +303,13 @@ def image_of_patch(
 
     The closed form x_y is computed on the whole context, so that the patch's borders are not an image's borders.
     """
-    x_y = closed_form(pairs.y, *known, pairs.scale)
+    x_y = known.closed_form(Observation(pairs.y, pairs.scale))
     rows, columns, lr_rows, lr_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
     x_0 = net.to_diffusion(pairs.x[..., rows, columns])
     t, x_t = noised(net, x_0, recipe, generator)
-    y = pairs.y[..., lr_rows, lr_columns]
-    prediction: Prediction = net(x_t, t, y, pairs.scale, *known, x_y[..., rows, columns], correct_kernel=correct_kernel)
+    patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
+    known = known.with_closed_form(patch, x_y[..., rows, columns])
+    prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct_kernel)
     a = net.alpha_bar[t]
     x0_hat = net.to_diffusion(prediction.x0_hat)
     sigma = ((1 - a) / a).sqrt()
@@ -330,11 +333,5 @@ def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tenso
     low, high = PERTURB_RANGE
     part = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
     part[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
-    log_ratio = way(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return mirror_step(kernel, part.view(-1, 1, 1) * log_ratio)
-
-
-def spectral_estimator(net: MCFormer) -> SpectralEstimator:
-    """The network's estimator."""
-    assert isinstance(net.estimator, SpectralEstimator)
-    return net.estimator
+    growth = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return mirror_step(kernel, part.view(-1, 1, 1) * growth)

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from blinddiff.degradation import bicubic_upsample, closed_form
+from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.files import replace_folder, restore_folder, write_file
 from blinddiff.imaging.write import write_picture
+from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, ImagePool, Pairs, Pixels, aligned, degrade, draw_scale
@@ -54,13 +55,14 @@ def averaged(network: nn.Module, decay: float, device: torch.device | None = Non
 def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
     """One row an example: y enlarged, the closed form, one call from pure noise, the truth."""
     network.eval()
-    first = network.estimate(pairs.y, pairs.scale)
-    x_y = closed_form(pairs.y, first.kernel, first.noise_level, pairs.scale)
+    observation = Observation(pairs.y, pairs.scale)
+    degradation = network.initial_estimate(observation)
+    x_y = degradation.closed_form(observation)
     last = len(network.alpha_bar) - 1
     noise = torch.randn(x_y.shape, generator=torch.Generator().manual_seed(0)).to(x_y)
     t = torch.full((len(x_y),), last, device=x_y.device)
-    x_t = network.add_noise(x_y, t[0], noise)
-    x0_hat = network(x_t, t, pairs.y, pairs.scale, first.kernel, first.noise_level, x_y).x0_hat
+    x_t = add_noise(network, x_y, t[0], noise)
+    x0_hat = network(x_t, t, observation, degradation).x0_hat
     columns = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
     pixels = (columns.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy()
     write_picture(path, Image.fromarray(np.ascontiguousarray(pixels)))

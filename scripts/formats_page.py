@@ -1,0 +1,237 @@
+"""Make docs/formats.md: `python scripts/formats_page.py` runs files of every format through the command line."""
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+import torch
+from PIL import ExifTags, Image
+
+from blinddiff.cli import main as cli
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.schedulers import default_scheduler
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "reliability"))
+from corpus import HEIGHT, WIDTH, XMP, colours, corpus, exif_block, profile, refused  # noqa: E402 - of the tests
+
+PAGE = ROOT / "docs" / "formats.md"
+SCALE = 2
+
+HEAD = """# Formats
+
+`python scripts/formats_page.py` makes this page: it runs a file of each kind through `blinddiff upscale` and checks
+the results with other libraries. A test checks that the page is up to date. Do not edit it.
+
+blinddiff detects the format from a file's content, not from its name. It reads single images only; from a phone's
+JPEG with several images, it reads the first.
+
+"""
+
+NOTES = """
+Bits are per channel; "32 f" means floats from 0 (black) to 1 (white). Integers of more than 8 bits count as 16. "-"
+means that the input had none.
+
+- **Grey** images stay grey, with two exceptions: WebP, and AVIF with transparency, have no grey mode, so the image
+  gets three equal channels there. A grey colour profile cannot describe these, so the pixels are converted to the
+  tone curve of sRGB, without a profile.
+- **Alpha** is enlarged bicubically, without overshoot. Colours of transparent pixels are replaced by those of visible
+  neighbours before the restoration, so they do not bleed into visible parts. Extra TIFF channels that are not
+  declared as transparency (such as a saved selection) are dropped.
+- **16 bits and floats** are computed in 32-bit floats throughout. The output has the bits of the input if the format
+  supports them: PNG 8 and 16, TIFF 8, 16 and floats, the others 8.
+- **Colour profiles**: the tone curve is converted to sRGB's for the restoration, and back for the output, which keeps
+  the profile. Primaries are not converted, so no colour is clipped. A damaged profile, or one for another kind of
+  pixel, is kept but not applied. Colours that an AVIF or PNG file declares by numbers (nclx, cICP), such as Display
+  P3, become a profile. High dynamic range (PQ, HLG) is refused. PNG's gamma and primaries chunks are ignored.
+- **EXIF** is kept byte by byte (in TIFF: field by field), except for three things. The orientation is applied to the
+  pixels and reset. Width and height are updated. The thumbnail is removed, because it shows the old image.
+- **XMP** is kept, with orientation, width and height updated as in EXIF. Packets beyond 64 KiB are not joined.
+
+Also not read: camera raw, PDF, PSD, SVG, ICO, TGA, JPEG XL.
+
+Libraries: Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM, 8-bit PNG and JPEG 2000; tifffile for TIFF; imagecodecs for
+PNG, JPEG 2000 and AVIF of more than 8 bits, for TIFF compression, and for colour profiles in floating point. It
+replaces a second PNG library, a TIFF decoder and a colour engine.
+"""
+
+
+def tiny_weights(folder: Path) -> Path:
+    """Weights of a small random network: the page does not depend on them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MCFormer(dim=8, num_blocks=[1, 1], heads=[1, 1], estimator_hidden=32, embedding_dim=16)
+    BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(folder)
+    return folder
+
+
+def make_page(weights: Path, folder: Path) -> str:
+    """The text of the page. `folder` is an empty working folder."""
+    return HEAD + _read_table(weights, folder) + "\n" + _written_table(weights, folder) + NOTES
+
+
+def _read_table(weights: Path, folder: Path) -> str:
+    files = {**corpus(), **refused()}
+    source, results = folder / "in", folder / "out"
+    source.mkdir()
+    for name, data in files.items():
+        (source / name).write_bytes(data)
+    options = ("--format", "same", "--scale", SCALE, "--weights", weights, "--jobs", 1, "--json", folder / "records")
+    _run("upscale", source, "-o", results, *options, code=1)
+    records = {}
+    for line in (folder / "records").read_text().splitlines():
+        record = json.loads(line)
+        records[record["input"]] = record
+    lines = [
+        "## What is read",
+        "",
+        "Each file was run with `--format same`: this writes the input's format if possible, else PNG.",
+        "",
+        "| file | read | pixels | bits | alpha | ICC | EXIF | XMP | written as |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, data in files.items():
+        record = records[name]
+        kind = name.rsplit(".", 1)[0]
+        if record["status"] == "failed":
+            reason = record["error"].split(f"{name}: ")[1]
+            lines.append(f"| {kind} | no: {reason} | | | | | | | |")
+            continue
+        result = results / record["output"]
+        facts = _Kept(data, result)
+        pixels = f"{record['mode'].split(';')[0].replace('I', 'L')} to {facts.mode}"
+        bits = f"{_bits(record['bit_depth'])} to {_bits(facts.bits)}"
+        columns = (kind, "yes", pixels, bits, facts.alpha, facts.icc, facts.exif, facts.xmp, result.suffix)
+        lines.append("| " + " | ".join(columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _written_table(weights: Path, folder: Path) -> str:
+    import imagecodecs
+
+    from blinddiff.imaging.write import encode_png
+
+    source = folder / "everything.png"
+    array = colours(3, np.uint16)
+    source.write_bytes(encode_png(array, profile(1.8), exif_block(), XMP))
+    transparent = folder / "transparent.png"
+    transparent.write_bytes(imagecodecs.png_encode(colours(4, np.uint16)))
+    lines = [
+        "## What is written",
+        "",
+        "Input: a 16-bit PNG with profile, EXIF and XMP; and one with transparency, for the column alpha.",
+        "",
+        "| written as | bits | alpha | ICC | EXIF | XMP |",
+        "|---|---|---|---|---|---|",
+    ]
+    for suffix in (".png", ".tif", ".jpg", ".webp", ".avif"):
+        result = folder / f"everything{suffix}"
+        if suffix == ".png":
+            result = folder / "result.png"
+        _run("upscale", source, "-o", result, "--scale", 1, "--weights", weights)
+        facts = _Kept(source.read_bytes(), result)
+        other = folder / f"result-transparent{suffix}"
+        code, message = _run("upscale", transparent, "-o", other, "--scale", 1, "--weights", weights, code=None)
+        alpha = (
+            _Kept(transparent.read_bytes(), other).alpha if code == 0 else f"refused: {message.split(': ')[-1].strip()}"
+        )
+        lines.append(f"| {suffix} | {_bits(facts.bits)} | {alpha} | {facts.icc} | {facts.exif} | {facts.xmp} |")
+    return "\n".join(lines) + "\n"
+
+
+class _Kept:
+    """What a result kept of its source, checked with libraries that did not write it."""
+
+    def __init__(self, source: bytes, result: Path) -> None:
+        data = result.read_bytes()
+        if result.suffix == ".tif":
+            with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+                page = tiff.pages.first
+                array: npt.NDArray[Any] = page.asarray()
+                icc = page.tags[34675].value if 34675 in page.tags else None
+                xmp = page.tags[700].value if 700 in page.tags else None
+            exif = Image.Exif()
+            exif.load_from_fp(io.BytesIO(data))
+        else:
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            assert decoded is not None
+            array = decoded
+            with Image.open(io.BytesIO(data)) as picture:
+                icc, xmp = picture.info.get("icc_profile"), picture.info.get("xmp")
+                exif = picture.getexif()
+            if data[1:4] == b"PNG" and data[25] == 4:
+                array = array[..., 2:]  # OpenCV decodes grey with alpha to four channels
+        channels = 1 if array.ndim == 2 else array.shape[-1]
+        self.bits = 8 * array.dtype.itemsize
+        self.mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
+        with Image.open(io.BytesIO(source)) if _pillow_opens(source) else contextlib.nullcontext() as before:
+            info = {} if before is None else before.info
+            had_exif = before is not None and ExifTags.Base.Model in before.getexif()
+            had_alpha = self.mode.endswith("A") or (before is not None and before.mode in ("LA", "RGBA"))
+        self.alpha = "kept" if self.mode.endswith("A") else "lost" if had_alpha else "-"
+        stored = profile(1.8) if profile(1.8) in source else None  # JPEG 2000 stores it unchanged
+        had_icc = info.get("icc_profile") or stored
+        self.icc = _verdict(had_icc, icc == had_icc)
+        self.exif = _verdict(had_exif, _exif_is_right(exif, array.shape))
+        self.xmp = _verdict(info.get("xmp"), xmp is not None and _xmp_is_right(xmp, array.shape))
+
+
+def _pillow_opens(data: bytes) -> bool:
+    try:
+        Image.open(io.BytesIO(data)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _verdict(had: object, right: bool) -> str:
+    return "-" if not had else "kept" if right else "lost"
+
+
+def _exif_is_right(exif: Image.Exif, shape: tuple[int, ...]) -> bool:
+    """Camera, lens and location are kept, the orientation is reset, the size is updated."""
+    details, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
+    return (
+        exif.get(ExifTags.Base.Model) == "a camera"
+        and exif.get(ExifTags.Base.Orientation, 1) == 1
+        and details.get(ExifTags.Base.LensModel) == "a lens"
+        and details.get(ExifTags.Base.ExifImageWidth) == shape[1]
+        and details.get(ExifTags.Base.ExifImageHeight) == shape[0]
+        and place.get(1) == "N"
+        and [float(value) for value in place.get(2, ())] == [52.0, 31.0, 12.5]
+    )
+
+
+def _xmp_is_right(packet: bytes, shape: tuple[int, ...]) -> bool:
+    height, width = shape[:2]
+    wanted = XMP.replace(b'Orientation="6"', b'Orientation="1"')
+    wanted = wanted.replace(b'ImageWidth="24"', b'ImageWidth="%d"' % width)
+    wanted = wanted.replace(b">%d</exif:PixelX" % WIDTH, b">%d</exif:PixelX" % width)
+    return packet == wanted.replace(b">%d</exif:PixelY" % HEIGHT, b">%d</exif:PixelY" % height)
+
+
+def _bits(bits: int) -> str:
+    return "32 f" if bits == 32 else str(bits)
+
+
+def _run(*arguments: object, code: int | None = 0) -> tuple[int, str]:
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
+        exit_code = cli.main([str(argument) for argument in arguments])
+    assert code in (None, exit_code), output.getvalue()
+    return exit_code, output.getvalue()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        PAGE.write_text(make_page(tiny_weights(work / "weights"), work), encoding="utf-8")

@@ -1,0 +1,321 @@
+"""What the page displays: previews, pictures, figures, messages, and the answer to a request."""
+
+import json
+import logging
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.app import Limits
+from blinddiff.app.request import Region, VisitorFiles, add_corner, parse_region, read_photograph
+from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
+from blinddiff.errors import BlindDiffError
+from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture, residual_picture
+from blinddiff.restoring.photograph import Result
+from blinddiff.sampling.output import UNKNOWABLE
+
+LOG = logging.getLogger("blinddiff.app")
+LONGEST_SIDE = 1600
+"""Of pictures on the page, in pixels; the file to download has its full size."""
+_SMALL_SIDE = 372  # pixels, of the pictures of kernel and residual
+_OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillow's lines are not antialiased
+_LINE_COLOUR, _REGION_COLOUR = "#7fe3ff", "#ffb000"
+_CAPTION_HEIGHT = 32
+_MIN_KERNEL_RADIUS, _KERNEL_MASS = 4, 0.995  # a kernel's picture shows this share of its mass, and at least 9 x 9
+
+
+def status(text: str, progress: float | None = None, is_error: bool = False) -> str:
+    """The status line in HTML, announced by screen readers; ``progress``, 0 to 1, is drawn as a bar."""
+    bar = "" if progress is None else f"<progress max='1' value='{progress:.3f}' aria-label='work done'></progress>"
+    attributes = "class='status wrong' role='alert'" if is_error else "class='status' role='status'"
+    return f"<div {attributes} aria-live='polite'>{escape(text)}{bar}</div>"
+
+
+def error_message(error: Exception) -> str:
+    """An error as one sentence; the details of an unexpected one go to the log only."""
+    if not isinstance(error, BlindDiffError):
+        LOG.error("a request failed", exc_info=error)
+        return "Internal error: your request was not the cause. The server's log has the details."
+    text = " ".join(str(error).split())
+    if "." not in text.split(" ")[0]:  # file names keep their case
+        text = text[:1].upper() + text[1:]
+    return text + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def page_error(message: str) -> gr.Error:
+    """The error that makes Gradio report a message on the page and over HTTP."""
+    return gr.Error(message, print_exception=False, title="Not done")
+
+
+def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
+    """The figures of a restoration as a table in HTML.
+
+    Args:
+        facts: as in `Answer`.
+        residual_extent: grey levels that white stands for in the picture of the residual.
+        uncertainty_extent: grey levels that the lightest colour stands for in the uncertainty map; None without a map.
+    """
+    major, minor = facts["kernel_widths"]
+    angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"
+    rows = {
+        "Size": f"{facts['width']} x {facts['height']} pixels",
+        "Kernel widths": f"{major:.2f} x {minor:.2f} pixels of the result",
+        "Kernel angle": "none: it is round" if is_round(major, minor) else angle,
+        "Kernel from": facts["kernel_from"],
+    }
+    if facts["expected_kernel_error"] is not None:
+        rows["Kernel error"] = kernel_error_text(facts["expected_kernel_error"])
+    rows |= {
+        "Noise level": f"{facts['noise_level']:.1f} grey levels",
+        "Residual": f"{facts['residual_rms']:.2f} grey levels (root mean square); drawn from -{residual_extent:.1f}, "
+        f"black, to +{residual_extent:.1f}, white",
+        "Consistency": f"{facts['consistency']:.2f} ({_consistency_text(facts['consistency'])})",
+    }
+    if uncertainty_extent is not None:
+        rows["Uncertainty"] = (
+            f"{facts['uncertainty']:.2f} grey levels over {facts['samples']} samples; drawn from 0, dark, to "
+            f"{uncertainty_extent:.1f}, light"
+        )
+    rows |= {"Seconds": f"{facts['seconds']:.1f}", "Seed": str(facts["seed"])}
+    cells = "".join(f"<tr><th scope='row'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
+    return f"<table class='figures'><caption>What was found</caption>{cells}</table>"
+
+
+def kernel_error_text(expected: float) -> str:
+    """The expected error of the kernel, and whether the kernel can be known at all, see `BlindDiffOutput`."""
+    return f"{expected:.2f} of 2 ({'it cannot be known from this picture' if expected >= UNKNOWABLE else 'expected'})"
+
+
+def _consistency_text(consistency: float) -> str:
+    if consistency > 1.5:
+        return "far above 1: kernel or noise level are not quite right"
+    if consistency < 0.6:
+        return "far below 1: the result repeats the input's noise"
+    return "near 1: the result explains the input"
+
+
+def display_size(pixels: Tensor) -> tuple[int, int]:
+    """Width and height at which (C, H, W) pixels are displayed."""
+    height, width = pixels.shape[-2:]
+    factor = min(1, LONGEST_SIDE / max(height, width))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
+    """Reduce (3, H, W) pixels to `display_size`; a JPEG file with the colour profile of a photograph, but no EXIF."""
+    width, height = display_size(pixels)
+    if (height, width) != pixels.shape[-2:]:
+        pixels = F.interpolate(pixels[None], (height, width), mode="area")[0]
+    return encode_image("picture.jpg", pixels, replace(photograph, alpha=None, exif=None, xmp=None))
+
+
+def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
+    """The photograph at `display_size`, with a rectangle around the region, or a cross at its first corner.
+
+    A colour profile is in ``info["icc_profile"]``; pass it on when saving the picture.
+    """
+    # The lines are coloured, which a profile for grey cannot describe: without it, grey values are converted to sRGB.
+    source = replace(photograph, icc_profile=None) if photograph.grey else photograph
+    with Image.open(BytesIO(display_jpeg(photograph.pixels, source))) as stored:
+        picture = stored.convert("RGB")
+    factor = picture.width / photograph.pixels.shape[-1]
+    draw = ImageDraw.Draw(picture)
+    line_width = max(2, round(max(picture.size) / 200))
+    if region is not None:
+        left, top = region.left * factor, region.top * factor
+        right, bottom = left + region.width * factor - 1, top + region.height * factor - 1
+        draw.rectangle((left, top, right, bottom), outline=_REGION_COLOUR, width=line_width)
+    if corner is not None:
+        x, y = (position * factor for position in corner)
+        arm = 5 * line_width
+        draw.line((x - arm, y, x + arm, y), fill=_REGION_COLOUR, width=line_width)
+        draw.line((x, y - arm, x, y + arm), fill=_REGION_COLOUR, width=line_width)
+    return picture
+
+
+def draw_kernel(kernel: Tensor) -> Image.Image:
+    """The centre of a kernel (n, m), with the ellipse of its widths and its longer axis, and both in a caption."""
+    down, right = (float(value) for value in centroid(kernel))
+    major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
+    kernel = _crop_to_mass(kernel)
+    blocks = kernel_picture(kernel, _SMALL_SIDE).convert("RGB")
+    picture = blocks.resize((_OVERSAMPLING * blocks.width, _OVERSAMPLING * blocks.height), Image.Resampling.NEAREST)
+    block = picture.width / kernel.shape[-1]
+    # The centroid is measured from the middle of the entry that shifts nothing.
+    centre = block * (np.array(kernel.shape[::-1]) // 2 + 0.5 + (right, down))
+    angle, t = math.radians(degrees), np.linspace(0, 2 * math.pi, 73)[:, None]
+    major_axis = block * major * np.array([math.cos(angle), math.sin(angle)])
+    minor_axis = block * minor * np.array([-math.sin(angle), math.cos(angle)])
+    ellipse = centre + np.cos(t) * major_axis + np.sin(t) * minor_axis
+    draw = ImageDraw.Draw(picture)
+    draw.line(ellipse.ravel().tolist(), _LINE_COLOUR, 2 * _OVERSAMPLING)
+    draw.line([*(centre - major_axis).tolist(), *(centre + major_axis).tolist()], _LINE_COLOUR, _OVERSAMPLING)
+    captioned = Image.new("RGB", (blocks.width, blocks.height + _CAPTION_HEIGHT), "#ffffff")
+    captioned.paste(picture.resize(blocks.size, Image.Resampling.LANCZOS))
+    direction = "round" if is_round(major, minor) else f"{degrees:.0f}\u00b0"
+    text = f"{major:.2f} x {minor:.2f} pixels, {direction}"
+    font = ImageFont.load_default(size=20)
+    ImageDraw.Draw(captioned).text((6, blocks.height + 4), text, fill="#1d1d1f", font=font)
+    return captioned
+
+
+def _crop_to_mass(kernel: Tensor) -> Tensor:
+    """The smallest square around the middle entry with nearly all of a kernel's mass, and a border of one entry."""
+    rows, columns = kernel.shape
+    total = kernel.sum()
+    for radius in range(_MIN_KERNEL_RADIUS, max(rows, columns)):
+        top, left = max(0, rows // 2 - radius), max(0, columns // 2 - radius)
+        core = kernel[top : rows // 2 + radius + 1, left : columns // 2 + radius + 1]
+        # Cut evenly on both sides, so that the middle entry stays in the middle
+        is_whole = core.shape == (2 * radius + 1, 2 * radius + 1)
+        if is_whole and core[1:-1, 1:-1].sum() >= _KERNEL_MASS * total:
+            return core
+    return kernel
+
+
+def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
+    """A map of the standard deviation over the samples, dark to light.
+
+    Args:
+        std: (3, H, W), for values in [0, 1].
+
+    Returns:
+        The map, and the grey levels that its lightest colour stands for.
+    """
+    levels = 255 * std.square().mean(0, keepdim=True).sqrt()
+    width, height = display_size(levels)
+    reduced = F.interpolate(levels[None], (height, width), mode="area")[0, 0].cpu().double().numpy()
+    extent = max(1.0, float(np.quantile(reduced, 0.995)))
+    return Image.fromarray(heat_colours(np.clip(reduced / extent, 0, 1))), extent
+
+
+class Answer(NamedTuple):
+    """The outputs of the page in their order; skipped ones keep their content.
+
+    Attributes:
+        status: HTML.
+        slider: paths of the pictures before and after.
+        figures: HTML.
+        kernel, residual, uncertainty: paths of pictures.
+        result: path of the file to download.
+        estimate: path of a JSON file with `facts`.
+        facts: `Result.facts`, with name, settings and uncertainty added; the keys are in docs/guides/http.md.
+    """
+
+    status: Any
+    slider: Any = gr.skip()
+    figures: Any = gr.skip()
+    kernel: Any = gr.skip()
+    residual: Any = gr.skip()
+    uncertainty: Any = gr.skip()
+    result: Any = gr.skip()
+    estimate: Any = gr.skip()
+    facts: Any = gr.skip()
+
+
+def empty_answer(text: str) -> Answer:
+    """A status line, and every other output cleared."""
+    return Answer(status(text), None, "", None, None, None, None, None, None)
+
+
+def step_answer(number: int, steps: int, image: Tensor, photograph: Photograph, before: Path) -> Answer:
+    """The image (3, H, W) after step ``number`` of ``steps``, written beside the picture ``before``."""
+    # One name a step: browsers cache pictures by name.
+    after = before.with_name(f"step-{number}.jpg")
+    after.write_bytes(display_jpeg(image, photograph))
+    return Answer(status(f"Step {number} of {steps}", number / steps), slider=(str(before), str(after)))
+
+
+def result_answer(result: Result, facts: dict[str, Any], before: Path, output: Path) -> Answer:
+    """The whole answer: the result is written to ``output``, everything else beside it."""
+    folder = output.parent
+    output.write_bytes(encode_image(output, result.pixels, result.photograph, result.alpha))
+    estimate = output.with_suffix(".json")
+    estimate.write_text(json.dumps(facts), encoding="utf-8")
+    after = folder / "after.jpg"
+    after.write_bytes(display_jpeg(result.pixels, result.photograph))
+    residual, residual_extent = residual_picture(result.residual, _SMALL_SIDE)
+    uncertainty, uncertainty_extent = None, None
+    if result.std is not None:
+        picture, uncertainty_extent = draw_uncertainty(result.std)
+        uncertainty = _save(picture, folder / "uncertainty.png")
+    return Answer(
+        status(f"Done in {facts['seconds']:.1f} seconds", 1),
+        (str(before), str(after)),
+        figures(facts, residual_extent, uncertainty_extent),
+        _save(draw_kernel(result.kernel), folder / "kernel.png"),
+        _save(residual, folder / "residual.png"),
+        uncertainty,
+        str(output),
+        str(estimate),
+        facts,
+    )
+
+
+def _save(picture: Image.Image, path: Path) -> str:
+    picture.save(path, "PNG")
+    return str(path)
+
+
+class Preview:
+    """Event handlers for the uploaded photograph: its preview, and the region chosen by two clicks on it.
+
+    Args:
+        limits: of the photograph's size.
+        files: where previews are written.
+    """
+
+    def __init__(self, limits: Limits, files: VisitorFiles) -> None:
+        self._limits = limits
+        self._files = files
+        self._lock = threading.Lock()  # one photograph in memory at a time
+
+    def upload(self, photograph: str | None, request: gr.Request) -> tuple[Any, Any, str, str]:
+        """A new photograph: its preview in both places, an empty region, and the status line."""
+        if photograph is None:
+            return gr.update(value=None, visible=False), None, "", status("")
+        return self._draw(Path(photograph), "", None, request)
+
+    def click(
+        self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request
+    ) -> tuple[Any, Any, str, str]:
+        """A click on the preview: the first sets a corner of the region, the second the opposite one."""
+        if photograph is None:
+            raise page_error("Choose a photograph first.")
+        return self._draw(Path(photograph), region, (int(event.index[0]), int(event.index[1])), request)
+
+    def _draw(
+        self, path: Path, region_text: str, click: tuple[int, int] | None, request: gr.Request
+    ) -> tuple[Any, Any, str, str]:
+        visitor = str(request.session_hash)
+        self._files.keep_upload(visitor, path)
+        try:
+            with self._lock:
+                photograph = read_photograph(path, self._limits.pixels)
+                height, width = photograph.pixels.shape[-2:]
+                corner, region = None, None
+                if click is not None:
+                    factor = width / display_size(photograph.pixels)[0]
+                    x, y = (round(position * factor) for position in click)
+                    corner, region_text = add_corner(region_text, min(x, width), min(y, height))
+                if corner is None:
+                    region = parse_region(region_text, width, height)
+                file = self._files.new_folder(visitor) / "preview.jpg"
+                picture = draw_preview(photograph, region, corner)
+                # Pillow's JPEG writer does not use the picture's `info`.
+                picture.save(file, quality=90, icc_profile=picture.info.get("icc_profile"))
+        except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
+            raise page_error(error_message(error)) from None
+        chosen = gr.update(value=str(file), visible=True) if click is None else gr.skip()
+        return chosen, str(file), region_text, status(f"{path.name}: {width} x {height} pixels")

@@ -1,0 +1,119 @@
+"""The commands that run for long: `blinddiff train`, `evaluate` and `app`."""
+
+import argparse
+import importlib.util
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from blinddiff.app import Limits
+from blinddiff.cli.options import DEFAULT_METHODS, say
+from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.evaluation.methods import METHODS, Options
+from blinddiff.evaluation.protocols import PROTOCOLS, protocol
+from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.run import Settings, evaluate, export
+from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
+from blinddiff.files import make_folder
+from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.training.recipe import load_recipe
+from blinddiff.training.trainer import train
+
+PRINTED_FAILURES = 20
+"""At most; the report has all."""
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train by a recipe; 0."""
+    recipes = load_recipe(args.recipe, args.data)
+    folder = args.output or Path("runs") / args.recipe.stem
+    if not args.resume:
+        make_folder(folder)
+    weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
+    say(f"weights: {weights}")
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Evaluate and print the tables; 0, or 1 if an image could not be evaluated."""
+    kind = PROTOCOLS[args.protocol]
+    scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
+    plan = protocol(args.protocol, scale)
+    checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
+    trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
+    if args.ablation_weights is not None and not trained:
+        raise ParameterError(f"{args.ablation_weights}: holds no weights of {', '.join(TRAINED.values())}")
+    methods = list(args.methods or [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"])
+    methods += checkpoints
+    if args.external is not None:
+        methods.append("external")
+    if args.ablations or trained:
+        methods += all_ablation_methods(list(trained)) if args.ablations else trained
+    settings = Settings(
+        protocol=args.protocol,
+        scale=scale,
+        sets=tuple(dict.fromkeys(args.sets or plan.sets)),
+        methods=tuple(dict.fromkeys(methods)),
+        data=args.data,
+        out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
+        options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
+        seed=args.seed,
+        limit=args.limit,
+        workers=args.workers,
+        costs=not args.no_costs,
+        pictures=not args.no_pictures,
+        command=shlex.join(["blinddiff", *sys.argv[1:]]),
+    )
+    if args.export is not None:
+        count, failures = export(settings, args.export)
+        _print_failures("not exported", failures)
+        print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
+        return 1 if failures else 0
+    outcome = evaluate(settings)
+    for summary in outcome.summaries:
+        print(overview(summary), end="\n\n")
+    _print_failures("not evaluated", [f"{f.method}, {f.case_id}: {f.error}" for f in outcome.failures])
+    print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
+    return 1 if outcome.failures else 0
+
+
+def _print_failures(what: str, failures: Sequence[str]) -> None:
+    for failure in failures[:PRINTED_FAILURES]:
+        print(f"{what}: {failure}", file=sys.stderr)
+    if len(failures) > PRINTED_FAILURES:
+        print(f"... and {len(failures) - PRINTED_FAILURES} more", file=sys.stderr)
+
+
+def _checkpoint(text: str) -> tuple[str, Path]:
+    """Split ``NAME=DIR``. Raises ParameterError."""
+    name, equals, folder = text.partition("=")
+    if not (equals and folder and re.fullmatch(r"[\w.-]+", name)) or name in METHODS or name in TRAINED:
+        raise ParameterError(f"--checkpoint '{text}': NAME=DIR is accepted, with a name that no method has")
+    return name, Path(folder)
+
+
+def run_app(args: argparse.Namespace) -> int:
+    """Serve the page until interrupted; 0."""
+    if importlib.util.find_spec("gradio") is None:
+        raise BlindDiffError("the page needs more packages: pip install '.[ui]' in a copy of the repository")
+    from blinddiff.app.server import is_loopback, served  # needs these packages
+
+    limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
+    # End as at Ctrl-C, which removes the page's files; a closed terminal counts unless it is ignored, as under nohup.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        pipeline = load_pipeline(args.weights, args.device)
+        with served(pipeline, args.host, args.port, limits) as address:
+            reach = "" if is_loopback(args.host) else " (whoever reaches this machine can use it: there is no password)"
+            say(f"{address}{reach}; stop with Ctrl+C")
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        say("stopped")
+    return 0

@@ -1,0 +1,107 @@
+"""Random draws from seeded generators, and the bases of what is drawn: kernel families and kinds of noise."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers for any device, drawn where the generator lives: a seed means the same numbers on every device.
+
+    Attributes:
+        generator: the source.
+        device: where the numbers are wanted; the generator's where None.
+        dtype: of the numbers.
+    """
+
+    generator: torch.Generator
+    device: torch.device | str | None = None
+    dtype: torch.dtype = torch.float32
+
+    def uniform(self, shape: int | Sequence[int], low: float, high: float) -> Tensor:
+        """Independent values, uniform in [low, high]."""
+        unit = torch.rand(_sizes(shape), generator=self.generator, device=self.generator.device)
+        return (low + (high - low) * unit).to(device=self.device, dtype=self.dtype)
+
+    def normal(self, shape: int | Sequence[int]) -> Tensor:
+        """Independent standard normal values."""
+        drawn = torch.randn(_sizes(shape), generator=self.generator, device=self.generator.device)
+        return drawn.to(device=self.device, dtype=self.dtype)
+
+
+class KernelFamily(ABC):
+    """A kind of blur with declared parameter ranges; an instance is one choice of ranges."""
+
+    name: str
+    """As mixtures and recipes call it."""
+
+    def sample(
+        self,
+        n: int,
+        scale: int,
+        size: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
+
+        Args:
+            scale: 1 to 4, chooses the parameter ranges.
+            generator: the same state gives the same kernels.
+            device: the generator's where None.
+
+        Raises:
+            ParameterError: another scale, or a size below 1.
+        """
+        return self.draw(n, scale, size, Draws(generator, device, dtype))
+
+    @abstractmethod
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        """`sample` from given draws."""
+
+
+class Noise(ABC):
+    """A kind of noise; an instance is one choice of ranges. Each kind states the meaning of its level."""
+
+    name: str
+    """As recipes call it."""
+
+    @abstractmethod
+    def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) images in [0, 1] with noise of level (B,); the same shape, dtype and device.
+
+        The same generator state gives the same noise. Raises ParameterError for a level that the kind does not accept.
+        """
+
+    @property
+    @abstractmethod
+    def levels(self) -> tuple[float, float]:
+        """Least and greatest level that are drawn."""
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether levels are uniform in their logarithm."""
+        return False
+
+    def sample_level(
+        self,
+        n: int,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """(n,) random levels; `device` None means the generator's."""
+        draws, (low, high) = Draws(generator, device, dtype), self.levels
+        if self.logarithmic:
+            return draws.uniform(n, math.log(low), math.log(high)).exp()
+        return draws.uniform(n, low, high)
+
+
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)

@@ -1,0 +1,142 @@
+"""The contract between sampler and network, and the noise schedules that both follow."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.observation import Degradation, Observation
+from blinddiff.errors import ParameterError
+
+NUM_TRAIN_TIMESTEPS = 1000
+
+
+def _linear() -> Tensor:
+    """beta from 1e-4 to 0.02: Ho et al. 2020, and the published BlindDiff."""
+    return torch.linspace(1e-4, 0.02, NUM_TRAIN_TIMESTEPS, dtype=torch.float64)
+
+
+def _log_sigma() -> Tensor:
+    """sigma = sqrt((1 - alpha_bar) / alpha_bar) growing geometrically from 0.01 to 10.
+
+    The residual to the closed-form image is small (RMS about 0.1 on [-1, 1]), so at most timesteps of a linear schedule
+    it is buried in noise. With equal steps in log sigma, a third of them lie where it emerges.
+    """
+    sigma = torch.logspace(math.log10(0.01), math.log10(10), NUM_TRAIN_TIMESTEPS, dtype=torch.float64)
+    alpha_bar = 1 / (1 + sigma**2)
+    return 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+
+
+SCHEDULES = {"linear": _linear, "log_sigma": _log_sigma}
+
+
+def betas(name: str) -> Tensor:
+    """beta_t of a named schedule: (1000,) float64.
+
+    Raises:
+        ParameterError: the name is unknown.
+    """
+    if name not in SCHEDULES:
+        raise ParameterError(f"noise schedule {name!r} is not one of {', '.join(SCHEDULES)}")
+    return SCHEDULES[name]()
+
+
+def alpha_bar(name: str) -> Tensor:
+    """alpha_bar_t = prod (1 - beta) of a named schedule: (1000,) float64."""
+    return (1 - betas(name)).cumprod(0)
+
+
+@lru_cache
+def alpha_bar_on(name: str, device: torch.device) -> Tensor:
+    """`alpha_bar` in single precision on a device, whatever the network computes in: (1000,)."""
+    return alpha_bar(name).float().to(device)
+
+
+@dataclass
+class Prediction:
+    """The denoiser's output at one step.
+
+    Attributes:
+        x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
+        degradation: its estimate of kernel and noise level at this step.
+    """
+
+    x0_hat: Tensor
+    degradation: Degradation
+
+
+class Denoiser(Protocol):
+    """A prior for image and degradation, as the MAP loop uses it. `MCFormer` and `PublishedMCFormer` are two."""
+
+    config: Any
+    """At least `dim`, `scales` and `noise_schedule`."""
+    default_mode: str
+    """The mode of the pipeline that its training fits."""
+    knows_noise: bool
+    """Whether it estimates the noise level."""
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """alpha_bar_t of the noise schedule, (1000,)."""
+        ...
+
+    @property
+    def size_multiple(self) -> int:
+        """HR sides are mirrored up to a multiple of this inside the network; tiles begin at multiples of it."""
+        ...
+
+    @property
+    def channels_per_pixel(self) -> float:
+        """Channels at full resolution, which the memory for a pixel grows with."""
+        ...
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        timestep: Tensor,
+        observation: Observation,
+        degradation: Degradation | None,
+        *,
+        transform: int = 0,
+    ) -> Prediction:
+        """One prior step.
+
+        Args:
+            x_t: noisy HR image, (B, 3, s*h, s*w), in the range of `to_diffusion`.
+            timestep: (B,), 0 to 999.
+            observation: the LR image and the scale.
+            degradation: what is known of kernel and noise level; None where nothing is.
+            transform: dihedral transform under which the image network sees its inputs; its output is transformed back.
+        """
+        ...
+
+    def initial_estimate(self, observation: Observation) -> Degradation | None:
+        """Kernel and noise level from y alone; None for a network that estimates them only along the diffusion."""
+        ...
+
+    def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
+        """The image around which the diffusion starts, (B, 3, H, W) in [0, 1]; None to start from noise alone."""
+        ...
+
+    def remaining_error(self, timestep: Tensor) -> float:
+        """RMS error of x0_hat at a timestep over that at pure noise, 0 to 1."""
+        ...
+
+    def to_diffusion(self, image: Tensor) -> Tensor:
+        """Image in [0, 1] -> the range in which x_t is noised."""
+        ...
+
+    def to_image(self, x: Tensor) -> Tensor:
+        """The inverse of `to_diffusion`."""
+        ...
+
+
+def add_noise(denoiser: Denoiser, image: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:
+    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise, x an image in [0, 1]; the noise alone where that is None."""
+    if image is None:
+        return noise
+    a = denoiser.alpha_bar[timestep]
+    return a.sqrt() * denoiser.to_diffusion(image) + (1 - a).sqrt() * noise

@@ -1,0 +1,288 @@
+"""The published MCFormer: the architecture of the authors' code, and its checkpoints.
+
+Source of names and shapes: the public code of arXiv 2403.10211, as recorded in state dicts.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blinddiff.degradation.kernel_measures import fit_size
+from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral
+from blinddiff.errors import ParameterError, WeightsError
+from blinddiff.models.denoiser import Prediction, alpha_bar_on, betas
+from blinddiff.models.unet import ModulatedUNet, check_unet, kernel_mlp, sinusoidal_embedding, time_mlp
+
+
+@dataclass
+class PublishedPrediction(Prediction):
+    """A prediction with the network's outputs: noise, and where log Sigma lies in its range, (B, 3, H, W) each."""
+
+    noise: Tensor
+    variance: Tensor
+
+
+class ConvolutionalEstimator(nn.Sequential):
+    """Six 5x5 convolutions on (x_t, y upsampled), global pooling, softmax: (B, 6, H, W) -> (B, n^2)."""
+
+    def __init__(self, dim: int, kernel_size: int) -> None:
+        layers: list[nn.Module] = []
+        for index, stride in enumerate((1, 1, 1, 2, 1, 1)):
+            layers += [nn.Conv2d(dim if index else 6, dim, 5, stride, padding=2), nn.LeakyReLU(0.2)]
+        super().__init__(
+            *layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, kernel_size**2, 1), nn.Flatten(), nn.Softmax(1)
+        )
+
+
+class PublishedMCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
+    """The network of the released code of arXiv 2403.10211, a `Denoiser`.
+
+    It sees x_t and y upsampled, in [0, 1], predicts the noise and a variance, and estimates the kernel at each step by
+    convolution and pooling. It knows no noise level: its estimate of it is 0.
+
+    Args:
+        dim: channels at the top level.
+        num_blocks: modulated blocks at each level, top first.
+        num_refinement_blocks: blocks after the decoder.
+        heads: attention heads at each level.
+        expansion: of the gated feed-forward networks.
+        embedding_dim: length of the embedding of time and kernel.
+        kernel_size: side of the kernel's support, odd.
+        scales: scales the weights are made for.
+        noise_schedule: name of the schedule x_t follows, see `models.denoiser`.
+        kernel_modulation: False removes the kernel from the modulation (an ablation).
+
+    Raises:
+        ParameterError: an argument outside its range.
+    """
+
+    config: Any  # the arguments above, by name
+    default_mode = "paper"
+    knows_noise = False
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        dim: int = 48,
+        num_blocks: Sequence[int] = (2, 3, 6, 8),
+        num_refinement_blocks: int = 2,
+        heads: Sequence[int] = (1, 2, 4, 8),
+        expansion: float = 2.66,
+        embedding_dim: int = 48,
+        kernel_size: int = 21,
+        scales: Sequence[int] = (4,),
+        noise_schedule: str = "linear",
+        kernel_modulation: bool = True,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        for name, number in {"embedding_dim": embedding_dim, "expansion": expansion}.items():
+            if not number > 0:
+                raise ParameterError(f"{name}: {number} is not above 0")
+        check_unet(dim, num_blocks, heads, kernel_size)
+        self.unet = ModulatedUNet(6, 6, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim)
+        self.time_mlp = time_mlp(dim, embedding_dim)
+        self.kernel_mlp = kernel_mlp(kernel_size, embedding_dim)
+        self.estimator = ConvolutionalEstimator(dim, kernel_size)
+        betas(noise_schedule)  # raises for an unknown name
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """alpha_bar_t of the noise schedule, (1000,), on the network's device."""
+        return alpha_bar_on(self.config.noise_schedule, self.device)
+
+    @property
+    def size_multiple(self) -> int:
+        """HR sides are mirrored up to a multiple of this inside the network."""
+        return self.unet.size_multiple
+
+    @property
+    def channels_per_pixel(self) -> float:
+        """Channels of the top level per HR pixel."""
+        return self.config.dim / self.unet.patch_size**2
+
+    def to_diffusion(self, image: Tensor) -> Tensor:
+        """A copy: x_t is noised in the image's own range."""
+        return image.clone()
+
+    def to_image(self, x: Tensor) -> Tensor:
+        """A copy. See `to_diffusion`."""
+        return x.clone()
+
+    def initial_estimate(self, observation: Observation) -> None:
+        """None: the kernel is estimated at each step, from x_t. See `Denoiser`."""
+
+    def initial_image(self, observation: Observation, degradation: Degradation | None) -> None:
+        """None: the diffusion starts from noise alone. See `Denoiser`."""
+
+    def remaining_error(self, timestep: Tensor) -> float:
+        """sigma_t / sqrt(sigma_t^2 + tau^2), tau = 0.1. See `Denoiser`."""
+        a = float(self.alpha_bar[timestep])
+        sigma2 = (1 - a) / a
+        return float((sigma2 / (sigma2 + 0.1**2)) ** 0.5)
+
+    def check_scale(self, scale: int) -> None:
+        """Raise ParameterError if the weights were not made for a scale."""
+        if scale not in self.config.scales:
+            raise ParameterError(
+                f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}"
+            )
+
+    def forward(
+        self,
+        x_t: Tensor,
+        timestep: Tensor,
+        observation: Observation,
+        degradation: Degradation | None = None,
+        *,
+        transform: int = 0,
+    ) -> PublishedPrediction:
+        """One prior step. See `Denoiser`; the noise level is not used."""
+        self.check_scale(observation.scale)
+        y = F.interpolate(observation.y, scale_factor=observation.scale, mode="bicubic")
+        inputs = torch.cat([x_t, y], 1)
+        k_hat = self.estimator(inputs.to(self.dtype)).to(x_t).unflatten(1, (self.config.kernel_size, -1))
+        # The published code correlates where we convolve: its kernels are ours, rotated by half a turn.
+        modulating = k_hat
+        if degradation is not None:
+            modulating = dihedral(fit_size(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
+        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim).to(self.dtype))
+        if self.config.kernel_modulation:
+            condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1).to(self.dtype))
+        # Both outputs are what has to be added to x_t.
+        noise, variance = (x_t + part for part in self.unet.transformed(inputs, condition, transform).chunk(2, 1))
+        a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
+        x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
+        estimate = Degradation(dihedral(k_hat, HALF_TURN), torch.zeros(len(x_t), device=x_t.device, dtype=x_t.dtype))
+        return PublishedPrediction(x0_hat, estimate, noise, variance)
+
+
+LEVELS = 4
+EXPANSION = 2.66  # of all published networks
+
+_BLOCK = {
+    r"norm1\.body\.": "norm_attention.",
+    r"norm2\.body\.": "norm_feed_forward.",
+    r"attn\.qkv_dwconv\.": "attention.qkv_depthwise.",
+    r"attn\.project_out\.": "attention.project.",
+    r"attn\.qkv\.": "attention.qkv.",
+    r"attn\.temperature": "attention.temperature",
+    r"ffn\.dwconv\.": "feed_forward.depthwise.",
+    r"ffn\.project": "feed_forward.project",
+    r"modulation\.1\.": "modulation.",
+}
+_PARTS = {
+    r"patch_embed\.proj\.": "unet.stem.",
+    r"encoder_level(\d)\.": "unet.encoder.{}.",
+    r"decoder_level(\d)\.": "unet.decoder.{}.",
+    r"down(\d)_\d\.body\.": "unet.down.{}.",
+    r"up\d_(\d)\.body\.": "unet.up.{}.",
+    r"latent\.": "unet.latent.",
+    r"refinement\.": "unet.refinement.",
+    r"output\.": "unet.output.",
+    r"reduce_chan_level2\.": "unet.reduce.0.",
+    r"reduce_chan_level3\.": "unet.reduce.1.",
+    r"t_embedder\.1\.": "time_mlp.0.",
+    r"t_embedder\.3\.": "time_mlp.2.",
+    r"k_mlp\.": "kernel_mlp.",
+    r"predictor\.": "estimator.",
+}
+"""Beginnings of their names and of ours; {} is the level, counted from 0 instead of 1."""
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The state dict of a published checkpoint: ``.pth`` with ``params_ema``, ``params`` or bare, or ``.safetensors``.
+
+    Raises:
+        WeightsError: missing, unreadable, or no state dict. Files are read as data; code in them is never run.
+    """
+    if not os.path.isfile(path):
+        raise WeightsError(f"{path}: no such file")
+    try:
+        content: Any
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and safetensors raise errors of many kinds
+        reason = " ".join(str(error).split())[:200] or "it is empty or cut short"  # an EOFError says nothing
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
+    for key in ("params_ema", "params", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: holds no state dict")
+    return {re.sub(r"^(module|state_dict)\.", "", str(name)): value for name, value in content.items()}
+
+
+def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> PublishedMCFormer:
+    """The network with the weights of a published state dict, its architecture read off the shapes.
+
+    Args:
+        state: as `read_published` gives it.
+        scale: what the network was trained for, which no shape tells; 4 in all published settings.
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of a shape that no such network has.
+    """
+    try:
+        dim = state["patch_embed.proj.weight"].shape[0]
+        top, deepest = state["encoder_level1.0.ffn.project_out.weight"], state["latent.0.ffn.project_out.weight"]
+        kernel_entries = state["k_mlp.0.weight"].shape[1]
+        stages = [*(f"encoder_level{level}" for level in range(1, LEVELS)), "latent"]
+        heads = [state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages]
+    except KeyError as error:
+        raise WeightsError(f"not a checkpoint of the published BlindDiff: {error.args[0]} is missing") from error
+    expansion = EXPANSION
+    if top.shape[1] != int(dim * EXPANSION):
+        expansion = (deepest.shape[1] + 0.5) / deepest.shape[0]
+    network = PublishedMCFormer(
+        dim=dim,
+        num_blocks=[_count(state, stage) for stage in stages],
+        num_refinement_blocks=_count(state, "refinement"),
+        heads=heads,
+        expansion=expansion,
+        embedding_dim=dim,
+        kernel_size=round(kernel_entries**0.5),
+        scales=[scale],
+    )
+    renamed = {_rename(name): value for name, value in state.items()}
+    try:
+        network.load_state_dict(renamed)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"not a checkpoint of the published BlindDiff: {reason}") from error
+    return network
+
+
+def architecture_name(config: Mapping[str, Any]) -> str | None:
+    """The class named in a config.json. Older files call every network MCFormer; the published one predicts noise."""
+    if config.get("prediction") == "noise":
+        return PublishedMCFormer.__name__
+    return config.get("_class_name")
+
+
+def _count(state: Mapping[str, Tensor], stage: str) -> int:
+    return len({name.split(".")[1] for name in state if name.startswith(f"{stage}.")})
+
+
+def _rename(name: str) -> str:
+    for pattern, ours in _PARTS.items():
+        if found := re.match(pattern, name):
+            level = int(found[1]) - 1 if found.groups() else 0
+            name = ours.format(level) + name[found.end() :]
+            break
+    for pattern, ours in _BLOCK.items():
+        name, count = re.subn(rf"(?<=\.){pattern}", ours, name, count=1)
+        if count:
+            break
+    return name

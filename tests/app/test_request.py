@@ -1,0 +1,116 @@
+"""Kernels, regions and limits: parsed, or refused with a message."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blinddiff.app import Limits
+from blinddiff.app.request import FORMATS, Region, Request, add_corner, parse_region
+from blinddiff.degradation.kernel_files import write_kernel
+from blinddiff.errors import KernelError, ParameterError
+from blinddiff.imaging import OUTPUT_FORMATS
+from blinddiff.restoring.photograph import RestoreSettings
+
+request = partial(Request, Path("photo.png"), RestoreSettings())
+
+
+def test_kernel_numbers_in_every_form():
+    rows = torch.tensor([[0.25, 0.5], [0.25, 0]])
+    for text in (
+        "0.25 0.5\n0.25 0",
+        "0.25, 0.5\n\n0.25, 0",
+        "[[0.25, 0.5], [0.25, 0]]",
+        '{"kernel": [[0.25,0.5],[0.25,0]]}',
+    ):
+        assert torch.equal(request(kernel_numbers=text).read_kernel(), rows)
+    assert request(kernel_numbers="  \n").read_kernel() is None
+    assert request().read_kernel() is None
+
+
+def test_kernel_files(tmp_path):
+    Image.fromarray(np.array([[0, 1, 0], [1, 2, 1], [0, 1, 0]], np.uint8)).save(tmp_path / "k.png")
+    kernel = request(kernel_file=tmp_path / "k.png").read_kernel()
+    assert kernel[1].tolist() == pytest.approx([1 / 6, 1 / 3, 1 / 6])
+
+
+def bad_kernels(folder):
+    (folder / "sum.csv").write_text("1,1")
+    (folder / "large.csv").write_bytes(b"0 " * (1 << 20))
+    (folder / "k.mat").write_bytes(b"")
+    Image.new("L", (5000, 5000)).save(folder / "bomb.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    (folder / "pickled.npy").write_bytes(np.array([{}]).dumps())
+    return [*folder.iterdir(), folder / "gone.csv"]
+
+
+def test_bad_kernels_are_refused_by_the_visitors_name(tmp_path):
+    for path in bad_kernels(tmp_path):
+        with pytest.raises(KernelError) as caught:
+            request(kernel_file=path).read_kernel()
+        assert str(caught.value).startswith(f"{path.name}: ")
+        assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(KernelError, match=r"^kernel numbers: ") as caught:
+        request(kernel_numbers="[[").read_kernel()
+    assert "/" not in str(caught.value)
+
+
+def test_matlab_kernel_files_are_refused(tmp_path):
+    write_kernel(tmp_path / "k.mat", torch.ones(1, 1))
+    with pytest.raises(KernelError, match=r"^k.mat: kernel files end in .*\.npy"):
+        request(kernel_file=tmp_path / "k.mat").read_kernel()
+
+
+def test_every_output_format_is_offered_once():
+    names = [OUTPUT_FORMATS[f".{ending}"].name for ending in FORMATS]
+    assert len(names) == len(set(names))
+    assert set(names) == {kind.name for kind in OUTPUT_FORMATS.values()}
+
+
+def test_region():
+    assert parse_region("", 100, 100) is None
+    assert parse_region(" 1, 2, 40 , 50", 100, 100) == Region(1, 2, 40, 50) == parse_region("1 2 40 50", 41, 52)
+    for text in (
+        "1, 2",
+        "1, 2, 40, x",
+        "-1, 2, 40, 40",
+        "0, 0, 31, 40",
+        "61, 0, 40, 40",
+        "0 0 40 1e9",
+        "--5, 0, 64, 64",
+        "-",
+    ):
+        with pytest.raises(ParameterError, match=r"^region "):
+            parse_region(text, 100, 100)
+    # more digits than Python converts
+    with pytest.raises(ParameterError, match=r"^region .* four whole numbers are needed"):
+        parse_region("0, 0, 64, " + "6" * 5000, 100, 100)
+
+
+def test_two_clicks_in_any_order_make_a_region():
+    for first, second in (((10, 20), (60, 80)), ((60, 80), (10, 20)), ((10, 80), (60, 20))):
+        corner, text = add_corner("", *first)
+        assert corner == first
+        corner, text = add_corner(text, *second)
+        assert corner is None
+        assert parse_region(text, 100, 100) == Region(10, 20, 50, 60)
+    # a third click starts again
+    assert add_corner(text, 5, 6) == ((5, 6), "5, 6")
+
+
+def test_limits():
+    limits = Limits(megapixels=1)
+    limits.check("photo.png", 250, 250, 4, 1)
+    with pytest.raises(ParameterError, match=r"photo.png: 250 x 251 pixels times 4 make 1.0 megapixels"):
+        limits.check("photo.png", 250, 251, 4, 1)
+    with pytest.raises(ParameterError, match=r"times 4, 2 samples, make 2.0 megapixels.*fewer samples"):
+        limits.check("photo.png", 250, 250, 4, 2)
+
+
+def test_contradictions():
+    for changed in ({"region": "0 0 40 40", "kernel_numbers": "1"}, {"file_format": "exe"}):
+        with pytest.raises(ParameterError):
+            request(**changed)
