@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.degradation import NOISES, Decimate, DegradationOperator, sample_kernels
+from blinddiff.degradation import NOISES, Decimate, DegradationOperator, Observation, sample_kernels
 from blinddiff.degradation.kernel_measures import shift_kernel
 from blinddiff.errors import ImageError, RecipeError
 from blinddiff.training.recipe import DATA_VARIABLE, DegradationRecipe
@@ -129,17 +129,17 @@ class Pairs:
     noise_level: Tensor
     scale: int
 
+    @property
+    def observation(self) -> Observation:
+        """y and the scale."""
+        return Observation(self.y, self.scale)
+
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
         """Random square of HR side ``side``: its HR rows and columns, then its LR rows and columns."""
-        s = self.scale
-        top, left = (int(torch.randint((n - side) // s + 1, (1,), generator=generator)) for n in self.x.shape[-2:])
-        small = side // s
-        return (
-            slice(top * s, top * s + side),
-            slice(left * s, left * s + side),
-            slice(top, top + small),
-            slice(left, left + small),
-        )
+        s, n = self.scale, side // self.scale
+        top, left = (int(torch.randint((m - side) // s + 1, (1,), generator=generator)) for m in self.x.shape[-2:])
+        hr = slice(s * top, s * top + side), slice(s * left, s * left + side)
+        return *hr, slice(top, top + n), slice(left, left + n)
 
 
 def aligned(side: int, scale: int) -> int:
@@ -160,9 +160,7 @@ def degrade(
 
     Args:
         photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs.
-        scale: downsampling factor.
-        kernel_size: side of the kernels, at most `MAX_KERNEL_SIZE`.
-        recipe: shares of kernel families and of kinds of noise.
+        kernel_size: at most `MAX_KERNEL_SIZE`.
         generator: a CPU generator, the source of all random numbers.
     """
     x = photographs.float() / 255
@@ -177,10 +175,10 @@ def degrade(
     margin = MARGIN // scale
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
-    names, shares = list(recipe.noise), torch.tensor(list(recipe.noise.values()))
+    shares = torch.tensor(list(recipe.noise.values()))
     choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
     y = clean.clone()
-    for index, name in enumerate(names):
+    for index, name in enumerate(recipe.noise):
         chosen = torch.nonzero(choice == index).flatten()
         if name != "none" and len(chosen):
             where = chosen.to(x.device)

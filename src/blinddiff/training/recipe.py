@@ -58,8 +58,7 @@ class DataRecipe(_Section):
     """The photographs, and the size of crops and batches."""
 
     folders: Annotated[list[str], Field(min_length=1)] = Field(default_factory=_default_folders)
-    """Folders of images (searched through) or of tile sheets (with a tiles.csv), relative to the working directory.
-    Left out in shared recipes: the option --data or the environment variable BLINDDIFF_DATA names them."""
+    """Folders of images (searched through) or of tile sheets (with a tiles.csv); better given by --data."""
     held_out: list[str] = []
     """Photographs to keep out of training: endings of their paths, such as ``gb82/cat.webp``."""
     context: Count = 256
@@ -95,8 +94,7 @@ class DegradationRecipe(_Section):
     @field_validator("scales", "kernels", "noise")
     @classmethod
     def _check_shares(cls, shares: dict[Any, float], info: ValidationInfo) -> dict[Any, float]:
-        tables = {"scales": SCALES, "kernels": FAMILIES, "noise": ("none", *NOISES)}
-        known = tables[str(info.field_name)]
+        known = {"scales": SCALES, "kernels": FAMILIES, "noise": ("none", *NOISES)}[str(info.field_name)]
         if unknown := [repr(name) for name in shares if name not in known]:
             raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
         if sum(shares.values()) <= 0:
@@ -177,8 +175,7 @@ class RecipeFile(Recipe):
     like: str | None = None
     """A recipe beside this file; this file gives only what differs from it."""
     stages: list[Recipe] = []
-    """Stages to run in order, each laid over the settings outside this list. Each starts from the weights of the one
-    before it."""
+    """Stages in order, each laid over the settings outside this list; each starts from the weights before it."""
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -193,20 +190,17 @@ def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe
         path: a YAML file. With ``like: OTHER.yaml``, a file beside it, it gives only what differs from that.
         folders: photographs to train on, instead of those that the recipe or the environment names.
 
-    Returns:
-        The stages in order; one for a recipe without ``stages``.
+    Returns the stages in order; one for a recipe without ``stages``.
 
     Raises:
         RecipeError: unreadable, not YAML, or unknown keys or impossible values, of which all are listed.
     """
     content, names = _read(path, ())
     recipes = parse_recipe(content, names)
-    if folders:
-        recipes = [
-            recipe.model_copy(update={"data": recipe.data.model_copy(update={"folders": list(folders)})})
-            for recipe in recipes
-        ]
-    return recipes
+    if not folders:
+        return recipes
+    data = [recipe.data.model_copy(update={"folders": list(folders)}) for recipe in recipes]
+    return [recipe.model_copy(update={"data": part}) for recipe, part in zip(recipes, data, strict=True)]
 
 
 def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
@@ -273,22 +267,16 @@ def _describe(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Input ")
     if kind in ("extra_forbidden", "invalid_key"):
         *place, key = place
-        close = difflib.get_close_matches(str(key), _keys(place), 1)
+        section: Any = Recipe
+        for part in place:
+            section = section.model_fields[part].annotation
+        close = difflib.get_close_matches(str(key), list(section.__annotations__), 1)
         message = f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     elif kind == "value_error":
         message = str(error["ctx"]["error"])
-    elif kind in ("model_type", "dict_type"):
-        message = f"should be a mapping, not {value!r}"
     else:
+        message = "should be a mapping" if kind in ("model_type", "dict_type") else message
         message += f", not {value!r}"
     if kind == "float_type" and isinstance(value, str):
         message += f" (write {value} as a decimal number, such as 0.001)"
     return ": ".join([*map(str, place), message])
-
-
-def _keys(place: Sequence[Any]) -> list[str]:
-    """The keys of a section of the recipe."""
-    kind: Any = Recipe
-    for key in place:
-        kind = kind.model_fields[key].annotation
-    return list(kind.__annotations__)

@@ -22,8 +22,7 @@ from blinddiff.training.recipe import Recipe
 MIN_CONFIDENCE_CROP = 16
 """LR side of the smallest images on which the confidence head learns."""
 ERROR_FLOOR = 1e-3
-"""Share of a scene's energy below which restoration errors count alike (about 43 dB PSNR): keeps the decibels of a
-perfect restoration finite."""
+"""Share of a scene's energy below which restoration errors count alike, about 43 dB of PSNR."""
 NOISE_ERROR_FLOOR = 0.04
 """Weighted error added before the logarithm in `noise_constraint`: 40 dB PSNR at pure noise, for tau = 0.1."""
 PERTURB_SHARE = 0.45
@@ -53,17 +52,14 @@ class Stage(ABC):
     def __init__(self, recipe: Recipe) -> None:
         """Raises RecipeError where the recipe's batch is too small."""
         if recipe.data.batch < self.min_batch:
-            needed = f"{self.min_batch} or more, for statistics over the batch"
-            raise RecipeError(f"recipe: data: batch: stage {recipe.stage} needs {needed}")
+            raise RecipeError(f"recipe: data: batch: stage {recipe.stage} needs {self.min_batch} or more")
         self.recipe = recipe
         self.replay = Replay()
 
     def parameters(self, net: MCFormer) -> list[nn.Parameter]:
         """The parameters that learn, in the network's order."""
-        trained, fixed = (
-            {parameter for name in names for parameter in net.get_submodule(name).parameters()}
-            for names in (self.trained, self.fixed)
-        )
+        trained = {parameter for name in self.trained for parameter in net.get_submodule(name).parameters()}
+        fixed = {parameter for name in self.fixed for parameter in net.get_submodule(name).parameters()}
         return [parameter for parameter in net.parameters() if parameter in trained - fixed]
 
     def set_mode(self, net: MCFormer) -> None:
@@ -91,6 +87,34 @@ class Stage(ABC):
         old = self.replay.draw(self.recipe.data.replayed, generator)
         return [torch.cat(parts) for parts in zip(rows, old, strict=True)]
 
+    def _image_constraint(
+        self, net: MCFormer, pairs: Pairs, known: Degradation, generator: torch.Generator, *, correct: bool = False
+    ) -> tuple[Prediction, Tensor]:
+        """The network's prediction for a random patch at a random t, given a degradation, and its noise constraint.
+
+        The closed form x_y is computed on the whole context, so that the patch's borders are not an image's borders.
+        """
+        x_y = known.closed_form(pairs.observation)
+        rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
+        x_0 = net.to_diffusion(pairs.x[..., rows, columns])
+        t, x_t = self._noised(net, x_0, generator)
+        patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
+        known = known.with_closed_form(patch, x_y[..., rows, columns])
+        prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct)
+        a, x0_hat = net.alpha_bar[t], net.to_diffusion(prediction.x0_hat)
+        sigma, tau = ((1 - a) / a).sqrt(), net.config.residual_std
+        return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
+
+    def _noised(self, net: MCFormer, x_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A timestep t for each image, (B,), with the recipe's share of pure noise, and x_t."""
+        last = len(net.alpha_bar) - 1
+        t = torch.randint(last + 1, (len(x_0),), generator=generator)
+        t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
+        t = t.to(x_0.device)
+        a = net.alpha_bar[t].view(-1, 1, 1, 1)
+        noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+        return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
+
 
 class Estimator(Stage):
     """Trains kernel and noise level from y alone, without correction and confidence head."""
@@ -101,11 +125,9 @@ class Estimator(Stage):
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The constraints on the estimate. Of replayed examples only the statistics of y are kept."""
-        estimator = net.estimator
-        scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
-        rows = self._with_replayed([spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level], generator)
-        statistics, scale, kernel, noise_level = rows
-        estimate = estimator.initial_estimate(estimator.features_from_statistics(statistics, scale))
+        rows = [spectral_statistics(pairs.y), pairs.observation.scales, pairs.kernel, pairs.noise_level]
+        statistics, scale, kernel, noise_level = self._with_replayed(rows, generator)
+        estimate = net.estimator.initial_estimate(net.estimator.features_from_statistics(statistics, scale))
         return self._weighted(**degradation_constraints(estimate, kernel, noise_level))
 
 
@@ -140,15 +162,14 @@ class Network(Stage):
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The noise constraint at a random t."""
-        estimate = net.initial_estimate(Observation(pairs.y, pairs.scale))
-        known = self._mixed_degradation(estimate, pairs, generator)
-        _, noise = image_of_patch(net, pairs, known, self.recipe, generator)
+        known = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
+        _, noise = self._image_constraint(net, pairs, known, generator)
         return self._weighted(noise=noise)
 
     def _mixed_degradation(self, estimate: Degradation, pairs: Pairs, generator: torch.Generator) -> Degradation:
         """The true degradation, the estimate, or a random mixture of both, by the recipe's shares.
 
-        Degradations from crops are worse than those from whole photographs; mixtures cover the errors in between.
+        Estimates from crops are worse than those from whole photographs; mixtures cover the errors in between.
         """
         weight = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
         kind = torch.rand(len(weight), generator=generator).to(weight)
@@ -166,13 +187,11 @@ class Joint(Network):
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The constraints on the image, on the estimate from y and on its correction at a random t."""
-        estimate = net.initial_estimate(Observation(pairs.y, pairs.scale))
+        estimate = net.initial_estimate(pairs.observation)
         known = self._mixed_degradation(estimate, pairs, generator)
-        prediction, noise = image_of_patch(net, pairs, known, self.recipe, generator, correct_kernel=True)
-        at_t, from_y = (
-            degradation_constraints(each, pairs.kernel, pairs.noise_level)
-            for each in (prediction.degradation, estimate)
-        )
+        prediction, noise = self._image_constraint(net, pairs, known, generator, correct=True)
+        estimates = (prediction.degradation, estimate)
+        at_t, from_y = (degradation_constraints(each, pairs.kernel, pairs.noise_level) for each in estimates)
         return self._weighted(noise=noise, **{name: at_t[name] + from_y[name] for name in from_y})
 
 
@@ -188,10 +207,10 @@ class Correction(Stage):
         the corrected kernel counts too: a kernel nearer to the true one does not always give a better image.
         """
         with torch.no_grad():
-            observation = Observation(pairs.y, pairs.scale)
+            observation = pairs.observation
             estimate = net.initial_estimate(observation)
             current = Degradation(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
-            t, x_t = noised(net, net.to_diffusion(pairs.x), self.recipe, generator)
+            t, x_t = self._noised(net, net.to_diffusion(pairs.x), generator)
             prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
             evidence = net.evidence(prediction.x0_hat, t, observation, current)
         rows = [current.kernel, current.noise_level, *evidence, pairs.kernel, pairs.noise_level, observation.scales]
@@ -202,25 +221,18 @@ class Correction(Stage):
         losses = degradation_constraints(corrected, kernel, noise_level)
         losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
         if self.recipe.loss.noise:
-            _, losses["noise"] = image_of_patch(net, pairs, corrected[: len(pairs.x)], self.recipe, generator)
+            _, losses["noise"] = self._image_constraint(net, pairs, corrected[: len(pairs.x)], generator)
         return self._weighted(**losses)
 
 
 STAGES: dict[str, type[Stage]] = {
-    "estimator": Estimator,
-    "confidence": Confidence,
-    "network": Network,
-    "correction": Correction,
-    "joint": Joint,
+    stage.__name__.lower(): stage for stage in (Estimator, Confidence, Network, Correction, Joint)
 }
 """The stages by the names that recipes use."""
 
 
 def kernel_constraint(k_hat: Tensor, k: Tensor) -> Tensor:
-    """Mean over the batch of sum |k_hat - k| of kernels (B, n, n) that sum to 1: from 0 to 2.
-
-    (A mean square over the support is about 1e-5 for any two kernels, too small a difference to learn from.)
-    """
+    """Mean over the batch of sum |k_hat - k| of kernels (B, n, n) that sum to 1: from 0 to 2."""
     return (k_hat - k).abs().sum((-2, -1)).mean()
 
 
@@ -241,14 +253,12 @@ def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tenso
     """Mean loss in decibels when the closed form uses k_hat instead of k, for a scene of power spectrum 1 / f^2.
 
     Two kernels equally far from k in `kernel_constraint` can differ much in this. Within the LR grid's band the closed
-    form is a Wiener filter of y; above it nothing is recovered. Aliasing is left out, and so is noise except for its
-    weight in the filter: at scales above 1 this overestimates the loss by a factor of two or three. Errors below
-    `ERROR_FLOOR` count alike.
+    form is a Wiener filter of y; above it nothing is recovered. Aliasing and the noise itself are left out: at scales
+    above 1 this overestimates the loss by a factor of two or three. Errors below `ERROR_FLOOR` count alike.
 
     Args:
         k_hat, k: (B, n, n).
-        sigma: noise level, (B,), grey levels.
-        scale: (B,).
+        sigma, scale: noise level in grey levels, and scale, (B,).
     """
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)
@@ -279,53 +289,13 @@ def noise_constraint(
 
     Args:
         x0_hat, x_0: (B, 3, H, W) in the range of the diffusion.
-        sigma: (B,).
-        residual_std: tau.
-        logarithmic: average the logarithms of the images' errors, in nepers, so that each image's decibels count alike;
-            the plain mean is dominated by images of fine texture, much noise or wide blur. Errors below
-            `NOISE_ERROR_FLOOR` count alike.
+        sigma, residual_std: (B,); tau.
+        logarithmic: average the logarithms of the images' errors, so that each image's decibels count alike; the plain
+            mean is dominated by fine texture, much noise and wide blur. Errors below `NOISE_ERROR_FLOOR` count alike.
     """
     weight = 1 / residual_std**2 + 1 / sigma**2
     error = weight * (x0_hat - x_0).square().mean((1, 2, 3))
     return ((error + NOISE_ERROR_FLOOR).log() if logarithmic else error).mean()
-
-
-def image_of_patch(
-    net: MCFormer,
-    pairs: Pairs,
-    known: Degradation,
-    recipe: Recipe,
-    generator: torch.Generator,
-    *,
-    correct_kernel: bool = False,
-) -> tuple[Prediction, Tensor]:
-    """The network's prediction for a random patch, given kernel and noise level, and its noise constraint.
-
-    The closed form x_y is computed on the whole context, so that the patch's borders are not an image's borders.
-    """
-    x_y = known.closed_form(Observation(pairs.y, pairs.scale))
-    rows, columns, lr_rows, lr_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
-    x_0 = net.to_diffusion(pairs.x[..., rows, columns])
-    t, x_t = noised(net, x_0, recipe, generator)
-    patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
-    known = known.with_closed_form(patch, x_y[..., rows, columns])
-    prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct_kernel)
-    a = net.alpha_bar[t]
-    x0_hat = net.to_diffusion(prediction.x0_hat)
-    sigma = ((1 - a) / a).sqrt()
-    tau = net.config.residual_std
-    return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=recipe.loss.logarithmic)
-
-
-def noised(net: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A timestep t for each image, (B,), with the recipe's share of pure noise, and x_t."""
-    last = len(net.alpha_bar) - 1
-    t = torch.randint(last + 1, (len(x_0),), generator=generator)
-    t[torch.rand(len(t), generator=generator) < recipe.loss.pure_noise_share] = last
-    t = t.to(x_0.device)
-    a = net.alpha_bar[t].view(-1, 1, 1, 1)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-    return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
 
 def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:

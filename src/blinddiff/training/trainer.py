@@ -58,9 +58,8 @@ def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
     observation = Observation(pairs.y, pairs.scale)
     degradation = network.initial_estimate(observation)
     x_y = degradation.closed_form(observation)
-    last = len(network.alpha_bar) - 1
     noise = torch.randn(x_y.shape, generator=torch.Generator().manual_seed(0)).to(x_y)
-    t = torch.full((len(x_y),), last, device=x_y.device)
+    t = torch.full((len(x_y),), len(network.alpha_bar) - 1, device=x_y.device)
     x_t = add_noise(network, x_y, t[0], noise)
     x0_hat = network(x_t, t, observation, degradation).x0_hat
     columns = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
@@ -83,22 +82,19 @@ def train(
     several stages writes into its own subfolder, such as ``02-network``, and starts from the weights before it.
 
     All random numbers of a step come from the recipe's seed and the step's number, so that a resumed run gives the same
-    weights as an uninterrupted one. (With several processes only where the network alone learns: the checkpoint holds
-    the main process's replayed examples and batch statistics.)
+    weights as an uninterrupted one. (With several processes only in stage ``network``: the checkpoint holds the main
+    process's replayed examples and batch statistics.)
 
     Args:
         recipes: one stage, or several in order.
-        folder: must not hold a run already, unless ``resume``.
-        resume: continue from the last checkpoint.
+        folder: must not hold a run already, unless ``resume``, which continues from the last checkpoint.
         max_minutes: stop, with a checkpoint, after so long.
         device: ``"cpu"`` keeps Accelerate from choosing another.
 
-    Returns:
-        The folder of the averaged weights of the stage that ran last.
+    Returns the folder of the averaged weights of the stage that ran last.
 
     Raises:
-        TrainingError: a loss or its gradient is not finite (the last good checkpoint stays), or there is nothing to
-            resume.
+        TrainingError: the loss or its gradient is not finite, or ``folder`` holds a run, or none to resume.
         RecipeError: no photographs, or impossible settings.
         WeightsError: weights to start from that are missing or do not fit.
     """
@@ -108,11 +104,10 @@ def train(
     begun = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
     if resume and not any(begun) and not (several and os.path.isdir(folders[0])):
         raise TrainingError(f"{folder}: holds no checkpoint to resume from")
-    if not resume:
-        if any(begun):
-            raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
-        if several:
-            _check_stages(recipes)
+    if any(begun) and not resume:
+        raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
+    if several and not resume:
+        _check_stages(recipes)
     end = time.monotonic() + 60 * max_minutes
     for n, recipe in enumerate(recipes):
         if n < len(recipes) - 1 and _is_finished(folders[n], recipe):
@@ -144,7 +139,8 @@ class Trainer:
         self.network = initial_network(recipe)
         self.network.requires_grad_(False)
         self.learned = [parameter.requires_grad_() for parameter in self.stage.parameters(self.network)]
-        self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self._largest_side())
+        self.side = max(map(self._side, recipe.degradation.scales))
+        self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
         self.average = averaged(self.network, recipe.ema, self.accelerator.device)
         folder.mkdir(parents=True, exist_ok=True)  # not before weights and photographs have been read
         optimiser = torch.optim.AdamW(
@@ -156,9 +152,8 @@ class Trainer:
         self.accelerator.prepare_model(self.network, evaluation_mode=True)
         self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
         if recipe.precision == "bfloat16":
-            blocks = self.network.unet
             reduced = torch.autocast(self.accelerator.device.type, torch.bfloat16)
-            blocks.forward = reduced(blocks.forward)  # type: ignore[method-assign]
+            self.network.unet.forward = reduced(self.network.unet.forward)  # type: ignore[method-assign]
         self.accelerator.register_for_checkpointing(self.average, self.stage.replay)
         self.accelerator.init_trackers("")
         if resume:
@@ -168,9 +163,8 @@ class Trainer:
 
     def run(self, max_minutes: float) -> None:
         """Train to the recipe's last step, or for ``max_minutes``, and save."""
-        recipe = self.recipe
+        recipe, hidden = self.recipe, not self.accelerator.is_main_process
         started = checkpointed = time.monotonic()
-        hidden = not self.accelerator.is_main_process
         with (
             tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
             ThreadPoolExecutor(1) as loader,
@@ -206,9 +200,8 @@ class Trainer:
         if not torch.isfinite(losses["total"] + norm):
             checkpoint = self.folder / "checkpoint"
             kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "no checkpoint was made yet"
-            raise TrainingError(
-                f"the loss is {losses['total'].item()} and its gradient {float(norm)} at step {self.step}; {kept}"
-            )
+            values = f"the loss is {losses['total'].item()} and its gradient {float(norm)}"
+            raise TrainingError(f"{values} at step {self.step}; {kept}")
         self.optimiser.step()
         self.schedule.step()
         self.optimiser.zero_grad()
@@ -240,10 +233,7 @@ class Trainer:
     def photographs(self, step: int) -> Pixels:
         """The crops of a step, (B, 3, side, side) uint8, of the side that the largest scale needs."""
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
-        return self.images.crops(self.recipe.data.batch, self._largest_side(), rng, self.recipe.data.reduced)
-
-    def _largest_side(self) -> int:
-        return max(map(self._side, self.recipe.degradation.scales))
+        return self.images.crops(self.recipe.data.batch, self.side, rng, self.recipe.data.reduced)
 
     def _side(self, scale: int) -> int:
         """HR side of the crops cut for a scale, with the margin that the blur needs."""
@@ -268,11 +258,9 @@ class Trainer:
         self.accelerator.log(row, step=self.step)
         if self.accelerator.is_main_process:
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "learning_rate"})
-            path = self.folder / "losses.csv"
-            new = not path.exists() or path.stat().st_size == 0  # a kill may have left it empty
-            with path.open("a", newline="") as file:
+            with (self.folder / "losses.csv").open("a", newline="") as file:
                 table = csv.DictWriter(file, ["step", *row])
-                if new:
+                if file.tell() == 0:  # new, or left empty by a kill
                     table.writeheader()
                 table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
 
@@ -347,11 +335,8 @@ def _new_network(recipe: Recipe) -> MCFormer:
 def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -> None:
     """Copy the weights whose names begin with ``part``. Raises WeightsError where they do not fit."""
     for key in ESTIMATOR_ARGUMENTS + (() if part else IMAGE_ARGUMENTS):
-        theirs, ours = (
-            list(value) if isinstance(value, list | tuple) else value  # JSON has no tuples
-            for value in (loaded.config[key], network.config[key])
-        )
-        if theirs != ours:
+        theirs, ours = loaded.config[key], network.config[key]
+        if theirs != ours and not (isinstance(ours, Sequence) and list(theirs) == list(ours)):  # JSON has no tuples
             raise WeightsError(f"{source}: was made with {key} {theirs}, and the recipe's model has {ours}")
     state = {name: value for name, value in loaded.state_dict().items() if name.startswith(part)}
     try:
@@ -369,11 +354,7 @@ def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -
 
 
 def _check_stages(recipes: Sequence[Recipe]) -> None:
-    """Find, before the first stage runs, that a later one cannot start from the weights before it.
-
-    Raises:
-        RecipeError, WeightsError: as `Trainer` would.
-    """
+    """Raise before the first stage runs what `Trainer` would raise for a later one."""
     network = initial_network(recipes[0])
     for n, recipe in enumerate(recipes):
         STAGES[recipe.stage](recipe)
