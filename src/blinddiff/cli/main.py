@@ -76,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command].module}")
         return int(getattr(module, f"run_{args.command}")(args))
     except BlindDiffError as error:
-        print(f"blinddiff {chosen}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        for message in error.args:  # one, but for a recipe with several mistakes
+            print(f"blinddiff {chosen}: error: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         from blinddiff.sampling.memory import is_lack_of_memory

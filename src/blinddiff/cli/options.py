@@ -170,6 +170,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff train`."""
     add = parser.add_argument
     add("recipe", **_PATH, help="a YAML file, such as those in the folder recipes")
+    default = "the recipe's, or the environment variable BLINDDIFF_PHOTOGRAPHS"
+    add("--data", nargs="+", metavar="FOLDER", help=f"folders of training photographs (default: {default})")
     add("-o", "--output", **_PATH, help="folder of the run (default: runs/ and the recipe's name)")
     add("--resume", action="store_true", help="continue from the folder's last checkpoint")
     add("--max-minutes", type=float, default=math.inf, metavar="N", help="stop after so long; --resume continues")

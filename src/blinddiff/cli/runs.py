@@ -29,11 +29,11 @@ PRINTED_FAILURES = 20
 
 def run_train(args: argparse.Namespace) -> int:
     """Train by a recipe; 0."""
-    recipe = load_recipe(args.recipe)
+    recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
     if not args.resume:
         make_folder(folder)
-    weights = train(recipe, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
+    weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
     say(f"weights: {weights}")
     return 0
 
