@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from blinddiff import BlindDiffPipeline
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels, weights_checksum
+from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels
+from blinddiff.evaluation.methods import weights_checksum
 
 SCALE, SIGMA, SAMPLES, BLOCK = 4, 2.4, 4, 8
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.data import crop_to_multiple, data_root, files_checksum, images_of, read_pixels
+from blinddiff.evaluation.data import crop_to_multiple, data_root, images_of, read_pixels
+from blinddiff.files import files_hash
 
 
 def test_the_folder_is_given_or_in_the_environment(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,10 +79,10 @@ def test_crops_are_at_the_top_left() -> None:
 
 def test_a_changed_file_changes_the_checksum(data: Path) -> None:
     files = images_of(data, "Set5")
-    before = files_checksum(files)
-    assert files_checksum(files[::-1]) == before
+    before = files_hash(files)
+    assert files_hash(files[::-1]) == before
     files[0].write_bytes(files[0].read_bytes() + b" ")
-    assert files_checksum(files) != before
+    assert files_hash(files) != before
 
 
 def test_two_files_of_one_name_are_refused(data: Path) -> None:
@@ -92,7 +93,7 @@ def test_two_files_of_one_name_are_refused(data: Path) -> None:
 
 def test_a_file_that_cannot_be_read_has_a_checksum_of_its_own(data: Path) -> None:
     files = images_of(data, "Set5")
-    whole = files_checksum(files)
+    whole = files_hash(files)
     (data / "Set5" / "folder.png").mkdir()
     assert images_of(data, "Set5") == files  # no file at all
-    assert len({whole, files_checksum([*files, data / "Set5" / "gone.png"]), files_checksum(files[1:])}) == 3
+    assert len({whole, files_hash([*files, data / "Set5" / "gone.png"]), files_hash(files[1:])}) == 3

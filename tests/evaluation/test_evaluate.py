@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -153,14 +154,16 @@ def test_want_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch
         evaluate(settings(data, tmp_path, protocol="setting1", limit=1))
 
 
-def end_at_once(*_: object) -> None:
-    """What a worker does that is ended from outside."""
-    os._exit(1)
+class EndedRunner(Runner):
+    """A worker whose process is ended from outside."""
+
+    def __call__(self, task: object) -> NoReturn:
+        os._exit(1)
 
 
 def test_a_worker_that_is_ended_is_one_plain_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_run_in_worker", end_at_once)
-    with pytest.raises(BlindDiffError, match=r"a worker process was ended.* fewer --workers to resume"):
+    monkeypatch.setattr(running, "Runner", EndedRunner)
+    with pytest.raises(BlindDiffError, match=r"a worker process ended with exit code 1; .* fewer --workers, to resume"):
         evaluate(settings(data, tmp_path, limit=1, workers=2))
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -19,7 +18,7 @@ from torch import Tensor
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.resize import BICUBIC, Downsampling
 from blinddiff.errors import ImageError, KernelError, ParameterError
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import hash_of
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -132,29 +131,6 @@ def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
     if height == 0 or width == 0:
         raise ImageError(f"an image of {image.shape[-1]}x{image.shape[-2]} is smaller than scale {factor}")
     return image[..., :height, :width]
-
-
-def files_checksum(paths: Iterable[Path]) -> str:
-    """One SHA-256 for many files: of the sorted lines ``name checksum``, without folders and duplicates.
-
-    The checksum of an unreadable file is the word ``unreadable``.
-    """
-    lines = sorted(f"{path.name} {_file_checksum(path)}" for path in set(paths))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _file_checksum(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return "unreadable"
-
-
-def weights_checksum(folder: Path | None) -> str | None:
-    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
-    place = folder or DEFAULT_WEIGHTS
-    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in place.rglob(pattern))
-    return files_checksum(files) if files else None
 
 
 def shifted_kernel(kernel: Array, scale: int) -> Array:
@@ -300,4 +276,4 @@ def to_bytes(image: Tensor) -> np.ndarray:
 def checksum(image: Tensor) -> str:
     """SHA-256 of an image's size and 8-bit pixels. Records with equal values evaluated the same input."""
     pixels = to_bytes(image)
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    return hash_of(repr(pixels.shape).encode() + pixels.tobytes())

@@ -17,7 +17,8 @@ from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.degradation.observation import closed_form
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes, weights_checksum
+from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes
+from blinddiff.files import files_hash
 from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS
 
 if TYPE_CHECKING:
@@ -328,6 +329,15 @@ def method(name: str, options: Options) -> Method:
     if not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
         raise ParameterError(f"method '{name}': after @, 1 to {NUM_TRAIN_TIMESTEPS} steps are accepted")
     return replace(made, name=name, steps=int(steps))
+
+
+def weights_checksum(folder: Path | None) -> str | None:
+    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
+    # not above: it brings diffusers, which would count as memory of methods without a network
+    from blinddiff.models.loading import DEFAULT_WEIGHTS
+
+    files = [path for pattern in ("*.safetensors", "*.json") for path in (folder or DEFAULT_WEIGHTS).rglob(pattern)]
+    return files_hash(files) if files else None
 
 
 def fingerprint_of(name: str, options: Options) -> str | None:

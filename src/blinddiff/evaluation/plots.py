@@ -156,7 +156,7 @@ def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot
     rows: list[tuple[str, Estimate | float]] = [
         (f"{result.method} (published)", result.value)
         for result in published_results(protocol.name, protocol.scale, summary.set)
-        if result.metric == "psnr_y"
+        if result.metric == "psnr_y" and result.last is None
     ]
     if not rows:
         return []

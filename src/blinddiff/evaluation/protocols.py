@@ -24,7 +24,7 @@ from blinddiff.degradation.kernels import (
 from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.degradation.noise import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
-from blinddiff.degradation.resize import BICUBIC, Decimate, Downsampling
+from blinddiff.degradation.resize import Decimate
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import (
     Case,
@@ -125,7 +125,6 @@ class SyntheticProtocol(Protocol):
     """
 
     sets: ClassVar[tuple[str, ...]] = ("Set5", "Set14", "BSD100", "Urban100")
-    downsampling: Downsampling = BICUBIC
 
     @abstractmethod
     def parameters(self) -> Sequence[Parameter]:
@@ -142,7 +141,7 @@ class SyntheticProtocol(Protocol):
         parameter = self.parameters()[reference.id.parameter]
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
         kernel = parameter.kernel(_generator(*names, "kernel"))
-        y = DegradationOperator(kernel.double(), self.scale, self.downsampling).forward(hr[None].double())
+        y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
         level = parameter.noise_level
         if level > 0:
             y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), _generator(*names, "noise"))
@@ -154,7 +153,6 @@ class SyntheticProtocol(Protocol):
             kernel=kernel,
             noise_level=level,
             seed=case_seed(*names, "method"),
-            downsampling=self.downsampling,
         )
 
 
@@ -166,8 +164,26 @@ def _fixed(kernel: Tensor) -> KernelSource:
     return lambda _: kernel
 
 
-def _sampled(family: KernelFamily, scale: int, size: int) -> KernelSource:
-    return lambda generator: family.sample(1, scale, size, generator)[0]
+class RandomKernels(SyntheticProtocol):
+    """Kernels drawn for every case from one family per parameter, all with the same noise level.
+
+    Attributes:
+        families: label and family of each parameter.
+        kernel_size: side of the kernels.
+        noise_level: standard deviation of the Gaussian noise in grey levels.
+    """
+
+    families: ClassVar[tuple[tuple[str, KernelFamily], ...]]
+    kernel_size: ClassVar[int]
+    noise_level: ClassVar[float] = 0.0
+
+    def parameters(self) -> Sequence[Parameter]:
+        """One per family."""
+
+        def source(family: KernelFamily) -> KernelSource:
+            return lambda generator: family.sample(1, self.scale, self.kernel_size, generator)[0]
+
+        return [Parameter(label, source(family), self.noise_level) for label, family in self.families]
 
 
 class Gaussian8(SyntheticProtocol):
@@ -233,24 +249,18 @@ _BLINDDIFF = (
 )
 
 
-class Setting1(SyntheticProtocol):
+class Setting1(RandomKernels):
     """Isotropic Gaussians."""
 
     name = "setting1"
     source = _BLINDDIFF
     degradation = "isotropic Gaussian blur 21x21, sigma uniform in [0.2, 4], antialiased bicubic downsampling, 8 bit"
     scales = (4,)
-
-    def parameters(self) -> Sequence[Parameter]:
-        """One random kernel per image."""
-        return [
-            Parameter(
-                "random isotropic Gaussian", lambda generator: SETTING1.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0]
-            )
-        ]
+    families = (("random isotropic Gaussian", SETTING1),)
+    kernel_size = PRESET_KERNEL_SIZE
 
 
-class Setting2(SyntheticProtocol):
+class Setting2(RandomKernels):
     """Anisotropic Gaussians with multiplicative noise on their entries."""
 
     name = "setting2"
@@ -260,16 +270,8 @@ class Setting2(SyntheticProtocol):
         "antialiased bicubic downsampling, 8 bit"
     )
     scales = (4,)
-    noise_level: ClassVar[float] = 0.0
-
-    def parameters(self) -> Sequence[Parameter]:
-        """One random kernel per image."""
-        label = "random anisotropic Gaussian"
-        return [
-            Parameter(
-                label, lambda generator: SETTING2.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0], self.noise_level
-            )
-        ]
+    families = (("random anisotropic Gaussian", SETTING2),)
+    kernel_size = PRESET_KERNEL_SIZE
 
 
 class Setting2Noise10(Setting2):
@@ -280,41 +282,38 @@ class Setting2Noise10(Setting2):
     noise_level = 10.0
 
 
-class Motion(SyntheticProtocol):
+class Motion(RandomKernels):
     """Four random kernels per image: two camera shakes, a straight motion, a disk."""
 
     name = "motion"
     source = "this package (random kernels of its own families, fixed seeds)"
     degradation = "camera shake, straight motion and disk blur within 31x31, antialiased bicubic downsampling, 8 bit"
-    scales: ClassVar[tuple[int, ...]] = (2, 3, 4)
+    scales = (2, 3, 4)
     sets = ("Set5", "Set14")
-
-    families: ClassVar[tuple[tuple[str, KernelFamily], ...]] = (
+    families = (
         ("camera shake", CameraShake()),
         ("camera shake, another", CameraShake()),
         ("straight motion", LineMotion(min_length=4.0)),
         ("disk", Disk()),
     )
-    noise_level: ClassVar[float] = 0.0
-
-    def parameters(self) -> Sequence[Parameter]:
-        """One per entry of `families`."""
-        return [Parameter(name, _sampled(family, self.scale, 31), self.noise_level) for name, family in self.families]
+    kernel_size = 31
 
 
-class Deblur(Motion):
+class Deblur(RandomKernels):
     """Four random kernels per image, without subsampling. The noise is 1 % of the range, as in deblurring papers."""
 
     name = "deblur"
+    source = Motion.source
     degradation = "Gaussian, camera shake and disk blur within 31x31, no downsampling, Gaussian noise of 2.55, 8 bit"
     scales = (1,)
-
+    sets = ("Set5", "Set14")
     families = (
         ("isotropic Gaussian", IsotropicGaussian(min_sigma=0.8)),
         ("anisotropic Gaussian", AnisotropicGaussian(min_sigma=0.8)),
         ("camera shake", CameraShake()),
         ("disk", Disk()),
     )
+    kernel_size = 31
     noise_level = 2.55
 
 

@@ -1,19 +1,16 @@
 """Files of an evaluation: the log of image results that a killed run resumes from, the costs, JSON records."""
 
 import json
-import multiprocessing
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -23,13 +20,14 @@ from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import BlindDiffError, OutputError
 from blinddiff.evaluation.data import Case, CaseId, to_8bit
 from blinddiff.evaluation.methods import Options, method
-from blinddiff.files import lock, write_file
+from blinddiff.files import lock_folder, write_file
+from blinddiff.restoring.journal import Journal
+from blinddiff.restoring.pool import Died, run_tasks
 from blinddiff.sampling.memory import is_lack_of_memory
 
 FORMAT = 3
 LINES = "images.jsonl"
 RECORD = "record.json"
-LOCK = ".blinddiff-evaluate.tmp"
 PACKAGES = ("blinddiff", "torch", "numpy", "scipy", "pillow", "diffusers")
 OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
 
@@ -67,10 +65,10 @@ NO_MEMORY = "memory has run out"
 
 
 def describe_failure(error: Exception) -> str | None:
-    """One line for bad input, lack of memory and a process killed because of it; None for a bug."""
+    """One line for bad input and for lack of memory; None for a bug."""
     if isinstance(error, BlindDiffError):
         return str(error)
-    return NO_MEMORY if isinstance(error, BrokenProcessPool) or is_lack_of_memory(error) else None
+    return NO_MEMORY if is_lack_of_memory(error) else None
 
 
 class ResultLog:
@@ -87,6 +85,7 @@ class ResultLog:
         """Open or create the log.
 
         Args:
+            folder: where `images.jsonl` is.
             fingerprint: what all results depend on.
             methods: name -> fingerprint; None drops the method's earlier results.
             images: ``Set14/comic`` -> checksum.
@@ -98,34 +97,29 @@ class ResultLog:
         self.methods = dict(methods)
         self.images = dict(images)
         self.results: dict[tuple[str, str, str, int], ImageResult] = {}
-        with self._written():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(folder / LOCK, "ab")  # noqa: SIM115 - closed by `close`
+        self._lock = ExitStack()
+        self._lock.enter_context(lock_folder(folder))
         try:
-            with self._written():
-                lock(self._lock.fileno())
-                if self.path.exists():
-                    self._read()
-                self._rewrite()
+            self._journal = Journal(self.path)
+            self._read()
+            self.finish()
         except BaseException:
             self.close()
             raise
 
     def _read(self) -> None:
-        data = self.path.read_bytes()
-        if not data:
+        lines = [text for _, text in self._journal]
+        if not lines and self.path.stat().st_size == 0:
             return
         try:
-            lines = data.decode("utf-8").splitlines()
             head = json.loads(lines[0])
             first, methods = dict(head["fingerprint"]), dict(head["methods"])
             images = dict(head.get("images", {}))  # absent in older logs
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise OutputError(f"{self.path}: is not a log of blinddiff evaluate; choose another --out") from error
-        now_is = self.fingerprint
-        changed = sorted(k for k in {*first, *now_is} if first.get(k) != now_is.get(k))
+        changed = sorted(k for k in {*first, *self.fingerprint} if first.get(k) != self.fingerprint.get(k))
         changed += [
-            f"weights of {name}" for name in sorted(methods) if methods[name] != self.methods.get(name, methods[name])
+            f"weights of {name}" for name in sorted(methods) if self.methods.get(name, methods[name]) != methods[name]
         ]
         if changed:
             raise OutputError(
@@ -138,31 +132,23 @@ class ResultLog:
             try:
                 result = ImageResult(**json.loads(line))
             except (ValueError, TypeError):
-                continue  # cut short when the run was killed
+                continue  # damaged
             # Failures are tried again, as are results that may have changed.
             known = self.methods.get(result.method) is not None and f"{result.set}/{result.name}" not in stale
             if result.error is None and known:
                 self.results[result.key] = result
 
-    def _rewrite(self) -> None:
-        head = json.dumps(
-            {"fingerprint": self.fingerprint, "methods": self.methods, "images": self.images}, sort_keys=True
-        )
-        results = [self.results[key] for key in sorted(self.results)]
-        write_text(self.path, "\n".join([head, *map(_line, results)]) + "\n")
-
     def append(self, results: Iterable[ImageResult]) -> None:
         """Add results; they are on disk when this returns. Raises OutputError."""
-        with self._written(), self.path.open("a", encoding="utf-8") as file:
-            for result in results:
-                self.results[result.key] = result
-                file.write(_line(result) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        new = {result.key: result for result in results}
+        self._journal.append(*map(_line, new.values()))
+        self.results.update(new)
 
     def finish(self) -> None:
-        """Sort the lines, so that the file does not depend on the order of evaluation."""
-        self._rewrite()
+        """Sort the lines, so that the file does not depend on the order of evaluation. Raises OutputError."""
+        head = {"fingerprint": self.fingerprint, "methods": self.methods, "images": self.images}
+        results = [self.results[key] for key in sorted(self.results)]
+        self._journal.rewrite([json.dumps(head, sort_keys=True), *map(_line, results)])
 
     def close(self) -> None:
         """Unlock the folder."""
@@ -171,20 +157,8 @@ class ResultLog:
     def __enter__(self) -> "ResultLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        """Turn errors of the system into OutputError."""
-        try:
-            yield
-        except BlockingIOError as error:
-            raise OutputError(f"{self.path.parent}: another run is writing there") from error
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
 def _line(result: ImageResult) -> str:
@@ -288,15 +262,18 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
         if name == "external" or name in record["methods"]:
             continue
         # A new process for each method, because the peak is that of the process.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            try:
-                cost = pool.submit(measure_cost, name, replace(options), scale, record["threads"]).result()
-            except Exception as error:
-                why = describe_failure(error)
-                if why is None:
-                    raise
-                record["not_measured"][name] = why
-                continue
+        worker = partial(_CostWorker, replace(options), scale)
+        try:
+            [(_, cost)] = run_tasks([name], worker, processes=1, threads=record["threads"])
+        except Exception as error:
+            failure = describe_failure(error)
+            if failure is None:
+                raise
+            record["not_measured"][name] = failure
+            continue
+        if isinstance(cost, Died):
+            record["not_measured"][name] = NO_MEMORY
+            continue
         record["methods"][name] = asdict(cost)
         write_json(path, record)
     return record
@@ -310,9 +287,17 @@ def _read_costs(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def measure_cost(name: str, options: Options, scale: int, threads: int) -> Cost:
+@dataclass(frozen=True)
+class _CostWorker:
+    options: Options
+    scale: int
+
+    def __call__(self, name: str) -> Cost:
+        return measure_cost(name, self.options, self.scale)
+
+
+def measure_cost(name: str, options: Options, scale: int) -> Cost:
     """One method's cost. Call it in a new process, whose peak memory is then the method's own."""
-    torch.set_num_threads(threads)
     chosen = method(name, options)
     case = cost_case(scale)
     loaded = resident_memory()

@@ -10,20 +10,12 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, Template
 from markupsafe import Markup, escape
 
+from blinddiff.evaluation import plots
 from blinddiff.evaluation.data import SETS
 from blinddiff.evaluation.image_metrics import COST_METRICS, IMAGE_METRICS, Metric
 from blinddiff.evaluation.kernel_metrics import KERNEL_METRICS
-from blinddiff.evaluation.plots import (
-    Picture,
-    Plot,
-    Showcase,
-    measured_and_published,
-    perception_distortion,
-    quality_time,
-    width_histogram,
-)
 from blinddiff.evaluation.protocols import Protocol
-from blinddiff.evaluation.published_results import published_ranges, published_results
+from blinddiff.evaluation.published_results import published_results
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.statistics import (
     ABLATIONS,
@@ -94,12 +86,12 @@ class Pictures:
     """Pictures in a row, with a title and a caption; only in HTML."""
 
     title: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[plots.Picture]
     caption: str
     wide: bool = False
 
 
-Block: TypeAlias = Heading | Paragraph | Items | Table | Plot | Pictures
+Block: TypeAlias = Heading | Paragraph | Items | Table | plots.Plot | Pictures
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
@@ -181,22 +173,11 @@ def means(summary: SetSummary, metrics: Iterable[Metric], interval: bool = True,
     return Table([corner, *map(heading, metrics)], rows) if rows else None
 
 
-OVERVIEW = (
-    "psnr_y",
-    "ssim_y",
-    "niqe",
-    "lr_rms",
-    "colour_shift",
-    "kernel_l1",
-    "kernel_width_error",
-    "noise_error",
-    "seconds",
-)
-
-
 def overview(summary: SetSummary) -> str:
     """The short table of one set that the command prints: means without intervals."""
-    table = means(summary, [METRICS[name] for name in OVERVIEW], interval=False, corner=summary.set)
+    images, kernels = ("psnr_y", "ssim_y", "niqe", "lr_rms", "colour_shift"), ("kernel_l1", "kernel_width_error")
+    metrics = [METRICS[name] for name in (*images, *kernels, "noise_error", "seconds")]
+    table = means(summary, metrics, interval=False, corner=summary.set)
     return (table or Table([summary.set], [])).markdown()
 
 
@@ -207,15 +188,20 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
     """
     metric = METRICS["psnr_y"]
     published = published_results(protocol.name, protocol.scale, summary.set)
-    ranges = published_ranges(protocol.name, protocol.scale, summary.set)
-    if not published and not ranges:
+    if not published:
         return None
 
     def convention(name: str) -> str:
         return "" if name == metric.name else f" ({METRICS[name].label})"
 
+    def span(first: float, last: float | None) -> str:
+        return f"{first:.2f}" if last is None else f"{first:.2f} to {last:.2f}"
+
     measured = ("measured", f"this run, {share}")
-    rows = [(r.value, [r.method + convention(r.metric), f"{r.value:.2f}", "published", r.source]) for r in published]
+    rows = []
+    for r in published:
+        name = f"{r.method}, {r.label}" if r.label else r.method + convention(r.metric)
+        rows.append((r.value, [name, span(r.value, r.last), "published", r.source]))
     rows += [
         (found[name].mean, [f"**{method}**{convention(name)}", _mean(found[name], metric), *measured])
         for method, found in summary.means.items()
@@ -223,15 +209,12 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
         for name in dict.fromkeys([metric.name, *(r.metric for r in published if r.method == method)])
         if name in found
     ]
-    for row in ranges:
-        text = f"{row.first:.2f} to {row.last:.2f}"
-        rows.append((row.first, [f"{row.method}, {row.label}", text, "published", row.source]))
-    for label in dict.fromkeys(row.label for row in ranges):
+    for label in dict.fromkeys(r.label for r in published if r.label):
         indices = [i for i, parameter in enumerate(protocol.labels) if parameter.startswith(f"{label},")]
         for method, values in summary.by_parameter.items():
             if all(i in values for i in indices):
                 first, last = values[indices[0]], values[indices[-1]]
-                rows.append((first, [f"**{method}**, {label}", f"{first:.2f} to {last:.2f}", *measured]))
+                rows.append((first, [f"**{method}**, {label}", span(first, last), *measured]))
     rows.sort(key=lambda row: -row[0])
     return Table(["", heading(metric), "", "source"], [cells for _, cells in rows])
 
@@ -298,7 +281,7 @@ class Report:
     protocol: Protocol
     summaries: Sequence[SetSummary]
     results: Sequence[ImageResult]
-    showcase: Showcase
+    showcase: plots.Showcase
     record: Mapping[str, Any]
 
     def markdown(self) -> str:
@@ -347,16 +330,16 @@ class Report:
         yield from titled("Images", means(summary, IMAGE_METRICS))
         yield from titled("Kernel and noise level", means(summary, KERNEL_METRICS))
         yield from titled("Time", means(summary, COST_METRICS))
-        yield from perception_distortion(summary)
-        yield from quality_time(summary)
+        yield from plots.perception_distortion(summary)
+        yield from plots.quality_time(summary)
         yield from titled("Measured and published", beside_published(self.protocol, summary, share))
-        yield from measured_and_published(self.protocol, summary)
+        yield from plots.measured_and_published(self.protocol, summary)
         yield from titled("Ablations", ablations(summary))
         yield from titled("Paired differences", differences(summary))
         yield from titled("PSNR-Y by parameter (dB)", by_parameter(self.protocol, summary))
 
     def _kernel_section(self) -> Iterator[Block]:
-        histograms, kernels = width_histogram(self.results, self.record["methods"]), self.showcase.kernels
+        histograms, kernels = plots.width_histogram(self.results, self.record["methods"]), self.showcase.kernels
         if histograms or kernels:
             yield Heading(2, "Kernels")
             yield Paragraph("`report.html` beside this file shows histograms of width error, and kernels.", True)

@@ -1,25 +1,23 @@
 """`blinddiff evaluate`: runs methods on the cases of a protocol, resumes, and writes record and report."""
 
 import math
-import multiprocessing
 import os
 import shlex
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from blinddiff.degradation.kernel_files import write_kernel
-from blinddiff.errors import BlindDiffError, OutputError, ParameterError
-from blinddiff.evaluation.data import Case, CaseId, CaseReference, checksum, data_root, files_checksum, to_bytes
+from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.evaluation.data import Case, CaseId, CaseReference, checksum, data_root, to_bytes
 from blinddiff.evaluation.image_metrics import Sample, available_learned_metrics
 from blinddiff.evaluation.methods import Options, fingerprint_of, method
 from blinddiff.evaluation.plots import Gallery, Showcase, View, make_showcase, view_of
@@ -39,7 +37,9 @@ from blinddiff.evaluation.records import (
 )
 from blinddiff.evaluation.report import Report
 from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, summarise, summary_json
+from blinddiff.files import files_hash, make_folder
 from blinddiff.imaging import write_picture
+from blinddiff.restoring.pool import Died, run_tasks
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,9 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
     root = data_root(settings.data)
     references = [case for name in settings.sets for case in plan.references(root, name, settings.limit)]
     failures = []
-    try:
-        for place in (folder / part / name for part in ("LR", "HR", "kernel") for name in settings.sets):
-            place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    for part in ("LR", "HR", "kernel"):
+        for name in settings.sets:
+            make_folder(folder / part / name)
     for reference in tqdm(references, unit="case", disable=not sys.stderr.isatty()):
         try:
             case = plan.make(reference, settings.seed)
@@ -144,6 +142,10 @@ class Evaluated:
     view: View | None = None
 
 
+Task: TypeAlias = tuple[CaseReference, list[str]]
+"""A case, and the methods to run on it."""
+
+
 class Runner:
     """Makes cases and runs methods on them; each worker process has one."""
 
@@ -153,6 +155,10 @@ class Runner:
         self.shown = methods_shown(settings.methods) if settings.pictures else ()
         options = replace(settings.options)  # a copy: settings are sent to workers, without loaded weights
         self.methods = {name: method(name, options) for name in settings.methods}
+
+    def __call__(self, task: Task) -> list[Evaluated]:
+        """The results of a task, in a worker process."""
+        return list(self.run(*task))
 
     def run(self, reference: CaseReference, names: Sequence[str]) -> Iterator[Evaluated]:
         """The named methods on one case. Bad input and lack of memory become results with an error; a bug raises."""
@@ -183,9 +189,7 @@ def measure(sample: Sample) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
-def run_all(
-    settings: Settings, runner: Runner, tasks: Sequence[tuple[CaseReference, list[str]]]
-) -> Iterator[list[Evaluated]]:
+def run_all(settings: Settings, runner: Runner, tasks: Sequence[Task]) -> Iterator[list[Evaluated]]:
     """Results of all tasks as they are ready: one at a time in this process, or case by case from several.
 
     Raises BlindDiffError if a worker process is killed.
@@ -195,46 +199,13 @@ def run_all(
             for result in runner.run(case, names):
                 yield [result]
         return
-    # Spawned, not forked: torch hangs in a fork of a process that has started its threads.
-    with ProcessPoolExecutor(
-        settings.workers, multiprocessing.get_context("spawn"), _start_worker, (settings,)
-    ) as pool:
-        pending: set[Future[list[Evaluated]]] = {pool.submit(_run_in_worker, *task) for task in tasks}
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        except BrokenProcessPool as error:
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // settings.workers))
+    for _, found in run_tasks(tasks, partial(Runner, settings), settings.workers, threads):
+        if isinstance(found, Died):
             raise BlindDiffError(
-                "a worker process was ended, perhaps for lack of memory; run the same command with fewer --workers to "
-                "resume"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_runner: Runner | None = None
-
-
-def _start_worker(settings: Settings) -> None:
-    global _runner
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // settings.workers)))
-    _runner = Runner(settings)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would otherwise wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run_in_worker(case: CaseReference, names: list[str]) -> list[Evaluated]:
-    assert _runner is not None
-    return list(_runner.run(case, names))
+                f"a worker process {found.how}; run the same command again, with fewer --workers, to resume"
+            )
+        yield found
 
 
 @dataclass(frozen=True)
@@ -271,7 +242,7 @@ def evaluate(settings: Settings) -> Outcome:
     weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
     cases = {case.id: case for group in references.values() for case in group}
     files = {f"{case.id.set}/{case.id.name}": plan.files(case) for case in cases.values()}
-    data = {image: files_checksum(paths) for image, paths in files.items()}
+    data = {image: files_hash(paths) for image, paths in files.items()}
     with ResultLog(settings.out, fingerprint, weights, data) as log:
         gallery = _run_missing(settings, runner, cases, log)
         results = [r for r in log.results.values() if r.case_id in cases and r.method in settings.methods]
@@ -299,7 +270,7 @@ def evaluate(settings: Settings) -> Outcome:
             "data": {
                 name: {
                     "images": len({case.id.name for case in group}),
-                    "sha256": files_checksum(path for case in group for path in plan.files(case)),
+                    "sha256": files_hash(path for case in group for path in plan.files(case)),
                 }
                 for name, group in references.items()
             },
@@ -346,4 +317,4 @@ def _external(settings: Settings) -> dict[str, str] | None:
         return None
     folders = [folder / name for name in settings.sets]
     files = [path for place in folders if place.is_dir() for path in place.iterdir() if path.is_file()]
-    return {"folder": str(folder), "sha256": files_checksum(files)}
+    return {"folder": str(folder), "sha256": files_hash(files)}
