@@ -142,7 +142,7 @@ class Trainer:
         self.side = max(map(self._side, recipe.degradation.scales))
         self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
         self.average = averaged(self.network, recipe.ema, self.accelerator.device)
-        folder.mkdir(parents=True, exist_ok=True)  # not before weights and photographs have been read
+        make_folder(folder)  # not before weights and photographs have been read
         optimiser = torch.optim.AdamW(
             self.learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
         )
