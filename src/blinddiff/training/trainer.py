@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.files import replace_folder, restore_folder, write_file
+from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
 from blinddiff.imaging.write import write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
