@@ -111,7 +111,7 @@ def test_the_source_distribution(built: Path) -> None:
         "tests/test_packaging.py",
         "tests/conftest.py",
         "docs/quickstart.md",
-        "recipes/network.yaml",
+        "recipes/default.yaml",
         f"src/{WEIGHTS}/network/diffusion_pytorch_model.safetensors",
     ):
         assert path in names, path

@@ -1,6 +1,5 @@
 """Ablations: every comparison can be made, and is made in the right direction."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -41,8 +40,8 @@ def test_what_is_asked_for_is_there() -> None:
 def test_trained_ablations_differ_in_one_thing_alone(recipe: str, path: tuple[str, str], value: object) -> None:
     if not RECIPES.is_dir():
         pytest.skip("the recipes are not beside this copy of the package")
-    full = dataclasses.asdict(load_recipe(RECIPES / "full.yaml"))
-    changed = dataclasses.asdict(load_recipe(RECIPES / f"{recipe}.yaml"))
+    full = load_recipe(RECIPES / "full.yaml")[0].model_dump()
+    changed = load_recipe(RECIPES / f"{recipe}.yaml")[0].model_dump()
     assert full[path[0]].get(path[1], True) not in (value, None)
     full[path[0]][path[1]] = value
     assert changed == full

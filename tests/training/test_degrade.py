@@ -7,7 +7,7 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
 from blinddiff.evaluation.data import div2krk_degrade
-from blinddiff.training.data import LARGEST_KERNEL, MARGIN, Pairs, aligned, degrade, draw_scale
+from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
 SCALES = [1, 2, 3, 4]
@@ -64,8 +64,8 @@ def reaches_across(size: int) -> bool:
 
 
 def test_the_margin_holds_the_largest_kernel() -> None:
-    assert not reaches_across(LARGEST_KERNEL)
-    assert reaches_across(LARGEST_KERNEL + 2)
+    assert not reaches_across(MAX_KERNEL_SIZE)
+    assert reaches_across(MAX_KERNEL_SIZE + 2)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -17,7 +17,6 @@ from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
 
 WORKER = """
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -28,9 +27,9 @@ from blinddiff.training.recipe import load_recipe
 torch.set_num_threads(1)
 trainer.LOG_STEPS = 1
 folder = Path(sys.argv[2])
-recipe = load_recipe(Path(sys.argv[1]))
+(recipe,) = load_recipe(Path(sys.argv[1]))
 if sys.argv[3] == "clocks":  # the first process's says save now, always; the second's, never
-    recipe = dataclasses.replace(recipe, checkpoint_minutes=0.0 if os.environ["RANK"] == "0" else 1e6)
+    recipe = recipe.model_copy(update={"checkpoint_minutes": 0.0 if os.environ["RANK"] == "0" else 1e6})
 # Where there is no accelerator, nobody has to say so.
 device = "cpu" if torch.accelerator.is_available() else None
 run = trainer.Trainer(recipe, folder, sys.argv[3] == "resume", device)

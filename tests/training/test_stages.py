@@ -12,16 +12,18 @@ from blinddiff.degradation import DegradationOperator, Observation, closed_form
 from blinddiff.degradation.kernels import identity, isotropic_gaussian
 from blinddiff.models.kernel_estimator import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.training import stages as objective
-from blinddiff.training.data import Pairs, Replay, degrade
+from blinddiff.training.data import Pairs, degrade
 from blinddiff.training.recipe import DegradationRecipe, Recipe
 from blinddiff.training.stages import (
-    correction_losses,
-    estimator_losses,
+    Confidence,
+    Correction,
+    Estimator,
+    Joint,
+    Network,
     kernel_constraint,
-    network_losses,
     noise_constraint,
     noise_level_constraint,
+    perturbed,
     restoration_constraint,
 )
 
@@ -54,7 +56,7 @@ def test_confidence_is_learned_of_the_pixels_that_are_seen(tiny: Tiny, monkeypat
     y = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     pairs = Pairs(y.repeat(1, 1, 4, 4), y, isotropic_gaussian(2.0, 31)[None].repeat(2, 1, 1), torch.ones(2), 4)
     recipe = tiny(stage="confidence")
-    objective.confidence_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(0))
+    Confidence(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
     assert set(counted[0].flatten().tolist()) == {144}
 
 
@@ -180,10 +182,10 @@ def network(recipe: Recipe, seed: int = 0) -> MCFormer:
 
 def test_the_total_is_the_weighted_sum(tiny: Tiny, pairs: Pairs) -> None:
     recipe = tiny(loss={"noise": 0.7, "kernel": 0.2, "noise_level": 0.05})
-    losses = estimator_losses(network(recipe), pairs, recipe, Replay(), torch.Generator())
+    losses = Estimator(recipe).losses(network(recipe), pairs, torch.Generator())
     expected = 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
     torch.testing.assert_close(losses["total"], expected)
-    losses = network_losses(network(recipe), pairs, recipe, torch.Generator().manual_seed(0))
+    losses = Joint(recipe).losses(network(recipe), pairs, torch.Generator().manual_seed(0))
     torch.testing.assert_close(
         losses["total"], expected=0.7 * losses["noise"] + 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
     )
@@ -193,10 +195,9 @@ def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> No
     recipe = tiny(stage="estimator")
     model = network(recipe)
     assert isinstance(model.estimator, SpectralEstimator)
-    estimate = model.estimator.initial_estimate(
-        model.estimator.features(pairs.y, pairs.scale)
-    )  # of the picture as it stands
-    losses = estimator_losses(model, pairs, recipe, Replay(), torch.Generator())
+    features = model.estimator.features(pairs.y, pairs.scale)  # without a self-ensemble
+    estimate = model.estimator.initial_estimate(features)
+    losses = Estimator(recipe).losses(model, pairs, torch.Generator())
     torch.testing.assert_close(losses["kernel"], (estimate.kernel - pairs.kernel).abs().sum((1, 2)).mean())
     relative = (estimate.noise_level - pairs.noise_level).abs() / (1 + pairs.noise_level)
     torch.testing.assert_close(losses["noise_level"], relative.mean())
@@ -205,18 +206,18 @@ def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> No
 def test_replayed_examples_count_like_new_ones(tiny: Tiny, pairs: Pairs) -> None:
     """Seen again in any order, a batch of equal examples loses what it lost before."""
     recipe = tiny(stage="estimator", data={"replayed": 5})
-    model, replay, generator = network(recipe), Replay(), torch.Generator().manual_seed(0)
+    model, stage, generator = network(recipe), Estimator(recipe), torch.Generator().manual_seed(0)
     equal = Pairs(
         *(part[:1].repeat(3, *[1] * (part.ndim - 1)) for part in (pairs.x, pairs.y, pairs.kernel)),
         pairs.noise_level[:1].repeat(3),
         pairs.scale,
     )
-    expected = estimator_losses(model, equal, tiny(stage="estimator"), Replay(), generator)
+    expected = Estimator(tiny(stage="estimator")).losses(model, equal, generator)
     for _ in range(2):
-        losses = estimator_losses(model, equal, recipe, replay, generator)
+        losses = stage.losses(model, equal, generator)
         torch.testing.assert_close(losses["total"], expected["total"])
-    other = estimator_losses(model, pairs, recipe, replay, generator)
-    alone = estimator_losses(model, pairs, tiny(stage="estimator"), Replay(), generator)
+    other = stage.losses(model, pairs, generator)
+    alone = Estimator(tiny(stage="estimator")).losses(model, pairs, generator)
     assert not torch.allclose(other["total"], alone["total"]), "old examples take part"
 
 
@@ -224,7 +225,7 @@ def test_the_correction_learns_on_replayed_evidence(tiny: Tiny, pairs: Pairs) ->
     recipe = tiny(stage="correction", data={"replayed": 4}, loss={"noise": 0.0})
     model = network(recipe)
     model.get_submodule("estimator.correct").train()
-    losses = correction_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(0))
+    losses = Correction(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
     estimate = model.initial_estimate(Observation(pairs.y, pairs.scale))  # an untrained correction changes nothing
     expected = (estimate.kernel - pairs.kernel).abs().sum((1, 2))
     assert expected.min() - 1e-4 <= float(losses["kernel"].detach()) <= expected.max() + 1e-4
@@ -241,7 +242,7 @@ def test_the_correction_learns_from_the_image_that_it_leads_to(tiny: Tiny, pairs
     model = network(recipe)
 
     def image_loss() -> Tensor:
-        return correction_losses(model, pairs, recipe, Replay(), torch.Generator().manual_seed(3))["total"]
+        return Correction(recipe).losses(model, pairs, torch.Generator().manual_seed(3))["total"]
 
     before = image_loss()
     before.backward()
@@ -257,14 +258,14 @@ def test_the_correction_learns_from_the_image_that_it_leads_to(tiny: Tiny, pairs
 def test_kernels_are_moved_on_the_simplex_towards_the_true_ones_or_away() -> None:
     true = isotropic_gaussian(2.0, 21).expand(200, -1, -1)
     kernel = isotropic_gaussian(2.5, 21).expand(200, -1, -1)
-    moved = objective._moved(kernel, true, torch.Generator().manual_seed(0))
+    moved = perturbed(kernel, true, torch.Generator().manual_seed(0))
     torch.testing.assert_close(moved.sum((1, 2)), torch.ones(200))
     before = float((kernel[0] - true[0]).abs().sum())
     errors = (moved - true).abs().sum((1, 2))
     stayed, nearer, further = (errors - before).abs() < 1e-3, errors < before - 1e-3, errors > before + 1e-3
     assert 0.45 < float(stayed.float().mean()) < 0.65
     assert float(nearer.float().mean()) > float(further.float().mean()) > 0.05
-    same = objective._moved(true, true, torch.Generator().manual_seed(0))
+    same = perturbed(true, true, torch.Generator().manual_seed(0))
     torch.testing.assert_close(same, true, atol=1e-5, rtol=1e-3)
 
 
@@ -272,7 +273,7 @@ def test_the_same_generator_gives_the_same_losses(tiny: Tiny, pairs: Pairs) -> N
     recipe = tiny()
     model = network(recipe)
     first, again, other = (
-        network_losses(model, pairs, recipe, torch.Generator().manual_seed(seed))["total"] for seed in (0, 0, 1)
+        Joint(recipe).losses(model, pairs, torch.Generator().manual_seed(seed))["total"] for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -283,11 +284,11 @@ def test_the_true_kernel_modulates_a_share_of_the_batch(tiny: Tiny, pairs: Pairs
     # With the true kernel everywhere, what the estimator says cannot change the image's loss.
     recipe = tiny(stage="network", loss={"true_kernel_share": share, "pure_noise_share": 0.0})
     model = network(recipe)
-    before = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))["noise"]
+    before = Network(recipe).losses(model, pairs, torch.Generator().manual_seed(0))["noise"]
     with torch.no_grad():
         for parameter in model.estimator.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    after = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))["noise"]
+    after = Network(recipe).losses(model, pairs, torch.Generator().manual_seed(0))["noise"]
     assert torch.equal(before, after) is not matters
 
 
@@ -301,11 +302,10 @@ def test_the_estimate_as_it_is_modulates_a_share_of_the_batch(
     monkeypatch.setattr(
         model, "forward", lambda *args, **options: seen.append(args[3].kernel) or call(*args, **options)
     )
-    network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))
+    Network(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
     torch.testing.assert_close(seen[0], model.initial_estimate(Observation(pairs.y, pairs.scale)).kernel)
-    network_losses(
-        model, pairs, tiny(stage="network", loss={"true_kernel_share": 0.0}), torch.Generator().manual_seed(0)
-    )
+    mixed = tiny(stage="network", loss={"true_kernel_share": 0.0})
+    Network(mixed).losses(model, pairs, torch.Generator().manual_seed(0))
     assert not torch.allclose(seen[1], seen[0])
     assert not torch.allclose(seen[1], pairs.kernel)
 
@@ -313,7 +313,7 @@ def test_the_estimate_as_it_is_modulates_a_share_of_the_batch(
 def test_stage_network_does_not_teach_the_estimator(tiny: Tiny, pairs: Pairs) -> None:
     recipe = tiny(stage="network")
     model = network(recipe)
-    losses = network_losses(model, pairs, recipe, torch.Generator().manual_seed(0))
+    losses = Network(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
     assert set(losses) == {"total", "noise"}
     losses["total"].backward()
     assert all(p.grad is None or not p.grad.any() for p in model.estimator.parameters())
