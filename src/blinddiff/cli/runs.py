@@ -18,7 +18,6 @@ from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.run import Settings, evaluate, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
-from blinddiff.files import make_folder
 from blinddiff.restoring.photograph import load_pipeline
 from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
@@ -31,8 +30,6 @@ def run_train(args: argparse.Namespace) -> int:
     """Train by a recipe; 0."""
     recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
-    if not args.resume:
-        make_folder(folder)
     weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
     say(f"weights: {weights}")
     return 0

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.files import replace_folder, restore_folder, write_file
+from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
 from blinddiff.imaging.write import write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
@@ -97,6 +97,7 @@ def train(
         TrainingError: the loss or its gradient is not finite, or ``folder`` holds a run, or none to resume.
         RecipeError: no photographs, or impossible settings.
         WeightsError: weights to start from that are missing or do not fit.
+        OutputError: ``folder`` cannot be made or written to.
     """
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
@@ -142,7 +143,7 @@ class Trainer:
         self.side = max(map(self._side, recipe.degradation.scales))
         self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
         self.average = averaged(self.network, recipe.ema, self.accelerator.device)
-        folder.mkdir(parents=True, exist_ok=True)  # not before weights and photographs have been read
+        make_folder(folder)  # not before weights and photographs have been read
         optimiser = torch.optim.AdamW(
             self.learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
         )
@@ -279,9 +280,7 @@ class Trainer:
         self.accelerator.save_state(str(new))
         if self.accelerator.is_main_process:
             (new / "progress.yaml").write_text(yaml.safe_dump({"step": self.step}))
-            network = self.average.module
-            assert isinstance(network, MCFormer)
-            network.save_pretrained(self.folder / "weights.new")
+            self.average.module.save_pretrained(self.folder / "weights.new")  # type: ignore[operator]
             replace_folder(self.folder / "weights.new", self.folder / "weights")
             replace_folder(new, self.folder / "checkpoint")
         self.accelerator.wait_for_everyone()
