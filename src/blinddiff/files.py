@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -20,12 +21,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+FilePath: TypeAlias = str | os.PathLike[str]
+
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
 _FOLDER_LOCK = _HIDDEN_NAME.format("run")  # by its name, `remove_leftovers` also removes that of a killed run
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
 
 
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+def write_file(path: FilePath, data: bytes) -> None:
     """Write `data` to `path` atomically: a reader sees either the old file or the whole new one.
 
     The bytes go to a hidden file in the same folder, which is flushed to the disk and then renamed. A symbolic link is
@@ -34,7 +37,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     the disk is full, or `path` is not a regular file.
     """
     path = Path(path)
-    with _one_line_errors(path):
+    with _one_line_errors(f"{str(path)!r}: cannot be written"):
         target = _target(path)
         hidden, descriptor = _open_hidden(target.parent)
         try:
@@ -56,7 +59,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             os.close(descriptor)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+def remove_leftovers(folder: FilePath) -> None:
     """Remove the hidden files that killed writers left in a folder; those of live writers are locked and stay."""
     with contextlib.suppress(OSError):
         for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
@@ -66,26 +69,24 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
                 hidden.unlink()  # closed before: Windows removes no file that is open, here or at its writer's
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: FilePath) -> None:
     """Raise the OutputError that `write_file` would raise, before the data are computed."""
     path = Path(path)
-    with _one_line_errors(path):
+    with _one_line_errors(f"{str(path)!r}: cannot be written"):
         # Permission bits are not enough (read-only mounts, quotas, root): try with a file.
         hidden, descriptor = _open_hidden(_target(path).parent)
         os.close(descriptor)
         hidden.unlink()
 
 
-def make_folder(path: str | os.PathLike[str]) -> None:
+def make_folder(path: FilePath) -> None:
     """Create a folder and its parents; an existing folder is kept. Raises OutputError if it cannot be made."""
-    try:
+    with _one_line_errors(f"{path}: cannot be made"):
         Path(path).mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise OutputError(f"{path}: cannot be made: {_reason(error)}") from error
 
 
 @contextmanager
-def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+def lock_folder(folder: FilePath) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the block ends or the process dies.
 
     The lock is a hidden file in the folder, removed afterwards; a killed run leaves the file, but not the lock. File
@@ -111,7 +112,7 @@ def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
         held.release()
 
 
-def file_hash(path: str | os.PathLike[str]) -> str:
+def file_hash(path: FilePath) -> str:
     """Return the SHA-256 of a file's contents, in hexadecimal. Raises OSError if it cannot be read."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -178,11 +179,11 @@ def lock(descriptor: int) -> None:
 
 
 @contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
+def _one_line_errors(failure: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise OutputError(f"{str(path)!r}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{failure}: {_reason(error)}") from error
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -1,9 +1,8 @@
 """Colour profiles: converts between the tone curve of a profile and that of sRGB, on which the network was trained.
 
-A profile's tone curve maps stored values to light. A linear or a gamma 1.8 file taken for sRGB looks to the estimator
-like another blur and another noise; so the curve is undone before, and applied again after the restoration. The
-primaries only change the saturation and stay as they are: converting Display P3 or ProPhoto colours to sRGB would clip
-them. Everything is computed in floats, because Pillow's colour management has 8 bits.
+A linear or a gamma 1.8 file taken for sRGB looks to the estimator like another blur and another noise; so its curve is
+undone before, and applied again after the restoration. The primaries only change the saturation and stay: converting
+Display P3 or ProPhoto to sRGB would clip colours. All is computed in floats; Pillow's colour management has 8 bits.
 """
 
 import functools
@@ -52,19 +51,9 @@ def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     That is: no profile, one with the tone curve of sRGB, a damaged one, or one for another kind of pixel (such as CMYK
     in an RGB file, or RGB in a `grey` one). The values are then taken for sRGB, as most viewers do.
     """
-    light = None if icc_profile is None else _luminance_of_greys(icc_profile, grey)
-    if light is None:
+    if icc_profile is None:
         return None
-    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
-    # Increasing even where a curve from a table has flat or falling parts.
-    tone = (1 - LEAST_SLOPE) * np.maximum.accumulate(srgb) + LEAST_SLOPE * STRAIGHT
-    tone /= tone[-1]
-    return None if np.abs(tone - STRAIGHT).max() < 1 / 1024 else ToneCurve(tone)
-
-
-def _luminance_of_greys(icc_profile: bytes, grey: bool) -> NDArray[np.float64] | None:
-    """Return the luminance, 0 to 1, of `KNOTS` grey values from 0 to 1; None if the profile cannot be used."""
-    ramp = np.linspace(0, 1, KNOTS, dtype=np.float32)[None, :, None]
+    ramp = STRAIGHT.astype(np.float32)[None, :, None]
     try:
         # In floats and without the optimisation for speed, LittleCMS neither rounds nor clips.
         xyz = imagecodecs.cms_transform(
@@ -83,7 +72,12 @@ def _luminance_of_greys(icc_profile: bytes, grey: bool) -> NDArray[np.float64] |
     black, white = luminance[0], luminance[-1]
     if not np.isfinite(luminance).all() or white - black < 0.1:
         return None
-    return np.clip((luminance - black) / (white - black), 0, 1)
+    light = np.clip((luminance - black) / (white - black), 0, 1)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
+    # Increasing even where a curve from a table has flat or falling parts.
+    tone = (1 - LEAST_SLOPE) * np.maximum.accumulate(srgb) + LEAST_SLOPE * STRAIGHT
+    tone /= tone[-1]
+    return None if np.abs(tone - STRAIGHT).max() < 1 / 1024 else ToneCurve(tone)
 
 
 # Code points of ITU-T H.273, which AVIF (nclx) and PNG (cICP) use. Chromaticities of red, green, blue and white:
@@ -125,9 +119,8 @@ def declared_profile(file_format: str, data: bytes) -> bytes | None:
 def _make_profile(primaries: int, transfer: int) -> bytes:
     *colours, white = _PRIMARIES.get(primaries, _BT709)
     values = np.linspace(0, 1, 1024)
-    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)  # sRGB
-    if transfer in _GAMMAS:
-        light = values ** _GAMMAS[transfer]
+    srgb = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    light = values ** _GAMMAS[transfer] if transfer in _GAMMAS else srgb
     profile = imagecodecs.cms_profile(
         "rgb",
         whitepoint=[*white, 1.0],

@@ -112,19 +112,14 @@ def write_directory(directory: Directory, offset: int) -> bytes:
     order, tags = directory.order, sorted(directory.fields)
     head = struct.pack(order + "H", len(tags))
     values = bytearray()  # those that do not fit into their field; they follow the directory
-    values_offset = offset + 2 + 12 * len(tags) + 4
     for tag in tags:
         found = directory.fields[tag]
-        here = values_offset + len(values)
-        if found.directory is not None:
-            values += write_directory(found.directory, here)
+        here = offset + 2 + 12 * len(tags) + 4 + len(values)
+        value = found.value if found.directory is None else write_directory(found.directory, here)
+        if len(value) > 4:
+            values += value + b"\0" * (len(value) % 2)  # every value at an even offset
             value = struct.pack(order + "I", here)
-        elif len(found.value) <= 4:
-            value = found.value.ljust(4, b"\0")
-        else:
-            values += found.value + b"\0" * (len(found.value) % 2)  # every value at an even offset
-            value = struct.pack(order + "I", here)
-        head += struct.pack(order + "HHI", tag, found.kind, found.count) + value
+        head += struct.pack(order + "HHI", tag, found.kind, found.count) + value.ljust(4, b"\0")
     return head + b"\0\0\0\0" + bytes(values)
 
 
@@ -157,7 +152,6 @@ def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> b
     return bytes(data)
 
 
-_UPRIGHT = 1
 # The fields of a TIFF file that describe the photograph; the others describe how its pixels are stored.
 _DESCRIPTIVE_NAMES = """ImageDescription Make Model XResolution YResolution ResolutionUnit Software DateTime Artist
     HostComputer Rating RatingPercent Copyright ExifOffset GPSInfo XPTitle XPComment XPAuthor XPKeywords XPSubject"""
@@ -187,7 +181,7 @@ def upright_exif(picture: Image.Image) -> bytes | None:
             block = exif.tobytes() if len(exif) else b""
         block = bytes(block).removeprefix(EXIF_MARK)
         read_directory(block)
-        return EXIF_MARK + patch(block, {ORIENTATION_TAG: _UPRIGHT}, unlink_next=True)
+        return EXIF_MARK + patch(block, {ORIENTATION_TAG: 1}, unlink_next=True)
     except Exception:  # noqa: BLE001 - Pillow's reader fails in any way
         return None
 
@@ -220,7 +214,7 @@ def upright_xmp(packet: object) -> bytes | None:
         packet = packet.encode()
     if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
         return None
-    return _replace_number(packet, "tiff:Orientation", _UPRIGHT)
+    return _replace_number(packet, "tiff:Orientation", 1)
 
 
 def xmp_of_size(packet: bytes, size: tuple[int, int]) -> bytes:

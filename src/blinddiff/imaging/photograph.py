@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ class Photograph:
             Pillow has none, such as "RGB;16" or "RGB;32F".
         file_format: such as "PNG".
         icc_profile: the embedded colour profile, unchanged; or one made from the colour space that the file names.
-        exif: the EXIF block, its orientation set to upright, without its thumbnail.
-        xmp: the XMP packet, its orientation set to upright.
+        exif, xmp: the EXIF block, without its thumbnail, and the XMP packet, their orientation set to upright.
         path: the file; None if from bytes.
     """
 
@@ -51,8 +50,7 @@ Samples: TypeAlias = NDArray[Any]
 """Pixels as files store them, (H, W, C): grey, grey and alpha, RGB or RGBA; uint8, uint16, or float32 in [0, 1]."""
 
 
-@dataclass(frozen=True, eq=False)
-class StoredImage:
+class StoredImage(NamedTuple):
     """What a decoder returns: pixels and orientation (as in EXIF) of the file, and attributes of the `Photograph`."""
 
     array: Samples
@@ -63,9 +61,8 @@ class StoredImage:
     xmp: bytes | None
 
 
-_GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
-_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBX", "RGBA", "RGBa"})
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
+_CONVERTED_MODES |= {mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N")}
 _MODE_REMARKS = {"CMYK": " (printing inks)", "LAB": " (CIE Lab)", "I": " (32-bit integers)", "F": " (32-bit floats)"}
 
 
@@ -80,13 +77,12 @@ def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
 
 def picture_array(picture: Image.Image) -> Samples:
     """Return a picture's pixels, uint8, or uint16 for 16-bit grey. Accepts, and raises, what `from_picture` does."""
-    if picture.mode not in _GREY_MODES | _COLOUR_MODES:
+    mode = _CONVERTED_MODES.get(picture.mode)
+    if mode is None:
         kind = picture.mode + _MODE_REMARKS.get(picture.mode, "")
         raise ImageError(f"pixels of kind {kind} are not supported: convert the image to grey, RGB or RGBA first")
-    if "transparency" in picture.info and not picture.mode.startswith("I;16"):
-        mode = "LA" if picture.mode in _GREY_MODES else "RGBA"  # one colour, or palette entries, declared transparent
-    else:
-        mode = _CONVERTED_MODES.get(picture.mode, picture.mode)
+    if "transparency" in picture.info and not mode.startswith("I;16"):
+        mode = "RGBA" if mode.startswith("RGB") else "LA"  # one colour, or palette entries, declared transparent
     return channels_last(np.asarray(picture.convert(mode)))
 
 

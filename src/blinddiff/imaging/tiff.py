@@ -162,26 +162,23 @@ def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, x
     for top in range(0, height, rows):
         strip = array[top : top + rows]
         if not floats:
-            strip = np.diff(strip, axis=1, prepend=array.dtype.type(0))  # the predictor
+            strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)  # the predictor
         data = zlib.compress(strip.astype(array.dtype.newbyteorder(order)).tobytes())
         offsets.append(len(file))
         lengths.append(len(data))
         file += data + b"\0" * (len(data) % 2)
-    for tag, kind, values in (
-        (256, LONG, (width,)),
-        (257, LONG, (height,)),
-        (258, SHORT, (8 * array.itemsize,) * channels),  # bits of a sample
-        (259, SHORT, (8,)),  # compression: deflate
-        (262, SHORT, (2 if channels > 2 else 1,)),  # RGB, or grey with 0 for black
-        (273, LONG, offsets),
-        (277, SHORT, (channels,)),
-        (278, LONG, (rows,)),
-        (279, LONG, lengths),
-        (284, SHORT, (1,)),  # samples of a pixel side by side
-        (317, SHORT, (1 if floats else 2,)),  # predictor: none, or the pixel to the left
-        (339, SHORT, (3 if floats else 1,) * channels),  # sample format
-    ):
-        directory.put(tag, kind, *values)
+    directory.put(256, LONG, width)
+    directory.put(257, LONG, height)
+    directory.put(258, SHORT, *[8 * array.itemsize] * channels)  # bits of a sample
+    directory.put(259, SHORT, 8)  # compression: deflate
+    directory.put(262, SHORT, 2 if channels > 2 else 1)  # RGB, or grey with 0 for black
+    directory.put(273, LONG, *offsets)
+    directory.put(277, SHORT, channels)
+    directory.put(278, LONG, rows)
+    directory.put(279, LONG, *lengths)
+    directory.put(284, SHORT, 1)  # samples of a pixel side by side
+    directory.put(317, SHORT, 1 if floats else 2)  # predictor: none, or the pixel to the left
+    directory.put(339, SHORT, *[3 if floats else 1] * channels)  # sample format
     if channels in (2, 4):
         directory.put(338, SHORT, 2)  # the last channel is alpha, colours not multiplied with it
     for tag, block in ((metadata.ICC_TAG, icc_profile), (metadata.XMP_TAG, xmp)):

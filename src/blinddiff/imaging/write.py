@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.files import check_writable, write_file
+from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
 from blinddiff.imaging.metadata import EXIF_MARK, exif_of_size, xmp_of_size
 from blinddiff.imaging.photograph import Photograph, Samples, channels_last, picture_of, to_array
@@ -41,7 +41,7 @@ def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xm
     return file + bare[33:]
 
 
-def _encode_by_pillow(
+def _by_pillow(
     array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: object
 ) -> bytes:
     metadata = {"icc_profile": icc_profile, "exif": exif, "xmp": xmp}
@@ -63,23 +63,18 @@ class OutputFormat:
     keeps_grey: bool = True  # with and without transparency, and so the profile of a grey image
 
 
-_jpeg = partial(_encode_by_pillow, format="JPEG", quality=95, subsampling=0)
-_webp = partial(_encode_by_pillow, format="WEBP", quality=95, method=4)
-_avif = partial(_encode_by_pillow, format="AVIF", quality=90)
 _PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16))
 _TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32))
-_JPEG = OutputFormat("JPEG", _jpeg, 65_500, keeps_alpha=False)
-_WEBP = OutputFormat("WebP", _webp, 16_383, keeps_grey=False)
-_AVIF = OutputFormat("AVIF", _avif, 65_535, keeps_grey=False)
+_JPEG = OutputFormat("JPEG", partial(_by_pillow, format="JPEG", quality=95, subsampling=0), 65_500, keeps_alpha=False)
+_WEBP = OutputFormat("WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False)
+_AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_535, keeps_grey=False)
 OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
     {".png": _PNG, ".tif": _TIFF, ".tiff": _TIFF, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
 )
 """What is written, by extension."""
 
 
-def write_image(
-    path: str | os.PathLike[str], pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None
-) -> None:
+def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> None:
     """Write an image file, atomically (see `write_file`); the extension selects one of `OUTPUT_FORMATS`.
 
     Args:
@@ -100,9 +95,7 @@ def write_image(
     write_file(path, encode_image(path, pixels, like, alpha))
 
 
-def encode_image(
-    path: str | os.PathLike[str], pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None
-) -> bytes:
+def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> bytes:
     """Return the bytes of the file that `write_image` would write; arguments and errors as there."""
     path = Path(path)
     if like is not None and like.alpha is not None and alpha is None:
@@ -118,15 +111,13 @@ def encode_image(
     return _encode(path, array, like)
 
 
-def write_picture(path: str | os.PathLike[str], picture: Image.Image) -> None:
+def write_picture(path: FilePath, picture: Image.Image) -> None:
     """Write an 8-bit Pillow picture, such as a comparison sheet, atomically; errors as `write_image`."""
     path = Path(path)
     write_file(path, _encode(path, channels_last(np.asarray(picture)), None))
 
 
-def check_output(
-    path: str | os.PathLike[str], like: Photograph | None = None, size: tuple[int, int] | None = None
-) -> None:
+def check_output(path: FilePath, like: Photograph | None = None, size: tuple[int, int] | None = None) -> None:
     """Raise the `OutputError` that `write_image(path, ..., like)` would raise for a size of (width, height)."""
     path = Path(path)
     _refuse_input(path, like)
