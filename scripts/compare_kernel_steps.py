@@ -1,10 +1,10 @@
-"""Does alternating beat estimating once?
+"""Compare the kernel steps: does refining the kernel during sampling beat estimating it once?
 
 python scripts/compare_kernel_steps.py --data DIR [--workers 2] [--limit N] [--protocols NAME ...]
 
-Every kernel step on Gaussian blur, motion, DIV2KRK and noise; records and reports in results/kernel_steps_NAME, and, of
-all four, each one's pictures taken together in results/kernel_steps, from which docs/sampler.md quotes. What is there
-already is not run again.
+Runs every kernel step on Gaussian blur, motion, DIV2KRK and noise. Writes records and reports to
+results/kernel_steps/PROTOCOL and, for all four, a record over all images of each protocol to results/kernel_steps, from
+which docs/sampler.md quotes. Resumes.
 """
 
 import argparse
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from blinddiff.evaluation.records import RECORD, ImageResult, versions, write_json
-from blinddiff.evaluation.report.tables import overview
-from blinddiff.evaluation.run import evaluate
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.run import Settings, evaluate
 from blinddiff.evaluation.statistics import summarise, summary_json
 
 METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")
@@ -31,22 +30,22 @@ DEGRADATIONS = {
 """Protocol -> test sets."""
 
 
-def taken_together(results: dict[str, Sequence[ImageResult]], command: str) -> dict[str, Any]:
-    """A record in which each protocol is one set, of the pictures of all its test sets."""
-    pictures = [
+def combined_record(results: dict[str, Sequence[ImageResult]], command: str) -> dict[str, Any]:
+    """A record in which each protocol is one set: the images of all its test sets."""
+    images = [
         replace(result, set=protocol, name=f"{result.set}/{result.name}")
         for protocol, found in results.items()
         for result in found
     ]
-    summaries = [summary_json(summary) for summary in summarise(pictures, list(results), METHODS)]
+    summaries = [summary_json(summary) for summary in summarise(images, list(results), METHODS)]
     return {"command": command, "versions": versions(), "methods": list(METHODS), "sets": summaries, "costs": {}}
 
 
 def main() -> None:
-    """Run all four, or those asked for, and print their tables."""
+    """Run the protocols and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of test sets")
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--out", type=Path, default=Path("results/kernel_steps"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, help="only the first images of each set")
     parser.add_argument("--protocols", nargs="+", choices=DEGRADATIONS, default=list(DEGRADATIONS))
@@ -60,7 +59,7 @@ def main() -> None:
             sets=DEGRADATIONS[protocol],
             methods=METHODS,
             data=args.data,
-            out=args.out / f"kernel_steps_{protocol}",
+            out=args.out / protocol,
             limit=args.limit,
             workers=args.workers,
             costs=False,
@@ -71,10 +70,8 @@ def main() -> None:
         results[protocol] = outcome.results
         for summary in outcome.summaries:
             print(overview(summary), end="\n\n")
-    if results.keys() == DEGRADATIONS.keys():  # part of them would replace a record of all
-        together = args.out / "kernel_steps" / RECORD
-        together.parent.mkdir(parents=True, exist_ok=True)
-        write_json(together, taken_together(results, command))
+    if results.keys() == DEGRADATIONS.keys():
+        write_json(args.out / RECORD, combined_record(results, command))
 
 
 if __name__ == "__main__":

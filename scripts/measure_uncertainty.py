@@ -1,9 +1,9 @@
-"""Does the standard deviation over samples tell where the result errs? Set14, Gaussian8's middle width, x4.
+"""Does the standard deviation over samples predict the error? Measured on Set14, Gaussian8's middle width, x4.
 
-python scripts/measure_uncertainty.py --data ../shared/data/test [--limit 14] [--out results/uncertainty/record.json]
+python scripts/measure_uncertainty.py --data DIR [--limit 14] [--out results/benchmarks/uncertainty/record.json]
 
-Spearman's rank correlation between the map `std` of several perceptual samples and the error of their mean, within each
-image: pixel by pixel, and between means over blocks of 8x8.
+Spearman's rank correlation, within each image, between the standard deviation of several perceptual samples and the
+absolute error of their mean: over pixels, and over means of 8x8 blocks.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from blinddiff import BlindDiffPipeline
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels, weights_checksum
+from blinddiff.evaluation.data import crop_to_multiple, images_of, read_pixels
+from blinddiff.evaluation.methods import weights_checksum
 
 SCALE, SIGMA, SAMPLES, BLOCK = 4, 2.4, 4, 8
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=14)
-    parser.add_argument("--out", type=Path, default=Path("results/uncertainty/record.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/uncertainty/record.json"))
     args = parser.parse_args()
     pipe = BlindDiffPipeline.from_pretrained()
     images = {}

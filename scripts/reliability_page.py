@@ -33,7 +33,7 @@ makes this page from these files, and a test checks that it is up to date. Do no
 | A damaged file is refused in one line, or read as far as it is an image | `reliability/test_fuzz.py` | {fuzz} |
 | Decompression bombs, impossible sizes, full disks, missing permissions, link loops, undecodable file names: one line, exit code 2 | `reliability/test_abuse.py` | pass or fail |
 | Any shape and any setting give an image of the right size, or one line | `reliability/test_properties.py` | pass or fail |
-| Weights are data. Only safetensors or `weights_only=True` are loaded, and no code in a checkpoint runs. Names and shapes are compared with config.json before memory is allocated. Values must be finite | `published/test_convert.py`, `sampling/test_loading.py` | pass or fail |
+| Weights are data. Only safetensors or `weights_only=True` are loaded, and no code in a checkpoint runs. Names and shapes are compared with config.json before memory is allocated. Values must be finite | `published/test_checkpoints.py`, `sampling/test_loading.py` | pass or fail |
 | Bits, alpha, colour profile, EXIF and XMP are kept if the format supports them | `reliability/test_formats_page.py` | [formats](formats.md) |
 
 ## Memory

@@ -81,7 +81,8 @@ def test_the_wheel(wheel: Path) -> None:
     assert {
         "blinddiff/py.typed",
         "blinddiff/samples/flowers.jpg",
-        "blinddiff/evaluation/metrics/niqe_parameters.json",
+        "blinddiff/evaluation/niqe_parameters.json",
+        "blinddiff/evaluation/report.html.jinja",
         f"{WEIGHTS}/README.md",
         f"{WEIGHTS}/model_index.json",
         f"{WEIGHTS}/network/config.json",
@@ -110,7 +111,7 @@ def test_the_source_distribution(built: Path) -> None:
         "tests/test_packaging.py",
         "tests/conftest.py",
         "docs/quickstart.md",
-        "recipes/network.yaml",
+        "recipes/default.yaml",
         f"src/{WEIGHTS}/network/diffusion_pytorch_model.safetensors",
     ):
         assert path in names, path

@@ -25,7 +25,10 @@ class WeightsError(BlindDiffError):
 
 
 class RecipeError(BlindDiffError, ValueError):
-    """A training recipe has an unknown key or an impossible value."""
+    """A training recipe has unknown keys or impossible values: one argument, and one line, for each mistake."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class OutputError(BlindDiffError):

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -182,3 +183,22 @@ def _one_line_errors(failure: str) -> Iterator[None]:
 
 def _reason(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Give folder `new` the name `old`, whose content is removed. A kill on the way is mended by `restore_folder`."""
+    before = old.with_name(old.name + ".old")
+    shutil.rmtree(before, ignore_errors=True)
+    if old.exists():
+        old.rename(before)
+    new.rename(old)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> bool:
+    """Whether `folder` exists. Brings it back where `replace_folder` was killed between its two renames."""
+    before = folder.with_name(folder.name + ".old")
+    if os.path.exists(before) and not folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            before.rename(folder)
+    return os.path.isdir(folder)  # Path.is_dir raises for names that are too long

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it makes, and the one line it says of what it cannot make."""
+"""The command line: outputs of each command, and one-line errors for bad input."""
 
 import csv
 import importlib.metadata
@@ -456,9 +456,9 @@ def test_want_of_memory_is_one_line(
     def without_memory(_: object) -> int:
         raise error
 
-    monkeypatch.setattr("blinddiff.cli.tools.run_kernel", without_memory)
+    monkeypatch.setattr("blinddiff.cli.photographs.run_kernel", without_memory)
     assert "this machine does not have enough memory" in refused("kernel", "small.png")
-    monkeypatch.setattr("blinddiff.cli.tools.run_kernel", _with_a_bug)
+    monkeypatch.setattr("blinddiff.cli.photographs.run_kernel", _with_a_bug)
     with pytest.raises(RuntimeError, match="a bug"):
         run("kernel", "small.png")
 
@@ -575,12 +575,31 @@ def test_train_and_resume(run: Run, recipe: Callable[[int], str]) -> None:
     assert said.err.startswith("blinddiff train: error: run: holds a run already")
 
 
-def test_bad_training(refused: Callable[..., str], recipe: Callable[[int], str], here: Path) -> None:
+def test_train_takes_the_photographs_of_an_option_or_of_the_environment(
+    run: Run, recipe: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(recipe(2))
+    path.write_text(path.read_text().replace("folders: [photographs], ", ""))
+    assert run("train", path, "--data", "photographs", "-o", "option", "--device", "cpu").code == 0
+    monkeypatch.setenv("BLINDDIFF_PHOTOGRAPHS", "photographs")
+    assert run("train", path, "-o", "environment", "--device", "cpu").code == 0
+
+
+def test_train_stages(run: Run, recipe: Callable[[int], str]) -> None:
+    path = Path(recipe(2))
+    path.write_text(path.read_text() + "stages: [{stage: estimator}, {stage: network, steps: 3}]\n")
+    said = run("train", path, "-o", "run", "--device", "cpu")
+    assert (said.code, said.out) == (0, "weights: run/02-network/weights\n")
+    assert run("train", path, "-o", "run", "--device", "cpu", "--resume").out == said.out
+    assert "run: holds a run already" in run("train", path, "-o", "run", "--device", "cpu").err
+
+
+def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[int], str], here: Path) -> None:
     text = Path(recipe(3)).read_text()
     files = {
         "unknown.yaml": (text.replace("steps:", "step:"), "unknown key 'step'; did you mean 'steps'"),
-        "impossible.yaml": (text.replace("steps: 3", "steps: -3"), "steps: -3 is not above 0"),
-        "kind.yaml": (text.replace("steps: 3", "steps: many"), "steps: should be int, not 'many'"),
+        "impossible.yaml": (text.replace("steps: 3", "steps: -3"), "steps: should be greater than 0, not -3"),
+        "kind.yaml": (text.replace("steps: 3", "steps: many"), "steps: should be a valid integer, not 'many'"),
         "empty.yaml": ("", "should be a mapping"),
         "broken.yaml": ("a: [", "not YAML"),
     }
@@ -589,6 +608,15 @@ def test_bad_training(refused: Callable[..., str], recipe: Callable[[int], str],
         line = refused("train", name, "-o", "run", "--device", "cpu")
         assert f"{name}: " in line
         assert reason in line
+    (here / "several.yaml").write_text(text.replace("steps: 3", "steps: -3").replace("warmup", "warm"))
+    mistakes = run("train", "several.yaml", "-o", "run", "--device", "cpu").err.splitlines()
+    assert [line.partition(": steps")[0].partition(": unknown")[0] for line in mistakes] == 2 * [
+        "blinddiff train: error: several.yaml"
+    ]
+    (here / "bare.yaml").write_text("steps: 3\n")
+    line = refused("train", "bare.yaml", "-o", "run", "--device", "cpu")
+    assert "no photographs to train on: name their folders by --data or in BLINDDIFF_PHOTOGRAPHS" in line
+    assert "elsewhere: no such folder" in refused("train", "recipe.yaml", "--data", "elsewhere", "--device", "cpu")
     assert "missing.yaml" in refused("train", "missing.yaml")
     assert "small.png" in refused("train", "small.png")
     assert "small.png: cannot be made" in refused("train", "recipe.yaml", "-o", "small.png", "--device", "cpu")
@@ -641,7 +669,7 @@ OPTIONS = {
         "--seed",
         "--save-kernel",
     },
-    "train": {"recipe", "--output", "--resume", "--max-minutes", "--device"},
+    "train": {"recipe", "--data", "--output", "--resume", "--max-minutes", "--device"},
     "convert": {"checkpoint", "folder", "--scale"},
     "evaluate": {"--protocol", "--scale", "--sets", "--methods", "--data", "--out", "--limit", "--workers", "--seed"},
 }

@@ -1,4 +1,4 @@
-"""`blinddiff demo` as a newcomer runs it: with the weights and the photograph that ship."""
+"""`blinddiff demo` with the weights and the photograph in the package."""
 
 import os
 import re

@@ -37,7 +37,7 @@ MOST_NOT_RUN = 19
 LONG = {"docs/guides/photographs.md", "docs/guides/training.md", "docs/quickstart.md"}
 """Pages with slow commands: they train, start processes or restore whole samples."""
 OTHER_OPTIONS = {"--check"}
-"""Options in the prose that belong to another program, `blinddiff.evaluation.quoting`."""
+"""Options in the prose that belong to another program, `scripts/quote_figures.py`."""
 
 runnable = [
     pytest.param(page, marks=pytest.mark.long if page in LONG else ())
@@ -159,6 +159,8 @@ def check_command(words: list[str]) -> None:
     elif "-m" in words and words[words.index("-m") + 1].startswith("blinddiff"):
         module = words[words.index("-m") + 1]
         assert importlib.util.find_spec(module) is not None, f"{command}: there is no module {module}"
+    elif words[0] == "python" and words[1].startswith("scripts/"):
+        assert (REPOSITORY / words[1]).is_file(), f"{command}: there is no {words[1]}"
 
 
 @pytest.mark.parametrize("block", ALL, ids=named)
@@ -219,6 +221,7 @@ def test_options_named_in_running_text(page: str) -> None:
         "make dcos",
         "pip install 'blinddiff[gpu]'",
         "python -m blinddiff.evaluation.quotes README.md",
+        "python scripts/quote.py README.md",
     ],
 )
 def test_wrong_commands_are_found(command: str) -> None:

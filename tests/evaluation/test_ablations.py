@@ -1,16 +1,13 @@
 """Ablations: every comparison can be made, and is made in the right direction."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation.ablations import ABLATIONS, TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.evaluation.methods import Options, method
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.run import evaluate
-from blinddiff.evaluation.settings import Settings
-from blinddiff.evaluation.statistics import summarise
+from blinddiff.evaluation.run import Settings, evaluate
+from blinddiff.evaluation.statistics import ABLATIONS, TRAINED, all_ablation_methods, summarise, trained_ablations
 from blinddiff.training.recipe import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "ablations"
@@ -43,8 +40,8 @@ def test_what_is_asked_for_is_there() -> None:
 def test_trained_ablations_differ_in_one_thing_alone(recipe: str, path: tuple[str, str], value: object) -> None:
     if not RECIPES.is_dir():
         pytest.skip("the recipes are not beside this copy of the package")
-    full = dataclasses.asdict(load_recipe(RECIPES / "full.yaml"))
-    changed = dataclasses.asdict(load_recipe(RECIPES / f"{recipe}.yaml"))
+    full = load_recipe(RECIPES / "full.yaml")[0].model_dump()
+    changed = load_recipe(RECIPES / f"{recipe}.yaml")[0].model_dump()
     assert full[path[0]].get(path[1], True) not in (value, None)
     full[path[0]][path[1]] = value
     assert changed == full

@@ -3,22 +3,22 @@
 import json
 import subprocess
 import sys
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation import costs
-from blinddiff.evaluation.costs import Cost, cost_case, measure_cost, measure_costs, peak_memory
+from blinddiff.evaluation import records
 from blinddiff.evaluation.methods import Options
+from blinddiff.evaluation.records import Cost, cost_case, measure_cost, measure_costs, peak_memory
+from blinddiff.restoring.pool import Died
 
 PROGRAM = """
 import json, torch
 from dataclasses import asdict
-from blinddiff.evaluation import costs
-from blinddiff.evaluation.methods.method import Options
-from blinddiff.evaluation.restoration import Restoration
+from blinddiff.evaluation import records
+from blinddiff.evaluation.data import Restoration
+from blinddiff.evaluation.methods import Options
 
 class Made:
     name, parameters = "made", 3
@@ -27,8 +27,8 @@ class Made:
         torch.nn.functional.conv2d(y[None], torch.ones(5, 3, 3, 3), padding=1)
         return Restoration(y.repeat_interleave(4, 1).repeat_interleave(4, 2), None, None, 0.25, 7)
 
-costs.method = lambda name, options: Made()
-print(json.dumps(asdict(costs.measure_cost("made", Options(), 4, 1))))
+records.method = lambda name, options: Made()
+print(json.dumps(asdict(records.measure_cost("made", Options(), 4))))
 """
 
 
@@ -45,11 +45,11 @@ def test_memory_and_multiplications_of_a_method_that_is_known() -> None:
 
 
 def test_a_network_costs_as_many_multiplications_as_it_is_called(weights: Path) -> None:
-    one, three = (measure_cost(name, Options(weights, "cpu"), 4, 1) for name in ("perceptual@1", "perceptual@3"))
+    one, three = (measure_cost(name, Options(weights, "cpu"), 4) for name in ("perceptual@1", "perceptual@3"))
     assert (one.calls, three.calls) == (1, 3)
     assert three.gmacs == pytest.approx(3 * one.gmacs, rel=0.05)
     assert one.parameters == three.parameters
-    closed = measure_cost("closed-form", Options(weights, "cpu"), 4, 1)
+    closed = measure_cost("closed-form", Options(weights, "cpu"), 4)
     assert closed.parameters is not None
     assert one.parameters is not None
     assert 0 < closed.parameters < one.parameters
@@ -60,7 +60,7 @@ def test_costs_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert record["result"] == "255x255"
     assert list(record["methods"]) == ["bicubic"]
     assert record["methods"]["bicubic"]["parameters"] == 0
-    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(records, "run_tasks", lambda *_, **__: pytest.fail("measured again"))
     assert measure_costs({"bicubic": ""}, Options(), 3, tmp_path)["methods"] == record["methods"]
 
 
@@ -69,7 +69,7 @@ def test_costs_of_another_device_or_of_other_weights_are_measured(
 ) -> None:
     measure_costs({"bicubic": ""}, Options(), 3, tmp_path)
     measured: list[str] = []
-    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess(measured))
+    monkeypatch.setattr(records, "run_tasks", in_this_process(measured))
     measure_costs({"bicubic": ""}, Options(device="cuda"), 3, tmp_path)
     assert measured == ["bicubic"]
     measure_costs({"bicubic": ""}, Options(device="cuda"), 3, tmp_path)
@@ -78,35 +78,27 @@ def test_costs_of_another_device_or_of_other_weights_are_measured(
     assert measured == ["bicubic"] * 2
 
 
-class _InThisProcess:
-    """In place of a pool: notes what is asked for."""
+def in_this_process(measured: list[str], outcome: Exception | Died | None = None) -> Callable[..., Iterator[object]]:
+    """In place of `run_tasks`: records the names of the methods."""
 
-    def __init__(self, measured: list[str], error: Exception | None = None) -> None:
-        self.measured, self.error = measured, error
+    def run(tasks: list[str], *_: object, **__: object) -> Iterator[object]:
+        for name in tasks:
+            measured.append(name)
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield name, outcome or Cost(0.0, 0, 0.0, 0, None, None)
 
-    def __enter__(self) -> "_InThisProcess":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, run: object, name: str, *_: object) -> "Future[Cost]":
-        self.measured.append(name)
-        done: Future[Cost] = Future()
-        if self.error is None:
-            done.set_result(Cost(0.0, 0, 0.0, 0, None, None))
-        else:
-            done.set_exception(self.error)
-        return done
+    return run
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), BrokenProcessPool(), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")]
+    "outcome",
+    [MemoryError(), Died("was ended by SIGKILL"), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")],
 )
-def test_want_of_memory_does_not_lose_the_record(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_lack_of_memory_does_not_lose_the_record(
+    outcome: Exception | Died, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "ProcessPoolExecutor", lambda *_: _InThisProcess([], error))
+    monkeypatch.setattr(records, "run_tasks", in_this_process([], outcome))
     record = measure_costs({"bicubic": ""}, Options(), 3, tmp_path)
     assert record["methods"] == {}
     assert record["not_measured"] == {"bicubic": "memory has run out"}

@@ -1,4 +1,4 @@
-"""Finding test sets, and saying what is missing."""
+"""Finding test sets, and error messages for missing ones."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.data import crop_to_multiple, data_root, files_checksum, images_of, read_pixels
+from blinddiff.evaluation.data import crop_to_multiple, data_root, images_of, read_pixels
+from blinddiff.files import files_hash
 
 
 def test_the_folder_is_given_or_in_the_environment(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +21,7 @@ def test_the_folder_is_given_or_in_the_environment(data: Path, monkeypatch: pyte
 
 def test_no_folder_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("BLINDDIFF_DATA", raising=False)
-    with pytest.raises(ParameterError, match="give --data or set BLINDDIFF_DATA; it holds one folder a set"):
+    with pytest.raises(ParameterError, match="give --data or set BLINDDIFF_DATA; it holds one folder per set"):
         data_root(None)
     for name in ("nowhere", "n" * 300):
         with pytest.raises(ParameterError, match=f"{name}: no such folder of test sets"):
@@ -78,21 +79,21 @@ def test_crops_are_at_the_top_left() -> None:
 
 def test_a_changed_file_changes_the_checksum(data: Path) -> None:
     files = images_of(data, "Set5")
-    before = files_checksum(files)
-    assert files_checksum(files[::-1]) == before
+    before = files_hash(files)
+    assert files_hash(files[::-1]) == before
     files[0].write_bytes(files[0].read_bytes() + b" ")
-    assert files_checksum(files) != before
+    assert files_hash(files) != before
 
 
 def test_two_files_of_one_name_are_refused(data: Path) -> None:
     (data / "Set5" / "image_1.jpg").write_bytes((data / "Set5" / "image_1.png").read_bytes())
-    with pytest.raises(ParameterError, match=r"Set5: holds image_1\.jpg and image_1\.png, of which one is accepted"):
+    with pytest.raises(ParameterError, match=r"Set5: holds image_1\.jpg and image_1\.png; keep one of them"):
         images_of(data, "Set5")
 
 
 def test_a_file_that_cannot_be_read_has_a_checksum_of_its_own(data: Path) -> None:
     files = images_of(data, "Set5")
-    whole = files_checksum(files)
+    whole = files_hash(files)
     (data / "Set5" / "folder.png").mkdir()
     assert images_of(data, "Set5") == files  # no file at all
-    assert len({whole, files_checksum([*files, data / "Set5" / "gone.png"]), files_checksum(files[1:])}) == 3
+    assert len({whole, files_hash([*files, data / "Set5" / "gone.png"]), files_hash(files[1:])}) == 3

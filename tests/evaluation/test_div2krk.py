@@ -10,8 +10,8 @@ from scipy import ndimage
 from scipy.io import savemat
 
 from blinddiff.errors import ImageError, KernelError, ParameterError
-from blinddiff.evaluation.cases import Case
-from blinddiff.evaluation.protocols import degrade, protocol, read_stored_kernel, shifted_kernel
+from blinddiff.evaluation.data import Case, div2krk_degrade, read_stored_kernel, shifted_kernel
+from blinddiff.evaluation.protocols import protocol
 
 # The top left part is degraded; what its cut sides touch is left out.
 PART, MARGIN = (256, 1280), 32
@@ -35,14 +35,14 @@ def part(lr: np.ndarray) -> np.ndarray:
 
 def test_the_recipe_reproduces_the_stored_images(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     hr, kernel, lr = stored
-    made = part(degrade(hr, kernel, 4)).astype(int)
+    made = part(div2krk_degrade(hr, kernel, 4)).astype(int)
     assert np.abs(made - lr).max() <= 1  # where a sum of doubles falls on the other side of a whole number
     assert (made == lr).mean() > 0.9999
 
 
 def test_it_would_not_without_its_peculiarities(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     hr, kernel, lr = stored
-    flipped = part(degrade(hr, kernel[::-1, ::-1], 4))
+    flipped = part(div2krk_degrade(hr, kernel[::-1, ::-1], 4))
     assert (flipped == lr).mean() < 0.999
     moved = shifted_kernel(kernel, 4)
     linear = np.stack(
@@ -65,7 +65,7 @@ def made_set(folder: Path) -> None:
     kernel /= kernel.sum()
     savemat(home / "gt_k_x4" / "kernel_7.mat", {"Kernel": kernel})
     Image.fromarray(hr).save(home / "gt" / "im_7.png")
-    Image.fromarray(degrade(hr, kernel, 4)).save(home / "lr_x4" / "im_7.png")
+    Image.fromarray(div2krk_degrade(hr, kernel, 4)).save(home / "lr_x4" / "im_7.png")
 
 
 def the_case(folder: Path) -> Case:

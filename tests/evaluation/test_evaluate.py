@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -21,8 +22,7 @@ from blinddiff.evaluation import run as running
 from blinddiff.evaluation.image_metrics import psnr_y
 from blinddiff.evaluation.methods import LanczosMethod, Options
 from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.run import Runner, evaluate
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.run import Runner, Settings, evaluate
 
 
 def run(*arguments: str | Path) -> int:
@@ -84,7 +84,7 @@ def test_values_are_those_of_the_metrics_on_the_case(data: Path, tmp_path: Path)
     case = plan.make(plan.references(data, "Set5")[5], 0)
     restored = Runner(settings(data, tmp_path)).methods["bicubic"].restore(case.y, 4, case).image
     eight_bit = (restored.clamp(0, 1) * 255).round() / 255
-    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == case.place[1:])
+    line = next(line for line in lines(tmp_path) if (line["name"], line["index"]) == case.id[1:])
     assert case.hr is not None
     assert line["metrics"]["psnr_y"] == pytest.approx(psnr_y(eight_bit.double(), case.hr.double(), 4), abs=1e-4)  # type: ignore[index]
 
@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, tmp_path: Path, monkeypat
     original = Runner.run
 
     def counted(self: Runner, reference, names):  # type: ignore[no-untyped-def]
-        made.append(reference.place)
+        made.append(reference.id)
         if len(made) == 5:
             raise KeyboardInterrupt
         return original(self, reference, names)
@@ -121,7 +121,7 @@ def test_a_method_can_be_added_to_a_finished_run(data: Path, tmp_path: Path) -> 
     before = lines(tmp_path)
     outcome = evaluate(settings(data, tmp_path, methods=("bicubic", "lanczos"), limit=1))
     assert [line for line in lines(tmp_path) if line in before] == before
-    assert outcome.summaries[0].means["bicubic"]["psnr_y"].images == 1  # the report is of what was asked for
+    assert outcome.summaries[0].means["bicubic"]["psnr_y"].images == 1  # the report covers the requested images
 
 
 def test_several_processes_come_to_the_same_results(data: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_image_that_was_replaced_is_evaluated_again(data: Path, tmp_path: Pat
     assert before.keys() == after.keys()
 
 
-def test_want_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(*_: object) -> object:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999999999 bytes")
 
@@ -154,14 +154,16 @@ def test_want_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch
         evaluate(settings(data, tmp_path, protocol="setting1", limit=1))
 
 
-def end_at_once(*_: object) -> None:
-    """What a worker does that is ended from outside."""
-    os._exit(1)
+class EndedRunner(Runner):
+    """A worker whose process is ended from outside."""
+
+    def __call__(self, task: object) -> NoReturn:
+        os._exit(1)
 
 
 def test_a_worker_that_is_ended_is_one_plain_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_run_in_worker", end_at_once)
-    with pytest.raises(BlindDiffError, match=r"a worker process was ended.* goes on where this run was"):
+    monkeypatch.setattr(running, "Runner", EndedRunner)
+    with pytest.raises(BlindDiffError, match=r"a worker process ended with exit code 1; .* fewer --workers, to resume"):
         evaluate(settings(data, tmp_path, limit=1, workers=2))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.errors import KernelError
-from blinddiff.evaluation.cases import Case, Place, Restoration
+from blinddiff.evaluation.data import Case, CaseId, Restoration
 from blinddiff.evaluation.image_metrics import Sample
 from blinddiff.evaluation.kernel_metrics import (
     aligned_pair,
@@ -22,7 +22,7 @@ from blinddiff.evaluation.kernel_metrics import (
     uniform_like,
     width_error,
 )
-from blinddiff.evaluation.metrics import measure as measured
+from blinddiff.evaluation.run import measure as measured
 
 
 def gaussian(sigma: float, size: int, dy: float = 0.0, dx: float = 0.0) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_zeros_around_a_kernel_change_nothing() -> None:
     around = torch.nn.functional.pad(estimated, (5, 5, 5, 5))
     for measure in (kernel_l1, kernel_psnr, kernel_psnr_fkp, centroid_shift, width_error):
         assert measure(around, TRUE) == pytest.approx(measure(estimated, TRUE), abs=1e-9)
-    case = Case(Place("set", "image", 0), 4, None, torch.rand(3, 4, 4), TRUE, 0.0, 0)
+    case = Case(CaseId("set", "image", 0), 4, None, torch.rand(3, 4, 4), TRUE, 0.0, 0)
     small, large = (
         measured(Sample(case, Restoration(torch.rand(3, 16, 16), kernel, None, 0.0, 0)))
         for kernel in (estimated, around)

@@ -1,4 +1,4 @@
-"""The command that compares kernel steps: what it says of all test sets together."""
+"""The script that compares kernel steps: its record over all test sets of a protocol."""
 
 import runpy
 from pathlib import Path
@@ -18,8 +18,8 @@ def test_pictures_of_one_name_in_two_sets_are_two():
         for case, gain in gains.items()
         for method in ("kernel-once", "fidelity")
     ]
-    taken_together = runpy.run_path(str(SCRIPT))["taken_together"]
-    record = taken_together({"motion": results, "div2krk": results[:2]}, "python it")
+    combined_record = runpy.run_path(str(SCRIPT))["combined_record"]
+    record = combined_record({"motion": results, "div2krk": results[:2]}, "python it")
     assert [part["set"] for part in record["sets"]] == ["motion", "div2krk"]
     [found] = [
         pair["estimate"]

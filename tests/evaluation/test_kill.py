@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blinddiff.evaluation.run import evaluate
-from blinddiff.evaluation.settings import Settings
+from blinddiff.evaluation.run import Settings, evaluate
 
 METHODS = ("bicubic", "lanczos", "closed-form-oracle")
 

@@ -1,4 +1,4 @@
-"""LPIPS and DISTS: asked for in the right way where they are, and silent where they are not."""
+"""LPIPS and DISTS: called correctly where they are installed, left out where they are not."""
 
 import sys
 from collections.abc import Iterator
@@ -8,16 +8,18 @@ from types import ModuleType
 import pytest
 import torch
 
-from blinddiff.evaluation import perceptual_metrics as learned
-from blinddiff.evaluation.cases import Case, Place, Restoration
-from blinddiff.evaluation.image_metrics import Sample
-from blinddiff.evaluation.perceptual_metrics import DISTS, LPIPS, available
+from blinddiff.evaluation import image_metrics as learned
+from blinddiff.evaluation.data import Case, CaseId, Restoration
+from blinddiff.evaluation.image_metrics import Sample, available_learned_metrics
+from blinddiff.evaluation.statistics import METRICS
+
+LPIPS, DISTS = METRICS["lpips"], METRICS["dists"]
 
 
 @pytest.fixture
 def sample() -> Sample:
     hr = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    case = Case(Place("", "made", 0), 4, hr, torch.zeros(3, 8, 8), None, None, 0)
+    case = Case(CaseId("", "made", 0), 4, hr, torch.zeros(3, 8, 8), None, None, 0)
     return Sample(case, Restoration(hr / 2, None, None, 0.0, 0))
 
 
@@ -71,11 +73,11 @@ def test_it_is_used_where_package_and_weights_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install(monkeypatch, package, kind)
-    assert available() == []  # the package alone would download its weights
+    assert available_learned_metrics() == []  # the package alone would download its weights
     for load in (learned.lpips, learned.dists):
         load.cache_clear()
     (backbones / backbone).touch()
-    assert available() == [kind.lower()]
+    assert available_learned_metrics() == [kind.lower()]
     assert metric.measure(sample) == pytest.approx(float(sample.image.mean()))  # type: ignore[attr-defined]
 
 
@@ -90,5 +92,5 @@ def test_a_package_that_does_not_work_is_as_none(
 def test_without_a_truth_there_is_no_distance(sample: Sample, backbones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "lpips", "LPIPS")
     (backbones / "alexnet-owt-7be5be79.pth").touch()
-    unknown = Case(Place("", "made", 0), 4, None, sample.case.y, None, None, 0)
+    unknown = Case(CaseId("", "made", 0), 4, None, sample.case.y, None, None, 0)
     assert LPIPS.measure(Sample(unknown, sample.restoration)) is None

@@ -11,11 +11,11 @@ from PIL import Image
 
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.cases import Case
+from blinddiff.evaluation.data import Case
 from blinddiff.evaluation.image_metrics import Sample
 from blinddiff.evaluation.methods import Options, fingerprint_of, method
-from blinddiff.evaluation.metrics import measure
 from blinddiff.evaluation.protocols import protocol
+from blinddiff.evaluation.run import measure
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.published.network import PublishedMCFormer
 from blinddiff.sampling.pipeline import MODES
@@ -129,7 +129,7 @@ def test_the_oracle_uses_the_true_kernel(case: Case, weights: Path) -> None:
 
 
 def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
-    unknown = Case(case.place, 4, None, case.y, None, None, 0)
+    unknown = Case(case.id, 4, None, case.y, None, None, 0)
     for name in ("oracle", "closed-form-oracle"):
         with pytest.raises(ParameterError, match="needs the true kernel"):
             method(name, Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
@@ -138,7 +138,7 @@ def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
 
 
 def test_metrics_that_do_not_apply_are_left_out(case: Case, weights: Path) -> None:
-    unknown = Case(case.place, 4, None, case.y, None, None, 0)
+    unknown = Case(case.id, 4, None, case.y, None, None, 0)
     result = method("fidelity", Options(weights, device="cpu")).restore(unknown.y, 4, unknown)
     assert set(measure(Sample(unknown, result))) == {
         "lr_rms_own",

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from blinddiff.evaluation.image_metrics import luma
-from blinddiff.evaluation.perceptual_metrics import _pristine, niqe
+from blinddiff.evaluation.image_metrics import luma, niqe, niqe_parameters
 
 
 def baboon(public_data: Path) -> torch.Tensor:
@@ -56,7 +55,7 @@ def test_images_that_say_too_little() -> None:
 
 
 def test_the_model_is_a_covariance() -> None:
-    mean, covariance = _pristine()
+    mean, covariance = niqe_parameters()
     assert mean.shape == (36,)
     np.testing.assert_array_equal(covariance, covariance.T)
     assert np.linalg.eigvalsh(covariance).min() > 0

@@ -11,7 +11,7 @@ from PIL import Image
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.resize import bicubic_downsample
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.cases import Case, case_seed, checksum
+from blinddiff.evaluation.data import Case, case_seed, checksum
 from blinddiff.evaluation.protocols import PROTOCOLS, SyntheticProtocol, protocol
 
 SYNTHETIC = [
@@ -28,7 +28,7 @@ def all_cases(name: str, scale: int, data: Path, seed: int = 0) -> list[Case]:
 def test_cases_are_whole(name: str, scale: int, data: Path) -> None:
     cases = all_cases(name, scale, data)
     assert len(cases) == 3 * len(protocol(name, scale).labels)
-    assert len({case.place for case in cases}) == len(cases)
+    assert len({case.id for case in cases}) == len(cases)
     assert len({case.seed for case in cases}) == len(cases)
     for case in cases:
         assert case.hr is not None
@@ -49,16 +49,16 @@ def test_cases_are_whole(name: str, scale: int, data: Path) -> None:
 def test_a_case_depends_on_its_seed_and_on_no_other_case(name: str, scale: int, data: Path) -> None:
     plan = protocol(name, scale)
     references = plan.references(data, "Set5")
-    forward = {r.place: checksum(plan.make(r, 0).y) for r in references}
-    backward = {r.place: checksum(protocol(name, scale).make(r, 0).y) for r in reversed(references)}
+    forward = {r.id: checksum(plan.make(r, 0).y) for r in references}
+    backward = {r.id: checksum(protocol(name, scale).make(r, 0).y) for r in reversed(references)}
     assert forward == backward
     last = references[-1]
-    assert checksum(plan.make(last, 1).y) != forward[last.place]
+    assert checksum(plan.make(last, 1).y) != forward[last.id]
 
 
 def test_limit_takes_the_first_images_with_all_their_parameters(data: Path) -> None:
     references = protocol("gaussian8", 4).references(data, "Set5", limit=2)
-    assert [r.place.name for r in references[::8]] == ["image_0", "image_1"]
+    assert [r.id.name for r in references[::8]] == ["image_0", "image_1"]
     assert len(references) == 16
 
 
@@ -98,8 +98,8 @@ def test_aniso9_widths_angles_and_noise(data: Path) -> None:
     plan = protocol("aniso9", 4)
     assert len(plan.labels) == 27
     Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(data / "Set5" / "flat.png")
-    flat = next(r for r in plan.references(data, "Set5") if r.place.name == "flat")
-    references = [r for r in plan.references(data, "Set5") if r.place.name == flat.place.name]
+    flat = next(r for r in plan.references(data, "Set5") if r.id.name == "flat")
+    references = [r for r in plan.references(data, "Set5") if r.id.name == flat.id.name]
     for reference, noise in zip(references[2::9], (0, 10, 20), strict=True):
         case = plan.make(reference, 0)
         assert case.noise_level == noise
@@ -113,7 +113,7 @@ def test_setting2_with_noise_is_setting2_and_noise(data: Path) -> None:
     plan = protocol("setting2_noise10", 4)
     assert plan.labels == protocol("setting2", 4).labels
     Image.fromarray(np.full((256, 256, 3), 128, np.uint8)).save(data / "Set5" / "flat.png")
-    case = plan.make(next(r for r in plan.references(data, "Set5") if r.place.name == "flat"), 0)
+    case = plan.make(next(r for r in plan.references(data, "Set5") if r.id.name == "flat"), 0)
     assert case.noise_level == 10
     assert float((case.y * 255).std()) == pytest.approx(10, rel=0.03)
     assert "noise 10" in plan.degradation
@@ -124,7 +124,7 @@ def test_settings_stay_in_their_ranges(data: Path) -> None:
     for name, low, high in (("setting1", 0.2, 4.0), ("setting2", 0.6, 5.0)):
         plan = protocol(name, 4)
         assert isinstance(plan, SyntheticProtocol)
-        kernels = torch.stack([plan.kernel(0, generator) for _ in range(200)]).double()
+        kernels = torch.stack([plan.parameters()[0].kernel(generator) for _ in range(200)]).double()
         major, minor, _ = widths_and_angle(kernels)
         # The support of 21x21 cuts the widest: a sigma of 4 reads 3.8, one of 5 reads 4.6.
         assert float(minor.min()) > low - 0.25
@@ -140,7 +140,7 @@ def test_real_photographs_are_taken_as_they_are(data: Path) -> None:
         Image.fromarray(pixels).save(data / "RealSRSet" / f"{name}.png")
     plan = protocol("real", 4)
     references = plan.references(data, "RealSRSet")
-    assert [r.place.name for r in references] == ["dog"]  # the other two are clean copies
+    assert [r.id.name for r in references] == ["dog"]  # the other two are clean copies
     case = plan.make(references[0], 0)
     assert (case.hr, case.kernel, case.noise_level) == (None, None, None)
     np.testing.assert_array_equal((case.y * 255).round().permute(1, 2, 0).numpy(), pixels)
@@ -156,6 +156,6 @@ def test_unknown_names_and_scales() -> None:
 def test_an_image_smaller_than_the_scale(data: Path) -> None:
     Image.fromarray(np.zeros((3, 9, 3), np.uint8)).save(data / "Set5" / "tiny.png")
     plan = protocol("gaussian8", 4)
-    tiny = next(r for r in plan.references(data, "Set5") if r.place.name == "tiny")
+    tiny = next(r for r in plan.references(data, "Set5") if r.id.name == "tiny")
     with pytest.raises(ImageError, match="9x3 is smaller than scale 4"):
         plan.make(tiny, 0)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from blinddiff.degradation.resize import bicubic_upsample
-from blinddiff.evaluation.cases import to_8bit
+from blinddiff.evaluation.data import to_8bit
 from blinddiff.evaluation.image_metrics import psnr_full_swing, psnr_y
 from blinddiff.evaluation.protocols import protocol
-from blinddiff.evaluation.published_results import marks_for
-from blinddiff.evaluation.report.tables import beside_published
+from blinddiff.evaluation.published_results import published_results
+from blinddiff.evaluation.report import beside_published
 from blinddiff.evaluation.statistics import Estimate, SetSummary
 
 
@@ -29,7 +29,7 @@ def test_the_published_bicubic_row_is_on_full_swing_luma_uncropped(
         image = to_8bit(bicubic_upsample(case.y[None].double(), 4)[0])
         as_methods.append(psnr_y(image, case.hr.double(), 4))
         as_row.append(psnr_full_swing(image, case.hr.double()))
-    published = next(mark for mark in marks_for("gaussian8", 4, set_name) if mark.method == "bicubic")
+    published = next(row for row in published_results("gaussian8", 4, set_name) if row.method == "bicubic")
     assert published.metric == "psnr_full_swing"
     assert sum(as_row) / len(as_row) == pytest.approx(published.value, abs=0.03)
     assert sum(as_methods) / len(as_methods) == pytest.approx(ours, abs=0.01)

@@ -72,7 +72,7 @@ def test_results_from_a_folder_are_read_again(tmp_path: Path) -> None:
 
 
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
-    for precious in (b"precious\n", b"\xff\xfe\n", b"\n"):
+    for precious in (b"precious\n", b"precious", b"\xff\xfe\n", b"\n"):
         (tmp_path / "images.jsonl").write_bytes(precious)
         with pytest.raises(OutputError, match="is not a log of blinddiff evaluate"):
             ResultLog(tmp_path, RUN, METHODS, IMAGES)
@@ -98,7 +98,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made"):
         ResultLog(tmp_path / "file", RUN, METHODS, IMAGES)
 
 

@@ -1,4 +1,4 @@
-"""A run over a folder: everything that can be done is done, once."""
+"""Runs over folders: all photographs are restored, a second run resumes, and one failure stops no other file."""
 
 import json
 import os

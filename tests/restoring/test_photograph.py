@@ -1,4 +1,4 @@
-"""Transparency and settings of one photograph."""
+"""Result, settings, transparency and errors of one photograph."""
 
 import io
 from pathlib import Path

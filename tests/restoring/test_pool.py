@@ -1,4 +1,4 @@
-"""Files side by side, in processes of their own."""
+"""Worker processes: restored files, dead processes, errors and signals."""
 
 import multiprocessing
 import subprocess

@@ -49,6 +49,7 @@ def tiny(photographs: Path) -> Callable[..., Recipe]:
         }
         for key, value in changes.items():
             content[key] = {**content[key], **value} if isinstance(content.get(key), dict) else value
-        return parse_recipe(content, "recipe.yaml")
+        (recipe,) = parse_recipe(content, "recipe.yaml")
+        return recipe
 
     return make

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
-from blinddiff.evaluation import protocols as div2krk
-from blinddiff.training.data import LARGEST_KERNEL, MARGIN, Pairs, aligned, degrade, draw_scale
+from blinddiff.evaluation.data import div2krk_degrade
+from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
 SCALES = [1, 2, 3, 4]
@@ -64,8 +64,8 @@ def reaches_across(size: int) -> bool:
 
 
 def test_the_margin_holds_the_largest_kernel() -> None:
-    assert not reaches_across(LARGEST_KERNEL)
-    assert reaches_across(LARGEST_KERNEL + 2)
+    assert not reaches_across(MAX_KERNEL_SIZE)
+    assert reaches_across(MAX_KERNEL_SIZE + 2)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -74,7 +74,7 @@ def test_decimated_images_are_made_as_div2krk_was(photographs: Tensor, scale: in
     margin = MARGIN // scale
     for photograph, kernel, y in zip(photographs, pairs.kernel, pairs.y, strict=True):
         # The set's recipe correlates, where we convolve.
-        expected = div2krk.degrade(photograph.permute(1, 2, 0).numpy(), kernel.flip(0, 1).double().numpy(), scale)
+        expected = div2krk_degrade(photograph.permute(1, 2, 0).numpy(), kernel.flip(0, 1).double().numpy(), scale)
         difference = 255 * y.permute(1, 2, 0) - torch.from_numpy(expected[margin:-margin, margin:-margin]).float()
         assert difference.abs().mean() < 0.7, "it truncates, where we round: half a grey level"
         assert difference.abs().max() < 4

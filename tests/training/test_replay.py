@@ -22,7 +22,7 @@ def test_rows_stay_together_and_all_are_drawn() -> None:
 
 
 def test_the_oldest_rows_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "KEPT", 5)
+    monkeypatch.setattr(replay, "REPLAY_SIZE", 5)
     kept = Replay()
     for first in range(0, 12, 3):
         kept.add(torch.arange(first, first + 3))
@@ -39,6 +39,6 @@ def test_a_checkpoint_holds_everything() -> None:
 def test_rows_from_a_checkpoint_follow_the_new_ones_to_their_device() -> None:
     """Accelerate loads them onto the CPU."""
     kept = Replay()
-    kept.load_state_dict({"rows": [torch.zeros(replay.KEPT, 2)], "added": 3})
+    kept.load_state_dict({"rows": [torch.zeros(replay.REPLAY_SIZE, 2)], "added": 3})
     kept.add(torch.empty(1, 2, device="meta"))
     assert kept.rows[0].device.type == "meta"

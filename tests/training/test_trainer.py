@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,15 +13,22 @@ from torch import Tensor
 
 from blinddiff.degradation import Observation
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
+from blinddiff.files import replace_folder
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.training import trainer
-from blinddiff.training.data import MARGIN, ImagePool, Pairs, Replay, degrade, draw_scale
+from blinddiff.training import data, trainer
+from blinddiff.training.data import MARGIN, ImagePool, Pairs, degrade, draw_scale
 from blinddiff.training.recipe import Recipe
-from blinddiff.training.stages import estimator_losses, network_losses
+from blinddiff.training.stages import STAGES, Estimator, Joint
 from blinddiff.training.trainer import initial_network, train
 
 Tiny = Callable[..., Recipe]
 AT_EVERY_STEP = 1e-9  # minutes between checkpoints
+
+
+@pytest.fixture(autouse=True)
+def small_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints hold all kept examples: few are faster to write."""
+    monkeypatch.setattr(data, "REPLAY_SIZE", 32)
 
 
 def losses_of(folder: Path) -> list[dict[str, str]]:
@@ -50,8 +57,8 @@ def evaluated(network: MCFormer, recipe: Recipe) -> dict[str, float]:
     """The losses on the same twelve pairs, timesteps and noise, whatever the network."""
     network.eval()
     pairs = fixed_pairs(recipe)
-    losses = network_losses(network, pairs, recipe, torch.Generator().manual_seed(9))
-    alone = estimator_losses(network, pairs, recipe, Replay(), torch.Generator())
+    losses = Joint(recipe).losses(network, pairs, torch.Generator().manual_seed(9))
+    alone = Estimator(recipe).losses(network, pairs, torch.Generator())
     return {name: float(value) for name, value in {**losses, "kernel from y": alone["kernel"]}.items()}
 
 
@@ -100,6 +107,10 @@ def test_what_a_run_writes(tiny: Tiny, tmp_path: Path) -> None:
     assert all_finite(weights_of(tmp_path / "run"))
 
 
+def test_recipes_name_the_stages_that_there_are() -> None:
+    assert set(get_args(Recipe.model_fields["stage"].annotation)) == set(STAGES)
+
+
 @pytest.mark.parametrize("stage", ["estimator", "confidence", "network", "correction", "joint"])
 def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str) -> None:
     recipe = tiny(stage=stage, steps=4, warmup=0)
@@ -118,6 +129,117 @@ def test_only_the_parts_of_a_stage_learn(tiny: Tiny, tmp_path: Path, stage: str)
 
     learned = {part(name) for name in changed}
     assert learned == ({"estimator", "correction", "network"} if stage == "joint" else {stage})
+
+
+@pytest.fixture
+def staged(tiny: Tiny) -> list[Recipe]:
+    """Four stages of two steps, with a checkpoint at every step."""
+    common: dict[str, Any] = {"steps": 2, "warmup": 0, "checkpoint_minutes": AT_EVERY_STEP}
+    return [
+        tiny(stage="estimator", seed=1, data={"replayed": 6}, **common),
+        tiny(stage="network", seed=2, **common),
+        tiny(stage="network", seed=3, model={"num_refinement_blocks": 1}, **common),
+        tiny(stage="correction", seed=4, model={"num_refinement_blocks": 1}, **common),
+    ]
+
+
+STAGED = ["01-estimator", "02-network", "03-network", "04-correction"]
+
+
+def test_stages_run_in_order_each_from_the_weights_before(staged: list[Recipe], tmp_path: Path) -> None:
+    folder = train(staged, tmp_path / "run", device="cpu")
+    assert folder == tmp_path / "run" / "04-correction" / "weights"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == STAGED
+    states = [weights_of(tmp_path / "run" / name) for name in STAGED]
+    for before, after, learned in zip(states, states[1:], ("unet.", "unet.", "estimator.correct."), strict=False):
+        changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+        assert any(name.startswith(learned) for name in changed)
+        assert not any(name.startswith(("estimator.trunk.", "estimator.head.")) for name in changed)
+    # The same stages by hand, each as a recipe of its own
+    source = None
+    for number, recipe in enumerate(staged):
+        source = str(train(recipe.model_copy(update={"init": source}), tmp_path / f"alone{number}", device="cpu"))
+    last = weights_of(tmp_path / "alone3")
+    assert all(torch.equal(last[name], value) for name, value in states[-1].items())
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 5, 7])
+def test_stages_resume_wherever_they_were_killed(
+    staged: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Step 2 is the second stage's first: there is no checkpoint of it yet."""
+    whole = train(staged, tmp_path / "whole", device="cpu")
+    with monkeypatch.context() as patch:
+        crash_at(patch, step)
+        with pytest.raises(Crash):
+            train(staged, tmp_path / "cut", device="cpu")
+    resumed = train(staged, tmp_path / "cut", resume=True, device="cpu")
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == STAGED
+    expected = weights_of(whole.parent)
+    for name, value in weights_of(resumed.parent).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("save", [3, 4])
+def test_a_stage_that_was_killed_while_it_saved_its_last_step_is_not_taken_for_finished(
+    staged: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: int
+) -> None:
+    """Folders are saved in this order: weights and checkpoint of step 1, weights and checkpoint of step 2."""
+    staged = staged[:2]
+    train(staged, tmp_path / "whole", device="cpu")
+    calls = [0]
+
+    def crash(new: Path, old: Path) -> None:
+        calls[0] += 1
+        if calls[0] == save:
+            raise Crash
+        replace_folder(new, old)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "replace_folder", crash)
+        with pytest.raises(Crash):
+            train(staged, tmp_path / "cut", device="cpu")
+    train(staged, tmp_path / "cut", resume=True, device="cpu")
+    for name in STAGED[:2]:
+        expected = weights_of(tmp_path / "whole" / name)
+        for key, value in weights_of(tmp_path / "cut" / name).items():
+            torch.testing.assert_close(value, expected[key], atol=1e-6, rtol=0)
+
+
+def test_the_time_limit_is_that_of_all_stages(staged: list[Recipe], tmp_path: Path) -> None:
+    stopped = train(staged, tmp_path / "run", max_minutes=0, device="cpu")
+    assert stopped == tmp_path / "run" / "01-estimator" / "weights"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["01-estimator"]
+    finished = train(staged, tmp_path / "run", resume=True, device="cpu")
+    assert finished == tmp_path / "run" / "04-correction" / "weights"
+
+
+def test_stages_refuse_a_folder_with_a_run_and_one_without(staged: list[Recipe], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="run: holds no checkpoint"):
+        train(staged, tmp_path / "run", resume=True, device="cpu")
+    train(staged[:2], tmp_path / "run", device="cpu")
+    with pytest.raises(TrainingError, match="run: holds a run already"):
+        train(staged, tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"model": {"estimator_hidden": 48}},
+            r"stage 1: does not fit the recipe's model: size mismatch for estimator\.",
+        ),
+        ({"model": {"heads": [1, 3]}}, "3 heads"),
+        ({"data": {"batch": 1}}, "batch: stage joint needs 2"),
+        ({"model": {"scales": [2, 4, 1]}}, "stage 1: was made with scales"),
+    ],
+)
+def test_a_stage_that_cannot_start_is_found_before_the_first_one_runs(
+    tiny: Tiny, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((RecipeError, WeightsError), match=message):
+        train([tiny(steps=1), tiny(steps=1, **change)], tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("stage", ["estimator", "correction", "joint"])
@@ -197,16 +319,16 @@ def poison_photographs(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def poison_gradient(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """A finite loss whose gradient is not, at one step: the root of zero."""
-    calls = [0]
+    calls, whole = [0], Joint.losses
 
-    def poisoned(model: MCFormer, *arguments: Any) -> dict[str, Tensor]:
-        losses = network_losses(model, *arguments)
+    def poisoned(self: Joint, model: MCFormer, *arguments: Any) -> dict[str, Tensor]:
+        losses = whole(self, model, *arguments)
         calls[0] += 1
         if calls[0] > step:
             losses["total"] = losses["total"] + (0 * next(model.unet.parameters()).flatten()[0]).sqrt()
         return losses
 
-    monkeypatch.setattr(trainer, "network_losses", poisoned)
+    monkeypatch.setattr(Joint, "losses", poisoned)
 
 
 @pytest.mark.parametrize("poison", [poison_photographs, poison_gradient])
@@ -347,6 +469,13 @@ def test_held_out_photographs_are_not_trained_on(
 def test_the_smallest_batch_of_a_stage(tiny: Tiny, tmp_path: Path, stage: str, batch: int) -> None:
     train(tiny(stage=stage, data={"batch": batch}, steps=2), tmp_path / "run", device="cpu")
     assert all_finite(weights_of(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("stage", ["estimator", "confidence", "correction", "joint"])
+def test_a_batch_too_small_for_its_stage(tiny: Tiny, tmp_path: Path, stage: str) -> None:
+    with pytest.raises(RecipeError, match=f"data: batch: stage {stage} needs 2 or more"):
+        train(tiny(stage=stage, data={"batch": 1}), tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])

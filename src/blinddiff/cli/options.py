@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from blinddiff.app import Limits
 from blinddiff.errors import ImageError, OutputError
@@ -29,6 +29,9 @@ MODES = ("fidelity", "fast", "perceptual", "paper")
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
 _KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"
+_PATH: dict[str, Any] = {"type": Path}
+_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+_DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
 _PART = 1 << 20
 
 
@@ -70,137 +73,109 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best that there is)")
 
 
-def _add_scale_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="enlargement (default: 4)")
+def _add_scale_option(parser: argparse.ArgumentParser, what: str = "enlargement") -> None:
+    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help=f"{what} (default: 4)")
 
 
 def _add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help=f"{what} (default: 0)")
 
 
-def _add_output_option(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, help=what)
-
-
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff demo`."""
-    parser.add_argument(
-        "photograph", type=Path, nargs="?", default=SAMPLE, help="another image file (default: the sample)"
+    add = parser.add_argument
+    add("photograph", **_PATH, nargs="?", default=SAMPLE, help="another image file (default: the sample)")
+    words = (
+        "folder to write (default: demo); input, bicubic and result keep the photograph's grey, bits per channel, "
+        "colour profile, EXIF and XMP, but not its transparency"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("demo"),
-        help="folder to write (default: demo); input, bicubic and result keep the photograph's grey, bits per channel, "
-        "colour profile, EXIF and XMP, but not its transparency",
-    )
+    add("-o", "--output", **_PATH, default=Path("demo"), help=words)
     _add_model_options(parser)
 
 
 def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff upscale`."""
     add = parser.add_argument
-    add("photograph", type=Path, help="the image file to restore, a folder of them, or - for standard input")
-    _add_output_option(
-        parser, "the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output"
-    )
+    add("photograph", **_PATH, help="the image file to restore, a folder of them, or - for standard input")
+    words = "the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output"
+    add("-o", "--output", **_PATH, required=True, help=words)
     _add_scale_option(parser)
-    add(
-        "--mode",
-        choices=MODES,
-        default="fidelity",
-        help="fidelity: smallest mean error; fast: nearly that, in half the time; perceptual: sharper, details partly "
-        "invented; paper: the published sampler (default: fidelity)",
+    words = (
+        "fidelity: smallest mean error; fast: nearly that, in half the time; perceptual: sharper, details partly "
+        "invented; paper: the published sampler (default: fidelity)"
     )
+    add("--mode", choices=MODES, default="fidelity", help=words)
     add("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
-    add("--kernel", type=Path, help=f"the blur kernel, where it is known: {_KERNEL_FORMATS}")
+    add("--kernel", **_PATH, help=f"the blur kernel, where it is known: {_KERNEL_FORMATS}")
     add("--noise-level", type=float, help="the noise in grey levels, where it is known")
-    add("--save-kernel", type=Path, metavar="FILE", help="also write the kernel that was found (of one photograph)")
-    add(
-        "--kernel-map",
-        type=Path,
-        metavar="FILE",
-        help="also estimate the kernel of each region, for blur that varies over the image, and write a picture of the "
-        "map (.png; of one photograph); --json has its numbers",
+    add("--save-kernel", **_FILE, help="also write the kernel that was found (of one photograph)")
+    words = (
+        "also estimate the kernel of each region, for blur that varies over the image, and write a picture of the map "
+        "(.png; of one photograph); --json has its numbers"
     )
+    add("--kernel-map", **_FILE, help=words)
     _add_seed_option(parser, "of the noise that the diffusion starts from")
     _add_model_options(parser)
     add("--format", choices=FORMATS, help="of results in a folder and on standard output (default: png)")
-    add(
-        "--jobs",
-        type=whole(1, 256),
-        metavar="N",
-        help="photographs restored in parallel, for folders (default: depends on the machine)",
-    )
+    words = "photographs restored in parallel, for folders (default: depends on the machine)"
+    add("--jobs", type=whole(1, 256), metavar="N", help=words)
     add("--json", metavar="FILE", help="also write a line of JSON for each photograph there, or to standard output: -")
-    add(
-        "--max-megapixels",
-        type=above_zero,
-        metavar="N",
-        help="refuse larger photographs, against decompression bombs (default: 89.5)",
+    words = "refuse larger photographs, against decompression bombs (default: 89.5)"
+    add("--max-megapixels", type=above_zero, metavar="N", help=words)
+    words = (
+        "memory for the restoration, as 500M or 2G; images that need more are restored in tiles (default: half of the "
+        "free memory)"
     )
-    add(
-        "--max-memory",
-        type=memory_size,
-        metavar="SIZE",
-        help="memory for the restoration, as 500M or 2G; images that need more are restored in tiles (default: half of "
-        "the free memory)",
-    )
+    add("--max-memory", type=memory_size, metavar="SIZE", help=words)
 
 
 def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff kernel`."""
-    parser.add_argument("photograph", type=Path, help="the image file")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        action="append",
-        default=[],
-        help=f"write the kernel there: {_KERNEL_FORMATS}, by the extension; may be repeated",
-    )
+    add = parser.add_argument
+    add("photograph", **_PATH, help="the image file")
+    words = f"write the kernel there: {_KERNEL_FORMATS}, by the extension; may be repeated"
+    add("-o", "--output", **_PATH, action="append", default=[], help=words)
     _add_scale_option(parser)
     _add_model_options(parser)
 
 
 def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff degrade`."""
-    parser.add_argument("photograph", type=Path, help="the sharp image file")
-    _add_output_option(
-        parser,
+    add = parser.add_argument
+    add("photograph", **_PATH, help="the sharp image file")
+    words = (
         "the degraded file to write: .png, .tif, .jpg, .webp or .avif; grey, bits per channel, colour profile, EXIF "
-        "and XMP stay as the photograph's where the format holds them, transparency does not",
+        "and XMP stay as the photograph's where the format holds them, transparency does not"
     )
+    add("-o", "--output", **_PATH, required=True, help=words)
     _add_scale_option(parser)
     blur = parser.add_mutually_exclusive_group(required=True)
     blur.add_argument("--sigma", type=float, help="Gaussian blur of this width, in pixels of the sharp photograph")
-    blur.add_argument("--kernel", type=Path, metavar="FILE", help=f"blur kernel: {_KERNEL_FORMATS}")
+    blur.add_argument("--kernel", **_FILE, help=f"blur kernel: {_KERNEL_FORMATS}")
     blur.add_argument("--family", help="a random kernel of a family, such as isotropic, anisotropic, motion or disk")
-    parser.add_argument(
-        "--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)"
-    )
-    parser.add_argument("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
+    add("--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)")
+    add("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
     _add_seed_option(parser, "of the noise and the random kernel")
-    parser.add_argument("--save-kernel", type=Path, metavar="FILE", help=f"also write the kernel: {_KERNEL_FORMATS}")
+    add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS}")
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff convert`."""
-    parser.add_argument("checkpoint", type=Path, help="the authors' file: .pth or .safetensors")
-    parser.add_argument("folder", type=Path, help="the folder to make, for --weights; use it with --mode paper")
-    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help="of its training (default: 4)")
+    parser.add_argument("checkpoint", **_PATH, help="the authors' file: .pth or .safetensors")
+    parser.add_argument("folder", **_PATH, help="the folder to make, for --weights; use it with --mode paper")
+    _add_scale_option(parser, "of its training")
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff train`."""
-    parser.add_argument("recipe", type=Path, help="a YAML file, such as those in the folder recipes")
-    parser.add_argument("-o", "--output", type=Path, help="folder of the run (default: runs/ and the recipe's name)")
-    parser.add_argument("--resume", action="store_true", help="continue from the folder's last checkpoint")
-    parser.add_argument(
-        "--max-minutes", type=float, default=math.inf, metavar="N", help="stop after so long; --resume continues"
-    )
-    parser.add_argument("--device", choices=("cpu",), help="do not use an accelerator")
+    add = parser.add_argument
+    add("recipe", **_PATH, help="a YAML file, such as those in the folder recipes")
+    default = "the recipe's, or the environment variable BLINDDIFF_PHOTOGRAPHS"
+    add("--data", nargs="+", metavar="FOLDER", help=f"folders of training photographs (default: {default})")
+    add("-o", "--output", **_PATH, help="folder of the run (default: runs/ and the recipe's name)")
+    add("--resume", action="store_true", help="continue from the folder's last checkpoint")
+    add("--max-minutes", type=float, default=math.inf, metavar="N", help="stop after so long; --resume continues")
+    add("--device", choices=("cpu",), help="do not use an accelerator")
 
 
 def add_app_arguments(parser: argparse.ArgumentParser) -> None:
@@ -209,27 +184,12 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: this machine only)")
     add("--port", type=whole(1, 65535), help="default: the first free one from 7860")
     _add_model_options(parser)
-    add(
-        "--max-megapixels",
-        type=above_zero,
-        default=Limits.megapixels,
-        metavar="N",
-        help="of one result, all samples together (default: %(default)g)",
-    )
-    add(
-        "--max-upload",
-        type=above_zero,
-        default=Limits.upload_megabytes,
-        metavar="MB",
-        help="of one file (default: %(default)g)",
-    )
-    add(
-        "--queue",
-        type=whole(1, 10000),
-        default=Limits.queue,
-        metavar="N",
-        help="visitors who may wait (default: %(default)s)",
-    )
+    words = "of one result, all samples together (default: %(default)g)"
+    add("--max-megapixels", type=above_zero, default=Limits.megapixels, metavar="N", help=words)
+    words = "of one file (default: %(default)g)"
+    add("--max-upload", type=above_zero, default=Limits.upload_megabytes, metavar="MB", help=words)
+    words = "visitors who may wait (default: %(default)s)"
+    add("--queue", type=whole(1, 10000), default=Limits.queue, metavar="N", help=words)
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,7 +205,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
             *(f"  {name:<18} {p.degradation}; scales {', '.join(map(str, p.scales))}" for name, p in PROTOCOLS.items()),
             "",
             "methods:",
-            *(f"  {name:<24} {entry.what}" for name, entry in METHODS.items()),
+            *(f"  {name:<24} {entry.summary}" for name, entry in METHODS.items()),
             "  NAME@STEPS               any of this package's with another number of steps, as in perceptual@20",
         ]
     )
@@ -253,37 +213,24 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="how test images are made")
     add("--scale", type=int, help="1 to 4; 4 if the protocol has it")
     add("--sets", nargs="+", metavar="SET", help="test sets (default: the protocol's usual ones)")
-    add(
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        help=f"what is compared (default: {' '.join(DEFAULT_METHODS)}; oracle only where the true kernel is known)",
-    )
-    add("--data", type=Path, metavar="DIR", help="folder of test sets (default: $BLINDDIFF_DATA)")
-    add("--out", type=Path, metavar="DIR", help="folder of log, record and report; a killed run resumes there")
+    words = f"what is compared (default: {' '.join(DEFAULT_METHODS)}; oracle only where the true kernel is known)"
+    add("--methods", nargs="+", metavar="METHOD", help=words)
+    add("--data", **_DIR, help="folder of test sets (default: $BLINDDIFF_DATA)")
+    add("--out", **_DIR, help="folder of log, record and report; a killed run resumes there")
     add("--limit", type=int, metavar="N", help="only the first N images of each set")
     add("--workers", type=int, default=1, metavar="N", help="parallel processes (default: 1)")
-    add("--weights", type=Path, metavar="DIR", help="folder of weights (default: those in the package)")
-    add(
-        "--checkpoint",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="one more method: this package with the weights in a folder, such as a converted checkpoint; repeatable",
-    )
+    add("--weights", **_DIR, help="folder of weights (default: those in the package)")
+    words = "one more method: this package with the weights in a folder, such as a converted checkpoint; repeatable"
+    add("--checkpoint", action="append", default=[], metavar="NAME=DIR", help=words)
     add("--ablations", action="store_true", help="also every ablation that can be measured")
-    add(
-        "--ablation-weights",
-        type=Path,
-        metavar="DIR",
-        help="folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss",
-    )
+    words = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
+    add("--ablation-weights", **_DIR, help=words)
     add("--device", help="cpu, cuda or mps (default: chosen)")
     add("--seed", type=int, default=0, help="of degradations and methods (default: 0)")
-    add("--external", type=Path, metavar="DIR", help="results of another program: the method 'external'")
+    add("--external", **_DIR, help="results of another program: the method 'external'")
     add("--no-costs", action="store_true", help="leave out memory, multiplications and parameters")
     add("--no-pictures", action="store_true", help="leave the pictures out of report.html")
-    add("--export", type=Path, metavar="DIR", help="only write the LR and HR images and kernels there")
+    add("--export", **_DIR, help="only write the LR and HR images and kernels there")
 
 
 def open_closed_streams() -> None:

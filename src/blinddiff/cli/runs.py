@@ -1,26 +1,31 @@
-"""The commands that run for long: `blinddiff train`, `evaluate` and `app`."""
+"""The commands `blinddiff train`, `evaluate`, `convert` and `app`."""
 
 import argparse
 import importlib.util
+import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from blinddiff.app import Limits
 from blinddiff.cli.options import DEFAULT_METHODS, say
-from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.ablations import TRAINED, all_ablation_methods, trained_ablations
+from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
 from blinddiff.evaluation.methods import METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
-from blinddiff.evaluation.report.tables import overview
-from blinddiff.evaluation.run import evaluate, export
-from blinddiff.evaluation.settings import Settings
-from blinddiff.files import make_folder
+from blinddiff.evaluation.report import overview
+from blinddiff.evaluation.run import Settings, evaluate, export
+from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
+from blinddiff.published.network import network_from_published, read_published
 from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
 
@@ -30,11 +35,9 @@ PRINTED_FAILURES = 20
 
 def run_train(args: argparse.Namespace) -> int:
     """Train by a recipe; 0."""
-    recipe = load_recipe(args.recipe)
+    recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
-    if not args.resume:
-        make_folder(folder)
-    weights = train(recipe, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
+    weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
     say(f"weights: {weights}")
     return 0
 
@@ -60,7 +63,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         sets=tuple(dict.fromkeys(args.sets or plan.sets)),
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
-        out=args.out or Path("results") / f"{args.protocol}_x{scale}",
+        out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
         options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
         seed=args.seed,
         limit=args.limit,
@@ -77,7 +80,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     outcome = evaluate(settings)
     for summary in outcome.summaries:
         print(overview(summary), end="\n\n")
-    _print_failures("not evaluated", [f"{f.method}, {f.place}: {f.error}" for f in outcome.failures])
+    _print_failures("not evaluated", [f"{f.method}, {f.case_id}: {f.error}" for f in outcome.failures])
     print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
     return 1 if outcome.failures else 0
 
@@ -117,4 +120,27 @@ def run_app(args: argparse.Namespace) -> int:
             threading.Event().wait()
     except KeyboardInterrupt:
         say("stopped")
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Turn a checkpoint of the published code into a folder of weights; 0."""
+    if os.path.exists(args.folder):
+        raise OutputError(f"{args.folder}: exists already")
+    state = read_published(args.checkpoint)
+    try:
+        network = network_from_published(state, args.scale)
+    except (ParameterError, WeightsError) as error:
+        raise WeightsError(f"{args.checkpoint}: {error}") from error
+    temporary = args.folder.with_name(f".{args.folder.name}.tmp")
+    try:
+        BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(temporary)
+        temporary.rename(args.folder)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{args.folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    config = network.config
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    say(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
     return 0

@@ -1,32 +1,44 @@
-"""The test sets on disk: where they are looked for, what each should hold, and their pixels as stored."""
+"""Test sets on disk, the cases made from their images, and what a method returns for a case."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+from scipy.io import loadmat
 from torch import Tensor
 
-from blinddiff.errors import ImageError, ParameterError
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.degradation.resize import BICUBIC, Downsampling
+from blinddiff.errors import ImageError, KernelError, ParameterError
+from blinddiff.files import hash_of
+
+Array: TypeAlias = npt.NDArray[Any]
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ENVIRONMENT = "BLINDDIFF_DATA"
-LAYOUT = "it holds one folder a set, as in Set14/comic.png"
+LAYOUT = "it holds one folder per set, as in Set14/comic.png"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A test set: a folder of images. `full` is the number of images of the set that papers report on."""
+    """A test set: a folder of images.
+
+    Attributes:
+        full: number of images in the set that papers report on.
+        contents: what the folder should hold, for error messages.
+    """
 
     name: str
     full: int
-    holds: str
+    contents: str
 
 
 SETS = {
@@ -46,12 +58,12 @@ SETS = {
 def data_root(folder: Path | None) -> Path:
     """The folder of test sets: `folder`, else the environment variable BLINDDIFF_DATA.
 
-    Raises ParameterError if neither is given or the folder is not there.
+    Raises ParameterError if neither is given or the folder does not exist.
     """
     chosen = folder or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
     if chosen is None:
         raise ParameterError(f"no folder of test sets: give --data or set {ENVIRONMENT}; {LAYOUT}")
-    if not os.path.isdir(chosen):  # Path raises for what cannot be a name
+    if not os.path.isdir(chosen):  # Path.is_dir raises for names that the system cannot hold
         raise ParameterError(f"{chosen}: no such folder of test sets; {LAYOUT}")
     return chosen
 
@@ -70,21 +82,22 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
-    """The images of a test set. Raises ParameterError, saying what is missing and what it should hold.
+    """The image files of a test set.
 
-    Also if two files differ in their endings alone: an image is known by its name without it.
+    Raises ParameterError if there are none (the message says what the folder should hold), or if two files differ only
+    in their suffix: an image is identified by its name without suffix.
     """
-    place = root / set_name / folder
-    files = images_in(place)
-    twice = [stem for stem, count in Counter(path.stem for path in files).items() if count > 1]
-    if twice:
-        names = " and ".join(path.name for path in files if path.stem == twice[0])
-        raise ParameterError(f"{place}: holds {names}, of which one is accepted")
+    home = root / set_name / folder
+    files = images_in(home)
+    duplicates = [stem for stem, count in Counter(path.stem for path in files).items() if count > 1]
+    if duplicates:
+        names = " and ".join(path.name for path in files if path.stem == duplicates[0])
+        raise ParameterError(f"{home}: holds {names}; keep one of them")
     if not files:
         known = SETS.get(set_name)
-        should = known.holds if known else "HR images"
+        contents = known.contents if known else "HR images"
         found = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "no folders"
-        raise ParameterError(f"{place}: no images; it should hold {should} ({root} has: {found})")
+        raise ParameterError(f"{home}: no images; it should hold {contents} ({root} has: {found})")
     return files
 
 
@@ -99,7 +112,7 @@ def read_pixels(path: Path) -> Tensor:
             if image.mode.startswith(("I", "F")):  # Pillow would clip it to 255
                 raise ValueError("grey of more than 8 bits")
             pixels = np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
+    except Exception as error:  # damaged files make Pillow raise errors of many types
         raise ImageError(f"{path}: cannot be read as an image ({_reason(error)})") from error
     return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1).contiguous()
 
@@ -120,24 +133,147 @@ def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
     return image[..., :height, :width]
 
 
-def files_checksum(paths: Iterable[Path]) -> str:
-    """One SHA-256 for many files: of the lines ``name checksum``, sorted; folders do not count, nor do repetitions.
+def shifted_kernel(kernel: Array, scale: int) -> Array:
+    """A stored kernel of DIV2KRK (31, 31) as it was applied: shifted by a cubic spline, same grid, not normalised.
 
-    A file that cannot be read has the checksum ``unreadable``.
+    Its centre of mass moves to index 15 + (scale - 1) / 2, so that decimation at offset 0 samples block middles.
     """
-    lines = sorted(f"{path.name} {_file_checksum(path)}" for path in set(paths))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    target = (np.array(kernel.shape) - 1) / 2 + (scale - 1) / 2
+    shifted: Array = ndimage.shift(kernel, target - np.array(ndimage.center_of_mass(kernel)))
+    return shifted
 
 
-def _file_checksum(path: Path) -> str:
+def div2krk_degrade(hr: Array, kernel: Array, scale: int) -> Array:
+    """How DIV2KRK was made: HR (H, W, 3) uint8 and stored kernel -> LR (ceil(H / s), ceil(W / s), 3) uint8.
+
+    *Correlation* with the shifted kernel, symmetric border, samples at 0, s, 2s ..., truncated to 8 bit (not rounded).
+    """
+    shifted = shifted_kernel(kernel, scale)
+    planes = [
+        ndimage.correlate(hr[..., channel].astype(np.float64), shifted, mode="reflect")[::scale, ::scale]
+        for channel in range(3)
+    ]
+    lr: Array = np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+    return lr
+
+
+def read_stored_kernel(path: Path) -> Array:
+    """A ``kernel_N.mat`` of DIV2KRK, float64. Raises KernelError if it is missing or has another format."""
+    if not path.is_file():
+        raise KernelError(f"{path}: the kernel is missing")
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return "unreadable"
+        kernel = np.asarray(loadmat(path)["Kernel"], dtype=np.float64)
+    except Exception as error:  # damaged files make scipy raise errors of many types
+        raise KernelError(f"{path}: not a kernel of DIV2KRK, a .mat file with the entry 'Kernel'") from error
+    return kernel
 
 
-def weights_checksum(folder: Path | None) -> str | None:
-    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
-    place = folder or DEFAULT_WEIGHTS
-    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in place.rglob(pattern))
-    return files_checksum(files) if files else None
+def as_convolution(kernel: Array) -> Tensor:
+    """A correlation kernel as a convolution kernel of sum 1; small negative entries, left by the spline, become 0."""
+    flipped = torch.from_numpy(kernel[::-1, ::-1].copy()).clamp_min(0)
+    return (flipped / flipped.sum()).float()
+
+
+class CaseId(NamedTuple):
+    """Identifies a case of a protocol at one scale: test set, image, and index of the protocol's parameter."""
+
+    set: str
+    name: str
+    parameter: int  # index into `Protocol.labels`
+
+    def __str__(self) -> str:
+        """``Set14/comic/3``."""
+        return f"{self.set}/{self.name}/{self.parameter}"
+
+    @property
+    def stem(self) -> str:
+        """``comic_3``: file name of the case's images in exports and external results."""
+        return f"{self.name}_{self.parameter}"
+
+
+def case_seed(*parts: str | int | CaseId) -> int:
+    """A seed of 63 bits from names and numbers: the same on every machine and in any order of evaluation."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class CaseReference:
+    """A case that has not been made yet: cheap to list and to send to a worker process."""
+
+    id: CaseId
+    source: Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One degraded image with its ground truth. Images are float32 in [0, 1], already rounded to 8 bit.
+
+    Attributes:
+        hr: ground truth (3, s*h, s*w), or None where there is none.
+        y: LR image (3, h, w).
+        kernel: true blur kernel (kh, kw) in HR pixels, to be used with ``downsampling``; None if unknown.
+        noise_level: true standard deviation of the noise in grey levels, before clipping and rounding; None if unknown.
+        seed: for whatever a method draws at random; differs from case to case.
+        downsampling: how the blurred image was subsampled.
+        centred_kernel: the true kernel with its index centre on the middle of the LR pixel, where ``kernel`` has
+            another; None if ``kernel`` is centred.
+    """
+
+    id: CaseId
+    scale: int
+    hr: Tensor | None
+    y: Tensor
+    kernel: Tensor | None
+    noise_level: float | None
+    seed: int
+    downsampling: Downsampling = BICUBIC
+    centred_kernel: Tensor | None = None
+
+    @property
+    def kernel_at_pixel_centre(self) -> Tensor | None:
+        """The true kernel, centred on the LR pixel: the one that estimates are compared with."""
+        return self.kernel if self.centred_kernel is None else self.centred_kernel
+
+    def operator(self) -> DegradationOperator:
+        """The true degradation without noise. Raises ParameterError if the kernel is not known."""
+        if self.kernel is None:
+            raise ParameterError(f"{self.id}: the true kernel is not known")
+        return DegradationOperator(self.kernel, self.scale, self.downsampling)
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restored image and the method's estimates of the degradation.
+
+    Attributes:
+        image: (3, s*h, s*w), float; values outside [0, 1] are clipped before measuring.
+        kernel: *estimated* blur kernel (kh, kw) in HR pixels; None if the method estimates none or was given one.
+        noise_level: *estimated* standard deviation of the noise in grey levels, or None.
+        seconds: wall-clock time of the restoration alone.
+        calls: calls of the network, 0 if there is none.
+        expected_kernel_error: the method's own estimate of sum |k_hat - k|, 0 to 2, or None.
+    """
+
+    image: Tensor
+    kernel: Tensor | None
+    noise_level: float | None
+    seconds: float
+    calls: int
+    expected_kernel_error: float | None = None
+
+
+def to_8bit(image: Tensor) -> Tensor:
+    """Clipped to [0, 1] and rounded to multiples of 1/255, as in an 8-bit file."""
+    return image.clamp(0, 1).mul(255).round().div(255)
+
+
+def to_bytes(image: Tensor) -> np.ndarray:
+    """(3, h, w) in [0, 1] as (h, w, 3) uint8."""
+    return image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def checksum(image: Tensor) -> str:
+    """SHA-256 of an image's size and 8-bit pixels. Records with equal values evaluated the same input."""
+    pixels = to_bytes(image)
+    return hash_of(repr(pixels.shape).encode() + pixels.tobytes())

@@ -1,23 +1,30 @@
-"""What a metric is: a name, a unit and a function of a case and its restoration."""
+"""Metrics of images, and what a metric is. A new one is a function and a line in `IMAGE_METRICS`."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module, resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from scipy.ndimage import correlate1d
+from scipy.special import gamma
 from torch import Tensor
 
 from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.degradation.resize import bicubic_downsample
 from blinddiff.errors import ImageError
-from blinddiff.evaluation.cases import Case, Restoration, to_8bit
+from blinddiff.evaluation.data import Array, Case, Restoration, to_8bit
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A case with its restoration: what a metric may look at."""
+    """A case with its restoration: the input of a metric. Raises ImageError for a restoration of the wrong size."""
 
     case: Case
     restoration: Restoration
@@ -26,11 +33,11 @@ class Sample:
         height, width = (side * self.case.scale for side in self.case.y.shape[-2:])
         if tuple(self.restoration.image.shape) != (3, height, width):
             got = "x".join(map(str, reversed(self.restoration.image.shape[-2:])))
-            raise ImageError(f"{self.case.place}: the result is {got}, not {width}x{height}")
+            raise ImageError(f"{self.case.id}: the result is {got}, not {width}x{height}")
 
     @cached_property
     def image(self) -> Tensor:
-        """The restored image as an 8-bit file would hold it, float64 in [0, 1]: what a user gets is measured."""
+        """The restored image rounded to 8 bit, as in the file that a user gets: float64 in [0, 1]."""
         return to_8bit(self.restoration.image.double().cpu())
 
     @cached_property
@@ -46,8 +53,8 @@ class Metric:
     Attributes:
         name: key in records, lower case.
         label: heading in tables.
-        unit: what one step of it means; empty for a pure number.
-        higher_is_better: which direction is good, None for a number that only stands beside another one.
+        unit: empty for a pure number.
+        higher_is_better: None for a number that is only context for another one.
         digits: decimals in tables.
         measure: the value, or None where the metric does not apply (no ground truth, no estimated kernel, ...).
     """
@@ -63,14 +70,14 @@ class Metric:
 def luma(image: Tensor) -> Tensor:
     """BT.601 studio-swing Y in grey levels, 16 to 235, not rounded: (..., 3, H, W) in [0, 1] -> (..., H, W).
 
-    Equal to MATLAB's rgb2ycbcr on a float image, times 255. (`full_swing_luma` reads 1.32 dB lower.)
+    Equal to MATLAB's rgb2ycbcr on a float image, times 255. (PSNR on `full_swing_luma` is 1.32 dB lower.)
     """
     weights = torch.tensor([65.481, 128.553, 24.966], dtype=image.dtype, device=image.device)
     return 16 + torch.einsum("c,...chw->...hw", weights, image)
 
 
 def full_swing_luma(image: Tensor) -> Tensor:
-    """BT.601 luma in grey levels 0 to 255, as the Y of YIQ: (..., 3, H, W) in [0, 1] -> (..., H, W)."""
+    """BT.601 luma in grey levels 0 to 255, the Y of YIQ: (..., 3, H, W) in [0, 1] -> (..., H, W)."""
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=image.dtype, device=image.device)
     return 255 * torch.einsum("c,...chw->...hw", weights, image)
 
@@ -86,7 +93,7 @@ def cropped_pair(image: Tensor, reference: Tensor, crop: int) -> tuple[Tensor, T
     return image[..., inner[0], inner[1]], reference[..., inner[0], inner[1]]
 
 
-CEILING = 120.0  # dB; 8-bit images cannot differ by less and still differ
+CEILING = 120.0  # dB; the largest PSNR in records, where equal images have an infinite one
 
 
 def psnr(image: Tensor, reference: Tensor, peak: float) -> float:
@@ -109,38 +116,20 @@ def psnr_rgb(image: Tensor, reference: Tensor, crop: int) -> float:
 def psnr_full_swing(image: Tensor, reference: Tensor) -> float:
     """PSNR on full-swing luma, peak 255, nothing cropped: images (3, H, W) in [0, 1].
 
-    The published bicubic row of Gaussian8 agrees with this within 0.03 dB on Set5, Set14 and BSD100, while it is 1.3 to
-    1.5 dB below `psnr_y`, the convention of the methods it stands beside.
+    The published bicubic row of Gaussian8 agrees with this within 0.03 dB on Set5, Set14 and BSD100. It is 1.3 to
+    1.5 dB below `psnr_y`, which the methods in the same table report.
     """
     a, b = cropped_pair(image, reference, 0)
     return psnr(full_swing_luma(a), full_swing_luma(b), peak=255.0)
 
 
-def _psnr_y(sample: Sample) -> float | None:
-    if sample.reference is None:
-        return None
-    return min(psnr_y(sample.image, sample.reference, sample.case.scale), CEILING)
-
-
-def _psnr_rgb(sample: Sample) -> float | None:
-    if sample.reference is None:
-        return None
-    return min(psnr_rgb(sample.image, sample.reference, sample.case.scale), CEILING)
-
-
-def _psnr_full_swing(sample: Sample) -> float | None:
-    if sample.reference is None:
-        return None
-    return min(psnr_full_swing(sample.image, sample.reference), CEILING)
-
-
-PSNR_Y = Metric("psnr_y", "PSNR-Y", "dB", True, 2, _psnr_y)
-PSNR_RGB = Metric("psnr_rgb", "PSNR-RGB", "dB", True, 2, _psnr_rgb)
-PSNR_FULL_SWING = Metric("psnr_full_swing", "PSNR full swing, uncropped", "dB", True, 2, _psnr_full_swing)
-
-
-WINDOW, SIGMA = 11, 1.5
-C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+def window_mean(x: Array, size: int, sigma: float) -> Array:
+    """Mean of (..., H, W) in a Gaussian window of `size` x `size`, edge pixels repeated."""
+    offset = np.arange(size) - size // 2
+    weights = np.exp(-(offset**2) / (2 * sigma**2))
+    weights /= weights.sum()
+    mean: Array = correlate1d(correlate1d(x, weights, axis=-2, mode="nearest"), weights, axis=-1, mode="nearest")
+    return mean
 
 
 def ssim(image: Tensor, reference: Tensor) -> float:
@@ -150,27 +139,23 @@ def ssim(image: Tensor, reference: Tensor) -> float:
     Source: Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004.
     Raises ImageError for planes smaller than the window.
     """
-    if min(image.shape[-2:]) < WINDOW:
+    size = 11
+    if min(image.shape[-2:]) < size:
         height, width = image.shape[-2:]
-        raise ImageError(f"SSIM needs {WINDOW}x{WINDOW} pixels after cropping; {width}x{height} are left")
-    a, b = (plane.double().cpu().numpy() for plane in (image, reference))  # scipy's float64 filters are the fast ones
-    mean_a, mean_b = _window_mean(a), _window_mean(b)
-    variance_a = _window_mean(a * a) - mean_a**2
-    variance_b = _window_mean(b * b) - mean_b**2
-    covariance = _window_mean(a * b) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
-    structure = (2 * covariance + C2) / (variance_a + variance_b + C2)
+        raise ImageError(f"SSIM needs {size}x{size} pixels after cropping; {width}x{height} are left")
+
+    def mean(x: Array) -> Array:
+        inner = slice(size // 2, -(size // 2))
+        return window_mean(x, size, 1.5)[..., inner, inner]
+
+    a, b = (plane.double().cpu().numpy() for plane in (image, reference))  # scipy's filters are faster than torch's
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
     return float((luminance * structure).mean())
-
-
-def _window_mean(x: np.ndarray) -> np.ndarray:
-    offset = np.arange(WINDOW) - WINDOW // 2
-    weights = np.exp(-(offset**2) / (2 * SIGMA**2))
-    weights /= weights.sum()
-    inner = slice(WINDOW // 2, -(WINDOW // 2))
-    rows: np.ndarray = correlate1d(x, weights, axis=-2)[..., inner, :]
-    columns: np.ndarray = correlate1d(rows, weights, axis=-1)[..., inner]
-    return columns
 
 
 def ssim_y(image: Tensor, reference: Tensor, crop: int) -> float:
@@ -185,45 +170,146 @@ def ssim_rgb(image: Tensor, reference: Tensor, crop: int) -> float:
     return ssim(a * 255, b * 255)
 
 
-def _ssim_y(sample: Sample) -> float | None:
-    return None if sample.reference is None else ssim_y(sample.image, sample.reference, sample.case.scale)
+BLOCK = 96  # side in pixels of NIQE's blocks; half of it in the image of half size
+FEWEST_BLOCKS = 4  # for a covariance
+SHAPES = np.arange(0.2, 10.0005, 0.001)  # of the generalised Gaussian, the grid of the authors' code
 
 
-def _ssim_rgb(sample: Sample) -> float | None:
-    return None if sample.reference is None else ssim_rgb(sample.image, sample.reference, sample.case.scale)
+def niqe(y: Tensor) -> float | None:
+    """NIQE of a luma plane (H, W) in grey levels 0 to 255, rounded first; lower is more natural, 2 to 4 is usual.
+
+    A. Mittal et al., "Making a completely blind image quality analyzer", IEEE SPL 2013. Equal to the authors' MATLAB
+    release on the 8-bit Y (BT.601) of a file. None if fewer than `FEWEST_BLOCKS` blocks of 96x96 have any structure.
+    """
+    height, width = (side // BLOCK * BLOCK for side in y.shape)
+    if height * width < FEWEST_BLOCKS * BLOCK**2:
+        return None
+    plane = y[:height, :width].double().cpu().round()
+    half = bicubic_downsample(plane[None, None], 2)[0, 0]
+    features = np.hstack([_niqe_features(plane.numpy(), BLOCK), _niqe_features(half.numpy(), BLOCK // 2)])
+    features = features[np.isfinite(features).all(axis=1)]  # the fit fails in a block of one grey level
+    if len(features) < FEWEST_BLOCKS:
+        return None
+    mean, covariance = niqe_parameters()
+    difference = mean - features.mean(0)
+    pooled = (covariance + np.cov(features, rowvar=False)) / 2
+    return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
-SSIM_Y = Metric("ssim_y", "SSIM-Y", "", True, 4, _ssim_y)
-SSIM_RGB = Metric("ssim_rgb", "SSIM-RGB", "", True, 4, _ssim_rgb)
+def _niqe_features(plane: Array, block: int) -> Array:
+    """18 features of each block of (H, W): (blocks, 18)."""
+    mean = window_mean(plane, 7, 7 / 6)
+    deviation = np.sqrt(np.abs(window_mean(plane * plane, 7, 7 / 6) - mean**2))
+    normalised = (plane - mean) / (deviation + 1)
+    normalised[np.abs(normalised) < 1e-9] = 0  # rounding errors of flat areas, whose sign would count
+    rows, columns = (side // block for side in plane.shape)
+    blocks = normalised.reshape(rows, block, columns, block).transpose(0, 2, 1, 3).reshape(-1, block, block)
+    shape, _, left, right = _fit_asymmetric_gaussian(blocks)
+    parts = [shape, (left + right) / 2]
+    for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        parts += _fit_asymmetric_gaussian(blocks * np.roll(blocks, shift, axis=(1, 2)))
+    return np.stack(parts, axis=1)
+
+
+@cache
+def _moment_ratios() -> Array:
+    """Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) for each a of `SHAPES`: rises with a."""
+    ratios: Array = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+    return ratios
+
+
+def _fit_asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array, Array]:
+    """Asymmetric generalised Gaussian of each block by its moments: shape, mean, left and right scale, (blocks,)."""
+    values = blocks.reshape(len(blocks), -1)
+    squares = values**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        below, above = values < 0, values > 0
+        left = np.sqrt((squares * below).sum(1) / below.sum(1))
+        right = np.sqrt((squares * above).sum(1) / above.sum(1))
+        skew = left / right
+        ratio = np.abs(values).mean(1) ** 2 / squares.mean(1)
+        ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    shape = np.full(len(values), np.nan)
+    known = np.isfinite(ratio)
+    midpoints = (_moment_ratios()[1:] + _moment_ratios()[:-1]) / 2
+    shape[known] = SHAPES[np.searchsorted(midpoints, ratio[known])]
+    scale = np.sqrt(gamma(1 / shape) / gamma(3 / shape))
+    left, right = left * scale, right * scale
+    return shape, (right - left) * gamma(2 / shape) / gamma(1 / shape), left, right
+
+
+@cache
+def niqe_parameters() -> tuple[Array, Array]:
+    """Mean (36,) and covariance (36, 36) of the features of pristine photographs; the file names its source."""
+    content = json.loads(resources.files(__package__).joinpath("niqe_parameters.json").read_text(encoding="utf-8"))
+    return np.array(content["mean"]), np.array(content["covariance"])
+
+
+Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Of two images (1, 3, H, W) in [0, 1], float32."""
+
+
+def _has_backbone(file: str) -> bool:
+    """Whether torchvision's weights are where torch.hub keeps them: without them both packages would download."""
+    return (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+
+
+@cache
+def lpips() -> Distance | None:
+    """R. Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018, on AlexNet; None if missing."""
+    if find_spec("lpips") is None or not _has_backbone("alexnet-owt-7be5be79.pth"):
+        return None
+    try:
+        network = import_module("lpips").LPIPS(net="alex", verbose=False).eval()
+    except Exception:  # noqa: BLE001  # torchvision fails to import beside some builds of torch
+        return None
+    return lambda image, reference: network(image, reference, normalize=True)
+
+
+@cache
+def dists() -> Distance | None:
+    """K. Ding et al., "Image quality assessment: unifying structure and texture similarity", PAMI 2022, or None."""
+    if find_spec("DISTS_pytorch") is None or not _has_backbone("vgg16-397923af.pth"):
+        return None
+    try:
+        network = import_module("DISTS_pytorch").DISTS().eval()
+    except Exception:  # noqa: BLE001  # as above
+        return None
+    return lambda image, reference: network(image, reference)
+
+
+def available_learned_metrics() -> list[str]:
+    """The names of the learned metrics that are installed with their weights."""
+    return [name for name, load in (("lpips", lpips), ("dists", dists)) if load() is not None]
+
+
+@torch.no_grad()
+def _learned(load: Callable[[], Distance | None], image: Tensor, reference: Tensor) -> float | None:
+    distance = load()
+    return None if distance is None else float(distance(image[None].float(), reference[None].float()))
 
 
 def lr_consistency(image: Tensor, y: Tensor, operator: DegradationOperator) -> float:
     """Root mean square of y - A x in grey levels: image (3, s*h, s*w) and y (3, h, w) in [0, 1].
 
-    A perfect x leaves the noise of y: about its standard deviation, 0.3 grey levels more for 8-bit rounding. So
-    less is not better: below that, the image repeats the noise.
+    For the true x it is the noise of y: its standard deviation, plus about 0.3 grey levels of 8-bit rounding. Smaller
+    values are not better: they mean that the image reproduces the noise.
     """
     residual = y.to(image) - operator.forward(image[None])[0]
     return 255 * float(residual.square().mean().sqrt())
 
 
-def _measure_true(sample: Sample) -> float | None:
-    if sample.case.kernel is None:
-        return None
-    return lr_consistency(sample.image, sample.case.y, sample.case.operator())
+def _lr_true_kernel(sample: Sample) -> float | None:
+    known = sample.case.kernel is not None
+    return lr_consistency(sample.image, sample.case.y, sample.case.operator()) if known else None
 
 
-def _measure_own(sample: Sample) -> float | None:
+def _lr_estimated_kernel(sample: Sample) -> float | None:
     kernel = sample.restoration.kernel
     if kernel is None:
         return None
-    # A method's own kernel is read in the package's own model of the camera, antialiased bicubic.
-    operator = DegradationOperator(kernel.cpu(), sample.case.scale)
+    operator = DegradationOperator(kernel.cpu(), sample.case.scale)  # estimates belong to bicubic downsampling
     return lr_consistency(sample.image, sample.case.y, operator)
-
-
-LR_CONSISTENCY = Metric("lr_rms", "LR residual, true k", "grey levels", None, 2, _measure_true)
-LR_SELF_CONSISTENCY = Metric("lr_rms_own", "LR residual, own k", "grey levels", None, 2, _measure_own)
 
 
 def colour_shift(image: Tensor, y: Tensor) -> float:
@@ -231,20 +317,46 @@ def colour_shift(image: Tensor, y: Tensor) -> float:
     return 255 * float((image.double().mean((1, 2)) - y.double().mean((1, 2))).abs().max())
 
 
-def _measure(sample: Sample) -> float:
-    return colour_shift(sample.image, sample.case.y)
+def _niqe_cropped(sample: Sample) -> float | None:
+    inner = slice(sample.case.scale, -sample.case.scale)
+    return niqe(luma(sample.image)[inner, inner])
 
 
-COLOUR_SHIFT = Metric("colour_shift", "colour shift", "grey levels", False, 2, _measure)
+def _with_truth(
+    measure: Callable[[Tensor, Tensor, int], float | None], ceiling: float = math.inf
+) -> Callable[[Sample], float | None]:
+    """A metric of image, ground truth and border to crop, which is the scale; None without ground truth."""
+
+    def measured(sample: Sample) -> float | None:
+        if sample.reference is None:
+            return None
+        value = measure(sample.image, sample.reference, sample.case.scale)
+        return None if value is None else min(value, ceiling)
+
+    return measured
 
 
-def _seconds(sample: Sample) -> float:
-    return sample.restoration.seconds
-
-
-def _calls(sample: Sample) -> float:
-    return float(sample.restoration.calls)
-
-
-SECONDS = Metric("seconds", "time", "s", False, 2, _seconds)
-CALLS = Metric("calls", "network calls", "", False, 1, _calls)
+IMAGE_METRICS: tuple[Metric, ...] = (
+    Metric("psnr_y", "PSNR-Y", "dB", True, 2, _with_truth(psnr_y, CEILING)),
+    Metric("ssim_y", "SSIM-Y", "", True, 4, _with_truth(ssim_y)),
+    Metric("psnr_rgb", "PSNR-RGB", "dB", True, 2, _with_truth(psnr_rgb, CEILING)),
+    Metric("ssim_rgb", "SSIM-RGB", "", True, 4, _with_truth(ssim_rgb)),
+    Metric(
+        "psnr_full_swing",
+        "PSNR full swing, uncropped",
+        "dB",
+        True,
+        2,
+        _with_truth(lambda image, reference, _: psnr_full_swing(image, reference), CEILING),
+    ),
+    Metric("niqe", "NIQE", "", False, 2, _niqe_cropped),
+    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, _with_truth(lambda a, b, _: _learned(lpips, a, b))),
+    Metric("dists", "DISTS", "", False, 3, _with_truth(lambda a, b, _: _learned(dists, a, b))),
+    Metric("lr_rms", "LR residual, true k", "grey levels", None, 2, _lr_true_kernel),
+    Metric("lr_rms_own", "LR residual, own k", "grey levels", None, 2, _lr_estimated_kernel),
+    Metric("colour_shift", "colour shift", "grey levels", False, 2, lambda s: colour_shift(s.image, s.case.y)),
+)
+COST_METRICS: tuple[Metric, ...] = (
+    Metric("seconds", "time", "s", False, 2, lambda sample: sample.restoration.seconds),
+    Metric("calls", "network calls", "", False, 1, lambda sample: float(sample.restoration.calls)),
+)

@@ -1,6 +1,7 @@
-"""Bringing two kernels together before they are compared."""
+"""Metrics of estimated kernels and noise levels. A new one is a function and a line in `KERNEL_METRICS`."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,9 +13,9 @@ from blinddiff.evaluation.image_metrics import CEILING, Metric, Sample
 
 
 def aligned_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both kernels (kh, kw) as float64 of sum 1 on one grid: index centres (kh // 2, kw // 2) together, zeros around.
+    """Both kernels (kh, kw) as float64 of sum 1 on one grid, zero-padded so that their index centres coincide.
 
-    Raises KernelError for arrays that are not 2-D or whose sum is not positive.
+    The index centre is (kh // 2, kw // 2). Raises KernelError for arrays that are not 2-D or whose sum is not positive.
     """
     for kernel in (a, b):
         if kernel.ndim != 2:
@@ -34,59 +35,39 @@ def aligned_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return place(a), place(b)
 
 
-def pair_of(sample: Sample) -> tuple[Tensor, Tensor] | None:
-    """(estimated, true) kernels of a sample, as large as each is, or None if either is not known."""
-    true, estimated = sample.case.kernel_at_pixel_centre, sample.restoration.kernel
-    return None if true is None or estimated is None else (estimated, true)
-
-
 def uniform_like(kernel: Tensor) -> Tensor:
-    """The kernel of the same size that knows nothing: every entry the same."""
+    """A kernel of the same size with equal entries: an estimate without information."""
     return torch.full_like(kernel, 1 / kernel.numel())
 
 
 def kernel_l1(estimated: Tensor, true: Tensor) -> float:
-    """Sum of absolute differences of two kernels, each divided by its sum, index centres together."""
+    """Sum of absolute differences of two kernels, each divided by its sum, index centres aligned."""
     a, b = aligned_pair(estimated, true)
     return float((a - b).abs().sum())
 
 
 def kernel_l1_centred(estimated: Tensor, true: Tensor) -> float:
-    """As `kernel_l1`, after `estimated` was moved so that the centroids meet: the error of shape alone."""
+    """As `kernel_l1`, after `estimated` was shifted so that the centroids coincide: the error of shape alone."""
     a, b = aligned_pair(estimated, true)
     offset_y, offset_x = centroid(b) - centroid(a)
     return float((shift_kernel(a, offset_y, offset_x) - b).abs().sum())
 
 
-def _kernel_l1(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else kernel_l1(*pair)
-
-
-def _measure_centred(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else kernel_l1_centred(*pair)
-
-
-KERNEL_L1 = Metric("kernel_l1", "kernel L1", "", False, 3, _kernel_l1)
-KERNEL_L1_CENTRED = Metric("kernel_l1_centred", "kernel L1, centred", "", False, 3, _measure_centred)
-
-
 def kernel_psnr(estimated: Tensor, true: Tensor) -> float:
-    """PSNR in dB with the largest entry of the true kernel as the peak, index centres together."""
+    """PSNR in dB with the largest entry of the true kernel as the peak, index centres aligned."""
     return _psnr(estimated, true, peak=float(true.max() / true.sum()))
 
 
 def kernel_psnr_fkp(estimated: Tensor, true: Tensor) -> float:
     """PSNR in dB with a peak of 1, as in J. Liang et al., "Flow-based kernel prior", CVPR 2021.
 
-    A uniform kernel gets about 46 dB against a Gaussian of 21x21: read it beside `kernel_psnr_fkp_uniform`.
+    A uniform kernel gets about 46 dB against a Gaussian of 21x21: compare it with `kernel_psnr_fkp_uniform`.
     """
     return _psnr(estimated, true, peak=1.0)
 
 
 def kernel_psnr_fkp_uniform(true: Tensor) -> float:
-    """What `kernel_psnr_fkp` gives a uniform kernel of the true kernel's size: the score of knowing nothing."""
+    """`kernel_psnr_fkp` of a uniform kernel of the true kernel's size: the score without information."""
     return kernel_psnr_fkp(uniform_like(true), true)
 
 
@@ -96,35 +77,11 @@ def _psnr(estimated: Tensor, true: Tensor, peak: float) -> float:
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 
-def _capped(value: float) -> float:
-    return min(value, CEILING)
-
-
-def _peak(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else _capped(kernel_psnr(*pair))
-
-
-def _fkp(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else _capped(kernel_psnr_fkp(*pair))
-
-
-def _fkp_uniform(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else _capped(kernel_psnr_fkp_uniform(pair[1]))
-
-
-KERNEL_PSNR = Metric("kernel_psnr", "kernel PSNR, true peak", "dB", True, 2, _peak)
-KERNEL_PSNR_FKP = Metric("kernel_psnr_fkp", "kernel PSNR, FKP", "dB", True, 2, _fkp)
-KERNEL_PSNR_FKP_UNIFORM = Metric("kernel_psnr_fkp_uniform", "uniform kernel, FKP", "dB", None, 2, _fkp_uniform)
-
-
-ROUND = 1.1  # a kernel whose widths differ by less than this factor has no direction worth comparing
+ROUND = 1.1  # kernels whose widths differ by less than this factor have no meaningful direction
 
 
 def centroid_shift(estimated: Tensor, true: Tensor) -> float:
-    """Distance of the centres of mass in pixels, index centres together."""
+    """Distance of the centres of mass in pixels, index centres aligned."""
     a, b = aligned_pair(estimated, true)
     return float((centroid(a) - centroid(b)).norm())
 
@@ -132,8 +89,8 @@ def centroid_shift(estimated: Tensor, true: Tensor) -> float:
 def width_error(estimated: Tensor, true: Tensor) -> float:
     """Mean over both principal axes of the difference in standard deviation, over the true kernel's mean width.
 
-    Both kernels' axes are taken in order of size. (Over the mean, not over each axis: the short axis of a straight
-    motion has hardly any width.) Infinite if the true kernel is a single pixel and the estimate is not.
+    Axes are compared in order of size. The divisor is the mean width because the short axis of a straight motion has
+    nearly none. Infinite if the true kernel is a single pixel and the estimate is not.
     """
     a, b = aligned_pair(estimated, true)
     (major_a, minor_a, _), (major_b, minor_b, _) = widths_and_angle(a), widths_and_angle(b)
@@ -154,38 +111,49 @@ def angle_error(estimated: Tensor, true: Tensor) -> float | None:
     return min(difference, 180 - difference)
 
 
-def _shift(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else centroid_shift(*pair)
+def _of_pair(
+    measure: Callable[[Tensor, Tensor], float | None], ceiling: float = math.inf
+) -> Callable[[Sample], float | None]:
+    """A metric of the estimated and the true kernel; None if either is not known."""
+
+    def measured(sample: Sample) -> float | None:
+        true, estimated = sample.case.kernel_at_pixel_centre, sample.restoration.kernel
+        value = None if true is None or estimated is None else measure(estimated, true)
+        return None if value is None else min(value, ceiling)
+
+    return measured
 
 
-def _width(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    error = math.inf if pair is None else width_error(*pair)
+def _width_error_percent(estimated: Tensor, true: Tensor) -> float | None:
+    error = width_error(estimated, true)
     return 100 * error if math.isfinite(error) else None
 
 
-def _angle(sample: Sample) -> float | None:
-    pair = pair_of(sample)
-    return None if pair is None else angle_error(*pair)
+def _expected_error(sample: Sample) -> float | None:
+    return None if sample.case.kernel is None else sample.restoration.expected_kernel_error
 
 
-KERNEL_SHIFT = Metric("kernel_shift", "centroid shift", "px", False, 2, _shift)
-KERNEL_WIDTH = Metric("kernel_width_error", "width error", "%", False, 1, _width)
-KERNEL_ANGLE = Metric("kernel_angle_error", "angle error", "degrees", False, 1, _angle)
-
-
-def _kernel_expected(sample: Sample) -> float | None:
-    known = sample.case.kernel is not None
-    return sample.restoration.expected_kernel_error if known else None
-
-
-KERNEL_EXPECTED = Metric("kernel_l1_expected", "kernel L1, expected", "", None, 3, _kernel_expected)
-
-
-def _noise_level(sample: Sample) -> float | None:
+def _noise_error(sample: Sample) -> float | None:
     true, estimated = sample.case.noise_level, sample.restoration.noise_level
     return None if true is None or estimated is None else abs(estimated - true)
 
 
-NOISE_LEVEL = Metric("noise_error", "noise error", "grey levels", False, 2, _noise_level)
+KERNEL_METRICS: tuple[Metric, ...] = (
+    Metric("kernel_l1", "kernel L1", "", False, 3, _of_pair(kernel_l1)),
+    Metric("kernel_l1_centred", "kernel L1, centred", "", False, 3, _of_pair(kernel_l1_centred)),
+    Metric("kernel_l1_expected", "kernel L1, expected", "", None, 3, _expected_error),
+    Metric("kernel_shift", "centroid shift", "px", False, 2, _of_pair(centroid_shift)),
+    Metric("kernel_width_error", "width error", "%", False, 1, _of_pair(_width_error_percent)),
+    Metric("kernel_angle_error", "angle error", "degrees", False, 1, _of_pair(angle_error)),
+    Metric("kernel_psnr", "kernel PSNR, true peak", "dB", True, 2, _of_pair(kernel_psnr, CEILING)),
+    Metric("kernel_psnr_fkp", "kernel PSNR, FKP", "dB", True, 2, _of_pair(kernel_psnr_fkp, CEILING)),
+    Metric(
+        "kernel_psnr_fkp_uniform",
+        "uniform kernel, FKP",
+        "dB",
+        None,
+        2,
+        _of_pair(lambda _, true: kernel_psnr_fkp_uniform(true), CEILING),
+    ),
+    Metric("noise_error", "noise error", "grey levels", False, 2, _noise_error),
+)

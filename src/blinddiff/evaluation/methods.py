@@ -1,4 +1,4 @@
-"""The methods of `blinddiff evaluate`. A new one is a file beside this one and a line in `METHODS`."""
+"""The methods of `blinddiff evaluate`. A new one is a class and a line in `METHODS`."""
 
 import os
 import time
@@ -17,33 +17,35 @@ from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.degradation.observation import closed_form
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.cases import Case, Restoration, bytes_of
-from blinddiff.evaluation.data import SUFFIXES, read_pixels, weights_checksum
+from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes
+from blinddiff.files import files_hash
 from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS
 
 if TYPE_CHECKING:
-    from blinddiff.models.mcformer import MCFormer
     from blinddiff.sampling.pipeline import BlindDiffPipeline
-
 
 T = TypeVar("T")
 
 
 class Method(Protocol):
-    """Restores images. `case` is there for what a method may know beyond y: its seed, or the truth for an oracle."""
+    """Restores images."""
 
     @property
     def name(self) -> str:
-        """As the command line and the tables call it."""
+        """As on the command line and in tables."""
         ...
 
     @property
     def parameters(self) -> int | None:
-        """Trained parameters at work, 0 without a network; None if that is not known."""
+        """Number of trained parameters at work, 0 without a network, None if not known."""
         ...
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """y: (3, h, w) in [0, 1] -> restoration of (3, s*h, s*w)."""
+        """Restore y, (3, h, w) in [0, 1], to (3, s*h, s*w).
+
+        `case` gives what a method may use beside y: its seed, and for an oracle the truth. Raises ParameterError if the
+        truth is needed and not known.
+        """
         ...
 
 
@@ -54,7 +56,7 @@ class Options:
     Attributes:
         weights: folder of weights, None for those in the package.
         device: as torch names it, None to choose.
-        external: folder of somebody else's results.
+        external: folder of another program's results.
         checkpoints: further methods: name -> folder of weights.
     """
 
@@ -65,7 +67,7 @@ class Options:
 
     @cached_property
     def pipeline(self) -> "BlindDiffPipeline":
-        """The pipeline, loaded when the first method that needs it is made, and shared by all. Raises WeightsError."""
+        """The pipeline that all methods share, loaded on first use. Raises WeightsError."""
         return self.load(self.weights)
 
     def load(self, weights: Path | None) -> "BlindDiffPipeline":
@@ -76,7 +78,7 @@ class Options:
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What the call returns, and the seconds it took; an accelerator is waited for."""
+    """What the call returns, and its wall-clock seconds; waits for an accelerator to finish."""
     start = time.perf_counter()
     result = work()
     if torch.cuda.is_available():
@@ -85,7 +87,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """How many trained numbers a network has."""
+    """Number of parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -97,7 +99,7 @@ class BicubicMethod:
     parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """See `Method.restore`."""
+        """Interpolate."""
         image, seconds = timed(lambda: bicubic_upsample(y[None], scale)[0])
         return Restoration(image, None, None, seconds, 0)
 
@@ -110,8 +112,8 @@ class LanczosMethod:
     parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """See `Method.restore`."""
-        picture = Image.fromarray(bytes_of(y))
+        """Interpolate."""
+        picture = Image.fromarray(to_bytes(y))
         size = picture.width * scale, picture.height * scale
         enlarged, seconds = timed(lambda: picture.resize(size, Image.Resampling.LANCZOS))
         pixels = np.asarray(enlarged, dtype=np.float32) / 255
@@ -127,15 +129,16 @@ class ClosedFormMethod:
 
     @property
     def parameters(self) -> int:
-        """See `Method.parameters`."""
+        """Parameters of the estimator."""
         return count_parameters(self.pipeline.network.estimator)
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """See `Method.restore`."""
+        """Estimate and solve."""
 
         def work() -> tuple[Tensor, Tensor, Tensor]:
-            told = self.pipeline.estimate(y, scale)
-            return closed_form(y[None], told.kernel, told.noise_level, scale)[0], told.kernel[0], told.noise_level[0]
+            estimate = self.pipeline.estimate(y, scale)
+            image = closed_form(y[None], estimate.kernel, estimate.noise_level, scale)
+            return image[0], estimate.kernel[0], estimate.noise_level[0]
 
         (image, kernel, noise_level), seconds = timed(work)
         return Restoration(image, kernel, float(noise_level), seconds, 0)
@@ -143,81 +146,50 @@ class ClosedFormMethod:
 
 @dataclass(frozen=True)
 class ClosedFormOracle:
-    """The same step with the true degradation and noise level: what a perfect kernel is worth without a network."""
+    """The same step with the true degradation and noise level: the effect of a perfect kernel without a network."""
 
     name: str = "closed-form-oracle"
     parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """See `Method.restore`. Raises ParameterError where the truth is not known."""
+        """Solve. Raises ParameterError if the truth is not known."""
         kernel, level = case.kernel, case.noise_level
         if kernel is None or level is None:
-            raise ParameterError(
-                f"{case.place}: {self.name} needs the true kernel and noise level, which are not known"
-            )
-
-        def work() -> Tensor:
-            return closed_form(y[None], kernel[None], torch.tensor([level]), scale, case.downsampling)[0]
-
-        image, seconds = timed(work)
+            raise ParameterError(f"{case.id}: {self.name} needs the true kernel and noise level, which are not known")
+        noise_level = torch.tensor([level])
+        image, seconds = timed(lambda: closed_form(y[None], kernel[None], noise_level, scale, case.downsampling)[0])
         return Restoration(image, None, None, seconds, 0)
-
-
-# A picture beside a result may be one for people.
-KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".png")
 
 
 @dataclass(frozen=True)
 class ExternalMethod:
-    """Reads ``FOLDER/Set14/comic_3.png`` for case Set14/comic/3, and ``comic_3_kernel.npy`` beside it if it is there.
+    """Reads ``FOLDER/Set14/comic_3.png`` for case Set14/comic/3, and ``comic_3_kernel.npy`` beside it if it exists.
 
     These are the names that ``--export`` gives to the LR images.
     """
 
     folder: Path
+    parameters: None = None
 
     @property
     def name(self) -> str:
-        """As the folder is called."""
+        """Name of the folder."""
         return f"external:{self.folder.name}"
 
-    @property
-    def parameters(self) -> None:
-        """See `Method.parameters`."""
-        return
-
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """See `Method.restore`. Raises ImageError naming the file if it is missing, corrupt or of another size."""
-        stem = case.place.stem
-        place = self.folder / case.place.set
-        found = [place / (stem + suffix) for suffix in SUFFIXES if (place / (stem + suffix)).is_file()]
+        """Read a result. Raises ImageError naming the file if it is missing, corrupt or of another size."""
+        stem = self.folder / case.id.set / case.id.stem
+        found = [path for suffix in SUFFIXES if (path := Path(f"{stem}{suffix}")).is_file()]
         if not found:
-            raise ImageError(f"{place / (stem + '.png')}: no such image")
+            raise ImageError(f"{stem}.png: no such image")
         image = read_pixels(found[0])
         height, width = y.shape[-2] * scale, y.shape[-1] * scale
         if tuple(image.shape[-2:]) != (height, width):
             raise ImageError(f"{found[0]}: is {image.shape[-1]}x{image.shape[-2]}, not {width}x{height}")
-        kernels = [place / f"{stem}_kernel{suffix}" for suffix in KERNEL_SUFFIXES]
+        # a .png of this name may be a picture for people
+        kernels = [Path(f"{stem}_kernel{suffix}") for suffix in KERNEL_ENDINGS if suffix != ".png"]
         kernel = next((read_kernel(path) for path in kernels if path.is_file()), None)
         return Restoration(image, kernel, None, float("nan"), 0)
-
-
-class CallCounter:
-    """Counts the forward calls of a network while it is entered."""
-
-    def __init__(self, network: "MCFormer") -> None:
-        self.network = network
-        self.calls = 0
-
-    def __enter__(self) -> "CallCounter":
-        self._hook = self.network.register_forward_hook(self._count)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._hook.remove()
-
-    def _count(self, *_: object) -> None:
-        self.calls += 1
 
 
 @dataclass(frozen=True)
@@ -225,8 +197,8 @@ class PipelineMethod:
     """`BlindDiffPipeline` on one image.
 
     Attributes:
-        mode, steps, image_step, kernel_step: as the pipeline takes them; None leaves it to the mode.
-        true_kernel: give the pipeline the true kernel; the result then claims no estimate of it.
+        mode, steps, image_step, kernel_step: as the pipeline takes them; None for the mode's own value.
+        true_kernel: give the pipeline the true kernel; the result then holds no estimate of it.
     """
 
     name: str
@@ -239,16 +211,18 @@ class PipelineMethod:
 
     @property
     def parameters(self) -> int:
-        """See `Method.parameters`."""
+        """Parameters of the whole network."""
         return count_parameters(self.pipeline.network)
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """See `Method.restore`. Raises ParameterError if the true kernel is asked for and not known."""
+        """Run the pipeline. Raises ParameterError if the true kernel is needed and not known."""
         kernel = case.kernel_at_pixel_centre if self.true_kernel else None
         if self.true_kernel and kernel is None:
-            raise ParameterError(f"{case.place}: {self.name} needs the true kernel, which is not known")
+            raise ParameterError(f"{case.id}: {self.name} needs the true kernel, which is not known")
         generator = torch.Generator().manual_seed(case.seed)
-        with CallCounter(self.pipeline.network) as counter:
+        calls: list[object] = []
+        hook = self.pipeline.network.register_forward_hook(lambda *call: calls.append(call[0]))
+        try:
             out, seconds = timed(
                 lambda: self.pipeline(
                     y,
@@ -262,18 +236,20 @@ class PipelineMethod:
                     output_type="pt",
                 )
             )
+        finally:
+            hook.remove()
         return Restoration(
             image=out.images[0].cpu(),
             kernel=None if self.true_kernel else out.kernels[0].cpu(),
             noise_level=float(out.noise_levels[0]) if self.pipeline.network.knows_noise else None,
             seconds=seconds,
-            calls=counter.calls,
+            calls=len(calls),
             expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
         )
 
 
 def checkpoint(name: str, pipeline: "BlindDiffPipeline") -> PipelineMethod:
-    """Any other weights, in the mode that fits them: the published network knows only the published sampler."""
+    """Other weights, in the mode that fits their network."""
     return PipelineMethod(name, pipeline, mode=pipeline.network.default_mode)
 
 
@@ -282,18 +258,18 @@ class Entry:
     """A method in the list.
 
     Attributes:
-        what: one phrase for the help and the reports.
+        summary: one phrase for the help and the reports.
         make: from the options.
-        trained: whether its numbers depend on `Options.weights`.
+        trained: whether its results depend on `Options.weights`.
     """
 
-    what: str
+    summary: str
     make: Callable[[Options], Method]
     trained: bool = True
 
 
-def _pipeline(name: str, what: str, **options: Any) -> tuple[str, Entry]:
-    return name, Entry(what, lambda o: PipelineMethod(name, o.pipeline, **options))
+def _pipeline(name: str, summary: str, **options: Any) -> tuple[str, Entry]:
+    return name, Entry(summary, lambda o: PipelineMethod(name, o.pipeline, **options))
 
 
 def _external(options: Options) -> Method:
@@ -315,7 +291,7 @@ METHODS: dict[str, Entry] = {
     ),
     **dict(
         [
-            _pipeline("fidelity", "this package as it is called by default: closest in the mean square"),
+            _pipeline("fidelity", "this package in its default mode: smallest mean square error"),
             _pipeline("fast", "this package in one call of the network", mode="fast"),
             _pipeline("perceptual", "this package, a sample of the posterior", mode="perceptual"),
             _pipeline("paper", "the published sampler with these weights", mode="paper"),
@@ -332,7 +308,7 @@ METHODS: dict[str, Entry] = {
     ),
     "external": Entry("a folder of results of another program", _external),
 }
-"""Name -> what it is and how it is made. Those of this package's pipeline also go by ``NAME@STEPS``."""
+"""Methods by name. Those of this package's pipeline also exist as ``NAME@STEPS``."""
 
 
 def method(name: str, options: Options) -> Method:
@@ -354,10 +330,19 @@ def method(name: str, options: Options) -> Method:
     return replace(made, name=name, steps=int(steps))
 
 
+def weights_checksum(folder: Path | None) -> str | None:
+    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
+    # not above: it brings diffusers, which would count as memory of methods without a network
+    from blinddiff.models.loading import DEFAULT_WEIGHTS
+
+    files = [path for pattern in ("*.safetensors", "*.json") for path in (folder or DEFAULT_WEIGHTS).rglob(pattern)]
+    return files_hash(files) if files else None
+
+
 def fingerprint_of(name: str, options: Options) -> str | None:
     """What a method's stored results depend on: a checksum of its weights, empty if it has none.
 
-    None for `external`, whose results may have changed since: they are read again every time.
+    None for `external`, whose files may have changed since: they are read again in every run.
     """
     base = name.partition("@")[0]
     if base == "external":

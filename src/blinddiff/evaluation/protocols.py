@@ -1,16 +1,12 @@
-"""The protocols of `blinddiff evaluate`. A new one is a file beside this one and a line in `PROTOCOLS`."""
+"""Protocols: declared ways of making test images. A new one is a class and its name in `PROTOCOLS`."""
 
 import math
-from abc import abstractmethod
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import ndimage
-from scipy.io import loadmat
 from torch import Tensor
 
 from blinddiff.degradation.draws import KernelFamily
@@ -28,56 +24,162 @@ from blinddiff.degradation.kernels import (
 from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.degradation.noise import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
-from blinddiff.degradation.resize import BICUBIC, Decimate, Downsampling
-from blinddiff.errors import ImageError, KernelError, ParameterError
-from blinddiff.evaluation.cases import Case, CaseReference, Place, Protocol, case_seed, generator_for, to_8bit
-from blinddiff.evaluation.data import crop_to_multiple, images_in, images_of, read_pixels
+from blinddiff.degradation.resize import Decimate
+from blinddiff.errors import ImageError, ParameterError
+from blinddiff.evaluation.data import (
+    Case,
+    CaseId,
+    CaseReference,
+    as_convolution,
+    case_seed,
+    crop_to_multiple,
+    images_in,
+    images_of,
+    read_pixels,
+    read_stored_kernel,
+    shifted_kernel,
+    to_8bit,
+)
+
+
+class Protocol(ABC):
+    """A declared way of making test images, at one scale. Each case depends on its id and the seed alone.
+
+    Attributes:
+        name: as given on the command line.
+        source: publication that defines it.
+        degradation: one sentence with all settings.
+        scales: the scales it is defined for.
+        sets: the test sets it is usually run on.
+        truth: whether the true image and kernel are known.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    degradation: ClassVar[str]
+    scales: ClassVar[tuple[int, ...]]
+    sets: ClassVar[tuple[str, ...]]
+    truth: ClassVar[bool] = True
+
+    def __init__(self, scale: int) -> None:
+        if scale not in self.scales:
+            accepted = ", ".join(map(str, self.scales))
+            raise ParameterError(f"scale {scale}: protocol {self.name} is defined for {accepted}")
+        self.scale = scale
+
+    @property
+    @abstractmethod
+    def labels(self) -> Sequence[str]:
+        """The name of each parameter, as in ``sigma 1.8``: every image makes one case per parameter."""
+
+    @abstractmethod
+    def make(self, reference: CaseReference, seed: int) -> Case:
+        """Make a case. Raises ImageError if its image cannot be read."""
+
+    def images(self, root: Path, set_name: str) -> list[Path]:
+        """The images of a test set that are used. Raises ParameterError if the set is missing."""
+        return images_of(root, set_name)
+
+    def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
+        """All cases of a set, or those of its first `limit` images. Raises ParameterError if the set is missing."""
+        files = self.images(root, set_name)[:limit]
+        return [CaseReference(CaseId(set_name, path.stem, i), path) for path in files for i in range(len(self.labels))]
+
+    def files(self, reference: CaseReference) -> list[Path]:
+        """The files that a case is made from."""
+        return [reference.source]
+
+    def describe(self) -> dict[str, str | int | list[str]]:
+        """Everything that the results depend on, for records."""
+        return {
+            "name": self.name,
+            "scale": self.scale,
+            "degradation": self.degradation,
+            "source": self.source,
+            "parameters": list(self.labels),
+        }
+
+
+KernelSource: TypeAlias = Callable[[torch.Generator], Tensor]
+"""Gives the kernel (kh, kw) of a case from the case's own generator."""
+
+
+class Parameter(NamedTuple):
+    """One degradation of a synthetic protocol.
+
+    Attributes:
+        label: its name in tables.
+        noise_level: standard deviation of the Gaussian noise in grey levels.
+    """
+
+    label: str
+    kernel: KernelSource
+    noise_level: float = 0.0
 
 
 class SyntheticProtocol(Protocol):
-    """Blur by a kernel, thin out, add Gaussian noise, clip and round to 8 bit.
+    """Blur by a kernel, subsample, add Gaussian noise, clip, round to 8 bit.
 
     HR images are cropped at the top left to a multiple of the scale. Kernels and noise are drawn from generators seeded
-    by protocol, scale, set, image, index and seed, so that no case depends on another.
+    by protocol, scale, case and seed, so that no case depends on another.
     """
 
     sets: ClassVar[tuple[str, ...]] = ("Set5", "Set14", "BSD100", "Urban100")
-    downsampling: Downsampling = BICUBIC
 
     @abstractmethod
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """The kernel (kh, kw) of a parameter index; the generator is fresh for each case."""
+    def parameters(self) -> Sequence[Parameter]:
+        """The degradations that every image is put through."""
 
-    def noise_level(self, index: int) -> float:
-        """Standard deviation of the noise in grey levels."""
-        return 0.0
-
-    def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
-        """See `Protocol.references`."""
-        files: Sequence[Path] = images_of(root, set_name)[:limit]
-        indices = range(len(self.labels))
-        return [CaseReference(Place(set_name, path.stem, index), path) for path in files for index in indices]
+    @property
+    def labels(self) -> Sequence[str]:
+        return [parameter.label for parameter in self.parameters()]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        """See `Protocol.make`."""
-        names = (self.name, self.scale, reference.place, seed)
+        names = (self.name, self.scale, reference.id, seed)
+        parameter = self.parameters()[reference.id.parameter]
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
-        kernel = self.kernel(reference.place.parameter, generator_for(*names, "kernel"))
-        y = DegradationOperator(kernel.double(), self.scale, self.downsampling).forward(hr[None].double())
-        level = self.noise_level(reference.place.parameter)
+        kernel = parameter.kernel(_generator(*names, "kernel"))
+        y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
+        level = parameter.noise_level
         if level > 0:
-            sigma = torch.tensor([level], dtype=y.dtype)
-            y = GaussianNoise().apply(y, sigma, generator_for(*names, "noise"))
+            y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), _generator(*names, "noise"))
         return Case(
-            place=reference.place,
+            id=reference.id,
             scale=self.scale,
             hr=hr,
             y=to_8bit(y[0]).float(),
             kernel=kernel,
             noise_level=level,
             seed=case_seed(*names, "method"),
-            downsampling=self.downsampling,
         )
+
+
+def _generator(*parts: str | int | CaseId) -> torch.Generator:
+    return torch.Generator().manual_seed(case_seed(*parts))
+
+
+def _fixed(kernel: Tensor) -> KernelSource:
+    return lambda _: kernel
+
+
+class RandomKernels(SyntheticProtocol):
+    """Kernels drawn for every case from one family per parameter, all with the same noise level.
+
+    Attributes:
+        families: label and family of each parameter.
+        kernel_size: side of the kernels.
+        noise_level: standard deviation of the Gaussian noise in grey levels.
+    """
+
+    families: ClassVar[tuple[tuple[str, KernelFamily], ...]]
+    kernel_size: ClassVar[int]
+    noise_level: ClassVar[float] = 0.0
+
+    def parameters(self) -> Sequence[Parameter]:
+        def source(family: KernelFamily) -> KernelSource:
+            return lambda generator: family.sample(1, self.scale, self.kernel_size, generator)[0]
+
+        return [Parameter(label, source(family), self.noise_level) for label, family in self.families]
 
 
 class Gaussian8(SyntheticProtocol):
@@ -88,34 +190,16 @@ class Gaussian8(SyntheticProtocol):
     degradation = "isotropic Gaussian blur 21x21 of eight widths, antialiased bicubic downsampling, 8 bit"
     scales = (2, 3, 4)
 
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return [f"sigma {sigma:.2f}" for sigma in GAUSSIAN8_SIGMAS[self.scale]]
-
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """See `SyntheticProtocol.kernel`."""
-        return gaussian8_kernels(self.scale)[index]
-
-
-ANISO9_KERNEL_SIZE = 21
-NOISE_LEVELS = (0.0, 10.0, 20.0)
-# (sigma_1, sigma_2, theta in degrees). DASR calls the first two eigenvalues lambda; its code squares them.
-KERNELS = (
-    (2.0, 0.2, 0),
-    (2.0, 1.0, 10),
-    (3.5, 1.5, 30),
-    (3.5, 2.0, 45),
-    (3.5, 2.0, 90),
-    (4.0, 1.5, 120),
-    (4.0, 2.0, 135),
-    (4.0, 3.0, 165),
-    (4.0, 4.0, 180),
-)
+    def parameters(self) -> Sequence[Parameter]:
+        sigmas, kernels = GAUSSIAN8_SIGMAS[self.scale], gaussian8_kernels(self.scale)
+        return [Parameter(f"sigma {s:.2f}", _fixed(k)) for s, k in zip(sigmas, kernels, strict=True)]
 
 
 class Aniso9(SyntheticProtocol):
-    """Index = noise level * 9 + kernel. DASR's paper draws the kernels; their numbers are as followers give them."""
+    """Nine fixed kernels at three noise levels; parameter = noise index * 9 + kernel index.
+
+    DASR's paper only draws the kernels; the numbers are those that DSAT's authors state.
+    """
 
     name = "aniso9"
     source = (
@@ -128,140 +212,107 @@ class Aniso9(SyntheticProtocol):
     scales = (4,)
     sets = ("Set14",)
 
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return [f"noise {noise:.0f}, {a:g} x {b:g} at {theta}" for noise in NOISE_LEVELS for a, b, theta in KERNELS]
+    noise_levels = (0.0, 10.0, 20.0)
+    # (sigma_1, sigma_2, theta in degrees). DASR calls the first two eigenvalues lambda; its code squares them.
+    kernels = (
+        (2.0, 0.2, 0),
+        (2.0, 1.0, 10),
+        (3.5, 1.5, 30),
+        (3.5, 2.0, 45),
+        (3.5, 2.0, 90),
+        (4.0, 1.5, 120),
+        (4.0, 2.0, 135),
+        (4.0, 3.0, 165),
+        (4.0, 4.0, 180),
+    )
 
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """See `SyntheticProtocol.kernel`."""
-        sigma_1, sigma_2, degrees = KERNELS[index % len(KERNELS)]
-        return anisotropic_gaussian(sigma_1, sigma_2, math.radians(degrees), ANISO9_KERNEL_SIZE)
+    def parameters(self) -> Sequence[Parameter]:
+        return [
+            Parameter(
+                f"noise {noise:.0f}, {a:g} x {b:g} at {theta}",
+                _fixed(anisotropic_gaussian(a, b, math.radians(theta), 21)),
+                noise,
+            )
+            for noise in self.noise_levels
+            for a, b, theta in self.kernels
+        ]
 
-    def noise_level(self, index: int) -> float:
-        """See `SyntheticProtocol.noise_level`."""
-        return NOISE_LEVELS[index // len(KERNELS)]
+
+_BLINDDIFF = (
+    "BlindDiff, arXiv 2403.10211, and its published code (ranges of training; its test kernels are not published)"
+)
 
 
-SOURCE = "BlindDiff, arXiv 2403.10211, and its published code (ranges of training; its test kernels are not published)"
-
-
-class Setting1(SyntheticProtocol):
+class Setting1(RandomKernels):
     """Isotropic Gaussians."""
 
     name = "setting1"
-    source = SOURCE
+    source = _BLINDDIFF
     degradation = "isotropic Gaussian blur 21x21, sigma uniform in [0.2, 4], antialiased bicubic downsampling, 8 bit"
     scales = (4,)
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return ["random isotropic Gaussian"]
-
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """See `SyntheticProtocol.kernel`."""
-        return SETTING1.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0]
+    families = (("random isotropic Gaussian", SETTING1),)
+    kernel_size = PRESET_KERNEL_SIZE
 
 
-class Setting2(SyntheticProtocol):
+class Setting2(RandomKernels):
     """Anisotropic Gaussians with multiplicative noise on their entries."""
 
     name = "setting2"
-    source = SOURCE
+    source = _BLINDDIFF
     degradation = (
         "anisotropic Gaussian blur 21x21, both sigmas uniform in [0.6, 5], any angle, entries changed by up to 25 %, "
         "antialiased bicubic downsampling, 8 bit"
     )
     scales = (4,)
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return ["random anisotropic Gaussian"]
-
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """See `SyntheticProtocol.kernel`."""
-        return SETTING2.sample(1, 4, PRESET_KERNEL_SIZE, generator)[0]
+    families = (("random anisotropic Gaussian", SETTING2),)
+    kernel_size = PRESET_KERNEL_SIZE
 
 
 class Setting2Noise10(Setting2):
-    """Setting 2 with noise of 10 grey levels: what the paper calls complex degradation, without a set of its own."""
+    """Setting 2 with noise of 10 grey levels: the paper's "complex degradation", for which it names no test set."""
 
     name = "setting2_noise10"
     degradation = Setting2.degradation.replace(", 8 bit", ", Gaussian noise 10, 8 bit")
-
-    def noise_level(self, index: int) -> float:
-        """See `SyntheticProtocol.noise_level`."""
-        return 10.0
+    noise_level = 10.0
 
 
-DEBLUR_KERNEL_SIZE = 31
-NOISE = 2.55  # one per cent of the range, the usual level of non-blind deblurring papers
-DEBLUR_FAMILIES: tuple[tuple[str, KernelFamily], ...] = (
-    ("isotropic Gaussian", IsotropicGaussian(min_sigma=0.8)),
-    ("anisotropic Gaussian", AnisotropicGaussian(min_sigma=0.8)),
-    ("camera shake", CameraShake()),
-    ("disk", Disk()),
-)
-
-
-class Deblur(SyntheticProtocol):
-    """Four random kernels an image."""
-
-    name = "deblur"
-    source = "this package (random kernels of its own families, fixed seeds)"
-    degradation = "Gaussian, camera shake and disk blur within 31x31, no downsampling, Gaussian noise of 2.55, 8 bit"
-    scales = (1,)
-    sets = ("Set5", "Set14")
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return [label for label, _ in DEBLUR_FAMILIES]
-
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """See `SyntheticProtocol.kernel`."""
-        return DEBLUR_FAMILIES[index][1].sample(1, self.scale, DEBLUR_KERNEL_SIZE, generator)[0]
-
-    def noise_level(self, index: int) -> float:
-        """See `SyntheticProtocol.noise_level`."""
-        return NOISE
-
-
-MOTION_KERNEL_SIZE = 31
-MOTION_FAMILIES: tuple[tuple[str, KernelFamily], ...] = (
-    ("camera shake", CameraShake()),
-    ("camera shake, another", CameraShake()),
-    ("straight motion", LineMotion(min_length=4.0)),
-    ("disk", Disk()),
-)
-
-
-class Motion(SyntheticProtocol):
-    """Four random kernels an image: two camera shakes, a straight motion, a disk."""
+class Motion(RandomKernels):
+    """Four random kernels per image: two camera shakes, a straight motion, a disk."""
 
     name = "motion"
     source = "this package (random kernels of its own families, fixed seeds)"
     degradation = "camera shake, straight motion and disk blur within 31x31, antialiased bicubic downsampling, 8 bit"
     scales = (2, 3, 4)
     sets = ("Set5", "Set14")
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return [label for label, _ in MOTION_FAMILIES]
-
-    def kernel(self, index: int, generator: torch.Generator) -> Tensor:
-        """See `SyntheticProtocol.kernel`."""
-        return MOTION_FAMILIES[index][1].sample(1, self.scale, MOTION_KERNEL_SIZE, generator)[0]
+    families = (
+        ("camera shake", CameraShake()),
+        ("camera shake, another", CameraShake()),
+        ("straight motion", LineMotion(min_length=4.0)),
+        ("disk", Disk()),
+    )
+    kernel_size = 31
 
 
-NOT_REAL = {"RealSRSet": ("butterfly", "ppt3")}  # clean copies of Set5 and Set14 images
+class Deblur(RandomKernels):
+    """Four random kernels per image, without subsampling. The noise is 1 % of the range, as in deblurring papers."""
+
+    name = "deblur"
+    source = Motion.source
+    degradation = "Gaussian, camera shake and disk blur within 31x31, no downsampling, Gaussian noise of 2.55, 8 bit"
+    scales = (1,)
+    sets = ("Set5", "Set14")
+    families = (
+        ("isotropic Gaussian", IsotropicGaussian(min_sigma=0.8)),
+        ("anisotropic Gaussian", AnisotropicGaussian(min_sigma=0.8)),
+        ("camera shake", CameraShake()),
+        ("disk", Disk()),
+    )
+    kernel_size = 31
+    noise_level = 2.55
 
 
 class Real(Protocol):
-    """Images as they are; in RealSRSet two that are clean copies of other sets' images are left out."""
+    """Images as they are, without ground truth."""
 
     name = "real"
     source = "K. Zhang et al., Designing a practical degradation model (BSRGAN), ICCV 2021, for RealSRSet"
@@ -269,77 +320,21 @@ class Real(Protocol):
     scales = (1, 2, 3, 4)
     sets = ("RealSRSet",)
     truth = False
+    labels = ("as found",)
 
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return ["as found"]
+    # clean copies of images of Set5 and Set14
+    left_out: ClassVar[dict[str, tuple[str, ...]]] = {"RealSRSet": ("butterfly", "ppt3")}
 
-    def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
-        """See `Protocol.references`."""
-        left_out = NOT_REAL.get(set_name, ())
-        files = [path for path in images_of(root, set_name) if path.stem not in left_out]
-        return [CaseReference(Place(set_name, path.stem, 0), path) for path in files[:limit]]
+    def images(self, root: Path, set_name: str) -> list[Path]:
+        return [path for path in images_of(root, set_name) if path.stem not in self.left_out.get(set_name, ())]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        """See `Protocol.make`."""
-        return Case(
-            place=reference.place,
-            scale=self.scale,
-            hr=None,
-            y=read_pixels(reference.source),
-            kernel=None,
-            noise_level=None,
-            seed=case_seed(self.name, self.scale, reference.place, seed, "method"),
-        )
-
-
-Array: TypeAlias = npt.NDArray[Any]
-
-
-def shifted_kernel(kernel: Array, scale: int) -> Array:
-    """The stored kernel (31, 31) as it was applied: moved by a cubic spline, on the same grid, not normalised.
-
-    Its centre of mass goes to index 15 + (scale - 1) / 2, so that decimation at offset 0 samples block middles.
-    """
-    target = (np.array(kernel.shape) - 1) / 2 + (scale - 1) / 2
-    moved: Array = ndimage.shift(kernel, target - np.array(ndimage.center_of_mass(kernel)))
-    return moved
-
-
-def degrade(hr: Array, kernel: Array, scale: int) -> Array:
-    """The recipe of the set: HR (H, W, 3) uint8 and stored kernel -> LR (ceil(H / s), ceil(W / s), 3) uint8.
-
-    *Correlation* with the shifted kernel, symmetric border, samples at 0, s, 2s ..., truncated to 8 bit (not rounded).
-    """
-    moved = shifted_kernel(kernel, scale)
-    planes = [
-        ndimage.correlate(hr[..., channel].astype(np.float64), moved, mode="reflect")[::scale, ::scale]
-        for channel in range(3)
-    ]
-    lr: Array = np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
-    return lr
-
-
-def read_stored_kernel(path: Path) -> Array:
-    """A ``kernel_N.mat`` of the set, float64. Raises KernelError if it is missing or no such file."""
-    if not path.is_file():
-        raise KernelError(f"{path}: the kernel is missing")
-    try:
-        kernel = np.asarray(loadmat(path)["Kernel"], dtype=np.float64)
-    except Exception as error:  # scipy raises whatever a damaged file makes it stumble over
-        raise KernelError(f"{path}: not a kernel of DIV2KRK, a .mat file with the entry 'Kernel'") from error
-    return kernel
-
-
-def _as_convolution(kernel: Array) -> Tensor:
-    """A correlation kernel as a non-negative convolution kernel of sum 1 (the spline leaves specks below zero)."""
-    flipped = torch.from_numpy(kernel[::-1, ::-1].copy()).clamp_min(0)
-    return (flipped / flipped.sum()).float()
+        method_seed = case_seed(self.name, self.scale, reference.id, seed, "method")
+        return Case(reference.id, self.scale, None, read_pixels(reference.source), None, None, method_seed)
 
 
 class Div2krk(Protocol):
-    """Evaluated on the stored LR images."""
+    """The stored LR images and kernels of DIV2KRK."""
 
     name = "div2krk"
     source = "S. Bell-Kligler et al., Blind super-resolution kernel estimation using KernelGAN, NeurIPS 2019"
@@ -349,52 +344,47 @@ class Div2krk(Protocol):
     )
     scales = (4,)
     sets = ("DIV2KRK",)
+    labels = ("stored kernel",)
 
-    @property
-    def labels(self) -> Sequence[str]:
-        """See `Protocol.labels`."""
-        return ["stored kernel"]
-
-    def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
-        """See `Protocol.references`."""
+    def images(self, root: Path, set_name: str) -> list[Path]:
+        """The HR images. Raises ParameterError if they or the LR images are missing."""
         files = images_of(root, set_name, "gt")
-        images_of(root, set_name, f"lr_x{self.scale}")  # says so if there are none at all
-        return [CaseReference(Place(set_name, path.stem, 0), path) for path in files[:limit]]
+        images_of(root, set_name, f"lr_x{self.scale}")  # raises if there are none
+        return files
 
     def files(self, reference: CaseReference) -> list[Path]:
-        """See `Protocol.files`: HR, LR and kernel."""
-        return [reference.source, *self._inputs(reference), self._kernel(reference)]
+        """HR image, LR image (with any suffix) and kernel."""
+        return [reference.source, *self._lr_files(reference), self._kernel_file(reference)]
 
-    def _inputs(self, reference: CaseReference) -> list[Path]:
-        """The LR image, under whatever ending."""
-        home = reference.source.parent.parent
-        return [path for path in images_in(home / f"lr_x{self.scale}") if path.stem == reference.place.name]
+    def _lr_files(self, reference: CaseReference) -> list[Path]:
+        folder = reference.source.parent.parent / f"lr_x{self.scale}"
+        return [path for path in images_in(folder) if path.stem == reference.id.name]
 
-    def _kernel(self, reference: CaseReference) -> Path:
-        number = reference.place.name.rpartition("_")[2]
+    def _kernel_file(self, reference: CaseReference) -> Path:
+        number = reference.id.name.rpartition("_")[2]
         return reference.source.parent.parent / f"gt_k_x{self.scale}" / f"kernel_{number}.mat"
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        """See `Protocol.make`. Raises KernelError if its kernel cannot be read."""
-        stored = read_stored_kernel(self._kernel(reference))
-        candidates = self._inputs(reference)
-        if not candidates:
-            missing = reference.source.parent.parent / f"lr_x{self.scale}" / reference.place.name
+        """Read a case. Raises ImageError or KernelError if a file is missing or damaged."""
+        stored = read_stored_kernel(self._kernel_file(reference))
+        lr_files = self._lr_files(reference)
+        if not lr_files:
+            missing = reference.source.parent.parent / f"lr_x{self.scale}" / reference.id.name
             raise ImageError(f"{missing}: the LR image is missing")
-        hr, y = read_pixels(reference.source), read_pixels(candidates[0])
+        hr, y = read_pixels(reference.source), read_pixels(lr_files[0])
         if tuple(hr.shape[-2:]) != tuple(side * self.scale for side in y.shape[-2:]):
             size = f"{y.shape[-1]}x{y.shape[-2]}"
-            raise ImageError(f"{candidates[0]}: {size} is not 1/{self.scale} of {reference.source.name}")
+            raise ImageError(f"{lr_files[0]}: {size} is not 1/{self.scale} of {reference.source.name}")
         return Case(
-            place=reference.place,
+            id=reference.id,
             scale=self.scale,
             hr=hr,
             y=y,
-            kernel=_as_convolution(shifted_kernel(stored, self.scale)),
+            kernel=as_convolution(shifted_kernel(stored, self.scale)),
             noise_level=0.0,
-            seed=case_seed(self.name, self.scale, reference.place, seed, "method"),
+            seed=case_seed(self.name, self.scale, reference.id, seed, "method"),
             downsampling=Decimate(0),
-            centred_kernel=_as_convolution(stored),
+            centred_kernel=as_convolution(stored),
         )
 
 

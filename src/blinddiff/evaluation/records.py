@@ -1,36 +1,43 @@
-"""What an evaluation writes down: one line for each image as it is finished, and a record of the whole run."""
+"""Files of an evaluation: the log of image results that a killed run resumes from, the costs, JSON records."""
 
 import json
-import math
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from blinddiff.errors import OutputError
-from blinddiff.evaluation.cases import Place
-from blinddiff.files import lock, write_file
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.errors import BlindDiffError, OutputError
+from blinddiff.evaluation.data import Case, CaseId, to_8bit
+from blinddiff.evaluation.methods import Options, method
+from blinddiff.files import lock_folder, write_file
+from blinddiff.restoring.journal import Journal
+from blinddiff.restoring.pool import Died, run_tasks
+from blinddiff.sampling.memory import is_lack_of_memory
 
 FORMAT = 3
 LINES = "images.jsonl"
 RECORD = "record.json"
-LOCK = ".blinddiff-evaluate.tmp"
 PACKAGES = ("blinddiff", "torch", "numpy", "scipy", "pillow", "diffusers")
 OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One method on one case: its metrics, or why there are none.
+    """One method on one case: its metrics, or the error.
 
     Attributes:
-        metrics: name -> value, only those that apply.
+        metrics: name -> value, of the metrics that apply.
         y_checksum: SHA-256 of the LR image's pixels.
         error: one line if the method could not be evaluated on this case, else None.
     """
@@ -46,62 +53,73 @@ class ImageResult:
     @property
     def key(self) -> tuple[str, str, str, int]:
         """(method, set, image, parameter index)."""
-        return self.method, *self.place
+        return self.method, *self.case_id
 
     @property
-    def place(self) -> Place:
+    def case_id(self) -> CaseId:
         """The case."""
-        return Place(self.set, self.name, self.index)
+        return CaseId(self.set, self.name, self.index)
+
+
+NO_MEMORY = "memory has run out"
+
+
+def describe_failure(error: Exception) -> str | None:
+    """One line for bad input and for lack of memory; None for a bug."""
+    if isinstance(error, BlindDiffError):
+        return str(error)
+    return NO_MEMORY if is_lack_of_memory(error) else None
 
 
 class ResultLog:
-    """The lines of a run in its folder: read on start, appended to as results come, so that a killed run goes on.
+    """The results of a run in its folder: read on start, appended to as they come, so that a killed run resumes.
 
-    The first line is a fingerprint of all that the numbers depend on, and of what each method's depend on beside that;
-    another run's lines are refused. It holds checksums of the images' files, too: images may be added to a run, as
-    methods may, and what has changed is done again. While a log is open, no other run can write to its folder.
+    The first line fingerprints what all results depend on, each method and each image. The log of another run is
+    refused; methods and images may be added later; results of changed images are dropped. While a log is open, no other
+    run can write to its folder.
     """
 
     def __init__(
         self, folder: Path, fingerprint: dict[str, Any], methods: Mapping[str, str | None], images: Mapping[str, str]
     ) -> None:
-        """methods: name -> fingerprint, None to drop the lines there are. images: ``Set14/comic`` -> checksum.
+        """Open or create the log.
 
-        Raises OutputError if the folder cannot be written, holds the lines of another run, or another is writing there.
+        Args:
+            folder: where `images.jsonl` is.
+            fingerprint: what all results depend on.
+            methods: name -> fingerprint; None drops the method's earlier results.
+            images: ``Set14/comic`` -> checksum.
+
+        Raises OutputError if the folder cannot be written, holds another run, or is in use by one.
         """
         self.path = folder / LINES
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self.methods = dict(methods)
         self.images = dict(images)
         self.results: dict[tuple[str, str, str, int], ImageResult] = {}
-        with self._written():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(folder / LOCK, "ab")  # noqa: SIM115 - closed by `close`
+        self._lock = ExitStack()
+        self._lock.enter_context(lock_folder(folder))
         try:
-            with self._written():
-                lock(self._lock.fileno())
-                if self.path.exists():
-                    self._read()
-                self._rewrite()
+            self._journal = Journal(self.path)
+            self._read()
+            self.finish()
         except BaseException:
             self.close()
             raise
 
     def _read(self) -> None:
-        data = self.path.read_bytes()
-        if not data:
+        lines = [text for _, text in self._journal]
+        if not lines and self.path.stat().st_size == 0:
             return
         try:
-            lines = data.decode("utf-8").splitlines()
             head = json.loads(lines[0])
             first, methods = dict(head["fingerprint"]), dict(head["methods"])
-            images = dict(head.get("images", {}))  # logs from before it was written down go on
-        except (ValueError, KeyError, TypeError) as error:
+            images = dict(head.get("images", {}))  # absent in older logs
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise OutputError(f"{self.path}: is not a log of blinddiff evaluate; choose another --out") from error
-        now_is = self.fingerprint
-        changed = sorted(k for k in {*first, *now_is} if first.get(k) != now_is.get(k))
+        changed = sorted(k for k in {*first, *self.fingerprint} if first.get(k) != self.fingerprint.get(k))
         changed += [
-            f"weights of {name}" for name in sorted(methods) if methods[name] != self.methods.get(name, methods[name])
+            f"weights of {name}" for name in sorted(methods) if self.methods.get(name, methods[name]) != methods[name]
         ]
         if changed:
             raise OutputError(
@@ -114,71 +132,46 @@ class ResultLog:
             try:
                 result = ImageResult(**json.loads(line))
             except (ValueError, TypeError):
-                continue  # the line that was being written when the run was killed
-            # What failed is tried again, and so is what has changed or may have.
+                continue  # damaged
+            # Failures are tried again, as are results that may have changed.
             known = self.methods.get(result.method) is not None and f"{result.set}/{result.name}" not in stale
             if result.error is None and known:
                 self.results[result.key] = result
 
-    def _rewrite(self) -> None:
-        head = json.dumps(
-            {"fingerprint": self.fingerprint, "methods": self.methods, "images": self.images}, sort_keys=True
-        )
-        results = [self.results[key] for key in sorted(self.results)]
-        write_text(self.path, "\n".join([head, *map(_line, results)]) + "\n")
-
     def append(self, results: Iterable[ImageResult]) -> None:
-        """Add results, on disk before this returns. Raises OutputError."""
-        with self._written(), self.path.open("a", encoding="utf-8") as file:
-            for result in results:
-                self.results[result.key] = result
-                file.write(_line(result) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add results; they are on disk when this returns. Raises OutputError."""
+        new = {result.key: result for result in results}
+        self._journal.append(*map(_line, new.values()))
+        self.results.update(new)
 
     def finish(self) -> None:
-        """Sort the lines, so that runs that came to the same end in another order have the same file."""
-        self._rewrite()
+        """Sort the lines, so that the file does not depend on the order of evaluation. Raises OutputError."""
+        head = {"fingerprint": self.fingerprint, "methods": self.methods, "images": self.images}
+        results = [self.results[key] for key in sorted(self.results)]
+        self._journal.rewrite([json.dumps(head, sort_keys=True), *map(_line, results)])
 
     def close(self) -> None:
-        """Let other runs in."""
+        """Unlock the folder."""
         self._lock.close()
 
     def __enter__(self) -> "ResultLog":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        """The system's errors in one line."""
-        try:
-            yield
-        except BlockingIOError as error:
-            raise OutputError(f"{self.path.parent}: another run is writing there") from error
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
 def _line(result: ImageResult) -> str:
     return json.dumps(asdict(result), sort_keys=True, allow_nan=False)
 
 
-def finite(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics that JSON can hold: an external result has no time, for example."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises OutputError if that is not possible."""
+    """Write a file atomically. Raises OutputError."""
     write_file(path, text.encode())
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages that numbers may depend on."""
+    """Versions of Python, the platform and the packages that results may depend on."""
     found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
@@ -197,5 +190,162 @@ def now() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that a person and `git diff` can read. Raises OutputError."""
+    """Write indented JSON with sorted keys. Raises OutputError."""
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+COST_SIDE = 256  # side of the result in pixels; a little less where the scale does not divide it
+STATUS = Path("/proc/self/status")
+COSTS = "costs.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one restoration of `cost_case` costs.
+
+    Attributes:
+        seconds: wall-clock time of the third run.
+        calls: of the network.
+        gmacs: 10^9 multiply-accumulates of all matrix products, convolutions and attention, as torch's FlopCounterMode
+            counts them, halved. Fourier transforms and pixel-wise work are not in it.
+        parameters: number of trained parameters.
+        peak_mib: largest resident memory of the process, Python and libraries included; None if not known.
+        loaded_mib: resident memory with libraries and weights loaded, before the restoration; None if not known.
+    """
+
+    seconds: float
+    calls: int
+    gmacs: float
+    parameters: int | None
+    peak_mib: float | None
+    loaded_mib: float | None
+
+
+def cost_case(scale: int) -> Case:
+    """Smooth noise as input; oracles are given a Gaussian as the kernel. Costs do not depend on the content."""
+    side = COST_SIDE // scale
+    y = torch.rand((3, side, side), generator=torch.Generator().manual_seed(0))
+    y = torch.nn.functional.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
+    kernel = isotropic_gaussian(max(0.4 * scale, 0.8), 21)
+    return Case(CaseId("", "cost", 0), scale, None, to_8bit(y), kernel, 0.0, 0)
+
+
+def measure_costs(weights: Mapping[str, str | None], options: Options, scale: int, folder: Path) -> dict[str, Any]:
+    """The costs of all methods but `external`, as a record; those in the folder's costs.json are not measured again.
+
+    Methods that run out of memory are under `not_measured`, with the reason. Raises OutputError if the folder cannot be
+    written.
+
+    Args:
+        weights: name of a method -> fingerprint of its weights, as `fingerprint_of` gives it.
+    """
+    path = folder / COSTS
+    side = COST_SIDE // scale * scale
+    record: dict[str, Any] = {
+        "result": f"{side}x{side}",
+        "device": options.device,
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "blinddiff": versions()["blinddiff"],
+        "weights": dict(weights),
+        "methods": {},
+        "not_measured": {},
+    }
+    known = _read_costs(path)
+    if all(known.get(key) == record[key] for key in ("result", "device", "threads", "processor", "blinddiff")):
+        record["methods"] = {
+            name: cost
+            for name, cost in known["methods"].items()
+            if name in weights and known["weights"][name] == weights[name]
+        }
+    for name in weights:
+        if name == "external" or name in record["methods"]:
+            continue
+        # A new process for each method, because the peak is that of the process.
+        worker = partial(_CostWorker, replace(options), scale)
+        try:
+            [(_, cost)] = run_tasks([name], worker, processes=1, threads=record["threads"])
+        except Exception as error:
+            failure = describe_failure(error)
+            if failure is None:
+                raise
+            record["not_measured"][name] = failure
+            continue
+        if isinstance(cost, Died):
+            record["not_measured"][name] = NO_MEMORY
+            continue
+        record["methods"][name] = asdict(cost)
+        write_json(path, record)
+    return record
+
+
+def _read_costs(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True)
+class _CostWorker:
+    options: Options
+    scale: int
+
+    def __call__(self, name: str) -> Cost:
+        return measure_cost(name, self.options, self.scale)
+
+
+def measure_cost(name: str, options: Options, scale: int) -> Cost:
+    """One method's cost. Call it in a new process, whose peak memory is then the method's own."""
+    chosen = method(name, options)
+    case = cost_case(scale)
+    loaded = resident_memory()
+    first = chosen.restore(case.y, scale, case)
+    peak = peak_memory()
+    with FlopCounterMode(display=False) as counter:
+        chosen.restore(case.y, scale, case)
+    return Cost(
+        seconds=round(chosen.restore(case.y, scale, case).seconds, 4),
+        calls=first.calls,
+        gmacs=round(counter.get_total_flops() / 2e9, 4),
+        parameters=chosen.parameters,
+        peak_mib=None if peak is None else round(peak / 2**20, 1),
+        loaded_mib=None if loaded is None else round(loaded / 2**20, 1),
+    )
+
+
+def peak_memory() -> int | None:
+    """Largest resident memory of this process so far, in bytes.
+
+    From VmHWM of /proc/self/status on Linux, where getrusage would include the parent's peak; elsewhere from getrusage,
+    None without it.
+    """
+    if STATUS.exists():
+        return _status("VmHWM")
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_memory() -> int | None:
+    """Resident memory of this process now, in bytes; None without /proc."""
+    return _status("VmRSS") if STATUS.exists() else None
+
+
+def _status(key: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+def _processor() -> str:
+    """Model of the processor and number of its threads."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} threads"

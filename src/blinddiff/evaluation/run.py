@@ -1,59 +1,93 @@
-"""Writing the exact inputs of a protocol, so that other programs can be run on them."""
+"""`blinddiff evaluate`: runs methods on the cases of a protocol, resumes, and writes record and report."""
 
-import multiprocessing
+import math
 import os
 import shlex
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from blinddiff.degradation.kernel_files import write_kernel
-from blinddiff.errors import BlindDiffError, OutputError
-from blinddiff.evaluation import perceptual_metrics as learned
-from blinddiff.evaluation.cases import Case, CaseReference, Place, bytes_of, checksum
-from blinddiff.evaluation.costs import measure_costs
-from blinddiff.evaluation.data import data_root, files_checksum
-from blinddiff.evaluation.image_metrics import Sample
-from blinddiff.evaluation.methods import fingerprint_of, method
-from blinddiff.evaluation.metrics import measure
+from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.evaluation.data import Case, CaseId, CaseReference, checksum, data_root, to_bytes
+from blinddiff.evaluation.image_metrics import Sample, available_learned_metrics
+from blinddiff.evaluation.methods import Options, fingerprint_of, method
+from blinddiff.evaluation.plots import Gallery, Showcase, View, make_showcase, view_of
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.records import (
     FORMAT,
+    NO_MEMORY,
     RECORD,
     ImageResult,
     ResultLog,
-    finite,
+    describe_failure,
+    measure_costs,
     now,
     versions,
     write_json,
     write_text,
 )
-from blinddiff.evaluation.report.choice import shown_methods
-from blinddiff.evaluation.report.findings import Findings
-from blinddiff.evaluation.report.gallery import Gallery
-from blinddiff.evaluation.report.html import as_html
-from blinddiff.evaluation.report.markdown import as_markdown
-from blinddiff.evaluation.report.page import page
-from blinddiff.evaluation.report.showcase import Showcase, make_showcase
-from blinddiff.evaluation.report.view import View, view_of
-from blinddiff.evaluation.settings import NO_MEMORY, Settings, excuse
-from blinddiff.evaluation.statistics import SetSummary, summarise, summary_json
+from blinddiff.evaluation.report import Report
+from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, summarise, summary_json
+from blinddiff.files import files_hash, make_folder
 from blinddiff.imaging import write_picture
+from blinddiff.restoring.pool import Died, run_tasks
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One evaluation.
+
+    Attributes:
+        protocol, scale: see `blinddiff.evaluation.protocols`.
+        sets: test sets, folders of `data`.
+        methods: names of methods; the first is the baseline of the report's cases.
+        data: folder of test sets, None for the environment's.
+        out: folder for the log, the record and the report.
+        seed: of the degradations and of the methods.
+        limit: evaluate the first images of each set only.
+        workers: number of processes.
+        costs: measure memory, multiplications and parameters of each method.
+        pictures: show chosen cases in `report.html`.
+        command: the command line, for the record.
+
+    Raises ParameterError for fewer than one worker or one image.
+    """
+
+    protocol: str
+    scale: int
+    sets: tuple[str, ...]
+    methods: tuple[str, ...]
+    data: Path | None
+    out: Path
+    options: Options = field(default_factory=Options)
+    seed: int = 0
+    limit: int | None = None
+    workers: int = 1
+    costs: bool = True
+    pictures: bool = True
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ParameterError(f"workers {self.workers}: at least 1 is accepted")
+        if self.limit is not None and self.limit < 1:
+            raise ParameterError(f"limit {self.limit}: at least 1 image is accepted")
+
 
 README = """# Inputs of protocol {name}, x{scale}, seed {seed}
 
 {degradation}.
 
-- `LR/SET/IMAGE_INDEX.png`: what a method is given.
+- `LR/SET/IMAGE_INDEX.png`: input of a method.
 - `HR/SET/IMAGE.png`: ground truth, cropped to a multiple of the scale.
 - `kernel/SET/IMAGE_INDEX_kernel.npy`: true blur kernel, for true convolution, index centre = LR pixel centre.
 
@@ -64,7 +98,7 @@ with `--data` as for this export.
 
 
 def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
-    """Write LR and HR images as PNG, kernels as .npy and a README; the methods of `settings` do not count.
+    """Write the inputs of a protocol for other programs: LR and HR images, kernels, a README.
 
     Returns the number of cases, and a line for each that could not be made. Raises ParameterError for missing data,
     OutputError if the folder cannot be written.
@@ -73,18 +107,16 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
     root = data_root(settings.data)
     references = [case for name in settings.sets for case in plan.references(root, name, settings.limit)]
     failures = []
-    try:
-        for place in (folder / part / name for part in ("LR", "HR", "kernel") for name in settings.sets):
-            place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    for part in ("LR", "HR", "kernel"):
+        for name in settings.sets:
+            make_folder(folder / part / name)
     for reference in tqdm(references, unit="case", disable=not sys.stderr.isatty()):
         try:
             case = plan.make(reference, settings.seed)
         except BlindDiffError as error:
-            failures.append(f"{reference.place}: {error}")
+            failures.append(f"{reference.id}: {error}")
         else:
-            _write(case, folder)
+            _export_case(case, folder)
     cases = f"--sets {shlex.join(settings.sets)}" + ("" if settings.limit is None else f" --limit {settings.limit}")
     readme = README.format(
         name=plan.name, scale=plan.scale, seed=settings.seed, degradation=plan.degradation, cases=cases
@@ -93,21 +125,25 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
     return len(references) - len(failures), failures
 
 
-def _write(case: Case, folder: Path) -> None:
-    set_name, stem = case.place.set, case.place.stem
-    write_picture(folder / "LR" / set_name / f"{stem}.png", Image.fromarray(bytes_of(case.y)))
+def _export_case(case: Case, folder: Path) -> None:
+    set_name, stem = case.id.set, case.id.stem
+    write_picture(folder / "LR" / set_name / f"{stem}.png", Image.fromarray(to_bytes(case.y)))
     if case.hr is not None:
-        write_picture(folder / "HR" / set_name / f"{case.place.name}.png", Image.fromarray(bytes_of(case.hr)))
+        write_picture(folder / "HR" / set_name / f"{case.id.name}.png", Image.fromarray(to_bytes(case.hr)))
     if case.kernel_at_pixel_centre is not None:
         write_kernel(folder / "kernel" / set_name / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One method on one case: what is written down of it, and what a page may show (None: nothing)."""
+    """One method on one case: its result, and a view of it if the report may show the method."""
 
     result: ImageResult
     view: View | None = None
+
+
+Task: TypeAlias = tuple[CaseReference, list[str]]
+"""A case, and the methods to run on it."""
 
 
 class Runner:
@@ -116,102 +152,77 @@ class Runner:
     def __init__(self, settings: Settings) -> None:
         self.protocol = protocol(settings.protocol, settings.scale)
         self.seed = settings.seed
-        self.shown = shown_methods(settings.methods) if settings.pictures else ()
-        options = replace(settings.options)  # a copy: `settings` has to stay free of loaded weights to go to workers
+        self.shown = methods_shown(settings.methods) if settings.pictures else ()
+        options = replace(settings.options)  # a copy: settings are sent to workers, without loaded weights
         self.methods = {name: method(name, options) for name in settings.methods}
 
+    def __call__(self, task: Task) -> list[Evaluated]:
+        """The results of a task, in a worker process."""
+        return list(self.run(*task))
+
     def run(self, reference: CaseReference, names: Sequence[str]) -> Iterator[Evaluated]:
-        """The named methods on one case. Bad input and want of memory become results with an error; a bug raises."""
+        """The named methods on one case. Bad input and lack of memory become results with an error; a bug raises."""
         try:
             case = self.protocol.make(reference, self.seed)
             y_checksum = checksum(case.y)
         except BlindDiffError as error:
-            yield from (Evaluated(ImageResult(name, *reference.place, error=str(error))) for name in names)
+            yield from (Evaluated(ImageResult(name, *reference.id, error=str(error))) for name in names)
             return
         for name in names:
             try:
                 restoration = self.methods[name].restore(case.y, case.scale, case)
-                metrics = finite(measure(Sample(case, restoration)))
+                metrics = measure(Sample(case, restoration))
             except Exception as error:
-                why = excuse(error)
-                if why is None:
+                failure = describe_failure(error)
+                if failure is None:
                     raise
-                why = f"{case.place}: {why}" if why == NO_MEMORY else why
-                yield Evaluated(ImageResult(name, *reference.place, y_checksum=y_checksum, error=why))
+                failure = f"{case.id}: {failure}" if failure == NO_MEMORY else failure
+                yield Evaluated(ImageResult(name, *reference.id, y_checksum=y_checksum, error=failure))
             else:
                 view = view_of(case, restoration) if name in self.shown else None
-                yield Evaluated(ImageResult(name, *reference.place, metrics=metrics, y_checksum=y_checksum), view)
+                yield Evaluated(ImageResult(name, *reference.id, metrics, y_checksum), view)
 
 
-def run_all(
-    settings: Settings, runner: Runner, tasks: Sequence[tuple[CaseReference, list[str]]]
-) -> Iterator[list[Evaluated]]:
-    """Results of all tasks as they come: one at a time in this process, or case by case from several.
+def measure(sample: Sample) -> dict[str, float]:
+    """All metrics that apply to a sample and are finite, by name."""
+    values = {name: metric.measure(sample) for name, metric in METRICS.items()}
+    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
 
-    Raises BlindDiffError if one of several processes is ended from outside.
+
+def run_all(settings: Settings, runner: Runner, tasks: Sequence[Task]) -> Iterator[list[Evaluated]]:
+    """Results of all tasks as they are ready: one at a time in this process, or case by case from several.
+
+    Raises BlindDiffError if a worker process is killed.
     """
     if settings.workers == 1 or len(tasks) < 2:
         for case, names in tasks:
             for result in runner.run(case, names):
                 yield [result]
         return
-    # Processes are spawned, not forked: a forked torch hangs where its threads had already started.
-    with ProcessPoolExecutor(
-        settings.workers, multiprocessing.get_context("spawn"), _start_worker, (settings,)
-    ) as pool:
-        pending: set[Future[list[Evaluated]]] = {pool.submit(_run_in_worker, *task) for task in tasks}
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        except BrokenProcessPool as error:
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // settings.workers))
+    for _, found in run_tasks(tasks, partial(Runner, settings), settings.workers, threads):
+        if isinstance(found, Died):
             raise BlindDiffError(
-                "a worker process was ended, perhaps for want of memory; the same command with fewer --workers goes on "
-                "where this run was"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-_runner: Runner | None = None
-
-
-def _start_worker(settings: Settings) -> None:
-    global _runner
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // settings.workers)))
-    _runner = Runner(settings)
-
-
-def _end_with_parent() -> None:
-    """A killed run cannot tell its workers, which would wait for more work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run_in_worker(case: CaseReference, names: list[str]) -> list[Evaluated]:
-    assert _runner is not None
-    return list(_runner.run(case, names))
+                f"a worker process {found.how}; run the same command again, with fewer --workers, to resume"
+            )
+        yield found
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: every result, and a summary for each set."""
+    """All results, and a summary of each set."""
 
     results: list[ImageResult]
     summaries: list[SetSummary]
 
     @property
     def failures(self) -> list[ImageResult]:
-        """What could not be evaluated, in order."""
+        """The results with an error, in order."""
         return sorted((r for r in self.results if r.error is not None), key=lambda r: r.key)
 
 
 def evaluate(settings: Settings) -> Outcome:
-    """Run what is not in the log yet, then write `record.json`, `report.md` and `report.html` beside it.
+    """Run what the log lacks, then write `record.json`, `report.md` and `report.html` beside it.
 
     Raises ParameterError for unknown names or missing data, WeightsError for weights that cannot be loaded, OutputError
     if `out` cannot be written or holds another run.
@@ -225,20 +236,24 @@ def evaluate(settings: Settings) -> Outcome:
         "format": FORMAT,
         "protocol": plan.describe(),
         "seed": settings.seed,
-        "learned metrics": learned.available(),
+        "learned metrics": available_learned_metrics(),
         "blinddiff": versions()["blinddiff"],
     }
     weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
-    cases = [reference for group in references.values() for reference in group]
-    files = {f"{case.place.set}/{case.place.name}": plan.files(case) for case in cases}
-    data = {image: files_checksum(paths) for image, paths in files.items()}
+    cases = {case.id: case for group in references.values() for case in group}
+    files = {f"{case.id.set}/{case.id.name}": plan.files(case) for case in cases.values()}
+    data = {image: files_hash(paths) for image, paths in files.items()}
     with ResultLog(settings.out, fingerprint, weights, data) as log:
         gallery = _run_missing(settings, runner, cases, log)
-        results = [r for r in _results_of(cases, log) if r.method in settings.methods]
+        results = [r for r in log.results.values() if r.case_id in cases and r.method in settings.methods]
         summaries = summarise(results, settings.sets, settings.methods)
         outcome = Outcome(results, summaries)
         costs = measure_costs(weights, settings.options, settings.scale, settings.out) if settings.costs else {}
-        showcase = _showcase(runner, results, cases, gallery) if settings.pictures else Showcase()
+        showcase = Showcase()
+        if settings.pictures:
+            showcase = make_showcase(
+                results, runner.methods, lambda case_id: plan.make(cases[case_id], settings.seed), gallery
+            )
         record = {
             "fingerprint": fingerprint,
             "command": settings.command,
@@ -254,8 +269,8 @@ def evaluate(settings: Settings) -> Outcome:
             "weights": weights,
             "data": {
                 name: {
-                    "images": len({case.place.name for case in group}),
-                    "sha256": files_checksum(path for case in group for path in plan.files(case)),
+                    "images": len({case.id.name for case in group}),
+                    "sha256": files_hash(path for case in group for path in plan.files(case)),
                 }
                 for name, group in references.items()
             },
@@ -265,22 +280,21 @@ def evaluate(settings: Settings) -> Outcome:
             "failures": [asdict(failure) for failure in outcome.failures],
         }
         write_json(settings.out / RECORD, record)
-        evaluated = {
-            name: len({r.name for r in results if r.set == name and r.error is None}) for name in settings.sets
-        }
-        blocks = page(Findings(plan, settings.methods, summaries, results, evaluated, costs, showcase, record))
-        write_text(settings.out / "report.md", as_markdown(blocks))
-        write_text(settings.out / "report.html", as_html(blocks))
+        report = Report(plan, summaries, results, showcase, record)
+        write_text(settings.out / "report.md", report.markdown())
+        write_text(settings.out / "report.html", report.html())
     return outcome
 
 
-def _run_missing(settings: Settings, runner: Runner, cases: Sequence[CaseReference], log: ResultLog) -> Gallery:
-    """Run all that the log lacks, into it; what may be shown of these and of its own results."""
-    tasks = [(case, names) for case in cases if (names := _missing(case, settings.methods, log))]
+def _run_missing(settings: Settings, runner: Runner, cases: Mapping[CaseId, CaseReference], log: ResultLog) -> Gallery:
+    """Run everything that the log lacks; returns the views that the report may need."""
+    missing = {case_id: [n for n in settings.methods if (n, *case_id) not in log.results] for case_id in cases}
+    tasks = [(cases[case_id], names) for case_id, names in missing.items() if names]
     total = len(cases) * len(settings.methods)
-    gallery = Gallery(settings.methods, {case.place for case in cases})
-    for known in _results_of(cases, log):
-        gallery.add(known)
+    gallery = Gallery(settings.methods, cases)
+    for known in log.results.values():
+        if known.case_id in cases:
+            gallery.add(known)
     with tqdm(
         total=total,
         initial=total - sum(len(names) for _, names in tasks),
@@ -297,31 +311,10 @@ def _run_missing(settings: Settings, runner: Runner, cases: Sequence[CaseReferen
 
 
 def _external(settings: Settings) -> dict[str, str] | None:
-    """The folder of another program's results, and the checksum of all that is in it for these sets."""
+    """The folder of another program's results, and a checksum of its files for these sets."""
     folder = settings.options.external
     if folder is None:
         return None
-    places = [folder / name for name in settings.sets]
-    files = [path for place in places if place.is_dir() for path in place.iterdir() if path.is_file()]
-    return {"folder": str(folder), "sha256": files_checksum(files)}
-
-
-def _showcase(
-    runner: Runner, results: Sequence[ImageResult], cases: Sequence[CaseReference], gallery: Gallery
-) -> Showcase:
-    references = {case.place: case for case in cases}
-
-    def make_case(place: Place) -> Case:
-        return runner.protocol.make(references[place], runner.seed)
-
-    return make_showcase(results, runner.methods, make_case, gallery)
-
-
-def _results_of(cases: Sequence[CaseReference], log: ResultLog) -> list[ImageResult]:
-    """The log's results on these cases, in its order: it may hold more, of a run without --limit."""
-    wanted = {case.place for case in cases}
-    return [result for result in log.results.values() if result.place in wanted]
-
-
-def _missing(case: CaseReference, methods: Sequence[str], log: ResultLog) -> list[str]:
-    return [name for name in methods if (name, *case.place) not in log.results]
+    folders = [folder / name for name in settings.sets]
+    files = [path for place in folders if place.is_dir() for path in place.iterdir() if path.is_file()]
+    return {"folder": str(folder), "sha256": files_hash(files)}

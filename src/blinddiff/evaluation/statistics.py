@@ -1,23 +1,27 @@
-"""Means with bootstrap confidence intervals, and paired differences with theirs."""
+"""Means and paired differences with bootstrap intervals; which methods are compared, and which cases are shown."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from blinddiff.evaluation.ablations import ablation_methods
-from blinddiff.evaluation.metrics import BY_NAME
+from blinddiff.evaluation.data import CaseId
+from blinddiff.evaluation.image_metrics import COST_METRICS, IMAGE_METRICS, Metric
+from blinddiff.evaluation.kernel_metrics import KERNEL_METRICS
 from blinddiff.evaluation.records import ImageResult
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*IMAGE_METRICS, *KERNEL_METRICS, *COST_METRICS)}
 
 RESAMPLES = 5000
 CONFIDENCE = 0.95
 SEED = 0
 FEWEST_IMAGES = 6
-"""With five images that all agree in sign, chance still has one in sixteen (2 / 2^5); with six, one in thirty-two."""
+"""For a claim: five images agree in sign by chance once in sixteen times (2 / 2^5), six once in thirty-two."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Estimate:
     Attributes:
         mean: over all values.
         low, high: ends of the 95 % bootstrap interval; equal to `mean` for a single image.
-        images: how many images (the unit that is resampled) stand behind it.
-        values: how many single values.
+        images: number of images, the unit that is resampled.
+        values: number of values.
     """
 
     mean: float
@@ -41,7 +45,7 @@ class Estimate:
 def estimate(values: Mapping[tuple[str, int], float]) -> Estimate:
     """Mean of values by (image, parameter index), with a percentile bootstrap interval over *images*.
 
-    An image is drawn with all its values: eight kernels on one photograph are not eight independent measurements.
+    An image is resampled with all its values: eight kernels on one image are not eight independent measurements.
     """
     if not values:
         raise ValueError("no values")
@@ -59,20 +63,23 @@ def estimate(values: Mapping[tuple[str, int], float]) -> Estimate:
 
 @cache
 def _draws(images: int) -> npt.NDArray[np.int64]:
-    """The images of each resample, (RESAMPLES, images): always the same for a number of images."""
+    """The images of each resample, (RESAMPLES, images): fixed for a given number of images."""
     return np.random.Generator(np.random.PCG64(SEED)).integers(0, images, size=(RESAMPLES, images))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`method` minus `baseline` on the cases that both have."""
+    """`method` minus `baseline` over the cases that both have."""
 
     method: str
     baseline: str
     estimate: Estimate
 
     def verdict(self, higher_is_better: bool | None) -> Literal["better", "worse", "undecided", "too few images", ""]:
-        """A claim needs an interval that excludes 0, and at least `FEWEST_IMAGES` images. None: no claim."""
+        """What may be claimed: "better" and "worse" need an interval without 0 and `FEWEST_IMAGES` images.
+
+        Empty for a metric without a direction.
+        """
         if higher_is_better is None:
             return ""
         if self.estimate.images < FEWEST_IMAGES:
@@ -99,20 +106,18 @@ def all_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
 
 
 COMPARED = ("psnr_y", "ssim_y", "niqe", "lpips", "dists", "lr_rms", "kernel_l1")
-
-
-MOST_FOR_ALL_PAIRS = 6  # methods; with more, the list of all pairs is longer than anybody reads
+MOST_FOR_ALL_PAIRS = 6  # methods; with more, only the baselines below are compared with
 USUAL_BASELINES = ("closed-form", "fidelity")
 
 
 @dataclass(frozen=True)
 class SetSummary:
-    """All that is said about one test set.
+    """The results of one test set.
 
     Attributes:
         means: method -> metric -> mean over all its cases.
         by_parameter: method -> parameter index -> mean PSNR on Y.
-        differences: metric -> the pairs of `compared_pairs`, and what ablations compare.
+        differences: metric -> differences of the pairs of `compared_pairs` and of the ablations.
     """
 
     set: str
@@ -124,7 +129,7 @@ class SetSummary:
 def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequence[str]) -> list[SetSummary]:
     """One summary a set, in the order given; results with an error are left out."""
     values: dict[str, dict[str, dict[str, dict[tuple[str, int], float]]]] = {
-        set_name: {metric: defaultdict(dict) for metric in BY_NAME} for set_name in sets
+        set_name: {metric: defaultdict(dict) for metric in METRICS} for set_name in sets
     }
     for result in sorted(results, key=lambda r: r.key):
         if result.error is None and result.set in values and result.method in methods:
@@ -134,7 +139,7 @@ def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequ
 
 
 def summary_json(summary: SetSummary) -> dict[str, Any]:
-    """As it stands in a record, under `sets`."""
+    """An entry of `sets` in a record."""
     return {
         "set": summary.set,
         "means": {m: {name: asdict(e) for name, e in means.items()} for m, means in summary.means.items()},
@@ -144,7 +149,7 @@ def summary_json(summary: SetSummary) -> dict[str, Any]:
 
 
 def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, baseline): each against all that were named before it; of many, against the usual baselines alone."""
+    """(method, baseline) for every two methods; of many methods, only against the first and `USUAL_BASELINES`."""
     pairs = all_pairs(methods)
     if len(methods) <= MOST_FOR_ALL_PAIRS:
         return pairs
@@ -155,7 +160,7 @@ def _summarise_set(
     set_name: str, values: dict[str, dict[str, dict[tuple[str, int], float]]], methods: Sequence[str]
 ) -> SetSummary:
     means: dict[str, dict[str, Estimate]] = {
-        method: {metric: estimate(values[metric][method]) for metric in BY_NAME if values[metric].get(method)}
+        method: {metric: estimate(values[metric][method]) for metric in METRICS if values[metric].get(method)}
         for method in methods
     }
     by_parameter: dict[str, dict[int, float]] = {}
@@ -170,3 +175,161 @@ def _summarise_set(
         pairs = (paired_difference(a, b, values[metric]) for a, b in wanted)
         differences[metric] = [pair for pair in pairs if pair is not None]
     return SetSummary(set_name, means, by_parameter, differences)
+
+
+JOINT = "kernel and image refined by turns (MAP along the reverse process)"
+GUIDANCE = "agreement with y between steps (the kernel-aware term)"
+MODULATION = "modulation by the kernel (MCFormer)"
+CONSTRAINT = "training with a kernel constraint"
+STEPS = "number of steps"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One comparison.
+
+    Attributes:
+        method: name of the changed method.
+        against: name of the method that it is compared with.
+        tests: the part of the method that the comparison measures.
+        change: what was changed.
+    """
+
+    method: str
+    against: str
+    tests: str
+    change: str
+
+
+ABLATIONS: tuple[Ablation, ...] = (
+    Ablation("kernel-once", "fidelity", JOINT, "kernel estimated once, from y alone"),
+    Ablation("kernel-undamped", "fidelity", JOINT, "the network's whole step for the kernel, instead of a part"),
+    Ablation("kernel-refined", "fidelity", JOINT, "least squares for the kernel, given the image"),
+    Ablation("perceptual-kernel-once", "perceptual", JOINT, "kernel estimated once, from y alone"),
+    Ablation("no-image-step", "fidelity", GUIDANCE, "no data term"),
+    Ablation("gradient", "fidelity", GUIDANCE, "gradient through the network instead of the closed form"),
+    Ablation("perceptual-no-image-step", "perceptual", GUIDANCE, "no data term"),
+    Ablation("perceptual-gradient", "perceptual", GUIDANCE, "gradient through the network instead of the closed form"),
+    *(
+        Ablation(f"{mode}@{steps}", f"{mode}@1", STEPS, f"{steps} steps instead of 1")
+        for mode, counts in (("fidelity", (2, 5)), ("perceptual", (2, 5, 10, 20, 50)))
+        for steps in counts
+    ),
+    Ablation("small-no-modulation", "small-full", MODULATION, "trained without the kernel in the modulation"),
+    Ablation("small-no-kernel-loss", "small-full", CONSTRAINT, "trained without the kernel constraint"),
+)
+
+TRAINED = {
+    "small-full": "full",
+    "small-no-modulation": "no_modulation",
+    "small-no-kernel-loss": "no_kernel_loss",
+}
+"""Methods with weights of their own: name -> recipe in recipes/ablations. All have the same small training budget."""
+
+
+def ablation_methods(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(method, against) of the ablations whose two methods are both among `names`."""
+    return ((a.method, a.against) for a in ABLATIONS if a.method in names and a.against in names)
+
+
+def trained_ablations(folder: Path) -> dict[str, Path]:
+    """The methods of `TRAINED` whose weights exist: name -> ``FOLDER/RECIPE`` or ``FOLDER/RECIPE/weights``."""
+    found: dict[str, Path] = {}
+    for name, recipe in TRAINED.items():
+        for weights in (folder / recipe / "weights", folder / recipe):
+            if (weights / "config.json").is_file():
+                found.setdefault(name, weights)
+    return found
+
+
+def all_ablation_methods(trained: Sequence[str]) -> list[str]:
+    """The methods of all ablations whose weights exist, baselines first. trained: the available ones of `TRAINED`."""
+    possible = [a for a in ABLATIONS if all(n not in TRAINED or n in trained for n in (a.method, a.against))]
+    return list(dict.fromkeys([*(a.against for a in possible), *(a.method for a in possible)]))
+
+
+EACH = 3  # worst and best images in a report
+MOST_METHODS = 6  # in a row of pictures
+RANKS = (("best", 0.0), ("quarter", 0.25), ("median", 0.5), ("three quarters", 0.75), ("95 %", 0.95), ("worst", 1.0))
+
+
+def subject_of(names: Sequence[str]) -> str:
+    """The method whose cases are shown: fidelity or external, else the last that is not an oracle."""
+    usual = [name for subject in ("fidelity", "external") for name in names if name.partition("@")[0] == subject]
+    blind = [name for name in names if "oracle" not in name]
+    return usual[0] if usual else (blind or list(names))[-1]
+
+
+def methods_shown(names: Sequence[str]) -> list[str]:
+    """The methods in a row of pictures: the first ones, and the subject."""
+    subject = subject_of(names)
+    first = list(names[:MOST_METHODS])
+    return first if subject in first else [*first[:-1], subject]
+
+
+def chosen_cases(results: Iterable[ImageResult], subject: str, baseline: str) -> list[tuple[str, CaseId]]:
+    """Titles and cases: where `subject` gains least and most PSNR-Y over `baseline`, no image twice.
+
+    A few cases over the whole range without ground truth or with a single method.
+    """
+    results = [r for r in results if r.error is None]
+    psnr = {
+        name: {r.case_id: r.metrics["psnr_y"] for r in results if r.method == name and "psnr_y" in r.metrics}
+        for name in (subject, baseline)
+    }
+    gains = {case: value - psnr[baseline][case] for case, value in psnr[subject].items() if case in psnr[baseline]}
+    if subject != baseline and gains:
+        worst, best = extremes(gains)
+        return [
+            *((f"worst: {gains[case]:+.2f} dB over {baseline}", case) for case in worst),
+            *((f"best: {gains[case]:+.2f} dB over {baseline}", case) for case in best),
+        ]
+    return [("example", case) for case in examples({r.case_id for r in results if r.method == subject})]
+
+
+def extremes(gains: Mapping[CaseId, float]) -> tuple[list[CaseId], list[CaseId]]:
+    """The cases of least and of most gain, at most `EACH` of either: one per image, no image in both."""
+    worst_first, best_first = _ranked_images(gains)
+    worst = worst_first[: min(EACH, (len(worst_first) + 1) // 2)]
+    taken = {case[:2] for case in worst}
+    return worst, [case for case in best_first if case[:2] not in taken][:EACH]
+
+
+def possible_extremes(gains: Mapping[CaseId, float]) -> set[CaseId]:
+    """All cases that `extremes` may still choose when further cases are added.
+
+    An image that is no longer among the `EACH` worst cannot return, because the worst ones only get worse; of the best
+    images, at most `EACH` are taken by the worst.
+    """
+    worst_first, best_first = _ranked_images(gains)
+    return {*worst_first[:EACH], *best_first[: 2 * EACH]}
+
+
+def _ranked_images(gains: Mapping[CaseId, float]) -> tuple[list[CaseId], list[CaseId]]:
+    """Each image's worst case, worst first, and each image's best case, best first."""
+    ranked = sorted(gains, key=lambda case: (gains[case], case))
+    first: tuple[dict[tuple[str, ...], CaseId], ...] = ({}, {})
+    for found, order in zip(first, (ranked, ranked[::-1]), strict=True):
+        for case in order:
+            found.setdefault(case[:2], case)
+    return list(first[0].values()), list(first[1].values())
+
+
+def examples(cases: Iterable[CaseId]) -> list[CaseId]:
+    """The first, the last and some between."""
+    ordered = sorted(cases)
+    chosen = sorted({round(i * (len(ordered) - 1) / max(1, EACH - 1)) for i in range(EACH)}) if ordered else []
+    return [ordered[i] for i in chosen]
+
+
+def chosen_kernels(results: Sequence[ImageResult], subject: str) -> list[tuple[str, CaseId]]:
+    """Titles and cases from the best to the worst kernel of `subject` by L1; without ground truth the first cases."""
+    own = [r for r in results if r.method == subject and r.error is None]
+    ranked = sorted((r for r in own if "kernel_l1" in r.metrics), key=lambda r: (r.metrics["kernel_l1"], r.case_id))
+    if not ranked:
+        return [("estimate", r.case_id) for r in sorted(own, key=lambda r: r.case_id)[: len(RANKS)]]
+    chosen: dict[CaseId, str] = {}
+    for title, share in RANKS:
+        result = ranked[round(share * (len(ranked) - 1))]
+        chosen[result.case_id] = f"{title}: L1 {result.metrics['kernel_l1']:.3f}"
+    return [(title, case) for case, title in chosen.items()]

@@ -1,4 +1,4 @@
-"""Training photographs, decoded once and kept in memory as 8-bit arrays."""
+"""Training data: photographs in memory, random crops of them, pairs (x, y) made from crops, and replayed examples."""
 
 import csv
 import os
@@ -14,19 +14,27 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.degradation import NOISES, Decimate, DegradationOperator, sample_kernels
+from blinddiff.degradation import NOISES, Decimate, DegradationOperator, Observation, sample_kernels
 from blinddiff.degradation.kernel_measures import shift_kernel
 from blinddiff.errors import ImageError, RecipeError
-from blinddiff.training.recipe import DegradationRecipe
+from blinddiff.training.recipe import DATA_VARIABLE, DegradationRecipe
 
 Pixels = npt.NDArray[np.uint8]
-LEAST_SIZE = 0.5
-"""To what part of their size photographs are reduced at most."""
+MAX_REDUCTION = 2.0
+"""Largest factor by which photographs are downscaled before a crop is cut."""
+MARGIN = 24
+"""HR pixels cut from each side after blurring: a multiple of every scale, wider than kernel and resampling reach."""
+MAX_KERNEL_SIZE = 37
+"""Side of the largest kernel whose reach, with that of the resampling by 4, is within `MARGIN`."""
+ALIGNMENT = 48
+"""HR sides at scale 3 are multiples of this: of the scale, and of 16 for the network."""
+REPLAY_SIZE = 8192
+"""Most examples kept for replay: few enough to be replaced before the network memorises them."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 class ImagePool:
-    """Photographs from folders and tile sheets, from which random crops are cut.
+    """Photographs from folders and tile sheets, decoded once to 8-bit arrays, from which random crops are cut.
 
     Args:
         folders: each is searched for image files; one with a ``tiles.csv`` is read as tile sheets (256x256 tiles, the
@@ -35,11 +43,13 @@ class ImagePool:
         smallest: photographs with a shorter side are left out.
 
     Raises:
-        RecipeError: a folder is missing, a table of tiles lacks a column or a number, or no photograph is left.
+        RecipeError: there is no folder, a table of tiles lacks a column or a number, or no photograph is left.
         ImageError: an image file cannot be read.
     """
 
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
+        if not folders:
+            raise RecipeError(f"no photographs to train on: name their folders by --data or in {DATA_VARIABLE}")
         self.images: list[Pixels] = []
         for folder in map(Path, folders):
             if not os.path.isdir(folder):  # Path raises for what cannot be a name
@@ -58,17 +68,17 @@ class ImagePool:
         self._shares = areas / areas.sum()
 
     def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
-        """(count, 3, side, side) random crops, every pixel of the pool alike likely, turned and mirrored at random.
+        """(count, 3, side, side) random crops, uniform over the pixels of the pool, rotated and mirrored at random.
 
-        A share ``reduced`` of them is cut from photographs made smaller, by a factor uniform from 1 to `LEAST_SIZE`'s
-        inverse where the photograph is large enough: sharper than cameras resolve, with other sizes of the same things.
+        A share ``reduced`` of them is cut from downscaled photographs, by a factor uniform from 1 to `MAX_REDUCTION`
+        where the photograph is large enough: they are sharper per pixel, and show objects at other sizes.
         """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
         for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
             image = self.images[index]
             wide = side
             if reduced and rng.random() < reduced:
-                wide = round(side * rng.uniform(1, min(1 / LEAST_SIZE, min(image.shape[:2]) / side)))
+                wide = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
             top, left = (int(rng.integers(n - wide + 1)) for n in image.shape[:2])
             crop = image[top : top + wide, left : left + wide]
             if wide > side:
@@ -106,19 +116,11 @@ def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[
     return tiles
 
 
-MARGIN = 24
-"""HR pixels cut from each side after blurring: a multiple of every scale, wider than kernel and resampling reach."""
-LARGEST_KERNEL = 37
-"""Side of the largest kernel whose reach, with that of the resampling by 4, is within `MARGIN`."""
-ALIGNMENT = 48
-"""HR sides at scale 3 are multiples of this: of the scale, and of 16 for the network."""
-
-
 @dataclass
 class Pairs:
     """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,) in grey levels.
 
-    The noise level is the RMS of y - A(x, k) as it came out, rounding to 8 bits included.
+    The noise level is the measured RMS of y - A(x, k), rounding to 8 bits included.
     """
 
     x: Tensor
@@ -127,26 +129,26 @@ class Pairs:
     noise_level: Tensor
     scale: int
 
+    @property
+    def observation(self) -> Observation:
+        """y and the scale."""
+        return Observation(self.y, self.scale)
+
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
         """Random square of HR side ``side``: its HR rows and columns, then its LR rows and columns."""
-        s = self.scale
-        top, left = (int(torch.randint((n - side) // s + 1, (1,), generator=generator)) for n in self.x.shape[-2:])
-        small = side // s
-        return (
-            slice(top * s, top * s + side),
-            slice(left * s, left * s + side),
-            slice(top, top + small),
-            slice(left, left + small),
-        )
+        s, n = self.scale, side // self.scale
+        top, left = (int(torch.randint((m - side) // s + 1, (1,), generator=generator)) for m in self.x.shape[-2:])
+        hr = slice(s * top, s * top + side), slice(s * left, s * left + side)
+        return *hr, slice(top, top + n), slice(left, left + n)
 
 
 def aligned(side: int, scale: int) -> int:
-    """The HR side nearest ``side`` that the scale and the network divide."""
+    """An HR side near ``side`` that is divisible by the scale and by the network's 16."""
     return max(round(side / ALIGNMENT), 1) * ALIGNMENT if scale == 3 else side // 16 * 16
 
 
 def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
-    """One scale for a batch, by the recipe's shares."""
+    """Draw one scale for a batch, with the recipe's shares as probabilities."""
     shares = torch.tensor(list(recipe.scales.values()))
     return list(recipe.scales)[int(torch.multinomial(shares, 1, generator=generator))]
 
@@ -157,24 +159,26 @@ def degrade(
     """Blur, downsample, add noise or compress, round to 8 bits.
 
     Args:
-        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device where the work is to be done.
-        generator: a CPU generator, from which all that is random comes.
+        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs.
+        kernel_size: at most `MAX_KERNEL_SIZE`.
+        generator: a CPU generator, the source of all random numbers.
     """
     x = photographs.float() / 255
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
-    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # what wraps round is cut off
+    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # the margin that wraps around is cut off below
     if scale > 1 and recipe.decimated:
         where = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
         if len(where):
-            middle = -(scale - 1) / 2  # moved so far, the kernel samples the middle of each block
-            moved = shift_kernel(kernel[where], middle, middle)
-            clean[where] = DegradationOperator(moved, scale, Decimate(), boundary="circular")(x[where])
-    x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], _cut(clean, MARGIN // scale)
+            middle = -(scale - 1) / 2  # shifts the sampling point to the middle of each block
+            shifted = shift_kernel(kernel[where], middle, middle)
+            clean[where] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[where])
+    margin = MARGIN // scale
+    x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
-    names, shares = list(recipe.noise), torch.tensor(list(recipe.noise.values()))
+    shares = torch.tensor(list(recipe.noise.values()))
     choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
     y = clean.clone()
-    for index, name in enumerate(names):
+    for index, name in enumerate(recipe.noise):
         chosen = torch.nonzero(choice == index).flatten()
         if name != "none" and len(chosen):
             where = chosen.to(x.device)
@@ -185,35 +189,27 @@ def degrade(
     return Pairs(x, y, kernel, noise_level, scale)
 
 
-def _cut(image: Tensor, margin: int) -> Tensor:
-    return image[..., margin:-margin, margin:-margin]
-
-
-KEPT = 8192
-"""Examples kept at most: few enough to be forgotten before they are known by heart."""
-
-
 class Replay:
-    """The last `KEPT` examples, each a row of the same few tensors."""
+    """Ring buffer of the last `REPLAY_SIZE` examples, each a row of the same few tensors."""
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
         self.added = 0
 
     def add(self, *new: Tensor) -> None:
-        """Rows (B, ...) of each tensor, in place of the oldest; the same tensors in every call."""
+        """Store rows (B, ...) of each tensor in place of the oldest; the same tensors in the same order each time."""
         if not self.rows:
-            self.rows = [part.new_empty((KEPT, *part.shape[1:])) for part in new]
+            self.rows = [part.new_empty((REPLAY_SIZE, *part.shape[1:])) for part in new]
         # Accelerate loads checkpoints onto the CPU.
         self.rows = [rows.to(part.device) for rows, part in zip(self.rows, new, strict=True)]
-        places = (self.added + torch.arange(len(new[0]))) % KEPT
+        places = (self.added + torch.arange(len(new[0]))) % REPLAY_SIZE
         for rows, part in zip(self.rows, new, strict=True):
             rows[places.to(rows.device)] = part.detach()
         self.added += len(new[0])
 
     def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
-        """Random rows of what was added, (count, ...) of each tensor."""
-        places = torch.randint(min(self.added, KEPT), (count,), generator=generator)
+        """Random stored rows, (count, ...) of each tensor."""
+        places = torch.randint(min(self.added, REPLAY_SIZE), (count,), generator=generator)
         return [rows[places.to(rows.device)] for rows in self.rows]
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,273 +1,282 @@
-"""A training recipe: one small YAML file, checked on load."""
+"""Training recipes: the keys of the YAML files, checked by pydantic, and the reader of the files."""
 
-import dataclasses
 import difflib
+import os
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
 
 from blinddiff.degradation import NOISES, SCALES
 from blinddiff.degradation.kernels import FAMILIES
 from blinddiff.errors import RecipeError
+from blinddiff.models.mcformer import MCFormer
 
-LIKE = "like"
-LEAST_PATCH = 16
-"""HR side below which a network's coarse levels would have nothing to see."""
+DATA_VARIABLE = "BLINDDIFF_PHOTOGRAPHS"
+"""Environment variable with the folders of photographs, separated as those in PATH are."""
+MIN_PATCH = 16
+"""Smallest HR side of a training patch: the network's coarsest level needs one pixel at least."""
+CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+"""Of every section: no unknown keys, no conversion of types."""
+
+Count = Annotated[int, Field(gt=0)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+if TYPE_CHECKING:
+    ModelArguments = dict[str, Any]
+else:
+    ModelArguments = TypedDict(
+        "ModelArguments",
+        {name: hint for name, hint in typing.get_type_hints(MCFormer.__init__).items() if name != "return"},
+        total=False,
+    )
+    ModelArguments.__pydantic_config__ = CONFIG
 
 
-@dataclass(frozen=True)
-class DataRecipe:
-    """Which photographs, and how much of them at a time."""
+def _names(known: Iterable[Any]) -> Any:
+    """The keys that a mapping may have, for the JSON schema."""
+    return Field(json_schema_extra={"propertyNames": {"enum": [str(name) for name in known]}})
 
-    folders: list[str]
-    """Folders of images (searched through) or of tile sheets (with a tiles.csv); relative to where the command runs."""
-    held_out: list[str] = field(default_factory=list)
+
+def _default_folders() -> list[str]:
+    return [folder for folder in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if folder]
+
+
+class _Section(BaseModel):
+    model_config = CONFIG
+
+
+class DataRecipe(_Section):
+    """The photographs, and the size of crops and batches."""
+
+    folders: Annotated[list[str], Field(min_length=1)] = Field(default_factory=_default_folders)
+    """Folders of images (searched through) or of tile sheets (with a tiles.csv); better given by --data."""
+    held_out: list[str] = []
     """Photographs to keep out of training: endings of their paths, such as ``gb82/cat.webp``."""
-    context: int = 256
+    context: Count = 256
     """HR side of the crop from which kernel and noise level are estimated."""
-    patch: int = 128
+    patch: Annotated[int, Field(ge=MIN_PATCH)] = 128
     """HR side of the crop on which the network is trained, inside the context."""
-    reduced: float = 0.0
-    """Share of the crops that are cut from photographs made smaller, by up to 2."""
-    batch: int = 8
-    replayed: int = 0
-    """Earlier examples that a step of stages ``estimator``, ``confidence`` and ``correction`` also learns from."""
+    reduced: Share = 0.0
+    """Share of the crops that are cut from downscaled photographs, by a factor of up to 2."""
+    batch: Count = 8
+    """Crops in a step, of each process."""
+    replayed: CountOrZero = 0
+    """Earlier examples added to each step's batch by the stages ``estimator``, ``confidence`` and ``correction``."""
+
+    @model_validator(mode="after")
+    def _check_patch(self) -> "DataRecipe":
+        if self.context < self.patch:
+            raise ValueError(f"patch {self.patch} is larger than context {self.context}")
+        return self
 
 
-@dataclass(frozen=True)
-class DegradationRecipe:
-    """The degradations drawn, each with its share."""
+class DegradationRecipe(_Section):
+    """The degradations drawn, each with its share. Shares need not sum to 1."""
 
-    scales: dict[int, float] = field(default_factory=lambda: {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5})
-    kernels: dict[str, float] = field(default_factory=lambda: {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2})
-    noise: dict[str, float] = field(default_factory=lambda: {"none": 0.4, "gaussian": 0.6})
-    decimated: float = 0.0
-    """Share of the images thinned out by direct decimation, whose aliases differ, instead of MATLAB's bicubic."""
+    scales: Annotated[dict[int, NotNegative], _names(SCALES)] = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5}
+    """Downsampling factors; a batch has one."""
+    kernels: Annotated[dict[str, NotNegative], _names(FAMILIES)] = {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2}
+    """Kernel families."""
+    noise: Annotated[dict[str, NotNegative], _names(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
+    """Kinds of noise and compression."""
+    decimated: Share = 0.0
+    """Share of the images subsampled directly, without MATLAB's bicubic antialiasing."""
+
+    @field_validator("scales", "kernels", "noise")
+    @classmethod
+    def _check_shares(cls, shares: dict[Any, float], info: ValidationInfo) -> dict[Any, float]:
+        known = {"scales": SCALES, "kernels": FAMILIES, "noise": ("none", *NOISES)}[str(info.field_name)]
+        if unknown := [repr(name) for name in shares if name not in known]:
+            raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
+        if sum(shares.values()) <= 0:
+            raise ValueError("no share is above 0")
+        return shares
 
 
-@dataclass(frozen=True)
-class LossRecipe:
-    """Weights of the constraints."""
+class LossRecipe(_Section):
+    """Weights of the constraints, and what the network is conditioned on while it trains."""
 
-    noise: float = 1.0
+    noise: NotNegative = 1.0
     logarithmic: bool = False
-    """Average the logs of the images' errors in the noise constraint, so that easy images count as hard ones do."""
-    kernel: float = 0.02
-    noise_level: float = 0.02
-    restoration: float = 0.0
+    """Average the logarithms of the images' errors in the noise constraint, so that all images count alike."""
+    kernel: NotNegative = 0.02
+    noise_level: NotNegative = 0.02
+    restoration: NotNegative = 0.0
     """Of stage ``correction``: the decibels that the kernel's error costs the closed-form image."""
-    confidence: float = 1.0
-    true_kernel_share: float = 0.3
-    """Share of the examples modulated by the true kernel and noise level, so that non-blind mode works."""
-    own_kernel_share: float = 0.0
-    """Share modulated by the estimate as it is; the rest by a random mixture of both."""
-    pure_noise_share: float = 0.5
+    confidence: NotNegative = 1.0
+    true_kernel_share: Share = 0.3
+    """Share of the examples conditioned on the true kernel and noise level, for non-blind restoration."""
+    own_kernel_share: Share = 0.0
+    """Share conditioned on the estimate itself; the rest on a random mixture of truth and estimate."""
+    pure_noise_share: Share = 0.5
     """Share of the examples at the last timestep, where sampling begins; the rest are uniform in t."""
 
+    @model_validator(mode="after")
+    def _check_kernel_shares(self) -> "LossRecipe":
+        if (total := self.true_kernel_share + self.own_kernel_share) > 1:
+            raise ValueError(f"true_kernel_share and own_kernel_share are {total:g} together, above 1")
+        return self
 
-@dataclass(frozen=True)
-class Recipe:
-    """A whole training run."""
 
-    data: DataRecipe
+class Recipe(_Section):
+    """One training stage."""
+
+    data: DataRecipe = Field(default_factory=DataRecipe)
     stage: Literal["estimator", "confidence", "network", "correction", "joint"] = "joint"
-    """What learns: the estimator alone; only what it expects its own error to be; the network with the estimator fixed;
-    only the estimator's correction; or network, estimator and correction."""
-    model: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `MCFormer`; its defaults where absent."""
+    """What is trained: the kernel and noise estimator; its confidence head; the image network with the estimator fixed;
+    the estimator's correction along the sampler's steps; or all but the confidence head together."""
+    model: ModelArguments = {}
+    """Arguments of MCFormer; its defaults where absent."""
     init: str | None = None
     """Folder of weights to start from."""
     init_estimator: str | None = None
     """Folder of weights of which only the estimator is taken."""
-    degradation: DegradationRecipe = field(default_factory=DegradationRecipe)
-    loss: LossRecipe = field(default_factory=LossRecipe)
-    steps: int = 10000
-    learning_rate: float = 1e-3
-    final_rate: float = 0.0
+    degradation: DegradationRecipe = DegradationRecipe()
+    loss: LossRecipe = LossRecipe()
+    steps: Count = 10000
+    learning_rate: Positive = 1e-3
+    final_rate: Share = 0.0
     """Share of the learning rate left at the last step, to which it falls along half a cosine."""
-    warmup: int = 200
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.999
+    warmup: CountOrZero = 200
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: NotNegative = 0.01
+    clip: Positive = 1.0
+    """Largest norm of the gradient; longer ones are scaled down to it."""
+    ema: Share = 0.999
+    """Decay of the moving average of the weights."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network's blocks compute in; weights, kernels and closed-form images stay in single precision."""
-    seed: int = 0
-    checkpoint_minutes: float = 3.0
-    sheet_steps: int = 1000
-    """Steps between sheets of samples."""
+    seed: CountOrZero = 0
+    checkpoint_minutes: NotNegative = 3.0
+    """Minutes between checkpoints."""
+    sheet_steps: Count = 1000
+    """Steps between sheets of sample images."""
+
+    @model_validator(mode="after")
+    def _check_model(self) -> "Recipe":
+        scales = self.model.get("scales", SCALES)
+        if missing := [scale for scale in self.degradation.scales if scale not in scales]:
+            raise ValueError(f"degradation: scales: {missing[0]} is not one of the model's: {scales}")
+        return self
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+class RecipeFile(Recipe):
+    """A training recipe of blinddiff: the settings of one stage, or of several."""
 
-    One that begins with ``like: OTHER.yaml``, a file beside it, is that recipe but for what it says itself.
+    like: str | None = None
+    """A recipe beside this file; this file gives only what differs from it."""
+    stages: list[Recipe] = []
+    """Stages in order, each laid over the settings outside this list; each starts from the weights before it."""
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON schema of recipe files, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecipeFile.model_json_schema()}
+
+
+def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe]:
+    """Read and check a recipe file.
+
+    Args:
+        path: a YAML file. With ``like: OTHER.yaml``, a file beside it, it gives only what differs from that.
+        folders: photographs to train on, instead of those that the recipe or the environment names.
+
+    Returns the stages in order; one for a recipe without ``stages``.
 
     Raises:
-        RecipeError: unreadable, not YAML, or an unknown key, missing key or impossible value, which is named.
+        RecipeError: unreadable, not YAML, or unknown keys or impossible values, of which all are listed.
     """
     content, names = _read(path, ())
-    return parse_recipe(content, names)
+    recipes = parse_recipe(content, names)
+    if not folders:
+        return recipes
+    data = [recipe.data.model_copy(update={"folders": list(folders)}) for recipe in recipes]
+    return [recipe.model_copy(update={"data": part}) for recipe, part in zip(recipes, data, strict=True)]
 
 
 def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
-    """What the file says, laid over what the recipe says that it is like; and the names of all, for errors."""
+    """The content of a file laid over that of the recipe it is like; and the names of both, for errors."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or LIKE not in content:
+    if not isinstance(content, dict) or "like" not in content:
         return content, str(path)
-    other = content.pop(LIKE)
+    other = content.pop("like")
     if not isinstance(other, str):
-        raise RecipeError(f"{path}: {LIKE}: should be the name of a recipe, not {other!r}")
+        raise RecipeError(f"{path}: like: should be the name of a recipe, not {other!r}")
     if path.resolve() in liked_by:
         raise RecipeError(f"{path}: is like itself, by way of {', '.join(map(str, liked_by))}")
-    whole, names = _read(path.parent / other, (*liked_by, path.resolve()))
-    if not isinstance(whole, dict):
-        return whole, names  # no recipe, as `parse_recipe` will say
-    for key, value in content.items():
-        # A section is changed key by key; what is in it, such as the shares of all kernels, as a whole.
-        sections = isinstance(value, dict) and isinstance(whole.get(key), dict)
-        whole[key] = {**whole[key], **value} if sections else value
-    return whole, f"{path}, like {names}"
+    base, names = _read(path.parent / other, (*liked_by, path.resolve()))
+    # `parse_recipe` reports a base that is not a mapping.
+    return (_overlay(base, content) if isinstance(base, dict) else base), f"{path}, like {names}"
 
 
-def parse_recipe(content: Any, where: str) -> Recipe:
-    """Check a recipe given as nested mappings; ``where`` names it in errors."""
-    recipe: Recipe = _build(Recipe, content, where)
-    _check_values(recipe, where)
-    _check_model(recipe, where)
-    return recipe
+def _overlay(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
+    """Change sections key by key; what is inside them, such as the shares of kernels, is replaced as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        sections = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = {**base[key], **value} if sections else value
+    return merged
 
 
-def _build(kind: Any, content: Any, where: str) -> Any:
-    """An instance of dataclass ``kind`` from a mapping, every key known and every value of its type."""
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"{where}: should be a mapping of keys, not {type(content).__name__}")
-    hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]
-    _check_known(content, names, where)
-    for f in dataclasses.fields(kind):
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and f.name not in content:
-            raise RecipeError(f"{where}: key {f.name!r} is missing")
-    return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+def parse_recipe(content: Any, where: str) -> list[Recipe]:
+    """Check a recipe given as nested mappings, and return its stages; ``where`` names it in errors.
+
+    Raises:
+        RecipeError: unknown keys or impossible values, one argument and line each.
+    """
+    common, sections = content, [dict[Any, Any]()]
+    if isinstance(content, dict) and "stages" in content:
+        common = {key: value for key, value in content.items() if key != "stages"}
+        sections = content["stages"]
+        if not (isinstance(sections, list) and sections and all(isinstance(section, dict) for section in sections)):
+            raise RecipeError(f"{where}: stages: should be a list of mappings, not {sections!r}")
+    recipes, mistakes = [], []
+    for number, section in enumerate(sections, 1):
+        if number > 1:
+            inits = [key for key in ("init", "init_estimator") if key in section]
+            mistakes += [f"stages: {number}: {key}: starts from the weights of the stage before it" for key in inits]
+        try:
+            recipes.append(Recipe.model_validate(_overlay(common, section) if section else common))
+        except ValidationError as error:
+            for mistake in error.errors():
+                inside = section and (not mistake["loc"] or mistake["loc"][0] in section)
+                mistakes.append((f"stages: {number}: " if inside else "") + _describe(mistake))
+    if mistakes:
+        raise RecipeError(*dict.fromkeys(f"{where}: {mistake}" for mistake in mistakes))
+    return recipes
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise RecipeError(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise RecipeError(f"{where}: should be a mapping, not {value!r}")
-        return {_value(arguments[0], k, where): _value(arguments[1], v, f"{where}: {k}") for k, v in value.items()}
-    if origin in (list, Sequence):
-        if not isinstance(value, list):
-            raise RecipeError(f"{where}: should be a list, not {value!r}")
-        return [_value(arguments[0], v, where) for v in value]
-    if type(None) in arguments:
-        return None if value is None else _value(arguments[0], value, where)
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        hinted = f" (write {value} as a decimal number, such as 0.001)" if hint is float else ""
-        raise RecipeError(f"{where}: should be {hint.__name__}, not {value!r}{hinted}")
-    return value
-
-
-def _check_model(recipe: Recipe, where: str) -> None:
-    """The model's arguments, by MCFormer's own signature, and what training asks of them."""
-    from blinddiff.models.mcformer import MCFormer
-
-    hints = typing.get_type_hints(MCFormer.__init__)
-    _check_known(recipe.model, [name for name in hints if name != "return"], f"{where}: model")
-    for name, value in recipe.model.items():
-        _value(hints[name], value, f"{where}: model: {name}")
-    scales = recipe.model.get("scales", SCALES)
-    for scale in recipe.degradation.scales:
-        if scale not in scales:
-            raise RecipeError(f"{where}: degradation: scales: {scale} is not one of the model's: {scales}")
-
-
-def _check_known(content: Mapping[Any, Any], names: list[str], where: str) -> None:
-    for key in content:
-        if key not in names:
-            close = difflib.get_close_matches(str(key), names, 1)
-            raise RecipeError(f"{where}: unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-
-
-def _check_values(recipe: Recipe, where: str) -> None:
-    degradation = recipe.degradation
-    for key, shares, known in (
-        ("scales", degradation.scales, list(SCALES)),
-        ("kernels", degradation.kernels, list(FAMILIES)),
-        ("noise", degradation.noise, ["none", *NOISES]),
-    ):
-        for name, share in shares.items():
-            if name not in known:
-                raise RecipeError(f"{where}: degradation: {key}: {name!r} is not one of {', '.join(map(str, known))}")
-            if not 0 <= share < float("inf"):
-                raise RecipeError(f"{where}: degradation: {key}: {name}: a share of {share} is not 0 or more")
-        if sum(shares.values()) <= 0:
-            raise RecipeError(f"{where}: degradation: {key}: no share is above 0")
-    positive = {
-        "steps": recipe.steps,
-        "learning_rate": recipe.learning_rate,
-        "clip": recipe.clip,
-        "data: batch": recipe.data.batch,
-        "data: patch": recipe.data.patch,
-        "sheet_steps": recipe.sheet_steps,
-    }
-    for name, number in positive.items():
-        if not 0 < number < float("inf"):
-            raise RecipeError(f"{where}: {name}: {number} is not above 0")
-    not_negative = {
-        "data: replayed": recipe.data.replayed,
-        "loss: noise": recipe.loss.noise,
-        "loss: kernel": recipe.loss.kernel,
-        "loss: noise_level": recipe.loss.noise_level,
-        "loss: restoration": recipe.loss.restoration,
-        "loss: confidence": recipe.loss.confidence,
-        "warmup": recipe.warmup,
-        "weight_decay": recipe.weight_decay,
-        "seed": recipe.seed,
-        "checkpoint_minutes": recipe.checkpoint_minutes,
-    }
-    for name, number in not_negative.items():
-        if not 0 <= number < float("inf"):
-            raise RecipeError(f"{where}: {name}: {number} is not 0 or more")
-    shares_of_one = {
-        "degradation: decimated": degradation.decimated,
-        "data: reduced": recipe.data.reduced,
-        "loss: true_kernel_share": recipe.loss.true_kernel_share,
-        "loss: own_kernel_share": recipe.loss.own_kernel_share,
-        "loss: pure_noise_share": recipe.loss.pure_noise_share,
-        "ema": recipe.ema,
-        "final_rate": recipe.final_rate,
-    }
-    for name, share in shares_of_one.items():
-        if not 0 <= share <= 1:
-            raise RecipeError(f"{where}: {name}: {share} is not between 0 and 1")
-    if (modulated := recipe.loss.true_kernel_share + recipe.loss.own_kernel_share) > 1:
-        raise RecipeError(f"{where}: loss: true_kernel_share and own_kernel_share are {modulated:g} together, above 1")
-    if not recipe.data.folders:
-        raise RecipeError(f"{where}: data: folders: names no folder")
-    if recipe.data.patch < LEAST_PATCH:
-        raise RecipeError(f"{where}: data: patch: {recipe.data.patch} is less than {LEAST_PATCH}")
-    if recipe.data.batch < 2 and recipe.stage != "network":
-        raise RecipeError(f"{where}: data: batch: stage {recipe.stage} needs 2 or more, for statistics over the batch")
-    if recipe.data.context < recipe.data.patch:
-        raise RecipeError(f"{where}: data: patch {recipe.data.patch} is larger than context {recipe.data.context}")
+def _describe(error: ErrorDetails) -> str:
+    """``KEY: what is wrong``, of one of pydantic's errors."""
+    kind, value = error["type"], error["input"]
+    place = [part for part in error["loc"] if part != "[key]"]
+    message = error["msg"].removeprefix("Input ")
+    if kind in ("extra_forbidden", "invalid_key"):
+        *place, key = place
+        section: Any = Recipe
+        for part in place:
+            section = section.model_fields[part].annotation
+        close = difflib.get_close_matches(str(key), list(section.__annotations__), 1)
+        message = f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    elif kind == "value_error":
+        message = str(error["ctx"]["error"])
+    else:
+        message = "should be a mapping" if kind in ("model_type", "dict_type") else message
+        message += f", not {value!r}"
+    if kind == "float_type" and isinstance(value, str):
+        message += f" (write {value} as a decimal number, such as 0.001)"
+    return ": ".join([*map(str, place), message])

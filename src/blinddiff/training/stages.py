@@ -1,13 +1,17 @@
-"""What training minimises: the noise constraint, the kernel constraint and the noise level's.
+"""What training minimises, stage by stage: the constraints on image, kernel and noise level.
 
-Each is a mean over examples, so that a batch's size does not change its weight.
+Each constraint is a mean over examples, so that the batch size does not change its weight.
 """
 
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import Evidence, log_ratio, mirror_step
 from blinddiff.models.mcformer import MCFormer
@@ -15,226 +19,289 @@ from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
 
-SMALLEST_CROP = 16
-"""LR side of the smallest images on which the expected kernel error learns."""
-UNSEEN = 1e-3
-"""Part of a scene's energy that no eye misses, about 43 dB of PSNR: keeps a perfect restoration's decibels finite."""
-UNSEEN_ERROR = 0.04
-"""Weighted error of an image that no eye tells from the true one: 40 dB of PSNR at pure noise, for tau = 0.1."""
-MOVED, FURTHEST, NEAREST = 0.45, -0.6, 1.0
-"""Share of the examples whose kernel is moved from the estimate before the correction sees what it gives, and how far,
-in parts of the way to the true kernel: so it learns on kernels as bad, and as good, as there will be."""
-LARGEST_MOVE = 3.0  # of an entry's logarithm
+MIN_CONFIDENCE_CROP = 16
+"""LR side of the smallest images on which the confidence head learns."""
+ERROR_FLOOR = 1e-3
+"""Share of a scene's energy below which restoration errors count alike, about 43 dB of PSNR."""
+NOISE_ERROR_FLOOR = 0.04
+"""Weighted error added before the logarithm in `noise_constraint`: 40 dB PSNR at pure noise, for tau = 0.1."""
+PERTURB_SHARE = 0.45
+"""Share of the examples of stage ``correction`` whose kernel is perturbed, so that it meets better and worse ones."""
+PERTURB_RANGE = (-0.6, 1.0)
+"""How far a kernel is moved in log k, in parts of the log ratio to the true kernel: 1 reaches it, -0.6 moves away."""
+MAX_LOG_RATIO = 3.0
+"""Bound on the log ratio of a single kernel entry."""
 
 
-def kernel_constraint(estimated: Tensor, true: Tensor) -> Tensor:
-    """Mean over the batch of sum |k_hat - k|, both summing to 1: 0 for a perfect kernel, 2 for one that misses all.
+class Stage(ABC):
+    """What a stage trains, and on which losses.
 
-    A mean square over the support is about 1e-5 for any kernel, and teaches nothing.
+    Attributes:
+        trained: parts of the network that learn, "" for all of it.
+        fixed: parts of these that do not.
+        min_batch: smallest batch; batch normalisation needs two examples.
+        shows_images: whether sheets of sample images show the stage's progress.
+        replay: earlier examples, a part of the checkpoint.
     """
-    return (estimated - true).abs().sum((-2, -1)).mean()
+
+    trained: ClassVar[tuple[str, ...]] = ("",)
+    fixed: ClassVar[tuple[str, ...]] = ()
+    min_batch: ClassVar[int] = 2
+    shows_images: ClassVar[bool] = True
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Raises RecipeError where the recipe's batch is too small."""
+        if recipe.data.batch < self.min_batch:
+            raise RecipeError(f"recipe: data: batch: stage {recipe.stage} needs {self.min_batch} or more")
+        self.recipe = recipe
+        self.replay = Replay()
+
+    def parameters(self, net: MCFormer) -> list[nn.Parameter]:
+        """The parameters that learn, in the network's order."""
+        trained = {parameter for name in self.trained for parameter in net.get_submodule(name).parameters()}
+        fixed = {parameter for name in self.fixed for parameter in net.get_submodule(name).parameters()}
+        return [parameter for parameter in net.parameters() if parameter in trained - fixed]
+
+    def set_mode(self, net: MCFormer) -> None:
+        """Training mode for what learns; the rest uses its running statistics and no dropout."""
+        net.eval()
+        for name in self.trained:
+            net.get_submodule(name).train()
+        for name in self.fixed:
+            net.get_submodule(name).eval()
+
+    @abstractmethod
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The constraints by name, unweighted, and their weighted sum ``total``."""
+
+    def _weighted(self, **losses: Tensor) -> dict[str, Tensor]:
+        total = sum(getattr(self.recipe.loss, name) * value for name, value in losses.items())
+        assert isinstance(total, Tensor)
+        return {"total": total, **losses}
+
+    def _with_replayed(self, rows: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """The new examples and as many earlier ones as the recipe asks for; stores the new ones."""
+        if not self.recipe.data.replayed:
+            return rows
+        self.replay.add(*rows)
+        old = self.replay.draw(self.recipe.data.replayed, generator)
+        return [torch.cat(parts) for parts in zip(rows, old, strict=True)]
+
+    def _image_constraint(
+        self, net: MCFormer, pairs: Pairs, known: Degradation, generator: torch.Generator, *, correct: bool = False
+    ) -> tuple[Prediction, Tensor]:
+        """The network's prediction for a random patch at a random t, given a degradation, and its noise constraint.
+
+        The closed form x_y is computed on the whole context, so that the patch's borders are not an image's borders.
+        """
+        x_y = known.closed_form(pairs.observation)
+        rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
+        x_0 = net.to_diffusion(pairs.x[..., rows, columns])
+        t, x_t = self._noised(net, x_0, generator)
+        patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
+        known = known.with_closed_form(patch, x_y[..., rows, columns])
+        prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct)
+        a, x0_hat = net.alpha_bar[t], net.to_diffusion(prediction.x0_hat)
+        sigma, tau = ((1 - a) / a).sqrt(), net.config.residual_std
+        return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
+
+    def _noised(self, net: MCFormer, x_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A timestep t for each image, (B,), with the recipe's share of pure noise, and x_t."""
+        last = len(net.alpha_bar) - 1
+        t = torch.randint(last + 1, (len(x_0),), generator=generator)
+        t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
+        t = t.to(x_0.device)
+        a = net.alpha_bar[t].view(-1, 1, 1, 1)
+        noise = torch.randn(x_0.shape, generator=generator).to(x_0)
+        return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
 
 
-def restoration_constraint(estimated: Tensor, true: Tensor, noise_level: Tensor, scale: Tensor) -> Tensor:
-    """Mean decibels that restoring with k_hat instead of k costs the closed-form image of a scene of spectrum 1 / f^2.
+class Estimator(Stage):
+    """Trains kernel and noise level from y alone, without correction and confidence head."""
 
-    Two kernels equally far off in `kernel_constraint` can differ much in this: what the image shows of them counts.
-    In the LR grid's band the closed form is a Wiener filter H of y; above it nothing of the scene is found. Aliases are
-    left out, and noise but for its damping of H; so at scales above 1 it says too much, by two or three times. Errors
-    below `UNSEEN` count as alike.
+    trained = ("estimator",)
+    fixed = ("estimator.correct", "estimator.confidence_head")
+    shows_images = False
 
-    Args:
-        estimated, true: (B, n, n).
-        noise_level: sigma, (B,), grey levels.
-        scale: (B,).
-    """
-    side = 2 * true.shape[-1] + 2
-    down, right = torch.fft.fftfreq(side, device=true.device)[:, None], torch.fft.rfftfreq(side, device=true.device)
-    scene = 1 / (down.square() + right.square() + (0.5 / side) ** 2)
-    scene[:, 1:-1] *= 2  # the half of the spectrum that is not kept
-    band = torch.maximum(down.abs(), right) <= (0.5 / scale)[:, None, None]
-    rho = data_weight(noise_level)[:, None, None]
-    pad, middle = side - true.shape[-1], true.shape[-1] // 2
-    spectrum, believed = (
-        torch.fft.rfft2(F.pad(kernel, (0, pad, 0, pad)).roll((-middle, -middle), (-2, -1)))
-        for kernel in (true, estimated)
-    )
-
-    def error(kernel: Tensor) -> Tensor:
-        restored = spectrum * (kernel.conj() + rho) / (kernel.abs().square() + rho)
-        lost = torch.where(band, (1 - restored).abs().square() * scene, scene).sum((-2, -1))
-        return lost + UNSEEN * scene.sum((-2, -1))
-
-    return 10 * (error(believed) / error(spectrum)).log10().mean()
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The constraints on the estimate. Of replayed examples only the statistics of y are kept."""
+        rows = [spectral_statistics(pairs.y), pairs.observation.scales, pairs.kernel, pairs.noise_level]
+        statistics, scale, kernel, noise_level = self._with_replayed(rows, generator)
+        estimate = net.estimator.initial_estimate(net.estimator.features_from_statistics(statistics, scale))
+        return self._weighted(**degradation_constraints(estimate, kernel, noise_level))
 
 
-def noise_level_constraint(estimated: Tensor, true: Tensor) -> Tensor:
-    """Mean error of the noise level in grey levels, relative to 1 + sigma: small levels matter as much as large."""
-    return ((estimated - true).abs() / (1 + true)).mean()
+class Confidence(Stage):
+    """Trains the estimator's prediction of its own kernel error."""
+
+    trained = ("estimator.confidence_head",)
+    shows_images = False
+
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The squared error of the predicted sum |k_hat - k|, minimal at its conditional mean.
+
+        Each batch is cut to crops of one side, log-uniform from `MIN_CONFIDENCE_CROP` to that of y.
+        """
+        estimator = net.estimator
+        side = pairs.y.shape[-1]
+        crop = round(MIN_CONFIDENCE_CROP * (side / MIN_CONFIDENCE_CROP) ** float(torch.rand((), generator=generator)))
+        with torch.no_grad():
+            y = pairs.y[..., :crop, :crop]
+            features = estimator.features(y, pairs.scale)
+            error = (estimator.initial_estimate(features).kernel - pairs.kernel).abs().sum((-2, -1))
+        pixels = torch.full_like(features[:, :1], y.shape[-2] * y.shape[-1])
+        features, pixels, error = self._with_replayed([features, pixels, error], generator)
+        return self._weighted(confidence=(estimator.expected_error(features, pixels) - error).square().mean())
 
 
-def noise_constraint(
-    predicted: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float, *, logarithmic: bool = False
-) -> Tensor:
-    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the error in noise, weighted by the signal-to-noise ratio.
+class Network(Stage):
+    """Trains the image network on a fixed estimator."""
 
-    tau is the RMS of the residual that the network has to find. The weight makes the target's variance 1 at every t
-    (Karras et al. 2022, with the residual for the data), so that every t learns. sigma^2 = (1 - alpha_bar) / alpha_bar.
+    fixed = ("estimator",)
+    min_batch = 1
 
-    Args:
-        logarithmic: average the logs of the images' errors, in nepers: each image's decibels count alike, where the
-            plain mean is ruled by images of fine texture, of much noise or of wide blur. Errors below `UNSEEN_ERROR`
-            count as alike.
-    """
-    weight = 1 / residual_std**2 + 1 / sigma**2
-    error = weight * (predicted - x_0).square().mean((1, 2, 3))
-    return ((error + UNSEEN_ERROR).log() if logarithmic else error).mean()
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The noise constraint at a random t."""
+        known = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
+        _, noise = self._image_constraint(net, pairs, known, generator)
+        return self._weighted(noise=noise)
 
+    def _mixed_degradation(self, estimate: Degradation, pairs: Pairs, generator: torch.Generator) -> Degradation:
+        """The true degradation, the estimate, or a random mixture of both, by the recipe's shares.
 
-def estimator_losses(
-    model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The constraints on the estimate from y alone, unweighted and their weighted sum, by name.
-
-    On the new pairs and on as many old ones as the recipe wants; of these only the statistics were kept.
-    """
-    estimator = model.estimator
-    scale = torch.full((len(pairs.y),), pairs.scale, device=pairs.y.device)
-    made = [spectral_statistics(pairs.y), scale, pairs.kernel, pairs.noise_level]
-    statistics, scales, kernel, noise_level = _with_replayed(made, recipe, replay, generator)
-    estimate = estimator.initial_estimate(estimator.features_from_statistics(statistics, scales))
-    return _weighted(recipe, **_estimate_losses(estimate, kernel, noise_level))
+        Estimates from crops are worse than those from whole photographs; mixtures cover the errors in between.
+        """
+        weight = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
+        kind = torch.rand(len(weight), generator=generator).to(weight)
+        weight[kind < self.recipe.loss.true_kernel_share] = 0
+        weight[kind >= 1 - self.recipe.loss.own_kernel_share] = 1
+        kernel = torch.lerp(pairs.kernel, estimate.kernel.detach(), weight.view(-1, 1, 1))
+        return Degradation(kernel, torch.lerp(pairs.noise_level, estimate.noise_level.detach(), weight))
 
 
-def confidence_losses(
-    model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The squared error of the expected kernel error, on crops of any size: its least is at the true mean.
+class Joint(Network):
+    """Trains image network, estimator and correction together."""
 
-    Only the expectation learns. Crops are down to `SMALLEST_CROP` pixels wide, every octave alike likely.
-    """
-    estimator = model.estimator
-    side = pairs.y.shape[-1]
-    crop = round(SMALLEST_CROP * (side / SMALLEST_CROP) ** float(torch.rand((), generator=generator)))
-    with torch.no_grad():
-        y = pairs.y[..., :crop, :crop]
-        told = estimator.features(y, pairs.scale)
-        error = (estimator.initial_estimate(told).kernel - pairs.kernel).abs().sum((-2, -1))
-    pixels = torch.full_like(told[:, :1], y.shape[-2] * y.shape[-1])
-    told, pixels, error = _with_replayed([told, pixels, error], recipe, replay, generator)
-    return _weighted(recipe, confidence=(estimator.expected_error(told, pixels) - error).square().mean())
+    fixed = ("estimator.confidence_head",)
+    min_batch = 2
+
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The constraints on the image, on the estimate from y and on its correction at a random t."""
+        estimate = net.initial_estimate(pairs.observation)
+        known = self._mixed_degradation(estimate, pairs, generator)
+        prediction, noise = self._image_constraint(net, pairs, known, generator, correct=True)
+        estimates = (prediction.degradation, estimate)
+        at_t, from_y = (degradation_constraints(each, pairs.kernel, pairs.noise_level) for each in estimates)
+        return self._weighted(noise=noise, **{name: at_t[name] + from_y[name] for name in from_y})
 
 
-def network_losses(model: MCFormer, pairs: Pairs, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
-    """All constraints at a random t, with the network's own kernel in the modulation for most examples.
+class Correction(Stage):
+    """Trains the correction of kernel and noise level that follows a sampling step."""
 
-    Kernel and noise level are estimated on the whole context and the image on a patch of it. Crops tell less of the
-    kernel than photographs do, so for a share of the examples the estimate is mixed with the truth, by a random part,
-    down to the error it will have.
-    """
-    first = model.initial_estimate(Observation(pairs.y, pairs.scale))
-    own = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
-    kind = torch.rand(len(own), generator=generator).to(own)
-    own[kind < recipe.loss.true_kernel_share] = 0
-    own[kind >= 1 - recipe.loss.own_kernel_share] = 1
-    kernel = torch.lerp(pairs.kernel, first.kernel.detach(), own.view(-1, 1, 1))
-    noise_level = torch.lerp(pairs.noise_level, first.noise_level.detach(), own)
-    prediction, noise_loss = _image_of_a_patch(model, pairs, Degradation(kernel, noise_level), recipe, generator)
-    if recipe.stage == "network":
-        return _weighted(recipe, noise=noise_loss)
-    at_step = _estimate_losses(prediction.degradation, pairs.kernel, pairs.noise_level)
-    from_y = _estimate_losses(first, pairs.kernel, pairs.noise_level)
-    return _weighted(recipe, noise=noise_loss, **{name: at_step[name] + from_y[name] for name in from_y})
+    trained = ("estimator.correct",)
 
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        """The constraints on the corrected degradation, starting from the estimate or from a kernel near it.
 
-def correction_losses(
-    model: MCFormer, pairs: Pairs, recipe: Recipe, replay: Replay, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The constraints on the kernel after one turn of the sampler, from the first estimate or from a kernel near it.
-
-    Only the correction learns, so what earlier pairs showed can be seen again. Of the new pairs the image that the
-    corrected kernel leads to counts too: not every kernel nearer to the truth serves it better.
-    """
-    estimator = model.estimator
-    with torch.no_grad():
-        observation = Observation(pairs.y, pairs.scale)
-        first = model.initial_estimate(observation)
-        current = Degradation(_moved(first.kernel, pairs.kernel, generator), first.noise_level)
-        t, x_t = _noised(model, model.to_diffusion(pairs.x), recipe, generator)
-        prediction: Prediction = model(x_t, t, observation, current, correct_kernel=False)
-        shown = model.evidence(prediction.x0_hat, t, observation, current)
-    scale = torch.full_like(pairs.noise_level, pairs.scale)
-    made = [current.kernel, current.noise_level, *shown, pairs.kernel, pairs.noise_level, scale]
-    rows = _with_replayed(made, recipe, replay, generator)
-    current, evidence = Degradation(*rows[:2]), Evidence(*rows[2:6])
-    kernel, noise_level, scale = rows[6:]
-    corrected = estimator.correct(current, scale, evidence)
-    losses = _estimate_losses(corrected, kernel, noise_level)
-    losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
-    if recipe.loss.noise:
-        new = corrected[: len(pairs.x)]
-        _, losses["noise"] = _image_of_a_patch(model, pairs, new, recipe, generator)
-    return _weighted(recipe, **losses)
+        The correction's inputs do not depend on its weights, so they can be replayed. On new pairs the image made with
+        the corrected kernel counts too: a kernel nearer to the true one does not always give a better image.
+        """
+        with torch.no_grad():
+            observation = pairs.observation
+            estimate = net.initial_estimate(observation)
+            current = Degradation(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
+            t, x_t = self._noised(net, net.to_diffusion(pairs.x), generator)
+            prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
+            evidence = net.evidence(prediction.x0_hat, t, observation, current)
+        rows = [current.kernel, current.noise_level, *evidence, pairs.kernel, pairs.noise_level, observation.scales]
+        rows = self._with_replayed(rows, generator)
+        current, evidence = Degradation(*rows[:2]), Evidence(*rows[2:6])
+        kernel, noise_level, scale = rows[6:]
+        corrected = net.estimator.correct(current, scale, evidence)
+        losses = degradation_constraints(corrected, kernel, noise_level)
+        losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
+        if self.recipe.loss.noise:
+            _, losses["noise"] = self._image_constraint(net, pairs, corrected[: len(pairs.x)], generator)
+        return self._weighted(**losses)
 
 
-def _image_of_a_patch(
-    model: MCFormer, pairs: Pairs, known: Degradation, recipe: Recipe, generator: torch.Generator
-) -> tuple[Prediction, Tensor]:
-    """What the network says of a random patch, given kernel and noise level, and the noise constraint on its image."""
-    x_y = known.closed_form(Observation(pairs.y, pairs.scale))
-    rows, columns, small_rows, small_columns = pairs.patch(aligned(recipe.data.patch, pairs.scale), generator)
-    x_0 = model.to_diffusion(pairs.x[..., rows, columns])
-    t, x_t = _noised(model, x_0, recipe, generator)
-    patch = Observation(pairs.y[..., small_rows, small_columns], pairs.scale)
-    known = known.with_closed_form(patch, x_y[..., rows, columns])
-    prediction: Prediction = model(x_t, t, patch, known, correct_kernel=recipe.stage == "joint")
-    a = model.alpha_bar[t]
-    noise_loss = noise_constraint(
-        model.to_diffusion(prediction.x0_hat),
-        x_0,
-        ((1 - a) / a).sqrt(),
-        model.config.residual_std,
-        logarithmic=recipe.loss.logarithmic,
-    )
-    return prediction, noise_loss
+STAGES: dict[str, type[Stage]] = {
+    stage.__name__.lower(): stage for stage in (Estimator, Confidence, Network, Correction, Joint)
+}
+"""The stages by the names that recipes use."""
 
 
-def _moved(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
-    """Kernels (B, n, n), a share of them moved by a random part of the way to the true ones, in log k."""
-    part = FURTHEST + (NEAREST - FURTHEST) * torch.rand(len(kernel), generator=generator).to(kernel)
-    part[torch.rand(len(kernel), generator=generator).to(kernel) >= MOVED] = 0
-    growth = log_ratio(kernel, true).clamp(-LARGEST_MOVE, LARGEST_MOVE)
-    return mirror_step(kernel, part.view(-1, 1, 1) * growth)
+def kernel_constraint(k_hat: Tensor, k: Tensor) -> Tensor:
+    """Mean over the batch of sum |k_hat - k| of kernels (B, n, n) that sum to 1: from 0 to 2."""
+    return (k_hat - k).abs().sum((-2, -1)).mean()
 
 
-def _with_replayed(made: list[Tensor], recipe: Recipe, replay: Replay, generator: torch.Generator) -> list[Tensor]:
-    """The new examples, with as many old ones as the recipe wants below them."""
-    if not recipe.data.replayed:
-        return made
-    replay.add(*made)
-    old = replay.draw(recipe.data.replayed, generator)
-    return [torch.cat(parts) for parts in zip(made, old, strict=True)]
+def noise_level_constraint(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
+    """Mean of |sigma_hat - sigma| / (1 + sigma), (B,) in grey levels: small levels matter as much as large ones."""
+    return ((sigma_hat - sigma).abs() / (1 + sigma)).mean()
 
 
-def _noised(model: MCFormer, x_0: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A timestep for each image, by the recipe's share of pure noise, and x_t there."""
-    last = len(model.alpha_bar) - 1
-    t = torch.randint(last + 1, (len(x_0),), generator=generator)
-    t[torch.rand(len(t), generator=generator) < recipe.loss.pure_noise_share] = last
-    t = t.to(x_0.device)
-    a = model.alpha_bar[t].view(-1, 1, 1, 1)
-    noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-    return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
-
-
-def _estimate_losses(estimate: Degradation, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
+def degradation_constraints(estimate: Degradation, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
+    """`kernel_constraint` and `noise_level_constraint` of an estimate, by the names of their weights."""
     return {
         "kernel": kernel_constraint(estimate.kernel, kernel),
         "noise_level": noise_level_constraint(estimate.noise_level, noise_level),
     }
 
 
-def _weighted(recipe: Recipe, **losses: Tensor) -> dict[str, Tensor]:
-    total = sum(getattr(recipe.loss, name) * value for name, value in losses.items())
-    assert isinstance(total, Tensor)
-    return {"total": total, **losses}
+def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
+    """Mean loss in decibels when the closed form uses k_hat instead of k, for a scene of power spectrum 1 / f^2.
+
+    Two kernels equally far from k in `kernel_constraint` can differ much in this. Within the LR grid's band the closed
+    form is a Wiener filter of y; above it nothing is recovered. Aliasing and the noise itself are left out: at scales
+    above 1 this overestimates the loss by a factor of two or three. Errors below `ERROR_FLOOR` count alike.
+
+    Args:
+        k_hat, k: (B, n, n).
+        sigma, scale: noise level in grey levels, and scale, (B,).
+    """
+    side = 2 * k.shape[-1] + 2
+    f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)
+    scene = 1 / (f_y.square() + f_x.square() + (0.5 / side) ** 2)
+    scene[:, 1:-1] *= 2  # the conjugate half of the spectrum, which rfft2 leaves out
+    band = torch.maximum(f_y.abs(), f_x) <= (0.5 / scale)[:, None, None]
+    rho = data_weight(sigma)[:, None, None]
+    pad, centre = side - k.shape[-1], k.shape[-1] // 2
+    K, K_hat = (
+        torch.fft.rfft2(F.pad(kernel, (0, pad, 0, pad)).roll((-centre, -centre), (-2, -1))) for kernel in (k, k_hat)
+    )
+
+    def error(transfer: Tensor) -> Tensor:
+        restored = K * (transfer.conj() + rho) / (transfer.abs().square() + rho)
+        lost = torch.where(band, (1 - restored).abs().square() * scene, scene).sum((-2, -1))
+        return lost + ERROR_FLOOR * scene.sum((-2, -1))
+
+    return 10 * (error(K_hat) / error(K)).log10().mean()
+
+
+def noise_constraint(
+    x0_hat: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float, *, logarithmic: bool = False
+) -> Tensor:
+    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the error in noise, weighted by the signal-to-noise ratio.
+
+    tau is the RMS of the residual that the network predicts. The weight makes the target's variance 1 at every t
+    (Karras et al. 2022, with the residual for the data), so that no t dominates. sigma^2 = (1 - alpha_bar) / alpha_bar.
+
+    Args:
+        x0_hat, x_0: (B, 3, H, W) in the range of the diffusion.
+        sigma, residual_std: (B,); tau.
+        logarithmic: average the logarithms of the images' errors, so that each image's decibels count alike; the plain
+            mean is dominated by fine texture, much noise and wide blur. Errors below `NOISE_ERROR_FLOOR` count alike.
+    """
+    weight = 1 / residual_std**2 + 1 / sigma**2
+    error = weight * (x0_hat - x_0).square().mean((1, 2, 3))
+    return ((error + NOISE_ERROR_FLOOR).log() if logarithmic else error).mean()
+
+
+def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
+    """Kernels (B, n, n), a share `PERTURB_SHARE` moved in log k, towards the true ones or away, by `PERTURB_RANGE`."""
+    low, high = PERTURB_RANGE
+    part = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
+    part[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
+    growth = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return mirror_step(kernel, part.view(-1, 1, 1) * growth)

@@ -1,11 +1,10 @@
 """The training loop."""
 
 import csv
-import io
 import math
 import os
-import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,65 +13,42 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, broadcast, is_tensorboard_available
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.files import write_file
+from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
+from blinddiff.imaging.write import write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.training.data import (
-    LARGEST_KERNEL,
-    MARGIN,
-    ImagePool,
-    Pairs,
-    Pixels,
-    Replay,
-    aligned,
-    degrade,
-    draw_scale,
-)
+from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, ImagePool, Pairs, Pixels, aligned, degrade, draw_scale
 from blinddiff.training.recipe import Recipe
-from blinddiff.training.stages import confidence_losses, correction_losses, estimator_losses, network_losses
+from blinddiff.training.stages import STAGES
+
+LOG_STEPS = 20
+ESTIMATOR_ARGUMENTS = ("scales", "kernel_size")
+IMAGE_ARGUMENTS = ("noise_schedule", "image_mean", "image_std", "residual_std", "heads", "kernel_modulation")
+"""Arguments of `MCFormer` that the shapes of its weights do not show: of its estimator, and of the image network."""
 
 
-class WeightAverage:
-    """Moving average of a network's parameters; buffers (running statistics) are copied as they are.
+def averaged(network: nn.Module, decay: float, device: torch.device | None = None) -> AveragedModel:
+    """An exponential moving average of a network's weights, for `AveragedModel.update_parameters` after each step.
 
-    Args:
-        network: what to average.
-        decay: share of the old average kept at each step; lower in the first steps, so that the start is forgotten.
+    The decay of step n is min(decay, (1 + n) / (10 + n)), so that the start is forgotten. Buffers are copied.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    def update(average: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
-    def update(self, network: nn.Module) -> None:
-        """Take in the network's weights after a step."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        state = network.state_dict()
-        learned = [name for name, _ in network.named_parameters()]
-        torch._foreach_lerp_([self.average[n] for n in learned], [state[n].detach() for n in learned], 1 - decay)
-        for name in state.keys() - set(learned):
-            self.average[name].copy_(state[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        """For checkpoints."""
-        return {"steps": self.steps, "average": self.average}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.steps = state["steps"]
-        for name, value in state["average"].items():
-            self.average[name].copy_(value)
+    model = AveragedModel(network, device, multi_avg_fn=update)  # type: ignore[arg-type]
+    model.update_parameters(network)  # the first call copies, so that n counts the steps
+    return model
 
 
 @torch.no_grad()
@@ -82,121 +58,122 @@ def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
     observation = Observation(pairs.y, pairs.scale)
     degradation = network.initial_estimate(observation)
     x_y = degradation.closed_form(observation)
-    last = len(network.alpha_bar) - 1
     noise = torch.randn(x_y.shape, generator=torch.Generator().manual_seed(0)).to(x_y)
-    t = torch.full((len(x_y),), last, device=x_y.device)
+    t = torch.full((len(x_y),), len(network.alpha_bar) - 1, device=x_y.device)
     x_t = add_noise(network, x_y, t[0], noise)
     x0_hat = network(x_t, t, observation, degradation).x0_hat
     columns = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
     pixels = (columns.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
-    write_file(path, buffer.getvalue())
-
-
-LOG_STEPS = 20
-ESTIMATORS_MEANING = ("scales", "kernel_size")
-MEANING = (
-    *ESTIMATORS_MEANING,
-    "noise_schedule",
-    "image_mean",
-    "image_std",
-    "residual_std",
-    "heads",
-    "kernel_modulation",
-)
-"""What weights of one shape can differ in, as arguments of `MCFormer`: of its estimator, and of all of it."""
+    write_picture(path, Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def train(
-    recipe: Recipe, folder: Path, *, resume: bool = False, max_minutes: float = math.inf, device: str | None = None
+    recipes: Recipe | Sequence[Recipe],
+    folder: Path,
+    *,
+    resume: bool = False,
+    max_minutes: float = math.inf,
+    device: str | None = None,
 ) -> Path:
-    """Run a recipe, or go on with it.
+    """Run a recipe, or resume it.
 
     Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (all
-    that a resumed run needs), ``losses.csv``, TensorBoard's events where it is installed, and ``sheet_*.png``.
+    that a resumed run needs), ``losses.csv``, TensorBoard's events where it is installed, and ``sheet_*.png``. Each of
+    several stages writes into its own subfolder, such as ``02-network``, and starts from the weights before it.
 
-    Everything random at a step comes from the recipe's seed and the step's number, so that a resumed run goes on
-    exactly as an uninterrupted one would. (Of several processes it does so where only the network learns: of replayed
-    examples and of statistics over batches the checkpoint holds the main process's.)
+    All random numbers of a step come from the recipe's seed and the step's number, so that a resumed run gives the same
+    weights as an uninterrupted one. (With several processes only in stage ``network``: the checkpoint holds the main
+    process's replayed examples and batch statistics.)
 
     Args:
-        recipe: what to train on what.
-        folder: where to write; must not hold a run already, unless ``resume``.
-        resume: go on from the folder's checkpoint.
+        recipes: one stage, or several in order.
+        folder: must not hold a run already, unless ``resume``, which continues from the last checkpoint.
         max_minutes: stop, with a checkpoint, after so long.
         device: ``"cpu"`` keeps Accelerate from choosing another.
 
-    Returns:
-        The folder of the averaged weights.
+    Returns the folder of the averaged weights of the stage that ran last.
 
     Raises:
-        TrainingError: a loss or its gradient is not finite (the last good checkpoint stays), or there is nothing to
-            resume.
-        RecipeError: no photographs, or impossible model arguments.
+        TrainingError: the loss or its gradient is not finite, or ``folder`` holds a run, or none to resume.
+        RecipeError: no photographs, or impossible settings.
+        WeightsError: weights to start from that are missing or do not fit.
+        OutputError: ``folder`` cannot be made or written to.
     """
-    return Trainer(recipe, folder, resume, device).run(max_minutes)
+    recipes = [recipes] if isinstance(recipes, Recipe) else recipes
+    several = len(recipes) > 1
+    folders = [folder / f"{n:02d}-{recipe.stage}" for n, recipe in enumerate(recipes, 1)] if several else [folder]
+    begun = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
+    if resume and not any(begun) and not (several and os.path.isdir(folders[0])):
+        raise TrainingError(f"{folder}: holds no checkpoint to resume from")
+    if any(begun) and not resume:
+        raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
+    if several and not resume:
+        _check_stages(recipes)
+    end = time.monotonic() + 60 * max_minutes
+    for n, recipe in enumerate(recipes):
+        if n < len(recipes) - 1 and _is_finished(folders[n], recipe):
+            continue
+        if n:
+            recipe = recipe.model_copy(update={"init": str(folders[n - 1] / "weights"), "init_estimator": None})
+        trainer = Trainer(recipe, folders[n], begun[n], device)
+        trainer.run((end - time.monotonic()) / 60)
+        if trainer.step < recipe.steps:
+            break
+    PartialState().destroy_process_group()
+    return trainer.folder / "weights"
 
 
 class Trainer:
-    """One run: network, optimiser, average, data and logs."""
+    """The run of one stage: network, optimiser, moving average, data and logs. Arguments as for `train`."""
 
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, device: str | None = None) -> None:
         self.recipe, self.folder, self.step = recipe, folder, 0
-        checkpoint = folder / "checkpoint"
-        _restore(checkpoint)
-        if resume and not os.path.isdir(checkpoint):  # Path raises for what cannot be a name
-            raise TrainingError(f"{folder}: holds no checkpoint to resume from")
-        if not resume and checkpoint.exists():
-            raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
+        self.stage = STAGES[recipe.stage](recipe)
         self.accelerator = Accelerator(
-            # Left to itself, Accelerate takes several processes without an accelerator for as many runs.
+            # Without cpu=True, Accelerate treats several processes on a machine without accelerator as separate runs.
             cpu=device == "cpu" or not torch.accelerator.is_available(),
-            step_scheduler_with_optimizer=False,  # else two processes would run through the schedule twice as fast
+            step_scheduler_with_optimizer=False,  # else the schedule advances once for each process in a step
             log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
         torch.manual_seed(recipe.seed)
         self.network = initial_network(recipe)
-        learned = _learned(self.network, recipe.stage)
-        self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self._largest_side())
-        self.average = WeightAverage(self.network, recipe.ema)
-        folder.mkdir(parents=True, exist_ok=True)  # not before weights and photographs have been found good
+        self.network.requires_grad_(False)
+        self.learned = [parameter.requires_grad_() for parameter in self.stage.parameters(self.network)]
+        self.side = max(map(self._side, recipe.degradation.scales))
+        self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
+        self.average = averaged(self.network, recipe.ema, self.accelerator.device)
+        make_folder(folder)  # not before weights and photographs have been read
         optimiser = torch.optim.AdamW(
-            learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+            self.learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        # The losses call the network in more ways than one, which a wrapper around its forward would not see:
-        # Accelerate places and saves it, but gradients are averaged over processes by `_average_gradients`.
+        # The losses call several methods of the network, which DistributedDataParallel does not wrap: Accelerate only
+        # places and saves it, and `_average_gradients` averages over processes.
         self.accelerator.prepare_model(self.network, evaluation_mode=True)
         self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
-        for name, value in self.average.average.items():
-            self.average.average[name] = value.to(self.accelerator.device)
         if recipe.precision == "bfloat16":
-            blocks = self.network.unet
             reduced = torch.autocast(self.accelerator.device.type, torch.bfloat16)
-            blocks.forward = reduced(blocks.forward)  # type: ignore[method-assign]
-        self.replay = Replay()
-        self.accelerator.register_for_checkpointing(self.average, self.replay)
+            self.network.unet.forward = reduced(self.network.unet.forward)  # type: ignore[method-assign]
+        self.accelerator.register_for_checkpointing(self.average, self.stage.replay)
         self.accelerator.init_trackers("")
         if resume:
-            self._load(checkpoint)
+            self._load(folder / "checkpoint")
         elif self.accelerator.is_main_process:
             (folder / "losses.csv").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
 
-    def run(self, max_minutes: float) -> Path:
-        """Train to the recipe's last step, or for ``max_minutes``."""
-        recipe = self.recipe
+    def run(self, max_minutes: float) -> None:
+        """Train to the recipe's last step, or for ``max_minutes``, and save."""
+        recipe, hidden = self.recipe, not self.accelerator.is_main_process
         started = checkpointed = time.monotonic()
-        hidden = not self.accelerator.is_main_process
         with (
             tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
             ThreadPoolExecutor(1) as loader,
         ):
-            coming = loader.submit(self._photographs, self.step)
+            coming = loader.submit(self.photographs, self.step)
             while self.step < recipe.steps and self._agree(time.monotonic() - started < 60 * max_minutes):
                 photographs = coming.result()
-                coming = loader.submit(self._photographs, self.step + 1)
+                coming = loader.submit(self.photographs, self.step + 1)
                 losses = self._train_step(torch.from_numpy(photographs))
                 self.step += 1
                 bar.update()
@@ -208,43 +185,32 @@ class Trainer:
                     self._save()
                     checkpointed = time.monotonic()
         self._save()
-        self.accelerator.end_training()
-        return self.folder / "weights"
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def _train_step(self, photographs: Tensor) -> dict[str, Tensor]:
-        recipe, generator = self.recipe, self._generator(self.step)
-        scale = draw_scale(recipe.degradation, generator)
-        side = self._side(scale)
-        photographs = photographs[..., :side, :side].to(self.accelerator.device)
-        pairs = degrade(photographs, scale, self.network.config.kernel_size, recipe.degradation, generator)
-        self._set_training()
+        generator = self._generator(self.step)
+        pairs = self.pairs(photographs, generator)
+        self.stage.set_mode(self.network)
         torch.manual_seed(generator.initial_seed())  # for dropout
-        if recipe.stage == "estimator":
-            losses = estimator_losses(self.network, pairs, recipe, self.replay, generator)
-        elif recipe.stage == "confidence":
-            losses = confidence_losses(self.network, pairs, recipe, self.replay, generator)
-        elif recipe.stage == "correction":
-            losses = correction_losses(self.network, pairs, recipe, self.replay, generator)
-        else:
-            losses = network_losses(self.network, pairs, recipe, generator)
+        losses = self.stage.losses(self.network, pairs, generator)
         self.accelerator.backward(losses["total"])
         self._average_gradients()
-        norm = self.accelerator.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], recipe.clip)
-        # A finite loss may have a gradient that is not, which would spoil the weights unseen until they are saved.
+        norm = self.accelerator.clip_grad_norm_(self.learned, self.recipe.clip)
+        # A finite loss can have a gradient that is not, which would make the weights NaN.
         if not torch.isfinite(losses["total"] + norm):
             checkpoint = self.folder / "checkpoint"
             kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "no checkpoint was made yet"
-            raise TrainingError(
-                f"the loss is {losses['total'].item()} and its gradient {float(norm)} at step {self.step}; {kept}"
-            )
+            values = f"the loss is {losses['total'].item()} and its gradient {float(norm)}"
+            raise TrainingError(f"{values} at step {self.step}; {kept}")
         self.optimiser.step()
         self.schedule.step()
         self.optimiser.zero_grad()
-        self.average.update(self.network)
+        self.average.update_parameters(self.network)
         return {name: value.detach() for name, value in losses.items()}
 
     def _average_gradients(self) -> None:
-        """The mean of all processes' gradients, in one message; a NaN of one stops all."""
+        """Average the gradients over processes in one message, so that a NaN in one stops all."""
         if self.accelerator.num_processes > 1:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
@@ -252,34 +218,31 @@ class Trainer:
                 gradient.copy_(part.view_as(gradient))
 
     def _agree(self, decision: bool) -> bool:
-        """What the main process decided: clocks differ, and a process alone in a barrier would wait for ever."""
+        """The main process's decision: clocks differ, and processes that disagree would wait for each other."""
         if self.accelerator.num_processes == 1:
             return decision
         return bool(broadcast(torch.tensor(int(decision), device=self.accelerator.device)))
 
-    def _set_training(self) -> None:
-        """Let only the parts that learn gather statistics of what passes through them."""
-        self.network.train()
-        estimator = self.network.estimator
-        estimator.normalise.train(self.recipe.stage in ("estimator", "joint"))
-        estimator.correct.train(self.recipe.stage in ("correction", "joint"))
+    def pairs(self, photographs: Tensor, generator: torch.Generator) -> Pairs:
+        """Pairs of one scale, drawn by the recipe's shares, from crops (B, 3, side, side) of the largest side."""
+        recipe = self.recipe.degradation
+        scale = draw_scale(recipe, generator)
+        side = self._side(scale)
+        photographs = photographs[..., :side, :side].to(self.accelerator.device)
+        return degrade(photographs, scale, self.network.config.kernel_size, recipe, generator)
 
-    def _photographs(self, step: int) -> Pixels:
+    def photographs(self, step: int) -> Pixels:
+        """The crops of a step, (B, 3, side, side) uint8, of the side that the largest scale needs."""
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
-        return self.images.crops(self.recipe.data.batch, self._largest_side(), rng, self.recipe.data.reduced)
-
-    def _largest_side(self) -> int:
-        return max(map(self._side, self.recipe.degradation.scales))
+        return self.images.crops(self.recipe.data.batch, self.side, rng, self.recipe.data.reduced)
 
     def _side(self, scale: int) -> int:
-        """HR side of the crops cut for a scale, the margin lost to the blur included."""
+        """HR side of the crops cut for a scale, with the margin that the blur needs."""
         return aligned(self.recipe.data.context, scale) + 2 * MARGIN
 
     def _generator(self, step: int) -> torch.Generator:
-        seed = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index)).generate_state(
-            1, np.uint64
-        )
-        return torch.Generator().manual_seed(int(seed[0] >> 1))
+        sequence = np.random.SeedSequence((self.recipe.seed, step, self.accelerator.process_index))
+        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
     def _rate(self, step: int) -> float:
         """Warm-up, then half a cosine down to the final rate at the recipe's last step."""
@@ -296,40 +259,30 @@ class Trainer:
         self.accelerator.log(row, step=self.step)
         if self.accelerator.is_main_process:
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "learning_rate"})
-            path = self.folder / "losses.csv"
-            new = not path.exists() or path.stat().st_size == 0  # a kill may have left it empty
-            with path.open("a", newline="") as file:
+            with (self.folder / "losses.csv").open("a", newline="") as file:
                 table = csv.DictWriter(file, ["step", *row])
-                if new:
+                if file.tell() == 0:  # new, or left empty by a kill
                     table.writeheader()
                 table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
 
     def _write_sheet(self) -> None:
-        if self.accelerator.is_main_process and self.recipe.stage not in ("estimator", "confidence"):
-            generator = self._generator(0)
-            scale = draw_scale(self.recipe.degradation, generator)
-            photographs = torch.from_numpy(self._photographs(0)[:4, :, : self._side(scale), : self._side(scale)])
-            pairs = degrade(
-                photographs.to(self.accelerator.device),
-                scale,
-                self.network.config.kernel_size,
-                self.recipe.degradation,
-                generator,
-            )
+        if self.accelerator.is_main_process and self.stage.shows_images:
+            pairs = self.pairs(torch.from_numpy(self.photographs(0)[:4]), self._generator(0))
             write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
 
     def _save(self) -> None:
-        """Write weights and checkpoint beside the old ones, then put them in their place: never half a checkpoint."""
+        """Write weights, then a checkpoint, each beside the old one before it takes its place.
+
+        In this order a checkpoint of the last step implies finished weights, see `_is_finished`.
+        """
         self.accelerator.wait_for_everyone()
         new = self.folder / "checkpoint.new"
         self.accelerator.save_state(str(new))
         if self.accelerator.is_main_process:
             (new / "progress.yaml").write_text(yaml.safe_dump({"step": self.step}))
-            _replace(new, self.folder / "checkpoint")
-            network = MCFormer.from_config(self.network.config)
-            network.load_state_dict(self.average.average)
-            network.save_pretrained(self.folder / "weights.new")
-            _replace(self.folder / "weights.new", self.folder / "weights")
+            self.average.module.save_pretrained(self.folder / "weights.new")  # type: ignore[operator]
+            replace_folder(self.folder / "weights.new", self.folder / "weights")
+            replace_folder(new, self.folder / "checkpoint")
         self.accelerator.wait_for_everyone()
 
     def _load(self, checkpoint: Path) -> None:
@@ -351,83 +304,66 @@ class Trainer:
 def initial_network(recipe: Recipe) -> MCFormer:
     """The network a recipe starts from: new, or from its ``init`` and ``init_estimator``.
 
-    It may have more refinement blocks than ``init``: the new ones start as identities, so that nothing is forgotten.
+    It may have more refinement blocks than ``init``: new ones start as identities, so that the output stays the same.
 
     Raises:
         RecipeError: impossible arguments of the model.
         WeightsError: weights that are missing or do not fit.
     """
+    network = _new_network(recipe)
+    for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
+        if source is not None:
+            try:
+                loaded = MCFormer.from_pretrained(weights_folder(source) or source)
+            except (OSError, RuntimeError, ValueError) as error:
+                raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
+            _copy_weights(loaded, network, part, source)
+    return network
+
+
+def _new_network(recipe: Recipe) -> MCFormer:
     try:
         network = MCFormer(**recipe.model)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe: model: {str(error).splitlines()[0]}") from error
-    if (size := network.config.kernel_size) > LARGEST_KERNEL:
-        raise RecipeError(f"recipe: model: kernel_size: {size}: at most {LARGEST_KERNEL} can be trained")
-    for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
-        if source is None:
-            continue
-        try:
-            loaded = MCFormer.from_pretrained(weights_folder(source) or source)
-            _check_meaning(source, loaded, network, ESTIMATORS_MEANING if part else MEANING)
-            missing, unexpected = network.load_state_dict(
-                {name: value for name, value in loaded.state_dict().items() if name.startswith(part)}, strict=False
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
-        lacking = [name for name in missing if name.startswith(part) and not name.startswith("unet.refinement.")]
-        lacking += unexpected
-        if lacking:
-            raise WeightsError(f"{source}: does not fit the recipe's model: {lacking[0]}")
-        if not part:
-            for index, block in enumerate(network.unet.refinement):
-                if f"unet.refinement.{index}.modulation.weight" in missing:
-                    block.start_as_identity()
+    if (size := network.config.kernel_size) > MAX_KERNEL_SIZE:
+        raise RecipeError(f"recipe: model: kernel_size: {size}: at most {MAX_KERNEL_SIZE} can be trained")
     return network.to(memory_format=torch.channels_last)
 
 
-def _check_meaning(source: str, loaded: MCFormer, network: MCFormer, keys: tuple[str, ...]) -> None:
-    """Refuse weights that fit in shape alone. Raises WeightsError."""
-    for key in keys:
-        theirs, ours = (
-            list(value) if isinstance(value, list | tuple) else value  # JSON knows no tuples
-            for value in (loaded.config[key], network.config[key])
-        )
-        if theirs != ours:
+def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -> None:
+    """Copy the weights whose names begin with ``part``. Raises WeightsError where they do not fit."""
+    for key in ESTIMATOR_ARGUMENTS + (() if part else IMAGE_ARGUMENTS):
+        theirs, ours = loaded.config[key], network.config[key]
+        if theirs != ours and not (isinstance(ours, Sequence) and list(theirs) == list(ours)):  # JSON has no tuples
             raise WeightsError(f"{source}: was made with {key} {theirs}, and the recipe's model has {ours}")
+    state = {name: value for name, value in loaded.state_dict().items() if name.startswith(part)}
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{source}: does not fit the recipe's model: {str(error).splitlines()[1].strip()}"
+        ) from error
+    lacking = [name for name in missing if name.startswith(part) and not name.startswith("unet.refinement.")]
+    if lacking or unexpected:
+        raise WeightsError(f"{source}: does not fit the recipe's model: {[*lacking, *unexpected][0]}")
+    for index, block in enumerate(network.unet.refinement):
+        if not part and f"unet.refinement.{index}.modulation.weight" in missing:
+            block.start_as_identity()  # type: ignore[operator]
 
 
-def _learned(network: MCFormer, stage: str) -> list[Tensor]:
-    """Mark which parameters learn in a stage, and return them."""
-    for name, parameter in network.named_parameters():
-        correction, confidence = name.startswith("estimator.correct."), name.startswith("estimator.confidence_head.")
-        estimator = name.startswith("estimator.") and not (correction or confidence)
-        learns = {
-            "estimator": estimator,
-            "confidence": confidence,
-            "correction": correction,
-            "network": not (estimator or confidence or correction),
-            "joint": not confidence,
-        }
-        parameter.requires_grad_(learns[stage])
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _check_stages(recipes: Sequence[Recipe]) -> None:
+    """Raise before the first stage runs what `Trainer` would raise for a later one."""
+    network = initial_network(recipes[0])
+    for n, recipe in enumerate(recipes):
+        STAGES[recipe.stage](recipe)
+        if n:
+            previous, network = network, _new_network(recipe)
+            _copy_weights(previous, network, "", f"stage {n}")
 
 
-def _restore(folder: Path) -> None:
-    """Give a folder its name again that a kill within `_replace` has left without."""
-    before = _before(folder)
-    if os.path.exists(before) and not folder.exists():
-        with suppress(FileNotFoundError):  # another process was faster
-            before.rename(folder)
-
-
-def _before(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
-
-
-def _replace(new: Path, old: Path) -> None:
-    before = _before(old)
-    shutil.rmtree(before, ignore_errors=True)
-    if old.exists():
-        old.rename(before)
-    new.rename(old)
-    shutil.rmtree(before, ignore_errors=True)
+def _is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether a stage's checkpoint is of its last step."""
+    with suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return int(yaml.safe_load((folder / "checkpoint" / "progress.yaml").read_text())["step"]) >= recipe.steps
+    return False

@@ -1,0 +1,403 @@
+"""Plots and pictures of `report.html`: matplotlib figures as SVG, crops and kernels of chosen cases as WebP."""
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.evaluation.data import Case, CaseId, Restoration, to_bytes
+from blinddiff.evaluation.kernel_metrics import aligned_pair
+from blinddiff.evaluation.methods import Method
+from blinddiff.evaluation.protocols import Protocol
+from blinddiff.evaluation.published_results import published_results
+from blinddiff.evaluation.records import ImageResult, describe_failure
+from blinddiff.evaluation.statistics import (
+    METRICS,
+    Estimate,
+    SetSummary,
+    chosen_cases,
+    chosen_kernels,
+    examples,
+    methods_shown,
+    possible_extremes,
+    subject_of,
+)
+from blinddiff.imaging import kernel_picture
+
+T = TypeVar("T")
+
+GREY = "#60646c"
+# distinguishable with colour-blindness; the first six after Okabe and Ito
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5c00", "#56b4e9", "#6f42c1", "#b03a2e", "#2e7d32", "#455a64")
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "blinddiff",  # the same ids in every run
+    "font.size": 9,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.color": "#e4e6ea",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its title, which is not drawn but names it to screen readers, and a caption."""
+
+    title: str
+    figure: Figure
+    caption: str
+
+    @property
+    def svg(self) -> str:
+        """As an element for HTML."""
+        file = io.StringIO()
+        for artist in self.figure.findobj():
+            artist.set_clip_on(False)  # clip paths are referred to by url(...)
+        with rc_context(STYLE):
+            metadata = {"Title": self.title, "Date": None, "Creator": None, "Format": None, "Type": None}
+            self.figure.savefig(file, format="svg", bbox_inches="tight", metadata=metadata)
+        text = file.getvalue()
+        return text[text.index("<svg") :]
+
+
+def _axes(height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure 7.5 inches wide with `rows` axes that share x."""
+    with rc_context(STYLE):
+        figure = Figure((7.5, height), layout="constrained")
+        return figure, list(figure.subplots(rows, squeeze=False, sharex=True)[:, 0])
+
+
+def scatter(
+    points: Mapping[str, tuple[Estimate, Estimate]],
+    labels: tuple[str, str],
+    log_x: bool = False,
+    lower_y_is_better: bool = False,
+) -> Figure:
+    """Methods as labelled points with their intervals; better is up. points: method -> (x, y)."""
+    figure, (axes,) = _axes(4.2)
+    axes.set(xlabel=labels[0], ylabel=labels[1], xscale="log" if log_x else "linear")
+    axes.margins(0.08)
+    for colour, (x, y) in zip(_colours(len(points)), points.values(), strict=True):
+        axes.plot([x.low, x.high], [y.mean, y.mean], color=colour, alpha=0.5)
+        axes.plot([x.mean, x.mean], [y.low, y.high], color=colour, alpha=0.5)
+        axes.plot(x.mean, y.mean, "o", color=colour)
+    if lower_y_is_better:
+        axes.invert_yaxis()
+    _label(figure, axes, {method: (x.mean, y.mean) for method, (x, y) in points.items()})
+    return figure
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, moved down where it would cover another name."""
+    figure.draw_without_rendering()  # positions are not known before
+    colours = dict(zip(points, _colours(len(points)), strict=True))
+    placed: list[Bbox] = []
+    for name in sorted(points, key=lambda name: -axes.transData.transform(points[name])[1]):
+        text = axes.annotate(name, points[name], (6, 4), textcoords="offset points", size=9, color=colours[name])
+        if text.get_window_extent().x1 > axes.bbox.x1:
+            text.set(ha="right", x=-6)
+        while any(text.get_window_extent().overlaps(other) for other in placed):
+            text.set_y(text.get_position()[1] - 1)
+        placed.append(text.get_window_extent())
+
+
+def perception_distortion(summary: SetSummary) -> list[Plot]:
+    """Perception against distortion (Blau and Michaeli, CVPR 2018): one plot per perceptual metric."""
+    plots = []
+    for name in ("niqe", "lpips", "dists"):
+        points = {m: (e["psnr_y"], e[name]) for m, e in summary.means.items() if "psnr_y" in e and name in e}
+        if len(points) > 1:
+            label = METRICS[name].label
+            axes = "PSNR-Y (dB), to the right: less distortion", f"{label}, upwards: more natural"
+            figure = scatter(points, axes, lower_y_is_better=True)
+            caption = f"{summary.set}: perception ({label}) against distortion (PSNR-Y)."
+            plots.append(Plot(f"{summary.set}: {label} against PSNR-Y", figure, caption))
+    return plots
+
+
+def quality_time(summary: SetSummary) -> list[Plot]:
+    """PSNR-Y against the time per image, for methods that have both."""
+    points = {
+        method: (estimates["seconds"], estimates["psnr_y"])
+        for method, estimates in summary.means.items()
+        if "psnr_y" in estimates and "seconds" in estimates and estimates["seconds"].low > 0
+    }
+    if len(points) < 2:
+        return []
+    figure = scatter(points, ("seconds per image (logarithmic)", "PSNR-Y (dB)"), log_x=True)
+    caption = f"{summary.set}: quality against the time per image, as measured during this run."
+    return [Plot(f"{summary.set}: PSNR-Y against seconds", figure, caption)]
+
+
+def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot]:
+    """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top.
+
+    Published values of another convention are in the table only.
+    """
+    rows: list[tuple[str, Estimate | float]] = [
+        (f"{result.method} (published)", result.value)
+        for result in published_results(protocol.name, protocol.scale, summary.set)
+        if result.metric == "psnr_y" and result.last is None
+    ]
+    if not rows:
+        return []
+    rows += [(method, e["psnr_y"]) for method, e in summary.means.items() if "psnr_y" in e]
+    rows.sort(key=lambda row: _mean(row[1]))
+    figure, (axes,) = _axes(0.6 + 0.23 * len(rows))
+    axes.set(xlabel="PSNR-Y (dB)", yticks=range(len(rows)), yticklabels=[label for label, _ in rows])
+    for y, (_, value) in enumerate(rows):
+        published = isinstance(value, float)
+        colour = GREY if published else COLOURS[0]
+        if isinstance(value, Estimate):
+            axes.plot([value.low, value.high], [y, y], color=colour)
+        axes.plot(_mean(value), y, "o", color=colour, markerfacecolor="white" if published else colour)
+        place = axes.get_yaxis_transform()
+        axes.text(1.01, y, f"{_mean(value):.2f}", transform=place, va="center", size=9, color=colour)
+        axes.get_yticklabels()[y].set_color(colour)
+    caption = f"{summary.set}: measured here (filled, with interval) and published, not run here (hollow)."
+    return [Plot(f"{summary.set}: measured and published PSNR-Y", figure, caption)]
+
+
+def _mean(value: Estimate | float) -> float:
+    return value if isinstance(value, float) else value.mean
+
+
+BINS, LAST = 20, 50.0  # of the histogram; errors above LAST per cent are in the last bin
+
+
+def width_histogram(results: Sequence[ImageResult], methods: Sequence[str]) -> list[Plot]:
+    """Width errors of the estimated kernels, all sets together: one histogram per method, on one scale."""
+    metric = "kernel_width_error"
+    values = {m: [r.metrics[metric] for r in results if r.method == m and metric in r.metrics] for m in methods}
+    values = {method: found for method, found in values.items() if found}
+    if not values:
+        return []
+    figure, rows = _axes(0.6 + 0.9 * len(values), len(values))
+    for colour, axes, (method, found) in zip(_colours(len(values)), rows, values.items(), strict=True):
+        weights = np.full(len(found), 1 / len(found))
+        axes.hist(np.minimum(found, LAST), BINS, range=(0, LAST), weights=weights, color=colour, rwidth=0.9)
+        median = sorted(found)[len(found) // 2]
+        axes.set_title(f"{method}: median {median:.1f} %, {len(found)} kernels", loc="right", fontsize=9)
+        axes.set_yticks([])
+    tallest = max(axes.get_ylim()[1] for axes in rows)
+    for axes in rows:
+        axes.set_ylim(0, tallest)
+    rows[-1].set_xlabel(f"width error (%), {LAST:.0f} and more in the last bin")
+    caption = "Error of the estimated kernels' width: share of the kernels, all sets together."
+    return [Plot("Histograms of width error", figure, caption)]
+
+
+CROP = 96  # HR pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a restoration that a report shows, small enough to be kept or sent between processes.
+
+    Arrays, not tensors: torch would send shared memory, which ends with the process.
+
+    Attributes:
+        crop: `crop_of` the image.
+        kernel: estimated kernel (kh, kw) in HR pixels, float32, or None.
+    """
+
+    crop: npt.NDArray[np.uint8]
+    kernel: npt.NDArray[Any] | None
+
+
+def view_of(case: Case, restoration: Restoration) -> View:
+    """The view of a case's restoration."""
+    kernel = restoration.kernel
+    return View(crop_of(case, restoration.image), None if kernel is None else kernel.cpu().float().numpy())
+
+
+def crop_of(case: Case, image: Tensor) -> npt.NDArray[np.uint8]:
+    """(3, H, W) in [0, 1] of the case's HR size -> at most `CROP` pixels each way, (h, w, 3).
+
+    Where the true image, or without one the input, has most structure.
+    """
+    side = CROP // case.scale * case.scale
+    if case.hr is not None:
+        top, left = busiest_window(case.hr, side, case.scale)
+    else:
+        top, left = (offset * case.scale for offset in busiest_window(case.y, side // case.scale, 1))
+    return to_bytes(image.cpu()[:, top : top + side, left : left + side])
+
+
+def busiest_window(image: Tensor, side: int, step: int) -> tuple[int, int]:
+    """Top and left, multiples of `step`, of the window of `side` with most gradient energy in (3, H, W)."""
+    grey = image.mean(0)
+    energy = torch.zeros_like(grey)
+    energy[:, 1:] += grey.diff(dim=1).square()
+    energy[1:] += grey.diff(dim=0).square()
+    height, width = (min(side, length) for length in grey.shape)
+    sums = F.avg_pool2d(energy[None, None], (height, width), stride=step)[0, 0]
+    best = int(sums.argmax())
+    return best // sums.shape[1] * step, best % sums.shape[1] * step
+
+
+class Gallery:
+    """The views that a report may show, kept during a run so that nothing is restored twice.
+
+    Bounded: crops of the few cases that may still turn out best or worst, 28 KB per method; and the subject's kernel of
+    every case, 4 KB. Views of an earlier, killed run are missing.
+    """
+
+    def __init__(self, methods: Sequence[str], planned: Iterable[CaseId]) -> None:
+        """planned: all cases of the run."""
+        self.subject, self.baseline = subject_of(methods), methods[0]
+        self.views: dict[CaseId, dict[str, View]] = defaultdict(dict)
+        self.kernels: dict[CaseId, npt.NDArray[Any]] = {}
+        self._shown = frozenset(methods_shown(methods))
+        self._always = set(examples(planned))
+        self._psnr: dict[str, dict[CaseId, float]] = {self.subject: {}, self.baseline: {}}
+        self._latest: CaseId | None = None
+
+    def add(self, result: ImageResult, view: View | None = None) -> None:
+        """Add a result. The results of a case must come one after another."""
+        case_id = result.case_id
+        if case_id != self._latest:
+            ours, theirs = self._psnr[self.subject], self._psnr[self.baseline]
+            gains = {key: ours[key] - theirs[key] for key in ours.keys() & theirs.keys()}
+            kept = self._always | possible_extremes(gains)
+            self.views = defaultdict(dict, {key: views for key, views in self.views.items() if key in kept})
+            self._latest = case_id
+        if result.method in self._psnr and "psnr_y" in result.metrics:
+            self._psnr[result.method][case_id] = result.metrics["psnr_y"]
+        if view is not None and result.method in self._shown:
+            self.views[case_id][result.method] = view
+            if result.method == self.subject and view.kernel is not None:
+                self.kernels[case_id] = view.kernel
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a data URI with its label, a note, and a kernel's picture that belongs to it."""
+
+    label: str
+    uri: str
+    note: str = ""
+    kernel: str | None = None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One case: input, restorations, ground truth."""
+
+    title: str
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Showcase:
+    """Pictures of cases chosen by the gain of `subject` over `baseline`, and of its kernels from best to worst.
+
+    A kernel's picture shows the true kernel on the left of the estimate, if it is known.
+    """
+
+    subject: str = ""
+    baseline: str = ""
+    strips: list[Strip] = field(default_factory=list)
+    kernels: list[Picture] = field(default_factory=list)
+
+
+def make_showcase(
+    results: Sequence[ImageResult],
+    methods: Mapping[str, Method],
+    make_case: Callable[[CaseId], Case],
+    gallery: Gallery,
+) -> Showcase:
+    """Choose cases by their results and make their pictures. Cases that cannot be made are left out.
+
+    Views that the gallery lacks are restored again, which gives the same images because seeds are fixed.
+    """
+    again: dict[tuple[str, CaseId], View | None] = {}
+
+    def view(name: str, case: Case) -> View | None:
+        kept = gallery.views.get(case.id, {}).get(name)
+        if kept is None and (name, case.id) not in again:
+            again[name, case.id] = _or_none(lambda: view_of(case, methods[name].restore(case.y, case.scale, case)))
+        return kept or again[name, case.id]
+
+    strips, kernels = [], []
+    for title, case_id in chosen_cases(results, gallery.subject, gallery.baseline):
+        case = _or_none(lambda: make_case(case_id))  # noqa: B023 - called at once
+        views = {} if case is None else {name: view(name, case) for name in methods_shown(list(methods))}
+        if case is not None and any(views.values()):
+            psnr = {r.method: r.metrics.get("psnr_y") for r in results if r.case_id == case_id}
+            strips.append(Strip(f"{case_id}, {title}", _pictures(case, views, psnr)))
+    for title, case_id in chosen_kernels(results, gallery.subject):
+        case = _or_none(lambda: make_case(case_id))  # noqa: B023 - called at once
+        if case is None:
+            continue
+        kernel = gallery.kernels.get(case_id)
+        if kernel is None:
+            restored = view(gallery.subject, case)
+            kernel = None if restored is None else restored.kernel
+        if kernel is not None:
+            kernels.append(Picture(f"{case_id}, {title}", _kernel_uri(kernel, case.kernel_at_pixel_centre)))
+    return Showcase(gallery.subject, gallery.baseline, strips, kernels)
+
+
+def _or_none(make: Callable[[], T]) -> T | None:
+    """What `make` returns, None if it fails for another reason than a bug; the results name the failure."""
+    try:
+        return make()
+    except Exception as error:
+        if describe_failure(error) is None:
+            raise
+        return None
+
+
+def _pictures(case: Case, views: Mapping[str, View | None], psnr: Mapping[str, float | None]) -> list[Picture]:
+    """Input, restorations, and ground truth of one case."""
+    enlarged = case.y.repeat_interleave(case.scale, -2).repeat_interleave(case.scale, -1)
+    pictures = [Picture("input", _crop_uri(crop_of(case, enlarged)), f"pixels x{case.scale}")]
+    for name, view in views.items():
+        if view is not None:
+            value = psnr.get(name)
+            kernel = None if view.kernel is None else _kernel_uri(view.kernel)
+            pictures.append(Picture(name, _crop_uri(view.crop), "" if value is None else f"{value:.2f} dB", kernel))
+    if case.hr is not None:
+        true = case.kernel_at_pixel_centre
+        kernel = None if true is None else _kernel_uri(true.numpy())
+        pictures.append(Picture("truth", _crop_uri(crop_of(case, case.hr)), kernel=kernel))
+    return pictures
+
+
+def _crop_uri(crop: npt.NDArray[np.uint8]) -> str:
+    return data_uri(Image.fromarray(crop))
+
+
+def _kernel_uri(kernel: npt.NDArray[Any], true: Tensor | None = None) -> str:
+    """A kernel's picture; with the true one, both side by side on one grid and one scale of colours."""
+    shown = torch.from_numpy(kernel)
+    if true is not None:
+        shown = torch.cat(aligned_pair(shown, true)[::-1], dim=1)
+    return data_uri(kernel_picture(shown, side=62 * (shown.shape[1] // shown.shape[0] or 1)))
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture as a URI that contains it, lossless."""
+    file = io.BytesIO()
+    picture.save(file, "WEBP", lossless=True, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,1 +1,0 @@
-"""The figures of `report.html`, one file each."""
