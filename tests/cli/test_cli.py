@@ -255,7 +255,7 @@ def test_the_kernel_is_never_overwritten(refused: Callable[..., str], here: Path
     for kernel, output in (("psf.png", "psf.png"), ("link.png", "psf.png"), ("psf.png", "link.png")):
         for command, photograph in (("upscale", "small.png"), ("degrade", "sharp.png")):
             given = (command, photograph, "--scale", 1, "--kernel", kernel)
-            assert f"{output}: is another file of this run" in refused(*given, "-o", output)
+            assert f"{output}: is the kernel file" in refused(*given, "-o", output)
             assert f"{output}: is another file of this run" in refused(*given, "-o", "out.png", "--save-kernel", output)
 
 
