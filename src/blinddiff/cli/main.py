@@ -39,18 +39,14 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, (_, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
-            _add_arguments(name, subparser)
+            getattr(options, f"add_{name}_arguments")(subparser)
     return parser
-
-
-def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
-    getattr(options, f"add_{name}_arguments")(parser)
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one sub-command, a key of `COMMANDS`."""
     parser = _Parser(prog=f"blinddiff {name}")
-    _add_arguments(name, parser)
+    getattr(options, f"add_{name}_arguments")(parser)
     return parser
 
 

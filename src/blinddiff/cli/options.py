@@ -112,8 +112,11 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, help="format of results in a folder or on standard output (default: png)")
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
-    text = "also write one line of JSON per photograph to this file, or to standard output (-)"
-    add("--json", metavar="FILE", help=text)
+    add(
+        "--json",
+        metavar="FILE",
+        help="also write one line of JSON per photograph to this file, or to standard output (-)",
+    )
     text = "reject larger photographs, as a protection against decompression bombs (default: 89.5)"
     add("--max-megapixels", type=above_zero, metavar="N", help=text)
     text = (
@@ -147,8 +150,7 @@ def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     text = "Gaussian blur of this standard deviation, in pixels of the sharp photograph"
     blur.add_argument("--sigma", type=float, help=text)
     blur.add_argument("--kernel", **_FILE, help=f"file of the blur kernel: {_KERNEL_FORMATS}")
-    text = "a random kernel of this family, such as isotropic, anisotropic, motion or disk"
-    blur.add_argument("--family", help=text)
+    blur.add_argument("--family", help="a random kernel of this family, such as isotropic, anisotropic, motion or disk")
     add("--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)")
     text = "apply JPEG compression of this quality (1 to 100) to the degraded image"
     add("--jpeg", type=integer_between(1, 100), metavar="QUALITY", help=text)
@@ -179,8 +181,7 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff app`."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: this machine only)")
-    text = "port to listen on (default: the first free port from 7860)"
-    add("--port", type=integer_between(1, 65535), help=text)
+    add("--port", type=integer_between(1, 65535), help="port to listen on (default: the first free port from 7860)")
     _add_model_options(parser)
     text = "largest result in megapixels, all samples together (default: %(default)g)"
     add("--max-megapixels", type=above_zero, default=Limits.megapixels, metavar="N", help=text)
@@ -228,8 +229,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--external", **_DIR, help="folder of results of another program: the method 'external'")
     add("--no-costs", action="store_true", help="do not measure memory, multiplications and parameters")
     add("--no-pictures", action="store_true", help="do not include pictures in report.html")
-    text = "only write the LR images, HR images and kernels to this folder; evaluate nothing"
-    add("--export", **_DIR, help=text)
+    add("--export", **_DIR, help="only write the LR images, HR images and kernels to this folder; evaluate nothing")
 
 
 def open_closed_streams() -> None:
@@ -243,11 +243,7 @@ def open_closed_streams() -> None:
 
 
 def read_standard_input(max_bytes: int) -> bytes:
-    """Read standard input to its end.
-
-    Raises:
-        ImageError: the input is longer than ``max_bytes``, or cannot be read.
-    """
+    """Read standard input to its end. Raises ImageError if it is longer than ``max_bytes``, or cannot be read."""
     data = bytearray()
     try:
         while chunk := sys.stdin.buffer.read(_CHUNK_BYTES):

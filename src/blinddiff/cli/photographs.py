@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from blinddiff import imaging
 from blinddiff.cli import options
 from blinddiff.cli.options import KERNEL_ENDINGS, STREAM, print_line, write_standard_output
 from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample, sample_kernels
@@ -22,24 +23,6 @@ from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
-from blinddiff.imaging import (
-    MAX_PIXELS,
-    SIGNATURE_BYTES,
-    SheetFacts,
-    check_format,
-    check_output,
-    comparison_sheet,
-    encode_image,
-    from_picture,
-    has_image_name,
-    image_format,
-    kernel_map_picture,
-    kernel_picture,
-    largest_file,
-    visible_colours,
-    write_image,
-    write_picture,
-)
 from blinddiff.restoring.folder import SAME, Listener, restore_folder, suffix_of_format
 from blinddiff.restoring.journal import LEDGER
 from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
@@ -65,7 +48,7 @@ def run_upscale(args: argparse.Namespace) -> int:
         seed=args.seed,
         kernel=args.kernel,
         noise_level=args.noise_level,
-        max_pixels=MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
+        max_pixels=imaging.MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
         max_memory=args.max_memory,
     )
     if str(args.photograph) != STREAM and os.path.isdir(args.photograph):
@@ -78,7 +61,7 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
         raise ParameterError("--jobs: applies only to folders")
     source, name = args.photograph, str(args.photograph)
     if name == STREAM:
-        source, name = options.read_standard_input(largest_file(settings.max_pixels)), "standard input"
+        source, name = options.read_standard_input(imaging.largest_file(settings.max_pixels)), "standard input"
     photograph = read_restorable(source, settings.max_pixels, name)
     height, width = (side * settings.scale for side in photograph.pixels.shape[-2:])
     to_stream = str(args.output) == STREAM
@@ -86,14 +69,14 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
         suffix = suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
         output = Path("standard output").with_suffix(suffix)
         options.check_standard_output()
-        check_format(output, photograph, (width, height))
+        imaging.check_format(output, photograph, (width, height))
     else:
         output = args.output
         if args.format is not None:
             raise ParameterError(
                 f"--format: applies only to folders and standard output; the extension of {output} sets the format"
             )
-        check_output(output, photograph, (width, height))
+        imaging.check_output(output, photograph, (width, height))
         _check_not_kernel(output, args.kernel)
     reserved = [args.photograph, args.kernel, output]
     for path, endings in ((args.save_kernel, KERNEL_ENDINGS), (args.kernel_map, (".png",))):
@@ -107,7 +90,7 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
     title = options.printable(Path(name).name, sys.stderr)
     with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:
         result = restore_photograph(pipeline, photograph, settings, kernel, lambda *_: bar.update())
-    data = encode_image(output, result.pixels, photograph, result.alpha)
+    data = imaging.encode_image(output, result.pixels, photograph, result.alpha)
     if to_stream:
         write_standard_output(data)
     else:
@@ -116,8 +99,8 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
         write_kernel(args.save_kernel, result.kernel)
     facts = result.facts(output)
     if args.kernel_map is not None:
-        kernel_map = pipeline.kernel_map(visible_colours(photograph), settings.scale)
-        write_picture(args.kernel_map, kernel_map_picture(kernel_map.kernels))
+        kernel_map = pipeline.kernel_map(imaging.visible_colours(photograph), settings.scale)
+        imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(kernel_map.kernels))
         facts["kernel_map"] = kernel_map.facts()
     if args.json is not None:
         line = Record(name, str(output), "done", facts=facts).line() + "\n"
@@ -191,11 +174,7 @@ class _Progress:
 
 
 def _check_json(path: str | None, *reserved: Path | None) -> None:
-    """Check before the work that the ``--json`` file can be written and replaces no other file.
-
-    Raises:
-        OutputError: it is one of the files ``reserved``, an image, or not writable.
-    """
+    """Check before the work that the ``--json`` file can be written and replaces no other file. Raises OutputError."""
     if path is None:
         return
     if path == STREAM:
@@ -203,11 +182,11 @@ def _check_json(path: str | None, *reserved: Path | None) -> None:
             raise OutputError("--json -: standard output is closed")
         return
     check_writable(path)
-    is_image = has_image_name(Path(path))  # a result could get the same name
+    is_image = imaging.has_image_name(Path(path))  # a result could get the same name
     if os.path.isfile(path):
         try:
             with open(path, "rb") as file:
-                is_image |= image_format(file.read(SIGNATURE_BYTES)) is not None
+                is_image |= imaging.image_format(file.read(imaging.SIGNATURE_BYTES)) is not None
         except OSError as error:
             raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if is_image or _is_one_of(path, reserved):
@@ -220,11 +199,7 @@ def _is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
 
 
 def _check_kernel_outputs(paths: list[Path], *reserved: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
-    """Check before the work that the kernel files can be written and replace no other file of the run.
-
-    Raises:
-        OutputError: one has an unknown extension, is one of the files ``reserved``, or is not writable.
-    """
+    """Check before the work that the kernel files can be written and replace no reserved file. Raises OutputError."""
     for path in paths:
         if path.suffix.lower() not in endings:
             raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
@@ -240,12 +215,9 @@ def _check_not_kernel(output: Path, kernel: Path | None) -> None:
 
 
 def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | None = None) -> str:
-    """Describe kernel and noise level in a line, with a warning if the kernel is unreliable.
+    """Describe a kernel, (n, m) in HR pixels, and a noise level in grey levels.
 
-    Args:
-        kernel: (n, m), in pixels of the result.
-        noise_level: in grey levels.
-        expected_error: expected error of the kernel, see `BlindDiffOutput`; None if the kernel was given.
+    With a warning if the ``expected_error`` of the kernel, see `BlindDiffOutput`, is large; None for a given kernel.
     """
     major, minor, angle = (float(value) for value in widths_and_angle(kernel))
     direction = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
@@ -261,10 +233,10 @@ def run_demo(args: argparse.Namespace) -> int:
     photograph = read_restorable(args.photograph)
     pipeline = load_pipeline(args.weights, args.device)
     make_folder(args.output)
-    pixels = visible_colours(photograph)
+    pixels = imaging.visible_colours(photograph)
     opaque = replace(photograph, pixels=pixels, alpha=None)
     for name in DEMO_PICTURES:
-        check_output(args.output / name, opaque)
+        imaging.check_output(args.output / name, opaque)
     _check_kernel_outputs([args.output / DEMO_KERNEL], args.photograph)
     with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
         bar.set_description_str("restoring")
@@ -273,28 +245,20 @@ def run_demo(args: argparse.Namespace) -> int:
         bar.set_description_str("drawing the sheet")
         bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
         major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
-        facts = SheetFacts(
-            scale=DEMO_SCALE,
-            noise_level=result.noise_level,
-            residual_rms=result.residual_rms,
-            kernel_widths=(major, minor),
-            kernel_angle=angle,
-            seconds=result.seconds,
-        )
-        sheet = comparison_sheet(
-            pixels, bicubic, result.pixels, result.kernel, result.residual / 255, facts, title=args.photograph.name
-        )
+        measured = result.noise_level, result.residual_rms, (major, minor), angle, result.seconds
+        images = pixels, bicubic, result.pixels, result.kernel, result.residual / 255
+        sheet = imaging.comparison_sheet(*images, imaging.SheetFacts(DEMO_SCALE, *measured), title=args.photograph.name)
         bar.update()
         bar.set_description_str("writing the folder")
-        write_image(args.output / "input.png", pixels, opaque)
-        write_image(args.output / "bicubic.png", bicubic, opaque)
-        write_image(args.output / "result.png", result.pixels, opaque)
-        write_picture(args.output / "kernel.png", kernel_picture(result.kernel))
+        imaging.write_image(args.output / "input.png", pixels, opaque)
+        imaging.write_image(args.output / "bicubic.png", bicubic, opaque)
+        imaging.write_image(args.output / "result.png", result.pixels, opaque)
+        imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
         write_kernel(args.output / DEMO_KERNEL, result.kernel)
         # The sheet has the colour profile of its pictures; but a greyscale profile cannot describe RGB channels.
         profile = None if opaque.grey else opaque.icc_profile
         like = replace(opaque, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None)
-        write_image(args.output / "sheet.png", from_picture(sheet)[0], like)
+        imaging.write_image(args.output / "sheet.png", imaging.from_picture(sheet)[0], like)
         bar.update()
         bar.set_description_str("done")
     print_line(
@@ -307,7 +271,7 @@ def run_kernel(args: argparse.Namespace) -> int:
     """Estimate a photograph's kernel and noise level; write and print them."""
     photograph = read_restorable(args.photograph)
     _check_kernel_outputs(args.output, args.photograph)
-    pixels, pipeline = visible_colours(photograph), load_pipeline(args.weights, args.device)
+    pixels, pipeline = imaging.visible_colours(photograph), load_pipeline(args.weights, args.device)
     estimate = pipeline.estimate(pixels, args.scale)
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
@@ -321,7 +285,7 @@ def run_degrade(args: argparse.Namespace) -> int:
     """Blur, reduce and add noise to a sharp photograph; write it, and the kernel."""
     photograph = read_restorable(args.photograph)
     opaque = replace(photograph, alpha=None)
-    check_output(args.output, opaque)
+    imaging.check_output(args.output, opaque)
     _check_not_kernel(args.output, args.kernel)
     if args.save_kernel is not None:
         _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, args.output)
@@ -335,11 +299,11 @@ def run_degrade(args: argparse.Namespace) -> int:
     height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
     # Greyscale is degraded as one channel: the mean of three would have less noise than requested.
     channels = 1 if photograph.grey else 3
-    y = DegradationOperator(kernel, args.scale)(visible_colours(photograph)[None, :channels, :height, :width])
+    y = DegradationOperator(kernel, args.scale)(imaging.visible_colours(photograph)[None, :channels, :height, :width])
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
-    write_image(args.output, y[0], opaque)
+    imaging.write_image(args.output, y[0], opaque)
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
     print_line(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")

@@ -10,22 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from blinddiff import imaging
 from blinddiff.degradation.kernel_files import read_kernel
 from blinddiff.errors import BlindDiffError, ImageError, OutputError
 from blinddiff.files import hash_of, lock_folder, make_folder, remove_leftovers, write_file
-from blinddiff.imaging import (
-    FORMATS,
-    OUTPUT_FORMATS,
-    SIGNATURE_BYTES,
-    Photograph,
-    check_output,
-    encode_image,
-    has_image_name,
-    has_raw_name,
-    image_format,
-    read_bytes,
-    read_image,
-)
 from blinddiff.restoring.journal import Done, Job, Ledger
 from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.restoring.pool import Died, delayed_interrupt, run_tasks
@@ -33,17 +21,17 @@ from blinddiff.sampling.memory import free_memory
 
 SAME = "same"
 """Value of ``suffix`` that keeps the format of each photograph; PNG if that format cannot be written."""
-_SUFFIX_OF_FORMAT = {kind.name: kind.suffixes[0] for kind in FORMATS if kind.suffixes[0] in OUTPUT_FORMATS}
-_SUFFIXES = {suffix for kind in FORMATS for suffix in kind.suffixes}
+_SUFFIX_OF_FORMAT = {
+    kind.name: kind.suffixes[0] for kind in imaging.FORMATS if kind.suffixes[0] in imaging.OUTPUT_FORMATS
+}
+_SUFFIXES = {suffix for kind in imaging.FORMATS for suffix in kind.suffixes}
 
 
 @dataclass
 class FolderReport:
-    """The outcome of a run over a folder.
+    """The numbers of files restored by this run (done) and by an earlier run (skipped).
 
-    Attributes:
-        done, skipped: numbers of files restored by this run, and by an earlier run.
-        failures: pairs of a path relative to the input folder and the reason.
+    ``failures`` are pairs of a path relative to the input folder and the reason.
     """
 
     done: int = 0
@@ -53,17 +41,14 @@ class FolderReport:
 
 @dataclass(frozen=True)
 class Listener:
-    """Functions that report the progress of a run.
-
-    Attributes:
-        begin: called at the start of each phase with its name and its number of files.
-        note: called before the work with lines to print.
-        record: called with the record of each finished file.
-    """
+    """Functions that report the progress of a run."""
 
     begin: Callable[[str, int], object] = lambda *_: None
+    """Called at the start of each phase with its name and its number of files."""
     note: Callable[[str], object] = lambda _: None
+    """Called before the work with each line to print."""
     record: Callable[[Record], object] = lambda _: None
+    """Called with the record of each finished file."""
 
 
 def restore_folder(
@@ -176,8 +161,7 @@ class Failed:
 class FileRestorer:
     """Restores one file after another with the same pipeline; the worker of `run_tasks`.
 
-    Raises:
-        WeightsError, KernelError, ParameterError: weights or kernel cannot be used, or do not support the scale.
+    Raises WeightsError, KernelError or ParameterError if weights or kernel cannot be used, or do not support the scale.
     """
 
     def __init__(self, settings: RestoreSettings) -> None:
@@ -189,8 +173,8 @@ class FileRestorer:
     def __call__(self, job: Job) -> Done | Failed:
         """Read, restore and write one file."""
         try:
-            data = read_bytes(job.source, self._settings.max_pixels)  # read once, for the hash and the pixels
-            photograph = read_image(data, self._settings.max_pixels, name=str(job.source))
+            data = imaging.read_bytes(job.source, self._settings.max_pixels)  # read once, for the hash and the pixels
+            photograph = imaging.read_image(data, self._settings.max_pixels, name=str(job.source))
             try:
                 return self._restore(job, replace(photograph, path=job.source), hash_of(data))
             except BlindDiffError as error:  # the message does not name this photograph
@@ -200,26 +184,20 @@ class FileRestorer:
         except Exception as error:  # noqa: BLE001 - an unexpected error in one file must not stop the others
             return Failed(f"{job.source}: {type(error).__name__}: {error}")
 
-    def _restore(self, job: Job, photograph: Photograph, input_sha256: str) -> Done:
+    def _restore(self, job: Job, photograph: imaging.Photograph, input_sha256: str) -> Done:
         """Restore and write one file."""
         make_folder(job.target.parent)
         height, width = (self._settings.scale * side for side in photograph.pixels.shape[-2:])
-        check_output(job.target, photograph, (width, height))
+        imaging.check_output(job.target, photograph, (width, height))
         result = restore_photograph(self._pipeline, photograph, self._settings, self._kernel)
-        data = encode_image(job.target, result.pixels, photograph, result.alpha)
+        data = imaging.encode_image(job.target, result.pixels, photograph, result.alpha)
         write_file(job.target, data)
         return Done(input_sha256, hash_of(data), result.facts(job.target))
 
 
 @dataclass
 class Plan:
-    """The work on a folder.
-
-    Attributes:
-        jobs: sorted by name.
-        failures: pairs of a path, relative to the input folder, that cannot be restored and the reason.
-        notes: lines to print before the work: name clashes, and the number of skipped files.
-    """
+    """The jobs of a run, sorted by name; the failures, as in `FolderReport`; and notes to print before the work."""
 
     jobs: list[Job] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -233,15 +211,8 @@ def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = Non
     camera raw files and the output folder are excluded. Symbolic links are followed. Linked folders are visited last,
     and every folder only once, so that link loops end.
 
-    Args:
-        source: folder of photographs.
-        output: folder of results, which need not exist.
-        suffix: extension of the results, or `SAME`.
-        kernel: file of the kernel, which no result may overwrite.
-
-    Raises:
-        ImageError: there is no photograph.
-        OutputError: the output folder is the input folder.
+    The output folder need not exist. ``suffix`` is as in `restore_folder`; ``kernel`` is a file that no result may
+    overwrite. Raises ImageError if there is no photograph, OutputError if the output folder is the input folder.
     """
     if _identity(output) == _identity(source) is not None:
         raise OutputError(f"{output}: is the input folder; choose another for the results")
@@ -266,10 +237,7 @@ def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = Non
 
 
 def _find_photographs(source: Path, output: Path, plan: Plan) -> list[str]:
-    """Return the photographs below ``source``, sorted.
-
-    Add unreadable folders to ``plan.failures`` and the number of other files to ``plan.notes``.
-    """
+    """Return the photographs below ``source``, sorted. Record unreadable folders and other files in ``plan``."""
     visited = {_identity(output)} - {None}
     folders, links = [""], deque[str]()
     found, others = [], 0
@@ -291,7 +259,9 @@ def _find_photographs(source: Path, output: Path, plan: Plan) -> list[str]:
             name = str(PurePosixPath(folder, entry.name))
             if os.path.isdir(entry.path):
                 (links if entry.is_symlink() else folders).append(name)
-            elif has_image_name(path := Path(entry.path)) or (not has_raw_name(path) and _format(path) is not None):
+            elif imaging.has_image_name(path := Path(entry.path)) or (
+                not imaging.has_raw_name(path) and _format(path) is not None
+            ):
                 found.append(name)
             else:
                 others += 1
@@ -307,12 +277,8 @@ def result_names(
 
     If several photographs would get the same name (a.jpg and a.png), the new extension is appended instead: a.jpg.png
     and a.png.png. Names that differ only in case or in Unicode normalisation count as the same, because many file
-    systems do not distinguish them.
-
-    Args:
-        names: paths of the photographs.
-        suffix_of: returns the extension of a photograph's result.
-        note: called with a line about each clash.
+    systems do not distinguish them. ``suffix_of`` returns the extension of a photograph's result; ``note`` is called
+    with a line about each clash.
     """
     results = {}
     for name in names:
@@ -348,15 +314,12 @@ def _key(name: str) -> str:
 
 
 def _format(path: Path) -> str | None:
-    """Return the name of a file's image format.
-
-    None if it is not a regular file, not an image, or cannot be opened.
-    """
+    """Return the name of a file's image format; None if it is no regular file, no image, or cannot be opened."""
     if not os.path.isfile(path):  # opening a pipe would wait for a writer
         return None
     try:
         with open(path, "rb") as file:
-            kind = image_format(file.read(SIGNATURE_BYTES))
+            kind = imaging.image_format(file.read(imaging.SIGNATURE_BYTES))
     except OSError:
         return None
     return None if kind is None else kind.name

@@ -25,11 +25,7 @@ class Journal:
     Every line is on the disk when `append` returns. An incomplete last line, left by a killed process, is ignored, and
     the next `append` removes it. Only one run may write at a time: hold `lock_folder` while writing.
 
-    Args:
-        path: the file; created if missing.
-
-    Raises:
-        OutputError: the file cannot be opened.
+    The file is created if missing. Raises OutputError if it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,8 +54,7 @@ class Journal:
     def append(self, *lines: str) -> int:
         """Add lines. Return the offset of the first.
 
-        Raises:
-            OutputError: the disk is full or not available; no line is added.
+        Raises OutputError if the disk is full or not available; no line is added.
         """
         data, offset = _encode(lines), self._size
         try:
@@ -80,11 +75,7 @@ class Journal:
         return offset
 
     def rewrite(self, lines: Iterable[str]) -> None:
-        """Replace all lines atomically.
-
-        Raises:
-            OutputError: the disk is full or not available; the file is unchanged.
-        """
+        """Replace all lines atomically. Raises OutputError if the disk is full or missing; the file is unchanged."""
         data = _encode(lines)
         write_file(self.path, data)
         self._size = len(data)
@@ -104,13 +95,7 @@ def _encode(lines: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph of a folder.
-
-    Attributes:
-        name: path of the photograph, relative to the input folder.
-        output: path of its result, relative to the output folder.
-        source, target: full paths of both.
-    """
+    """A photograph and its result: paths relative to the input and output folder (name, output), and full paths."""
 
     name: str
     output: str
@@ -132,13 +117,7 @@ class Ledger:
 
     A result counts as finished if the hashes of photograph, settings and result match its line. Modification times are
     not used: copying changes them, and editing may not. Each line is written after its result is on the disk, so a kill
-    between the two only means that this photograph is restored again.
-
-    Args:
-        folder: the output folder.
-
-    Raises:
-        OutputError: the ledger cannot be opened.
+    between the two only means that this photograph is restored again. Raises OutputError if the file cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -48,8 +48,7 @@ class RestoreSettings:
         max_pixels: maximum number of pixels of the input; protects against decompression bombs.
         max_memory: limit in bytes for all parallel restorations together; None for half of the free memory.
 
-    Raises:
-        ParameterError: the noise level is not between 0 and 255.
+    Raises ParameterError if the noise level is not between 0 and 255.
     """
 
     weights: str | None = None
@@ -77,10 +76,8 @@ class RestoreSettings:
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes a result: settings, contents of weights and kernel, package version.
 
-        The device and the limits are excluded: they change a result by rounding errors at most.
-
-        Raises:
-            WeightsError, KernelError: the weights or the kernel cannot be read.
+        The device and the limits are excluded: they change a result by rounding errors at most. Raises WeightsError or
+        KernelError if weights or kernel cannot be read.
         """
         facts = asdict(self)
         del facts["device"], facts["max_pixels"], facts["max_memory"]
@@ -157,9 +154,7 @@ class Result:
         ``width``, ``height`` and ``written_bit_depth`` describe the result; ``mode`` and ``bit_depth`` the photograph.
         ``kernel_widths`` are the standard deviations along the kernel's principal axes in HR pixels, the larger first.
         ``kernel_angle`` is the direction of the longer axis, in degrees. The other keys are attributes of `Result`.
-
-        Args:
-            output: file of the result; its extension sets the written bit depth.
+        The extension of ``output`` sets the written bit depth.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]

@@ -42,10 +42,6 @@ class _Raised:
     traceback: str
 
 
-class _WorkerTraceback(Exception):
-    """Shows where an error was raised in another process."""
-
-
 @dataclass(eq=False)
 class _Process(Generic[Task]):
     process: BaseProcess
@@ -67,8 +63,7 @@ def run_tasks(
         processes: maximum number of processes.
         threads: number of torch's threads in each process.
 
-    Raises:
-        BlindDiffError: a process died before its worker was created.
+    Raises BlindDiffError if a process dies before its worker is created.
     """
     waiting = deque(tasks)
     running: list[_Process[Task]] = []
@@ -87,7 +82,7 @@ def run_tasks(
             for process in [process for process in running if process.connection in with_messages]:
                 message = _receive(process)
                 if isinstance(message, _Raised):
-                    raise message.error from _WorkerTraceback(message.traceback)
+                    raise message.error from RuntimeError(message.traceback)
                 if isinstance(message, Died):
                     running.remove(process)
                     if not process.ready:

@@ -41,9 +41,8 @@ class ImagePool:
         held_out: endings of the paths (or of the tiles' source images) to exclude.
         smallest: photographs with a shorter side are excluded.
 
-    Raises:
-        RecipeError: there is no folder, the table of tiles lacks a column or a number, or no photograph is left.
-        ImageError: an image file cannot be read.
+    Raises RecipeError if there is no folder, the table of tiles lacks a column or a number, or no photograph is left;
+    ImageError if an image file cannot be read.
     """
 
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:

@@ -253,11 +253,8 @@ def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tenso
 
     Two kernels with the same `kernel_constraint` can differ much in this loss. Within the band of the LR grid the
     closed form is a Wiener filter of y; above it nothing is recovered. Aliasing and noise are neglected: at scales
-    above 1 this overestimates the loss by a factor of two or three.
-
-    Args:
-        k_hat, k: (B, n, n).
-        sigma, scale: noise level in grey levels, and scale, (B,).
+    above 1 this overestimates the loss by a factor of two or three. k_hat and k are (B, n, n); sigma, the noise level
+    in grey levels, and scale are (B,).
     """
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)

@@ -143,9 +143,7 @@ class Trainer:
         self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
         self.average = averaged(self.network, recipe.ema, self.accelerator.device)
         make_folder(folder)  # only after weights and photographs have been read
-        optimiser = torch.optim.AdamW(
-            self.learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
-        )
+        optimiser = torch.optim.AdamW(self.learned, recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         # The losses call several methods of the network, which DistributedDataParallel does not support. So Accelerate
         # only moves and saves the network, and `_average_gradients` averages over processes.
@@ -292,8 +290,7 @@ class Trainer:
         except Exception as error:  # pickle, zip, YAML and safetensors raise errors of many kinds
             reason = next(iter(str(error).splitlines()), "it is damaged")  # an EOFError has no message
             raise TrainingError(f"{checkpoint}: does not fit the recipe: {reason}") from error
-        # Rows after the checkpoint will be written again.
-        path = self.folder / "losses.csv"
+        path = self.folder / "losses.csv"  # rows after the checkpoint will be written again
         if path.exists() and self.accelerator.is_main_process:
             rows = path.read_text().splitlines(keepends=True)
             kept = [row for row in rows[1:] if int(row.split(",")[0]) <= self.step]
@@ -304,10 +301,7 @@ def initial_network(recipe: Recipe) -> MCFormer:
     """The network at the start of a recipe: new, or from its ``init`` and ``init_estimator``.
 
     It may have more refinement blocks than ``init``: new blocks are initialised as identities and keep the output.
-
-    Raises:
-        RecipeError: an argument of the model is impossible.
-        WeightsError: the weights are missing or do not fit.
+    Raises RecipeError if an argument of the model is impossible, WeightsError if weights are missing or do not fit.
     """
     network = _new_network(recipe)
     for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
