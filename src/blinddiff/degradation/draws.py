@@ -34,6 +34,10 @@ class Draws:
         return drawn.to(device=self.device, dtype=self.dtype)
 
 
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
 class KernelFamily(ABC):
     """A kind of blur with declared parameter ranges; an instance is one choice of ranges."""
 
@@ -51,13 +55,8 @@ class KernelFamily(ABC):
     ) -> Tensor:
         """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
 
-        Args:
-            scale: 1 to 4, chooses the parameter ranges.
-            generator: the same state gives the same kernels.
-            device: the generator's where None.
-
-        Raises:
-            ParameterError: another scale, or a size below 1.
+        The scale, 1 to 4, chooses the parameter ranges; `device` None means the generator's. Raises ParameterError for
+        another scale, or a size below 1.
         """
         return self.draw(n, scale, size, Draws(generator, device, dtype))
 
@@ -71,23 +70,17 @@ class Noise(ABC):
 
     name: str
     """As recipes call it."""
+    levels: tuple[float, float]
+    """Least and greatest level that are drawn."""
+    logarithmic = False
+    """Whether levels are uniform in their logarithm."""
 
     @abstractmethod
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) images in [0, 1] with noise of level (B,); the same shape, dtype and device.
 
-        The same generator state gives the same noise. Raises ParameterError for a level that the kind does not accept.
+        Raises ParameterError for a level that the kind does not accept.
         """
-
-    @property
-    @abstractmethod
-    def levels(self) -> tuple[float, float]:
-        """Least and greatest level that are drawn."""
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether levels are uniform in their logarithm."""
-        return False
 
     def sample_level(
         self,
@@ -101,7 +94,3 @@ class Noise(ABC):
         if self.logarithmic:
             return draws.uniform(n, math.log(low), math.log(high)).exp()
         return draws.uniform(n, low, high)
-
-
-def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)

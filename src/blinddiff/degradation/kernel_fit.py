@@ -20,20 +20,16 @@ def kernel_normal_equations(
     """G and b such that the mean of |y - A(x, k)|^2 over pixels and channels is k^T G k - 2 b^T k + a constant.
 
     A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter reaches over the
-    image's edge are left out. As k sums to 1, x's mean is taken from both sides, which leaves k the same and G
-    well scaled.
+    image's edge are left out; ParameterError is raised where none remains. As k sums to 1, x's mean is taken from both
+    sides, which leaves k the same and G well scaled.
 
     Args:
-        y: LR image, (B, C, h, w).
-        x: HR image, (B, C, s*h, s*w).
+        y, x: LR image, (B, C, h, w), and HR image, (B, C, s*h, s*w).
         size: side of the kernel's support.
         scale, downsampling: as in `DegradationOperator`.
 
     Returns:
         G (B, size^2, size^2) and b (B, size^2), row-major in the kernel's entries.
-
-    Raises:
-        ParameterError: the image is too small for the downsampling filter.
     """
     taps, first = downsampling.taps(scale)
     height, width = y.shape[-2:]
@@ -67,24 +63,14 @@ def kernel_normal_equations(
 
 
 def fit_kernel(
-    y: Tensor,
-    x: Tensor,
-    prior: Tensor,
-    weight: float | Tensor,
-    scale: int,
-    downsampling: Downsampling = BICUBIC,
+    y: Tensor, x: Tensor, prior: Tensor, weight: float | Tensor, scale: int, downsampling: Downsampling = BICUBIC
 ) -> Tensor:
-    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels: k >= 0, sum k = 1.
+    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels: k >= 0, sum k = 1; (B, n, n).
 
     Args:
-        y: LR image, (B, C, h, w), in [0, 1].
-        x: HR image, (B, C, s*h, s*w).
+        y, x, scale, downsampling: as in `kernel_normal_equations`; images in [0, 1].
         prior: (B, n, n), the kernel expected; its side is the support.
         weight: trust in the prior, above 0; a number, or one for each image (B,).
-        scale, downsampling: as in `DegradationOperator`.
-
-    Returns:
-        (B, n, n).
     """
     gram, moment = kernel_normal_equations(y, x, prior.shape[-1], scale, downsampling)
     expected = prior.flatten(1)
@@ -140,8 +126,7 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
     the power of x is k_true - k as far as the LR grid resolves it. With an estimate of x it is noisy and biased.
 
     Args:
-        y: LR image, (B, C, h, w), in [0, 1].
-        x: HR image, (B, C, s*h, s*w).
+        y, x: LR image, (B, C, h, w), in [0, 1], and HR image, (B, C, s*h, s*w).
         kernel: (B, n, m), HR pixels.
         scale: 1, 2, 3 or 4.
         size: side of the result, odd.
@@ -155,9 +140,8 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
     residual = y - DegradationOperator(kernel, scale)(x)
     low = bicubic_downsample(x, scale)
     low = low - low.mean((-2, -1), keepdim=True)
-    window = torch.hann_window(y.shape[-2] + 2, periodic=False, device=y.device)[1:-1, None] * torch.hann_window(
-        y.shape[-1] + 2, periodic=False, device=y.device
-    )[1:-1].to(y)
+    rows, columns = (torch.hann_window(n + 2, periodic=False, device=y.device)[1:-1].to(y) for n in y.shape[-2:])
+    window = rows[:, None] * columns
     padded = y.shape[-2] + 2 * reach, y.shape[-1] + 2 * reach
     spectrum = torch.fft.rfft2(low * window, s=padded)
     other = torch.fft.rfft2(residual * window, s=padded)
@@ -165,11 +149,8 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
     own = _lags(torch.fft.irfft2(spectrum.abs().square().sum(1), s=padded), reach)
     power = torch.fft.fft2(own).real.clamp_min(0)
     mean = power.mean((-2, -1), keepdim=True) + 1e-12
-    estimates = []
-    for floor in FLOORS:
-        estimate = torch.fft.fftshift(torch.fft.fft2(cross) / (power + floor * mean), dim=(-2, -1))
-        estimates.append(_upsampled(estimate, scale, size))
-    return torch.stack(estimates, 1)
+    estimates = [torch.fft.fft2(cross) / (power + floor * mean) for floor in FLOORS]
+    return torch.stack([_upsampled(torch.fft.fftshift(each, dim=(-2, -1)), scale, size) for each in estimates], 1)
 
 
 def _lags(correlation: Tensor, reach: int) -> Tensor:
@@ -183,8 +164,7 @@ def _lags(correlation: Tensor, reach: int) -> Tensor:
 def _upsampled(spectrum: Tensor, scale: int, size: int) -> Tensor:
     """The lags of a centred LR spectrum, sampled at HR pixels: (B, size, size)."""
     side = spectrum.shape[-1]  # odd
-    more = (scale * side - side) // 2, (scale * side - side + 1) // 2
-    if side % 2 == 1 and (scale * side) % 2 == 0:  # the origin of an even grid lies one further
-        more = more[1], more[0]
+    # On both sides; the origin of an even grid lies one further.
+    more = (scale * side - side + 1) // 2, (scale * side - side) // 2
     fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*more, *more)), dim=(-2, -1))).real
     return fine.roll((size // 2, size // 2), (-2, -1))[..., :size, :size]

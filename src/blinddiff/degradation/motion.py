@@ -32,13 +32,16 @@ def line_motion(length: Value, angle: Value, size: int) -> Tensor:
 
 
 def camera_shake(path: Tensor, size: int) -> Tensor:
-    """The kernel of a given camera path, centred on its centroid, normalised to sum 1.
+    """The kernel of a camera path, centred on its centroid, normalised to sum 1: (..., size, size).
 
-    path: (T, 2) or (B, T, 2) points (x, y) = (column, row) in HR pixels at equal times, from any origin; use several a
-    pixel, for they are not joined up. A path too wide for the support is shrunk to it. Returns (size, size) or
-    (B, size, size).
+    path: (..., T, 2) points (x, y) = (column, row) in HR pixels at equal times, from any origin; use several a pixel,
+    for they are not joined up. A path too wide for the support is shrunk to it.
     """
-    return rasterise(centre_and_fit(path, size), size)
+    path = path - path.mean(dim=-2, keepdim=True)
+    room = float((size - 1) // 2)
+    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    # Slightly less, so that rounding leaves no point outside.
+    return rasterise(path * (room * (1 - 1e-5) / reach).clamp_max(1.0), size)
 
 
 def rasterise(path: Tensor, size: int) -> Tensor:
@@ -50,21 +53,11 @@ def rasterise(path: Tensor, size: int) -> Tensor:
     """
     position = axis(size, path.device, path.dtype)
     if not bool((path >= position[0]).all() and (path <= position[-1]).all()):
-        raise ParameterError(
-            f"motion path reaching {float(path.abs().max()):.1f} px from the centre: does not fit size {size}"
-        )
+        reach = float(path.abs().max())
+        raise ParameterError(f"motion path reaching {reach:.1f} px from the centre: does not fit size {size}")
     weights = (1 - (path[..., None] - position).abs()).clamp_min(0)  # (..., T, 2, size)
     across, down = weights[..., 0, :], weights[..., 1, :]
     return normalise(down.transpose(-1, -2) @ across)
-
-
-def centre_and_fit(path: Tensor, size: int) -> Tensor:
-    """Paths (..., T, 2) moved so that their centroid is the origin, and shrunk where they would leave the support."""
-    path = path - path.mean(dim=-2, keepdim=True)
-    room = float((size - 1) // 2)
-    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    # Slightly less, so that rounding leaves no point outside.
-    return path * (room * (1 - 1e-5) / reach).clamp_max(1.0)
 
 
 @dataclass(frozen=True)
@@ -76,8 +69,7 @@ class LineMotion(KernelFamily):
     max_length: Mapping[int, float] = field(default_factory=lambda: MAX_LENGTH)
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        high = for_scale(self.max_length, scale)
-        length = draws.uniform(n, self.min_length, high)
+        length = draws.uniform(n, self.min_length, for_scale(self.max_length, scale))
         angle = draws.uniform(n, 0.0, 180.0)
         return line_motion(length.clamp_max(2.0 * ((size - 1) // 2)), angle, size)
 
@@ -102,8 +94,7 @@ class CameraShake(KernelFamily):
 
     def draw_paths(self, n: int, scale: int, draws: Draws) -> Tensor:
         """(n, T, 2) points (x, y) in HR pixels, at equal times, starting near the origin."""
-        high = for_scale(self.max_length, scale)
-        length = draws.uniform((n, 1), self.min_length, high)
+        length = draws.uniform((n, 1), self.min_length, for_scale(self.max_length, scale))
         start = draws.uniform((n, 1), -math.pi, math.pi)
         turn = draws.uniform((n, 1), 0.0, self.max_turn)
         direction = start + turn * draws.normal((n, STEPS)).cumsum(1) / math.sqrt(STEPS)

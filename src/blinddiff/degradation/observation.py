@@ -1,5 +1,6 @@
 """What is known (`Observation`) and what is estimated or given (`Degradation`) of y = (x (*) k) down_s + n."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,9 +20,7 @@ MODEL_ERROR = 0.15
 
 
 def dihedral(image: Tensor, transform: int) -> Tensor:
-    """(..., H, W) under dihedral transform 0 to 7: rotated counter-clockwise by ``transform`` quarter turns; transforms
-    4 to 7 mirror it left to right first.
-    """
+    """(..., H, W) turned counter-clockwise by ``transform`` % 4 quarter turns; 4 to 7 mirror it left to right first."""
     mirrored = image.flip(-1) if transform >= N_TRANSFORMS // 2 else image
     return mirrored.rot90(transform % 4, (-2, -1))
 
@@ -105,27 +104,26 @@ class Degradation:
         """Without the graph that kernel and noise level were made by."""
         if not (self.kernel.requires_grad or self.noise_level.requires_grad):
             return self
-        return self.changed(self.kernel.detach(), self.noise_level.detach())
+        return self.map(Tensor.detach)
 
     def repeat(self, times: int) -> "Degradation":
         """Each image ``times`` times in a row."""
-        error = None if self.kernel_error is None else self.kernel_error.repeat_interleave(times, 0)
-        kernel, noise_level = (part.repeat_interleave(times, 0) for part in (self.kernel, self.noise_level))
-        return Degradation(kernel, noise_level, error)
+        return self.map(lambda part: part.repeat_interleave(times, 0))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Degradation":
+        """Kernel, noise level and kernel error, each changed by a function."""
+        error = None if self.kernel_error is None else change(self.kernel_error)
+        return Degradation(change(self.kernel), change(self.noise_level), error)
 
     def __getitem__(self, images: slice) -> "Degradation":
-        error = None if self.kernel_error is None else self.kernel_error[images]
-        return Degradation(self.kernel[images], self.noise_level[images], error)
+        return self.map(lambda part: part[images])
 
 
 def data_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
     """rho of the proximal step: (sigma^2 + model error^2) over the expected variance of the prior's error.
 
-    With the constants above, 4e-4 + (sigma / 255)^2 / 0.03^2, measured to serve noise from 0 to 15 grey levels.
-
-    Args:
-        noise_level: sigma in grey levels.
-        prior_error: RMS error of the image that the step starts from, in [0, 1].
+    noise_level: sigma in grey levels. prior_error: RMS error of the image that the step starts from, in [0, 1]. With
+    the constants above, 4e-4 + (sigma / 255)^2 / 0.03^2, measured to serve noise from 0 to 15 grey levels.
     """
     variance = (torch.as_tensor(noise_level) ** 2 + MODEL_ERROR**2) / 255**2
     return variance / torch.as_tensor(prior_error) ** 2

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.fft import irfft2, rfft2
+from torch.fft import fft, irfft2, rfft, rfft2
 
 from blinddiff.degradation.resize import (
     BICUBIC,
@@ -42,11 +42,8 @@ class DegradationOperator:
         boundary: ``"reflect"`` is how images are degraded (blur reflected without the edge pixel repeated, resampling
             symmetric); ``"circular"`` wraps round, makes the closed forms exact, and is the faster.
 
-    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s).
-
-    Raises:
-        ParameterError: scale, offset or boundary outside its range, or image sides that are no multiple of the scale.
-        KernelError: the kernel is not a (batch of) 2-D array(s).
+    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s). Raises ParameterError for a scale, offset or boundary
+    outside its range and for image sides that are no multiple of the scale, KernelError for a kernel of another shape.
     """
 
     def __init__(
@@ -61,9 +58,7 @@ class DegradationOperator:
         if boundary not in ("reflect", "circular"):
             raise ParameterError(f"boundary {boundary!r} is not 'reflect' or 'circular'")
         if kernel.ndim not in (2, 3):
-            raise KernelError(
-                f"a kernel of shape {tuple(kernel.shape)} is not (height, width) or (batch, height, width)"
-            )
+            raise KernelError(f"a kernel of shape {tuple(kernel.shape)} is not ([batch,] height, width)")
         self.kernel = kernel if kernel.ndim == 3 else kernel[None]
         self.scale = scale
         self.downsampling = downsampling
@@ -196,13 +191,9 @@ class DegradationOperator:
         columns = (torch.arange(kw, device=like.device) - kw // 2) % width
         wrapped = like.new_zeros(kernel.shape[0], height * width)
         wrapped.index_add_(1, (rows[:, None] * width + columns).flatten(), kernel.flatten(1))
-        transfer = rfft2(wrapped.view(-1, 1, height, width))
-        for axis, length in ((-2, height), (-1, width)):
-            line = like.new_zeros(length)
-            places = (-(self._first + torch.arange(len(self._taps), device=like.device))) % length
-            line.index_add_(0, places, self._taps.to(like))
-            response = torch.fft.fft(line) if axis == -2 else torch.fft.rfft(line)
-            transfer = transfer * (response[:, None] if axis == -2 else response)
+        places = -(self._first + torch.arange(len(self._taps), device=like.device))
+        down, across = (like.new_zeros(n).index_add_(0, places % n, self._taps.to(like)) for n in size)
+        transfer = rfft2(wrapped.view(-1, 1, height, width)) * fft(down)[:, None] * rfft(across)
         if not transfer.requires_grad:  # a graph must not outlive its step
             self._last_transfer = key, transfer
         return transfer

@@ -34,11 +34,7 @@ SCHEDULES = {"linear": _linear, "log_sigma": _log_sigma}
 
 
 def betas(name: str) -> Tensor:
-    """beta_t of a named schedule: (1000,) float64.
-
-    Raises:
-        ParameterError: the name is unknown.
-    """
+    """beta_t of a named schedule: (1000,) float64. Raises ParameterError for an unknown name."""
     if name not in SCHEDULES:
         raise ParameterError(f"noise schedule {name!r} is not one of {', '.join(SCHEDULES)}")
     return SCHEDULES[name]()
@@ -81,57 +77,42 @@ class Denoiser(Protocol):
     @property
     def alpha_bar(self) -> Tensor:
         """alpha_bar_t of the noise schedule, (1000,)."""
-        ...
 
     @property
     def size_multiple(self) -> int:
         """HR sides are mirrored up to a multiple of this inside the network; tiles begin at multiples of it."""
-        ...
 
     @property
     def channels_per_pixel(self) -> float:
         """Channels at full resolution, which the memory for a pixel grows with."""
-        ...
 
     def __call__(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        observation: Observation,
-        degradation: Degradation | None,
-        *,
-        transform: int = 0,
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
         """One prior step.
 
         Args:
             x_t: noisy HR image, (B, 3, s*h, s*w), in the range of `to_diffusion`.
-            timestep: (B,), 0 to 999.
+            t: timesteps, (B,), 0 to 999.
             observation: the LR image and the scale.
             degradation: what is known of kernel and noise level; None where nothing is.
             transform: dihedral transform under which the image network sees its inputs; its output is transformed back.
         """
-        ...
 
     def initial_estimate(self, observation: Observation) -> Degradation | None:
         """Kernel and noise level from y alone; None for a network that estimates them only along the diffusion."""
-        ...
 
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
         """The image around which the diffusion starts, (B, 3, H, W) in [0, 1]; None to start from noise alone."""
-        ...
 
     def remaining_error(self, timestep: Tensor) -> float:
         """RMS error of x0_hat at a timestep over that at pure noise, 0 to 1."""
-        ...
 
     def to_diffusion(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> the range in which x_t is noised."""
-        ...
 
     def to_image(self, x: Tensor) -> Tensor:
         """The inverse of `to_diffusion`."""
-        ...
 
 
 def add_noise(denoiser: Denoiser, image: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:

@@ -52,11 +52,7 @@ class Evidence(NamedTuple):
 
 
 class KernelCorrection(nn.Module):
-    """A step of mirror descent in a few learned directions: log k grows by a polynomial, and k stays on the simplex.
-
-    Args:
-        scales: scales it is made for; the scale is one of its inputs.
-    """
+    """A step of mirror descent in a few learned directions: log k grows by a polynomial, and k stays on the simplex."""
 
     def __init__(self, scales: tuple[int, ...]) -> None:
         super().__init__()
@@ -80,31 +76,23 @@ class KernelCorrection(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, current: Degradation, scale: Tensor, evidence: Evidence) -> Degradation:
-        """The current degradation, corrected.
+        """The current degradation, which the network was given, corrected by what the step's image shows under it.
 
-        Args:
-            current: kernel (B, size, size) and noise level (B,) that the network was given.
-            scale: of each image, (B,).
-            evidence: what the step's image shows under them.
+        scale: of each image, (B,).
         """
         kernel, noise_level = current.kernel.clamp_min(0), current.noise_level
         with torch.no_grad():
             shapes, window, width = monomials(kernel)
-            features = self._features(current, scale, evidence, shapes, window, width)
+            moments = (shapes * current.kernel[:, None]).sum((-2, -1))
+            error = (shapes[:, None] * (evidence.residual * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
+            error = error.sign() * error.abs().sqrt()  # keeps a few large errors from hiding all others
+            numbers = torch.stack([width.log(), (noise_level + 1).log(), evidence.log_snr], 1)
+            one_hot = one_hot_scale(scale, self.scales)
+            features = torch.cat([evidence.of_y, evidence.of_x, moments, error, numbers, one_hot], 1)
         features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-LARGEST_INPUT, LARGEST_INPUT)
         change = self.mlp(features).float()
         growth = UNIT * (change[:, :-1, None, None] * shapes).sum(1)
         return current.changed(mirror_step(kernel, growth), noise_level * change[:, -1].exp())
-
-    def _features(
-        self, current: Degradation, scale: Tensor, evidence: Evidence, shapes: Tensor, window: Tensor, width: Tensor
-    ) -> Tensor:
-        """All inputs of the correction, of about one magnitude: (B, inputs)."""
-        moments = (shapes * current.kernel[:, None]).sum((-2, -1))
-        error = (shapes[:, None] * (evidence.residual * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
-        error = error.sign() * error.abs().sqrt()  # keeps a few large errors from hiding all others
-        numbers = torch.stack([width.log(), (current.noise_level + 1).log(), evidence.log_snr], 1)
-        return torch.cat([evidence.of_y, evidence.of_x, moments, error, numbers, one_hot_scale(scale, self.scales)], 1)
 
 
 def mirror_step(kernel: Tensor, growth: Tensor) -> Tensor:
@@ -118,10 +106,7 @@ def log_ratio(kernel: Tensor, other: Tensor) -> Tensor:
 
 
 def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The monomials of `POWERS` about the centre, in units of the kernel's own width.
-
-    Args:
-        kernel: (B, n, n).
+    """The monomials of `POWERS` about the centre of kernels (B, n, n), in units of the kernel's own width.
 
     Returns:
         The monomials (B, `POWERS`, n, n), each over its degree; a Gaussian window of `NEAR` widths (B, n, n); and the
@@ -143,10 +128,7 @@ NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
 class SpectralEstimator(nn.Module):
     """Kernel and noise level from the spectral statistics of y, and their correction at each step of the sampler.
 
-    Args:
-        kernel_size: side of the kernel's support, odd.
-        hidden: width of the two hidden layers.
-        scales: scales it is made for; the scale is one of its inputs.
+    hidden: width of the two hidden layers; kernel_size and scales are the network's.
     """
 
     def __init__(self, kernel_size: int, hidden: int, scales: tuple[int, ...]) -> None:
@@ -178,11 +160,9 @@ class SpectralEstimator(nn.Module):
         return Degradation(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
 
     def expected_error(self, features: Tensor, pixels: Tensor) -> Tensor:
-        """Expected sum |k_hat - k| of the initial estimate: (B,), from 0 to 2.
+        """Expected sum |k_hat - k| of the initial estimate from `features`: (B,), from 0 to 2.
 
-        Args:
-            features: of `features`.
-            pixels: pixels of each image, (B, 1): large images determine their kernel better than small ones.
+        pixels: of each image, (B, 1): large images determine their kernel better than small ones.
         """
         octaves = (pixels / BLOCK**2).log2() / 4
         return 2 * self.confidence_head(torch.cat([features, octaves.to(features)], 1)).float().squeeze(1).sigmoid()

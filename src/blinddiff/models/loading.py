@@ -23,8 +23,7 @@ DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default"
 def weights_folder(weights: str | os.PathLike[str]) -> Path | None:
     """The folder that holds a network: the one named, or the part of a pipeline's; None for a repository of the hub.
 
-    Raises:
-        WeightsError: there is no such folder, or no weights in it.
+    Raises WeightsError if there is no such folder, or no weights in it.
     """
     folder = Path(weights)
     # os.path, for what cannot be a name is no folder: Path raises. A name below a folder that exists is a mistyped
@@ -53,8 +52,7 @@ def load_network(
         name_of: gives the name of a config's architecture.
         **hub_options: of diffusers' `from_pretrained`, such as ``revision``.
 
-    Raises:
-        WeightsError: missing, damaged, or of another architecture.
+    Raises WeightsError for weights that are missing, damaged, or of another architecture.
     """
     folder = weights_folder(weights)
     source, subfolder = (str(weights), "network") if folder is None else (folder, None)
@@ -63,8 +61,7 @@ def load_network(
             config = next(iter(architectures.values())).load_config(source, subfolder=subfolder, **hub_options)
             name = name_of(config)
             if name is None or name not in architectures:
-                what = name or "no named architecture"
-                raise WeightsError(f"holds {what}, not {' or '.join(architectures)}")
+                raise WeightsError(f"holds {name or 'no named architecture'}, not {' or '.join(architectures)}")
             architecture = architectures[name]
             if folder is not None and (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
                 _check_fit(architecture, config, folder / SAFETENSORS_WEIGHTS_NAME)
@@ -92,9 +89,7 @@ def load_network(
 def _check_fit(architecture: Any, config: Mapping[str, Any], file: Path) -> None:
     """Compare names and shapes of the weights in a file with those of a config, before memory is taken for either.
 
-    Raises:
-        WeightsError: they are those of another network; the line does not name the folder.
-        Exception: of whatever type, from a damaged file or impossible values.
+    Raises WeightsError, without the folder's name, for another network; anything for a damaged file.
     """
     with safe_open(file, "pt") as weights:
         stored = {current_name(name): tuple(weights.get_slice(name).get_shape()) for name in list(weights.keys())}

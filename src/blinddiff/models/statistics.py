@@ -47,8 +47,7 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are extended by mirroring.
         informative: False takes windows evenly over a large image instead: a fair sample of it.
 
-    Returns:
-        (B, `STATISTICS`) float32.
+    The result is (B, `STATISTICS`), float32.
     """
     grey = y.float().mean(1, keepdim=True)
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
@@ -79,10 +78,7 @@ def gradient_energy(grey: Tensor) -> Tensor:
 
 
 def _some_windows(grey: Tensor, informative: bool) -> Tensor:
-    """Windows of (B, 1, h, w), as many as `MAX_WINDOWS` in area: (B, windows, n, m).
-
-    Those with most gradient energy, or evenly spaced ones.
-    """
+    """Windows of (B, 1, h, w), those with most gradient energy or evenly spaced ones: (B, windows, n, m)."""
     rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
     windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
     count = min(MAX_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])

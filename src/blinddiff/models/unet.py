@@ -1,4 +1,5 @@
-"""The U-Net of MCFormer and its blocks: transposed attention, gated feed-forward, and their modulation.
+"""The U-Net of MCFormer and its blocks (transposed attention, gated feed-forward, their modulation), and the base of
+both networks.
 
 Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); F. Li et al., "BlindDiff", arXiv 2403.10211 (the
 modulation of both by time and kernel). Tensors are (B, C, H, W), in channels-last memory: the layer norm then runs on
@@ -7,14 +8,18 @@ contiguous channels.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.observation import dihedral, dihedral_inverse
 from blinddiff.degradation.resize import extend
 from blinddiff.errors import ParameterError
+from blinddiff.models.denoiser import alpha_bar_on, betas
 
 
 class TransposedAttention(nn.Module):
@@ -117,43 +122,14 @@ def sinusoidal_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-def time_mlp(dim: int, embedding: int) -> nn.Sequential:
-    """From `sinusoidal_embedding` of t to the condition."""
-    return nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding))
-
-
-def kernel_mlp(kernel_size: int, embedding: int) -> nn.Sequential:
-    """From the kernel's entries to the condition."""
-    return nn.Sequential(nn.Linear(kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding))
-
-
-def check_unet(dim: int, num_blocks: Sequence[int], heads: Sequence[int], kernel_size: int) -> None:
-    """Raise ParameterError for impossible arguments of a network."""
-    if not num_blocks:
-        raise ParameterError("levels of blocks: 0 is not above 0")
-    if len(heads) != len(num_blocks):
-        raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
-    if dim < 2 or dim % 2:
-        raise ParameterError(f"dim {dim} is not an even number of channels")
-    for level, count in enumerate(heads):
-        if count < 1 or dim * 2**level % count:
-            raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ParameterError(f"kernel_size {kernel_size} is not odd: a kernel's centre is a pixel")
-
-
 class ModulatedUNet(nn.Module):
     """Encoder, latent and decoder of modulated blocks with skip connections, then refinement blocks.
 
     Args:
         in_channels, out_channels: of the image at full resolution.
         dim: channels at the top; doubled at each level below.
-        num_blocks: blocks at each level, top first; its length is the number of levels.
-        num_refinement_blocks: blocks after the decoder, at the top.
-        heads: attention heads at each level.
-        expansion: of the feed-forward networks.
         embedding: length of the condition's embedding.
-        patch_size: side of the pixel blocks folded into channels before the first convolution.
+        num_blocks, num_refinement_blocks, heads, expansion, patch_size: as of `MCFormer`.
     """
 
     def __init__(
@@ -228,3 +204,73 @@ class ModulatedUNet(nn.Module):
             x = self.decoder[level](x, condition)
         x = self.refinement(x, condition)
         return self.output(x)
+
+
+class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
+    """The base of both networks: a U-Net modulated by time and kernel, over a noise schedule.
+
+    in_channels, out_channels: of the U-Net at full resolution. Raises ParameterError for an argument outside its range.
+    """
+
+    config: Any
+    """Arguments of the subclass's constructor by name; there before this one is called."""
+    residual_std: float
+    """tau of `remaining_error`: RMS of what is predicted from x_t, in units of x_t."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        _check(self.config)
+        c, dim, embedding = self.config, self.config.dim, self.config.embedding_dim
+        sizes = dim, c.num_blocks, c.num_refinement_blocks, c.heads, c.expansion, embedding, c.get("patch_size", 1)
+        self.unet = ModulatedUNet(in_channels, out_channels, *sizes)
+        self.time_mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding))
+        self.kernel_mlp = nn.Sequential(
+            nn.Linear(c.kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding)
+        )
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """alpha_bar_t of the noise schedule, (1000,), on the network's device."""
+        return alpha_bar_on(self.config.noise_schedule, self.device)
+
+    @property
+    def size_multiple(self) -> int:
+        """HR sides are mirrored up to a multiple of this inside the network."""
+        return self.unet.size_multiple
+
+    @property
+    def channels_per_pixel(self) -> float:
+        """Channels of the top level per HR pixel."""
+        return self.config.dim / self.unet.patch_size**2
+
+    def remaining_error(self, timestep: Tensor) -> float:
+        """sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau under noise sigma_t. See `Denoiser`."""
+        a = float(self.alpha_bar[timestep])
+        sigma2 = (1 - a) / a
+        return float((sigma2 / (sigma2 + self.residual_std**2)) ** 0.5)
+
+    def check_scale(self, scale: int) -> None:
+        """Raise ParameterError if the weights were not made for a scale."""
+        if scale not in self.config.scales:
+            known = ", ".join(map(str, self.config.scales))
+            raise ParameterError(f"scale {scale} is not one of the network's: {known}")
+
+
+def _check(config: Any) -> None:
+    """Raise ParameterError for impossible arguments of a network."""
+    for name in ("embedding_dim", "expansion", "patch_size", "estimator_hidden", "image_std", "residual_std"):
+        if name in config and not config[name] > 0:
+            raise ParameterError(f"{name}: {config[name]} is not above 0")
+    dim, num_blocks, heads, kernel_size = config.dim, config.num_blocks, config.heads, config.kernel_size
+    if not num_blocks:
+        raise ParameterError("levels of blocks: 0 is not above 0")
+    if len(heads) != len(num_blocks):
+        raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
+    if dim < 2 or dim % 2:
+        raise ParameterError(f"dim {dim} is not an even number of channels")
+    for level, count in enumerate(heads):
+        if count < 1 or dim * 2**level % count:
+            raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ParameterError(f"kernel_size {kernel_size} is not odd: a kernel's centre is a pixel")
+    betas(config.noise_schedule)  # raises for an unknown name

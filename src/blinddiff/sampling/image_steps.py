@@ -1,6 +1,4 @@
-"""Image steps: how the clean-image estimate is pulled towards agreement with y. A new one is a class here and a line in
-`IMAGE_STEPS` (modes.py).
-"""
+"""Image steps: how the clean-image estimate is made to agree with y. A new one is a class, listed in `IMAGE_STEPS`."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -24,7 +22,6 @@ class ImageStep(Protocol):
     @property
     def needs_gradient(self) -> bool:
         """Whether the prior step has to be recorded for back-propagation to x_t."""
-        ...
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
@@ -35,7 +32,6 @@ class ImageStep(Protocol):
             degradation: k_t and the noise level.
             prior_error: expected RMS error of x0_hat at this t, in [0, 1].
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Kernel steps: how kernel and noise level move on, given the denoiser's estimate at this step. A new one is a function
-here and a line in `KERNEL_STEPS` (modes.py).
-"""
+"""Kernel steps: how kernel and noise level move on at a step. A new one is a function and a line in `KERNEL_STEPS`."""
 
 from typing import Protocol
 
@@ -23,7 +21,6 @@ class KernelStep(Protocol):
         self, degradation: Degradation | None, prediction: Prediction, observation: Observation
     ) -> Degradation:
         """From the last degradation (None where nothing was known before the first step) and this step's prediction."""
-        ...
 
 
 def network(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:  # noqa: ARG001

@@ -47,10 +47,9 @@ def restore(
     """Run the reverse diffusion over the scheduler's timesteps.
 
     Args:
-        observation: the LR image and the scale.
         degradation: the initial kernel and noise level; None for a denoiser that has no initial estimate.
         noise: draws standard normal noise, (B, 3, H, W).
-        denoiser, scheduler, image_step, kernel_step: see their modules.
+        observation, denoiser, scheduler, image_step, kernel_step: see their modules.
     """
     x_t = add_noise(denoiser, denoiser.initial_image(observation, degradation), scheduler.timesteps[0], noise())
     kernels = []

@@ -15,8 +15,7 @@ before and after the image step, intermediate results, and the mean over steps. 
 tests/reliability/tiles.py."""
 BYTES, BYTES_PER_CHANNEL, GRADIENT = 400, 150, 4
 """Bytes per pixel of a tile: for every network; for each channel at full resolution; and the factor where its steps are
-recorded for a gradient. Measured on a CPU with the default network (557 to 784 bytes in
-all), the published one (6,952) and a tiny one (262)."""
+recorded for a gradient. Measured on a CPU: default network 557 to 784 in all, published one 6,952, a tiny one 262."""
 CONTAINER = Path("/sys/fs/cgroup")
 """Where Linux keeps the limits of a container."""
 _MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "bad allocation")
@@ -50,11 +49,7 @@ def _left_in_container() -> float:
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The named device, or the first of CUDA, MPS and CPU that the machine has.
-
-    Raises:
-        ParameterError: the name is none, or the machine has no such device.
-    """
+    """The named device, or the first of CUDA, MPS and CPU that the machine has; ParameterError where it has no such."""
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")

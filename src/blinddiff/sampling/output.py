@@ -30,8 +30,7 @@ SMALLEST_SIDE = 8
 def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
     """A photograph that can be restored: `read_image`, refused now if the pipeline would refuse it.
 
-    Raises:
-        ImageError: it cannot be read, or is too small; the file is named, by ``name`` where that is given.
+    Raises ImageError, with the file named (by ``name`` where given), if it cannot be read or is too small.
     """
     photograph = read_image(source, max_pixels, name)
     try:
@@ -59,9 +58,7 @@ def to_batch(image: ImageInput) -> Tensor:
     batch = torch.cat(parts)
     height, width = batch.shape[-2:]
     if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(
-            f"an image of {width}x{height} px is too small: both sides must be at least {SMALLEST_SIDE} px"
-        )
+        raise ImageError(f"an image of {width}x{height} px is too small: {SMALLEST_SIDE} px a side are the least")
     if not bool(torch.isfinite(batch).all()):
         raise ImageError("the image has values that are not finite")
     if float(batch.min()) < -0.01 or float(batch.max()) > 1.01:
@@ -79,11 +76,9 @@ def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
         raise KernelError(f"a kernel of shape {shape} is not (height, width), or one for each of {count} images")
     for each in given:
         check_kernel(each)
-    height, width = observation.hr_size
-    if given.shape[-2] > height or given.shape[-1] > width:
-        raise KernelError(
-            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
-        )
+    (n, m), (height, width) = given.shape[-2:], observation.hr_size
+    if n > height or m > width:
+        raise KernelError(f"a kernel of {m}x{n} is larger than the result, {width}x{height} pixels")
     return given.expand(len(observation), -1, -1)
 
 
@@ -157,13 +152,7 @@ class BlindDiffOutput(BaseOutput):
 def make_output(
     observation: Observation, restored: Restored, num_samples: int, output_type: OutputType
 ) -> BlindDiffOutput:
-    """Means over the samples of each image, and the residual and consistency of the mean.
-
-    Args:
-        observation: each image once.
-        restored: each image ``num_samples`` times in a row.
-        num_samples, output_type: see `BlindDiffPipeline.__call__`.
-    """
+    """Means over the samples, which lie in a row for each image of the observation; their residual and consistency."""
 
     def by_image(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
@@ -235,23 +224,17 @@ def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation
 def estimate_kernel_map(denoiser: Denoiser, observation: Observation) -> KernelMap:
     """Estimate kernel and noise level of each region of one LR image on its own.
 
-    Raises:
-        ParameterError: more than one image, or a network without an estimate from y.
+    Raises ParameterError for more than one image, or a network without an estimate from y.
     """
     y = observation.y
     if len(y) != 1:
         raise ParameterError(f"{len(y)} images: a kernel map is of one")
     rows, columns = (min(MAX_REGIONS, max(1, side // REGION)) for side in y.shape[-2:])
-    found, contrasts = [], []
-    for band in y.tensor_split(rows, -2):
-        for region in band.tensor_split(columns, -1):
-            found.append(estimate_from_y(denoiser, Observation(region, observation.scale)))
-            differences = [region.diff(dim=axis).square().mean() for axis in (-2, -1)]
-            contrasts.append(255 * torch.stack(differences).mean().sqrt())
-    kernels = torch.cat([each.kernel for each in found]).cpu()
-    noise_levels = torch.cat([each.noise_level for each in found]).cpu()
+    regions = [region for band in y.tensor_split(rows, -2) for region in band.tensor_split(columns, -1)]
+    found = [estimate_from_y(denoiser, Observation(region, observation.scale)) for region in regions]
+    squares = [torch.stack([region.diff(dim=axis).square().mean() for axis in (-2, -1)]).mean() for region in regions]
     return KernelMap(
-        kernels.unflatten(0, (rows, columns)),
-        noise_levels.view(rows, columns),
-        torch.stack(contrasts).view(rows, columns).cpu(),
+        torch.cat([each.kernel for each in found]).unflatten(0, (rows, columns)).cpu(),
+        torch.cat([each.noise_level for each in found]).view(rows, columns).cpu(),
+        255 * torch.stack(squares).sqrt().view(rows, columns).cpu(),
     )

@@ -35,21 +35,14 @@ from blinddiff.sampling.output import (
     make_output,
     to_batch,
 )
-from blinddiff.sampling.schedulers import (
-    Generators,
-    LibraryScheduler,
-    NoiseSource,
-    Scheduler,
-    make_scheduler,
-    saved_scheduler,
-)
+from blinddiff.sampling.schedulers import Generators, NoiseSource, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import SelfEnsemble, Tiled, TiledImageStep, plan_tiles, tiled_kernel_step
 
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
 ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
 
 
 @dataclass(frozen=True)
@@ -72,21 +65,6 @@ class Mode:
     def self_ensemble(self) -> bool:
         """Whether steps see different dihedral transforms: they are averaged only by the mean."""
         return self.scheduler == "mean"
-
-    def changed(
-        self,
-        num_inference_steps: int | None,
-        image_step: str | None,
-        kernel_step: str | None,
-        scheduler: str | None,
-    ) -> "Mode":
-        """This mode with the caller's options in place of its own; None keeps the mode's."""
-        return Mode(
-            self.scheduler if scheduler is None else scheduler,
-            self.num_inference_steps if num_inference_steps is None else num_inference_steps,
-            self.image_step if image_step is None else image_step,
-            self.kernel_step if kernel_step is None else kernel_step,
-        )
 
 
 MODES = {
@@ -143,9 +121,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         if "weights" in kwargs:
             warnings.warn("weights: is now the first argument of from_pretrained", DeprecationWarning, stacklevel=2)
             pretrained_model_name_or_path = kwargs.pop("weights")
-        for name in kwargs:
-            if name not in HUB_OPTIONS:
-                raise ParameterError(f"from_pretrained: unknown option {name!r}")
+        if unknown := sorted(kwargs.keys() - HUB_OPTIONS):
+            raise ParameterError(f"from_pretrained: unknown option {unknown[0]!r}")
         weights = DEFAULT_WEIGHTS if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         network = load_denoiser(weights, **kwargs)
         network.requires_grad_(False)
@@ -182,14 +159,11 @@ class BlindDiffPipeline(DiffusionPipeline):
         Args:
             image: a PIL image, array or tensor, or a list or batch of one size, see `to_batch`.
             scale: 1 (deblur and denoise), 2, 3 or 4.
-            mode: ``"fidelity"`` (closest in the mean square), ``"fast"`` (nearly that, in half the time),
-                ``"perceptual"`` (a sample: sharper) or ``"paper"`` (the published sampler); it sets what is None below,
-                see `MODES`.
+            mode: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``, see `MODES`; it sets what is None below.
             num_inference_steps: steps, 1 to 1000.
             num_samples: samples of each image; with more than one, ``images`` is their mean.
-            kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result: guides, and
-                modulates the network, in place of the estimate. With a ``kernel_step`` other than ``"fixed"`` it is
-                only the initial estimate.
+            kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result, in place of the
+                estimate. With a ``kernel_step`` other than ``"fixed"`` it is only the initial estimate.
             noise_level: standard deviation of the noise in grey levels, where it is known.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
             kernel_step: ``"damped"``, ``"network"``, ``"refine"``, ``"first"`` (estimated once) or ``"fixed"`` (a given
@@ -197,7 +171,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             scheduler: ``"mean"``, ``"own"`` (the pipeline's), ``"ddim"``, ``"ddpm"``, ``"dpm-solver++"`` or
                 ``"published"``.
             generator: random generator, or a list of one for each image.
-            output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            output_type: of the images, ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: False returns the output's fields as a tuple, the images first.
             max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
                 None. An image for which that is too little is restored in tiles, see `Tiled`; so is one for which
@@ -214,9 +188,12 @@ class BlindDiffPipeline(DiffusionPipeline):
             KernelError: the kernel is none, or larger than the result.
         """
         y = to_batch(image).to(self.device)
-        options = MODES[_choice("mode", mode, MODES)].changed(num_inference_steps, image_step, kernel_step, scheduler)
         if kernel is not None and kernel_step is None:
-            options = replace(options, kernel_step="fixed")
+            kernel_step = "fixed"
+        names = "scheduler", "num_inference_steps", "image_step", "kernel_step"
+        values = scheduler, num_inference_steps, image_step, kernel_step
+        given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        options = replace(MODES[_choice("mode", mode, MODES)], **given)
         _choice("output_type", output_type, ("pil", "np", "pt"))
         self.check_scale(scale)
         if options.kernel_step == "fixed" and kernel is None:
@@ -245,7 +222,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         denoiser: Denoiser = Tiled(self.network, tiles)
         if options.self_ensemble:
             denoiser = SelfEnsemble(denoiser)
-        steps = self._scheduler(options)
+        number = options.num_inference_steps
+        steps = make_scheduler(options.scheduler, self.network, number, self.device, self.scheduler)
         with self.progress_bar(total=len(steps.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
@@ -271,11 +249,6 @@ class BlindDiffPipeline(DiffusionPipeline):
         out = make_output(observation, restored, num_samples, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
-    def _scheduler(self, options: Mode) -> Scheduler:
-        if options.scheduler == "own":
-            return LibraryScheduler(self.scheduler, options.num_inference_steps, self.device)
-        return make_scheduler(options.scheduler, self.network, options.num_inference_steps, self.device)
-
     def _initial_degradation(
         self, observation: Observation, kernel: KernelInput | None, noise_level: float | None
     ) -> Degradation | None:
@@ -291,9 +264,7 @@ class BlindDiffPipeline(DiffusionPipeline):
     @torch.no_grad()
     def estimate(self, image: ImageInput, scale: int = 4) -> Degradation:
         """Kernel, (B, n, n) in pixels of the result, noise level, (B,) grey levels, and the expected kernel error."""
-        found = estimate_from_y(self.network, self._observation(image, scale))
-        error = None if found.kernel_error is None else found.kernel_error.cpu()
-        return Degradation(found.kernel.cpu(), found.noise_level.cpu(), error)
+        return estimate_from_y(self.network, self._observation(image, scale)).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
         """Expected sum |k_hat - k| of `estimate`'s kernel, (B,), 0 to 2. Near 1, y does not determine its kernel."""

@@ -1,6 +1,4 @@
-"""The diffusion step: diffusers' schedulers by name and two of our own, over the denoiser's noise schedule; and the
-source of their noise.
-"""
+"""The diffusion step: diffusers' schedulers by name and two of our own, and the source of their noise."""
 
 import inspect
 import os
@@ -21,14 +19,10 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class NoiseSource:
-    """Draws standard normal noise for a batch: from one generator, or from one for each image.
+    """Draws standard normal noise, (B, 3, H, W): from one generator, one for each image, or the global one (None).
 
     With a generator for each image, an image's noise does not depend on what else is in the batch. Numbers are drawn
     where their generator lives, so that a seed gives the same image on every device.
-
-    Args:
-        shape: of the noise, (B, 3, H, W).
-        generator: one, a list of B, or None for the global one.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], generator: Generators, device: torch.device) -> None:
@@ -53,14 +47,12 @@ class Scheduler(Protocol):
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         """x_{t-1} from x_t and the corrected x0_hat, both in the range in which x_t is noised."""
-        ...
 
 
 class LibraryScheduler(Scheduler):
     """A scheduler of diffusers for x0-prediction."""
 
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
-        _check_steps(num_inference_steps)
         self._scheduler = scheduler
         self._draws = "generator" in inspect.signature(scheduler.step).parameters
         scheduler.set_timesteps(num_inference_steps, device=device)
@@ -68,8 +60,7 @@ class LibraryScheduler(Scheduler):
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         drawing = {"generator": noise.generators} if self._draws else {}
-        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
-        return stepped
+        return self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
 
 
 class PosteriorMean(Scheduler):
@@ -90,10 +81,7 @@ class PosteriorMean(Scheduler):
 
 
 def _library(kind: Any, **options: Any) -> Callable[[Denoiser, int, torch.device], Scheduler]:
-    def make(denoiser: Denoiser, num_inference_steps: int, device: torch.device) -> Scheduler:
-        return LibraryScheduler(library_scheduler(kind, denoiser, **options), num_inference_steps, device)
-
-    return make
+    return lambda denoiser, steps, device: LibraryScheduler(library_scheduler(kind, denoiser, **options), steps, device)
 
 
 def library_scheduler(kind: Any, denoiser: Denoiser, **options: Any) -> Any:
@@ -118,34 +106,31 @@ SCHEDULERS: dict[str, Callable[[Denoiser, int, torch.device], Scheduler]] = {
 }
 
 
-def make_scheduler(name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device) -> Scheduler:
-    """A scheduler by name, set to a number of steps.
+def make_scheduler(
+    name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device, own: Any = None
+) -> Scheduler:
+    """A scheduler by name, set to a number of steps; ``"own"`` is a given one of diffusers.
 
-    Raises:
-        ParameterError: the name is unknown, or the number of steps is not between 1 and 1000.
+    Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
-    if name not in SCHEDULERS:
+    if name not in ("own", *SCHEDULERS):
         raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
-    _check_steps(num_inference_steps)
-    return SCHEDULERS[name](denoiser, num_inference_steps, device)
-
-
-def _check_steps(num_inference_steps: int) -> None:
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
         raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
+    if name == "own":
+        return LibraryScheduler(own, num_inference_steps, device)
+    return SCHEDULERS[name](denoiser, num_inference_steps, device)
 
 
 def default_scheduler(denoiser: Denoiser) -> DDIMScheduler:
     """DDIM over a denoiser's noise schedule."""
-    scheduler: DDIMScheduler = library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
-    return scheduler
+    return library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
 
 
 def saved_scheduler(weights: str | os.PathLike[str], denoiser: Denoiser) -> Any:
     """The scheduler that a pipeline's folder was saved with; DDIM for a folder without, or the hub.
 
-    Raises:
-        WeightsError: what is saved there is not a scheduler of diffusers.
+    Raises WeightsError if what is saved there is not a scheduler of diffusers.
     """
     folder = Path(weights) / "scheduler"
     if not folder.is_dir():

@@ -5,10 +5,10 @@ of the reverse diffusion, so there are no seams. The loop is the same with and w
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,7 +33,8 @@ differ from those of the whole image by more than half a grey level."""
 MIN_SIDE = 2 * OVERLAP
 """Side of the smallest tile when memory runs out."""
 
-Parts = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]
+Parts: TypeAlias = tuple[list[Tensor], list[Tensor]]
+"""Images, (1, C, n, m) each, and estimates, (1, ...) each, of a tile."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,13 @@ class Span:
     weights: Tensor
 
 
+@dataclass(frozen=True)
 class Tile:
-    """One tile of one image of the batch; or all of the batch at once, where no spans are given."""
+    """One tile of one image of the batch, along rows and columns; or all of the batch at once, where there are none."""
 
-    def __init__(self, scale: int, image: int = 0, spans: tuple[Span, Span] | None = None) -> None:
-        self._scale, self._spans = scale, spans
-        self.images = slice(None) if spans is None else slice(image, image + 1)
+    scale: int
+    images: slice = slice(None)
+    spans: tuple[Span, ...] = ()
 
     def hr(self, batch: Tensor) -> Tensor:
         """Its part of HR images (B, C, H, W): (1, C, n, m)."""
@@ -58,27 +60,25 @@ class Tile:
 
     def lr(self, batch: Tensor) -> Tensor:
         """Its part of LR images (B, C, h, w): (1, C, n / s, m / s)."""
-        return self._part(batch, self._scale)
+        return self._part(batch, self.scale)
 
     def observation(self, observation: Observation) -> Observation:
         """Its part of the LR images; the observation itself where it is all of it."""
-        return observation if self._spans is None else replace(observation, y=self.lr(observation.y))
+        return replace(observation, y=self.lr(observation.y)) if self.spans else observation
 
     def degradation(self, degradation: Degradation | None) -> Degradation | None:
         """Kernel and noise level of its image."""
-        return degradation if degradation is None or self._spans is None else degradation[self.images]
+        return degradation[self.images] if degradation is not None and self.spans else degradation
 
     def weighted(self, value: Tensor) -> Tensor:
         """(1, C, n, m) times the weights, which over all tiles sum to 1 at each pixel."""
-        if self._spans is None:
-            return value
-        rows, columns = (span.weights.to(value) for span in self._spans)
+        rows, columns = (span.weights.to(value) for span in self.spans)
         return value * rows[:, None] * columns
 
     def _part(self, batch: Tensor, scale: int) -> Tensor:
-        if self._spans is None:
+        if not self.spans:
             return batch
-        rows, columns = (slice(span.start // scale, span.stop // scale) for span in self._spans)
+        rows, columns = (slice(span.start // scale, span.stop // scale) for span in self.spans)
         return batch[self.images, :, rows, columns]
 
 
@@ -87,7 +87,6 @@ class Tiles:
 
     Args:
         y: LR images, (B, 3, h, w).
-        scale: 1, 2, 3 or 4.
         unit: tiles begin at multiples of it and of the scale: `Denoiser.size_multiple`.
         side: of the tiles, at most, in pixels of the result; None for all of the batch at once, as if there were none.
     """
@@ -118,23 +117,17 @@ class Tiles:
         return spans
 
     def __iter__(self) -> Iterator[Tile]:
-        if self.side is None:
-            yield Tile(self._scale)
-            return
         rows, columns = (self.spans(side * self._scale) for side in self._y.shape[-2:])
-        for image, *spans in product(range(len(self._y)), rows, columns):
-            yield Tile(self._scale, image, (spans[0], spans[1]))
+        for image, row, column in product(range(len(self._y)), rows, columns):
+            yield Tile(self._scale, slice(image, image + 1), (row, column))
 
     def over(self, work: Callable[[Tile], Parts]) -> Parts:
         """Blend images and average estimates over the tiles.
 
-        Args:
-            work: returns a tile's images, (1, C, n, m) each, and estimates, (1, ...) each. Where it runs out of memory,
-                the tiles are halved and all are done again.
+        Where `work` runs out of memory, the tiles are halved and all are done again.
 
         Returns:
             The images, (B, C, H, W), and the estimates, (B, ...), averaged with the tiles' gradient energy as weights.
-            None stays None.
         """
         while True:
             try:
@@ -149,24 +142,22 @@ class Tiles:
         if self.side is None:
             return work(Tile(self._scale))
         height, width = (side * self._scale for side in self._y.shape[-2:])
-        images: list[Tensor | None] = []
-        estimates: list[Tensor | None] = []
+        images: list[Tensor] = []
+        estimates: list[Tensor] = []
         weights = self._y.new_zeros(len(self._y))
         for tile in self:
             made, found = work(tile)
             if not images and not estimates:
-                images = [None if m is None else m.new_zeros(len(self._y), m.shape[1], height, width) for m in made]
-                estimates = [None if f is None else f.new_zeros(len(self._y), *f.shape[1:]) for f in found]
+                images = [part.new_zeros(len(self._y), part.shape[1], height, width) for part in made]
+                estimates = [part.new_zeros(len(self._y), *part.shape[1:]) for part in found]
             for total, part in zip(images, made, strict=True):
-                if total is not None and part is not None:
-                    tile.hr(total).add_(tile.weighted(part))
+                tile.hr(total).add_(tile.weighted(part))
             # In a flat image all tiles count alike.
             weight = gradient_energy(tile.lr(self._y)).sum() + torch.finfo(self._y.dtype).tiny
             weights[tile.images] += weight
             for total, part in zip(estimates, found, strict=True):
-                if total is not None and part is not None:
-                    total[tile.images] += weight * part
-        return images, [None if f is None else f / weights.view(-1, *(1,) * (f.ndim - 1)) for f in estimates]
+                total[tile.images] += weight * part
+        return images, [total / weights.view(-1, *(1,) * (total.ndim - 1)) for total in estimates]
 
     def _halve(self) -> bool:
         """Halve the tiles' side, after a batch has been taken image by image; False where that cannot be."""
@@ -184,9 +175,7 @@ def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, m
 
     Args:
         y: LR images, (B, 3, h, w).
-        scale: 1, 2, 3 or 4.
-        network: determines the cost of a pixel.
-        needs_gradient: of the image step.
+        network, needs_gradient: what the cost of a pixel depends on; the latter is the image step's.
         max_memory: bytes, beyond the weights, for the images and a tile's work. Where the images alone take more, or
             leave less than the smallest tile needs, the smallest tile is taken.
     """
@@ -226,17 +215,11 @@ class SelfEnsemble(_Wrapper):
         self._calls = 0
 
     def __call__(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        observation: Observation,
-        degradation: Degradation | None,
-        *,
-        transform: int = 0,
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
         transform = (transform + self._calls) % N_TRANSFORMS
         self._calls += 1
-        return self._denoiser(x_t, timestep, observation, degradation, transform=transform)
+        return self._denoiser(x_t, t, observation, degradation, transform=transform)
 
 
 class Tiled(_Wrapper):
@@ -252,20 +235,16 @@ class Tiled(_Wrapper):
         """The blended image; kept, for the tiles of the next call are parts of it."""
 
         def work(tile: Tile) -> Parts:
-            return [self._denoiser.initial_image(tile.observation(observation), tile.degradation(degradation))], []
+            image = self._denoiser.initial_image(tile.observation(observation), tile.degradation(degradation))
+            return ([] if image is None else [image]), []
 
         if self._initial is None or self._initial[0] is not degradation:
-            self._initial = degradation, self._tiles.over(work)[0][0]
+            images, _ = self._tiles.over(work)
+            self._initial = degradation, images[0] if images else None
         return self._initial[1]
 
     def __call__(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        observation: Observation,
-        degradation: Degradation | None,
-        *,
-        transform: int = 0,
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
         """One prior step; kernel and noise level are the tiles' means."""
         x_y = self._initial_image(observation, degradation)
@@ -275,7 +254,7 @@ class Tiled(_Wrapper):
             part, known = tile.observation(observation), tile.degradation(degradation)
             if known is not degradation and known is not None and x_y is not None:
                 known = known.with_closed_form(part, tile.hr(x_y))
-            arguments: tuple[Any, ...] = tile.hr(x_t), timestep[tile.images], part, known
+            arguments: tuple[Any, ...] = tile.hr(x_t), t[tile.images], part, known
             if x_t.requires_grad and self._tiles.side is not None:
                 # Recorded tile by tile only when the gradient comes to it.
                 p = checkpoint(self._denoiser, *arguments, transform=transform, use_reentrant=False)
@@ -286,9 +265,6 @@ class Tiled(_Wrapper):
             return images, [p.degradation.kernel, p.degradation.noise_level]
 
         (x0_hat, *others), (kernel, noise_level) = self._tiles.over(work)
-        assert x0_hat is not None
-        assert kernel is not None
-        assert noise_level is not None
         estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
         return kinds[0](x0_hat, estimate, *others)
 
@@ -314,11 +290,10 @@ class TiledImageStep(ImageStep):
             part, known = tile.observation(observation), tile.degradation(degradation)
             assert known is not None
             corrected, shift = self.step(tile.hr(x_t), tile.hr(x0_hat), part, known, prior_error)
-            return [corrected, shift if isinstance(shift, Tensor) else None], []
+            return ([corrected, shift] if isinstance(shift, Tensor) else [corrected]), []
 
-        (corrected, shift), _ = self.tiles.over(work)
-        assert corrected is not None
-        return corrected, 0.0 if shift is None else shift
+        (corrected, *shifts), _ = self.tiles.over(work)
+        return corrected, shifts[0] if shifts else 0.0
 
 
 def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
@@ -338,8 +313,6 @@ def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
         _, (kernel, noise_level) = tiles.over(work)
         if degradation is not None and not moved:
             return degradation
-        assert kernel is not None
-        assert noise_level is not None
         return Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
 
     return shared

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.files import replace_folder, restore_folder, write_file
+from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
 from blinddiff.imaging.write import write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
@@ -97,6 +97,7 @@ def train(
         TrainingError: the loss or its gradient is not finite, or ``folder`` holds a run, or none to resume.
         RecipeError: no photographs, or impossible settings.
         WeightsError: weights to start from that are missing or do not fit.
+        OutputError: ``folder`` cannot be made or written to.
     """
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
@@ -279,9 +280,7 @@ class Trainer:
         self.accelerator.save_state(str(new))
         if self.accelerator.is_main_process:
             (new / "progress.yaml").write_text(yaml.safe_dump({"step": self.step}))
-            network = self.average.module
-            assert isinstance(network, MCFormer)
-            network.save_pretrained(self.folder / "weights.new")
+            self.average.module.save_pretrained(self.folder / "weights.new")  # type: ignore[operator]
             replace_folder(self.folder / "weights.new", self.folder / "weights")
             replace_folder(new, self.folder / "checkpoint")
         self.accelerator.wait_for_everyone()
