@@ -153,9 +153,9 @@ class _Progress:
         self._begun = False
         self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)  # None: shown only on a terminal, not in a log
 
-    def begin(self, what: str, count: int) -> None:
+    def begin(self, phase: str, count: int) -> None:
         self._begun = True
-        self._bar.set_description_str(what, refresh=False)
+        self._bar.set_description_str(phase, refresh=False)
         self._bar.reset(count)
 
     def record(self, record: Record) -> None:
@@ -167,8 +167,7 @@ class _Progress:
 
     def close(self) -> None:
         self._bar.close()
-        # Also after an interruption, and even without any record, so that the file never holds records of an earlier
-        # run.
+        # Also after an interruption, and even without any record: the file must not contain records of an earlier run.
         if self._json not in (None, STREAM) and self._begun:
             write_file(self._json, "".join(self._lines).encode())
 

@@ -115,12 +115,8 @@ def run_app(args: argparse.Namespace) -> int:
     try:
         pipeline = load_pipeline(args.weights, args.device)
         with served(pipeline, args.host, args.port, limits) as address:
-            reach = (
-                ""
-                if is_loopback(args.host)
-                else " (anyone who can reach this machine can use the page: there is no password)"
-            )
-            print_line(f"{address}{reach}; stop with Ctrl+C")
+            warning = " (anyone who can reach this machine can use the page: there is no password)"
+            print_line(f"{address}{'' if is_loopback(args.host) else warning}; stop with Ctrl+C")
             threading.Event().wait()
     except KeyboardInterrupt:
         print_line("stopped")

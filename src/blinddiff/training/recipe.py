@@ -171,7 +171,7 @@ class RecipeFile(Recipe):
     """A training recipe of blinddiff: the settings of one stage, or of several."""
 
     like: str | None = None
-    """A recipe in the same folder, whose settings apply where this file does not change them."""
+    """A recipe in the same folder; this file contains only the differences from it."""
     stages: list[Recipe] = []
     """Stages in order. Each changes the settings outside this list and starts from the weights of the stage before."""
 
@@ -225,8 +225,8 @@ def _overlay(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
     return {**base, **changes, **{key: {**base[key], **changes[key]} for key in sections}}
 
 
-def parse_recipe(content: Any, where: str) -> list[Recipe]:
-    """Check a recipe given as nested mappings, and return its stages. ``where`` is its name in errors.
+def parse_recipe(content: Any, name: str) -> list[Recipe]:
+    """Check a recipe given as nested mappings, and return its stages. ``name`` is used in errors.
 
     Raises RecipeError for unknown keys or impossible values, with one argument and line for each.
     """
@@ -235,7 +235,7 @@ def parse_recipe(content: Any, where: str) -> list[Recipe]:
         common = {key: value for key, value in content.items() if key != "stages"}
         sections = content["stages"]
         if not (isinstance(sections, list) and sections and all(isinstance(section, dict) for section in sections)):
-            raise RecipeError(f"{where}: stages: should be a list of mappings, not {sections!r}")
+            raise RecipeError(f"{name}: stages: should be a list of mappings, not {sections!r}")
     recipes, errors = [], []
     for number, section in enumerate(sections, 1):
         if number > 1:
@@ -249,7 +249,7 @@ def parse_recipe(content: Any, where: str) -> list[Recipe]:
                 inside = section and (not item["loc"] or item["loc"][0] in section)
                 errors.append((f"stages: {number}: " if inside else "") + _describe(item))
     if errors:
-        raise RecipeError(*dict.fromkeys(f"{where}: {item}" for item in errors))
+        raise RecipeError(*dict.fromkeys(f"{name}: {item}" for item in errors))
     return recipes
 
 
