@@ -86,8 +86,8 @@ def option_tables() -> str:
     from blinddiff.cli.main import COMMANDS, command_parser
 
     parts = []
-    for name, command in COMMANDS.items():
-        parser, summary = command_parser(name), command.summary
+    for name, (_, summary) in COMMANDS.items():
+        parser = command_parser(name)
         rows = [f"| {_names(a)} | {_cell(a.help or '')} |" for a in parser._actions if a.dest != "help"]
         usage = " ".join(parser.format_usage().split()).removeprefix("usage: ")
         parts.append(

@@ -456,9 +456,9 @@ def test_want_of_memory_is_one_line(
     def without_memory(_: object) -> int:
         raise error
 
-    monkeypatch.setattr("blinddiff.cli.tools.run_kernel", without_memory)
+    monkeypatch.setattr("blinddiff.cli.photographs.run_kernel", without_memory)
     assert "this machine does not have enough memory" in refused("kernel", "small.png")
-    monkeypatch.setattr("blinddiff.cli.tools.run_kernel", _with_a_bug)
+    monkeypatch.setattr("blinddiff.cli.photographs.run_kernel", _with_a_bug)
     with pytest.raises(RuntimeError, match="a bug"):
         run("kernel", "small.png")
 

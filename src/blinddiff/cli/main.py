@@ -3,38 +3,23 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from blinddiff import __version__
 from blinddiff.cli import options
 from blinddiff.errors import BlindDiffError
 
-
-class Command(NamedTuple):
-    """A sub-command: what it does, its arguments, and the module whose function ``run_NAME`` does it."""
-
-    summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    module: str
-
-
 COMMANDS = {
-    "demo": Command("restore the sample photograph and draw what was found", options.add_demo_arguments, "tools"),
-    "upscale": Command("restore a photograph: sharper, larger, less noisy", options.add_upscale_arguments, "upscale"),
-    "kernel": Command(
-        "estimate the blur kernel and the noise level of a photograph", options.add_kernel_arguments, "tools"
-    ),
-    "degrade": Command(
-        "make a test pair: blur, reduce and add noise to a sharp photograph", options.add_degrade_arguments, "tools"
-    ),
-    "train": Command("train a network by a recipe", options.add_train_arguments, "runs"),
-    "convert": Command(
-        "turn a checkpoint of the published code into weights for this package", options.add_convert_arguments, "tools"
-    ),
-    "app": Command("serve the page, for use in a browser", options.add_app_arguments, "runs"),
-    "evaluate": Command("measure methods side by side by a published protocol", options.add_evaluate_arguments, "runs"),
+    "demo": ("photographs", "restore the sample photograph and draw what was found"),
+    "upscale": ("photographs", "restore a photograph: sharper, larger, less noisy"),
+    "kernel": ("photographs", "estimate the blur kernel and the noise level of a photograph"),
+    "degrade": ("photographs", "make a test pair: blur, reduce and add noise to a sharp photograph"),
+    "train": ("runs", "train a network by a recipe"),
+    "convert": ("runs", "turn a checkpoint of the published code into weights for this package"),
+    "app": ("runs", "serve the page, for use in a browser"),
+    "evaluate": ("runs", "measure methods side by side by a published protocol"),
 }
+"""Module, whose ``run_NAME`` runs the command, and summary; `options.add_NAME_arguments` adds its arguments."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,18 +36,21 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blinddiff {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for name, command in COMMANDS.items():
-        summary = command.summary
+    for name, (_, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
-            command.add_arguments(subparser)
+            _add_arguments(name, subparser)
     return parser
+
+
+def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    getattr(options, f"add_{name}_arguments")(parser)
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one sub-command, a key of `COMMANDS`."""
     parser = _Parser(prog=f"blinddiff {name}")
-    COMMANDS[name].add_arguments(parser)
+    _add_arguments(name, parser)
     return parser
 
 
@@ -73,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = arguments[0] if arguments else None
     try:
         args = _parser(chosen).parse_args(arguments)
-        module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command].module}")
+        module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args))
     except BlindDiffError as error:
         for message in error.args:  # one, but for a recipe with several mistakes

@@ -1,24 +1,31 @@
-"""The commands that run for long: `blinddiff train`, `evaluate` and `app`."""
+"""The commands `blinddiff train`, `evaluate`, `convert` and `app`."""
 
 import argparse
 import importlib.util
+import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from blinddiff.app import Limits
 from blinddiff.cli.options import DEFAULT_METHODS, say
-from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
 from blinddiff.evaluation.methods import METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.run import Settings, evaluate, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
+from blinddiff.published.network import network_from_published, read_published
 from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
 
@@ -113,4 +120,27 @@ def run_app(args: argparse.Namespace) -> int:
             threading.Event().wait()
     except KeyboardInterrupt:
         say("stopped")
+    return 0
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Turn a checkpoint of the published code into a folder of weights; 0."""
+    if os.path.exists(args.folder):
+        raise OutputError(f"{args.folder}: exists already")
+    state = read_published(args.checkpoint)
+    try:
+        network = network_from_published(state, args.scale)
+    except (ParameterError, WeightsError) as error:
+        raise WeightsError(f"{args.checkpoint}: {error}") from error
+    temporary = args.folder.with_name(f".{args.folder.name}.tmp")
+    try:
+        BlindDiffPipeline(network, default_scheduler(network)).save_pretrained(temporary)
+        temporary.rename(args.folder)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{args.folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    config = network.config
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    say(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
     return 0

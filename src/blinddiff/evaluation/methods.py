@@ -28,18 +28,17 @@ T = TypeVar("T")
 
 
 class Method(Protocol):
-    """Restores images.
-
-    Attributes:
-        name: as on the command line and in tables.
-        parameters: number of trained parameters at work, 0 without a network, None if not known.
-    """
+    """Restores images."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As on the command line and in tables."""
+        ...
 
     @property
-    def parameters(self) -> int | None: ...
+    def parameters(self) -> int | None:
+        """Number of trained parameters at work, 0 without a network, None if not known."""
+        ...
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """Restore y, (3, h, w) in [0, 1], to (3, s*h, s*w).

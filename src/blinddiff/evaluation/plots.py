@@ -112,7 +112,7 @@ def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]
     colours = dict(zip(points, _colours(len(points)), strict=True))
     placed: list[Bbox] = []
     for name in sorted(points, key=lambda name: -axes.transData.transform(points[name])[1]):
-        text = axes.annotate(name, points[name], (6, 4), textcoords="offset points", color=colours[name])
+        text = axes.annotate(name, points[name], (6, 4), textcoords="offset points", size=9, color=colours[name])
         if text.get_window_extent().x1 > axes.bbox.x1:
             text.set(ha="right", x=-6)
         while any(text.get_window_extent().overlaps(other) for other in placed):
@@ -170,7 +170,8 @@ def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot
         if isinstance(value, Estimate):
             axes.plot([value.low, value.high], [y, y], color=colour)
         axes.plot(_mean(value), y, "o", color=colour, markerfacecolor="white" if published else colour)
-        axes.annotate(f"{_mean(value):.2f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", color=colour)
+        place = axes.get_yaxis_transform()
+        axes.text(1.01, y, f"{_mean(value):.2f}", transform=place, va="center", size=9, color=colour)
         axes.get_yticklabels()[y].set_color(colour)
     caption = f"{summary.set}: measured here (filled, with interval) and published, not run here (hollow)."
     return [Plot(f"{summary.set}: measured and published PSNR-Y", figure, caption)]

@@ -132,11 +132,9 @@ class SyntheticProtocol(Protocol):
 
     @property
     def labels(self) -> Sequence[str]:
-        """The labels of `parameters`."""
         return [parameter.label for parameter in self.parameters()]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        """Degrade an image. Raises ImageError if it cannot be read."""
         names = (self.name, self.scale, reference.id, seed)
         parameter = self.parameters()[reference.id.parameter]
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
@@ -178,8 +176,6 @@ class RandomKernels(SyntheticProtocol):
     noise_level: ClassVar[float] = 0.0
 
     def parameters(self) -> Sequence[Parameter]:
-        """One per family."""
-
         def source(family: KernelFamily) -> KernelSource:
             return lambda generator: family.sample(1, self.scale, self.kernel_size, generator)[0]
 
@@ -195,7 +191,6 @@ class Gaussian8(SyntheticProtocol):
     scales = (2, 3, 4)
 
     def parameters(self) -> Sequence[Parameter]:
-        """One per width."""
         sigmas, kernels = GAUSSIAN8_SIGMAS[self.scale], gaussian8_kernels(self.scale)
         return [Parameter(f"sigma {s:.2f}", _fixed(k)) for s, k in zip(sigmas, kernels, strict=True)]
 
@@ -232,7 +227,6 @@ class Aniso9(SyntheticProtocol):
     )
 
     def parameters(self) -> Sequence[Parameter]:
-        """All kernels without noise, then with each further noise level."""
         return [
             Parameter(
                 f"noise {noise:.0f}, {a:g} x {b:g} at {theta}",
@@ -332,11 +326,9 @@ class Real(Protocol):
     left_out: ClassVar[dict[str, tuple[str, ...]]] = {"RealSRSet": ("butterfly", "ppt3")}
 
     def images(self, root: Path, set_name: str) -> list[Path]:
-        """The images of a set without those that are clean copies of other sets' images."""
         return [path for path in images_of(root, set_name) if path.stem not in self.left_out.get(set_name, ())]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        """Read a photograph. Raises ImageError if that fails."""
         method_seed = case_seed(self.name, self.scale, reference.id, seed, "method")
         return Case(reference.id, self.scale, None, read_pixels(reference.source), None, None, method_seed)
 

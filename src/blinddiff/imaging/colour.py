@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from blinddiff.errors import ImageError
 
 KNOTS = 4096
+STRAIGHT = np.linspace(0, 1, KNOTS)
 LEAST_SLOPE = 0.05
 """Share of a straight line in the curve. A pure power law is flat at black: inverted, it would turn half a grey level
 of error into five."""
@@ -24,21 +25,17 @@ of error into five."""
 
 @dataclass(frozen=True, eq=False)
 class ToneCurve:
-    """A strictly increasing map of [0, 1] onto itself.
-
-    Attributes:
-        srgb: the sRGB values, (n,), from 0 to 1, of the light that the profile assigns to 0, 1/(n-1), ..., 1.
-    """
+    """A strictly increasing map of [0, 1] onto itself: sRGB values, (KNOTS,), of evenly spaced values of the file."""
 
     srgb: NDArray[np.float64]
 
     def to_srgb(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Convert values of the file, (H, W) in [0, 1], to the tone curve of sRGB."""
-        return _interpolate(values, np.linspace(0, 1, len(self.srgb)), self.srgb)
+        return _interpolate(values, STRAIGHT, self.srgb)
 
     def from_srgb(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Invert `to_srgb`, exactly up to float32."""
-        return _interpolate(values, self.srgb, np.linspace(0, 1, len(self.srgb)))
+        return _interpolate(values, self.srgb, STRAIGHT)
 
 
 def _interpolate(values: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -58,11 +55,11 @@ def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     light = None if icc_profile is None else _luminance_of_greys(icc_profile, grey)
     if light is None:
         return None
-    straight = np.linspace(0, 1, KNOTS)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
     # Increasing even where a curve from a table has flat or falling parts.
-    tone = (1 - LEAST_SLOPE) * np.maximum.accumulate(_srgb_of_light(light)) + LEAST_SLOPE * straight
+    tone = (1 - LEAST_SLOPE) * np.maximum.accumulate(srgb) + LEAST_SLOPE * STRAIGHT
     tone /= tone[-1]
-    return None if np.abs(tone - straight).max() < 1 / 1024 else ToneCurve(tone)
+    return None if np.abs(tone - STRAIGHT).max() < 1 / 1024 else ToneCurve(tone)
 
 
 def _luminance_of_greys(icc_profile: bytes, grey: bool) -> NDArray[np.float64] | None:
@@ -89,11 +86,6 @@ def _luminance_of_greys(icc_profile: bytes, grey: bool) -> NDArray[np.float64] |
     return np.clip((luminance - black) / (white - black), 0, 1)
 
 
-def _srgb_of_light(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apply the tone curve of sRGB, IEC 61966-2-1."""
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
-
-
 # Code points of ITU-T H.273, which AVIF (nclx) and PNG (cICP) use. Chromaticities of red, green, blue and white:
 _D65 = (0.3127, 0.3290)
 _BT709 = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65)
@@ -105,7 +97,6 @@ _PRIMARIES = {
 }
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
-_FIXED_DATE = struct.pack(">6H", 2020, 1, 1, 0, 0, 0)  # in place of the time of day: equal inputs give equal files
 
 
 def declared_profile(file_format: str, data: bytes) -> bytes | None:
@@ -123,8 +114,7 @@ def declared_profile(file_format: str, data: bytes) -> bytes | None:
     if offset < 0:
         return None
     primaries, transfer = struct.unpack_from(numbers, data, offset + 8)
-    if transfer in _HIGH_DYNAMIC_RANGE:
-        kind = _HIGH_DYNAMIC_RANGE[transfer]
+    if kind := _HIGH_DYNAMIC_RANGE.get(transfer):
         raise ImageError(f"is an image of high dynamic range ({kind}), which is not read: save it for ordinary screens")
     if _PRIMARIES.get(primaries, _BT709) is _BT709 and transfer not in _GAMMAS:
         return None
@@ -144,7 +134,8 @@ def _make_profile(primaries: int, transfer: int) -> bytes:
         primaries=[number for x, y in colours for number in (x, y, 1.0)],
         transferfunction=(light * 65535).round().astype(np.uint16),
     )
-    return profile[:24] + _FIXED_DATE + profile[36:]
+    # A fixed date in place of the time of day: equal inputs give equal files.
+    return profile[:24] + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + profile[36:]
 
 
 def jpeg2000_profile(data: bytes) -> bytes | None:

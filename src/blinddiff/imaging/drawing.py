@@ -19,20 +19,15 @@ _HEAT = np.array(
 def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 3) colours of (H, W) values in [0, 1]."""
     stops = np.linspace(0, 1, len(_HEAT))
-    return (
-        (np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1) * 255).round().astype(np.uint8)
-    )
+    colours = np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1)
+    return (colours * 255).round().astype(np.uint8)
 
 
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
-    """Return `kernel` enlarged to whole blocks of pixels, zero black and its largest entry lightest.
+    """Return `kernel`, (kh, kw) >= 0, enlarged to whole blocks of pixels, zero black and its largest entry lightest.
 
-    Args:
-        kernel: (kh, kw), >= 0.
-        side: the longer side of the picture in pixels, at most; a kernel larger than that is not reduced.
-
-    Raises:
-        KernelError: `kernel` is not (kh, kw), or has negative or non-finite entries, or none above zero.
+    The longer side of the picture has at most `side` pixels; a kernel larger than that is not reduced. Raises
+    KernelError for another shape, negative or non-finite entries, or none above zero.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
@@ -44,15 +39,7 @@ def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
 
 
 def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
-    """Return the kernels of regions as a grid of `kernel_picture`, separated by white lines.
-
-    Args:
-        kernels: (rows, columns, kh, kw), >= 0.
-        side: of each, at most.
-
-    Raises:
-        KernelError: as for `kernel_picture`.
-    """
+    """Return the kernels of regions, (rows, columns, kh, kw), as a grid of `kernel_picture` with white lines."""
     pictures = [[kernel_picture(kernel, side) for kernel in row] for row in kernels]
     width, height = pictures[0][0].size
     grid = Image.new("RGB", (len(pictures[0]) * (width + 2) - 2, len(pictures) * (height + 2) - 2), "white")
@@ -63,31 +50,21 @@ def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
 
 
 def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
-    """Return a signed residual around mid-grey, and its range.
+    """Return a signed residual, (3, h, w) in grey levels, around mid-grey, `side` pixels on its longer side.
 
-    Args:
-        residual: (3, h, w) in grey levels.
-        side: the longer side of the picture in pixels.
-
-    Returns:
-        The picture, and the grey levels shown as black (negative) and as white (positive).
+    Also returns the grey levels shown as black (negative) and as white (positive).
     """
     levels = residual.detach().cpu().float()
     extent = max(1.0, 4 * float(levels.square().mean().sqrt()))
     picture = to_picture(0.5 + levels / (2 * extent))
-    enlarged = side >= max(picture.size)
-    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    method = Image.Resampling.NEAREST if side >= max(picture.size) else Image.Resampling.LANCZOS
     return picture.resize(_fit(picture.size, side, side), method), extent
 
 
 _PAPER, _INK, _PALE_INK, _FRAME = "#ffffff", "#1d1d1f", "#6e6e73", "#ffb000"
 _MARGIN, _GAP = 28, 16
 _TITLE_HEIGHT, _CAPTION_HEIGHT = 52, 34
-_PANEL_WIDTH, _PANEL_HEIGHT = 560, 480  # at most
-_NARROWEST_PANEL = 320
 _SMALL_PANEL = 248  # side of the kernel's and the residual's pictures
-_ZOOM_SHARE = 0.22  # of the image's width that the magnified row shows
-_LARGEST_ZOOM = 16
 
 
 @dataclass(frozen=True)
@@ -142,14 +119,11 @@ def comparison_sheet(
         raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}; accepted is the result's, {tuple(result.shape)}")
     full = result.shape[-1], result.shape[-2]
     pictures = [_enlarge(to_picture(low), full), to_picture(bicubic), to_picture(result)]
-    captions = (
-        f"input, {low.shape[-1]} x {low.shape[-2]}",
-        f"bicubic x{facts.scale}",
-        f"result, {full[0]} x {full[1]}",
-    )
-    size = _fit(full, _PANEL_WIDTH, _PANEL_HEIGHT)
-    width = max(size[0], _NARROWEST_PANEL)
-    zoom = min(_LARGEST_ZOOM, max(1, round(width / (_ZOOM_SHARE * full[0]))))
+    sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
+    captions = (f"input, {sizes[0]}", f"bicubic x{facts.scale}", f"result, {sizes[1]}")
+    size = _fit(full, 560, 480)
+    width = max(size[0], 320)
+    zoom = min(16, max(1, round(width / (0.22 * full[0]))))  # the magnified row shows 22 % of the image's width
     box = _most_different_box(bicubic, result, width // zoom, width * 3 // 5 // zoom)
     magnified = [_enlarge(p.crop(box), ((box[2] - box[0]) * zoom, (box[3] - box[1]) * zoom)) for p in pictures]
     top = _MARGIN + _TITLE_HEIGHT

@@ -34,17 +34,11 @@ class Field:
 
 @dataclass
 class Directory:
-    """Fields by tag.
-
-    Attributes:
-        order: byte order of the values.
-        fields: the fields.
-        dangling: tags of fields whose values would lie outside of the file, or that point to no directory.
-    """
+    """Fields by tag, with values in a byte order."""
 
     order: Order
     fields: dict[int, Field] = field(default_factory=dict)
-    dangling: set[int] = field(default_factory=set)
+    dangling: set[int] = field(default_factory=set)  # whose values lie outside of the file, or that point to nothing
 
     def value(self, tag: int) -> bytes | None:
         """Return the bytes of a field, None if there is none."""
@@ -55,12 +49,12 @@ class Directory:
         found = self.fields.get(tag)
         if found is None or found.count != 1 or found.kind not in (SHORT, LONG):
             return None
-        return int(struct.unpack(self.order + ("H" if found.kind == SHORT else "I"), found.value)[0])
+        return int.from_bytes(found.value, "little" if self.order == "<" else "big")
 
     def put(self, tag: int, kind: int, *values: int) -> None:
         """Set a field of integers of type `SHORT` or `LONG`."""
-        letter = "H" if kind == SHORT else "I"
-        self.fields[tag] = Field(kind, len(values), struct.pack(f"{self.order}{len(values)}{letter}", *values))
+        layout = f"{self.order}{len(values)}{'H' if kind == SHORT else 'I'}"
+        self.fields[tag] = Field(kind, len(values), struct.pack(layout, *values))
 
 
 def read_directory(data: bytes) -> Directory:
@@ -140,15 +134,10 @@ def header(order: Order) -> bytes:
 
 
 def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> bytes:
-    """Return an EXIF block with the integers of existing fields replaced; nothing else moves.
+    """Return an EXIF block, without its mark, with integers of existing fields replaced; nothing else moves.
 
-    Args:
-        block: a TIFF header and what follows.
-        numbers: new values by tag, for the first directory and the EXIF directory.
-        unlink_next: remove the link from the first directory to the next one: the thumbnail.
-
-    Raises:
-        struct.error: the block is damaged.
+    `numbers` holds the new values by tag, for the first directory and the EXIF directory; `unlink_next` removes the
+    link from the first directory to the next one, the thumbnail. Raises struct.error if the block is damaged.
     """
     data = bytearray(block)
     order = "<" if data[:2] == b"II" else ">"
@@ -169,8 +158,6 @@ def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> b
 
 
 _UPRIGHT = 1
-_WIDTHS = (ExifTags.Base.ImageWidth, ExifTags.Base.ExifImageWidth)
-_HEIGHTS = (ExifTags.Base.ImageLength, ExifTags.Base.ExifImageHeight)
 # The fields of a TIFF file that describe the photograph; the others describe how its pixels are stored.
 _DESCRIPTIVE_NAMES = """ImageDescription Make Model XResolution YResolution ResolutionUnit Software DateTime Artist
     HostComputer Rating RatingPercent Copyright ExifOffset GPSInfo XPTitle XPComment XPAuthor XPKeywords XPSubject"""
@@ -179,16 +166,17 @@ _DESCRIPTIVE_TAGS = frozenset(ExifTags.Base[name] for name in _DESCRIPTIVE_NAMES
 _STRUCTURAL_DESCRIPTIONS = (b'{"shape"', b"ImageJ=", b"<?xml", b"<OME")
 
 
-def exif_orientation(picture: Image.Image) -> object:
-    """Return the orientation in a picture's EXIF block, of any type; None if there is none, or a damaged block."""
+def exif_orientation(picture: Image.Image) -> int | None:
+    """Return the orientation in a picture's EXIF block; None if there is no such integer, or a damaged block."""
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        return orientation if isinstance(orientation, int) else None
     except Exception:  # noqa: BLE001 - Pillow's reader fails in any way
         return None
 
 
 def upright_exif(picture: Image.Image) -> bytes | None:
-    """Return the EXIF block of a picture that is not a TIFF, its orientation set to upright, without its thumbnail.
+    """Return the EXIF block of a picture, its orientation set to upright, without its thumbnail.
 
     None if there is none, or a damaged one, without which the image can still be used.
     """
@@ -198,8 +186,6 @@ def upright_exif(picture: Image.Image) -> bytes | None:
             exif = picture.getexif()  # such as the hexadecimal text of ImageMagick's PNG files
             block = exif.tobytes() if len(exif) else b""
         block = bytes(block).removeprefix(EXIF_MARK)
-        if not block:
-            return None
         read_directory(block)
         return EXIF_MARK + patch(block, {ORIENTATION_TAG: _UPRIGHT}, unlink_next=True)
     except Exception:  # noqa: BLE001 - Pillow's reader fails in any way
@@ -223,9 +209,9 @@ def descriptive(directory: Directory) -> Directory:
 
 def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
     """Return an EXIF block whose width and height, where it has them, are those of `size`."""
-    width, height = size
-    numbers: dict[int, int] = {**dict.fromkeys(_WIDTHS, width), **dict.fromkeys(_HEIGHTS, height)}
-    return EXIF_MARK + patch(block.removeprefix(EXIF_MARK), numbers)
+    tags = ExifTags.Base
+    sides = {tags.ImageWidth: 0, tags.ExifImageWidth: 0, tags.ImageLength: 1, tags.ExifImageHeight: 1}
+    return EXIF_MARK + patch(block.removeprefix(EXIF_MARK), {int(tag): size[side] for tag, side in sides.items()})
 
 
 def upright_xmp(packet: object) -> bytes | None:
@@ -239,10 +225,8 @@ def upright_xmp(packet: object) -> bytes | None:
 
 def xmp_of_size(packet: bytes, size: tuple[int, int]) -> bytes:
     """Return an XMP packet whose width and height, where it has them, are those of `size`."""
-    for names, side in zip((("ImageWidth", "PixelXDimension"), ("ImageLength", "PixelYDimension")), size, strict=True):
-        for name in names:
-            packet = _replace_number(packet, f"(?:tiff|exif):{name}", side)
-    return packet
+    packet = _replace_number(packet, "(?:tiff|exif):(?:ImageWidth|PixelXDimension)", size[0])
+    return _replace_number(packet, "(?:tiff|exif):(?:ImageLength|PixelYDimension)", size[1])
 
 
 def _replace_number(packet: bytes, name: str, number: int) -> bytes:

@@ -40,17 +40,11 @@ SIGNATURE_BYTES = 32
 
 @dataclass(frozen=True)
 class Format:
-    """One image format.
-
-    Attributes:
-        name: Pillow's name for it.
-        suffixes: the extensions of such files, the usual one first.
-        signatures: pairs of an offset and the bytes there; one of them has to match.
-    """
+    """One image format, by Pillow's name for it."""
 
     name: str
-    suffixes: tuple[str, ...]
-    signatures: tuple[tuple[int, bytes], ...]
+    suffixes: tuple[str, ...]  # of such files, the usual one first
+    signatures: tuple[tuple[int, bytes], ...]  # pairs of an offset and the bytes there; one of them has to match
 
 
 FORMATS = (
@@ -68,7 +62,6 @@ FORMATS = (
 out, because every decoder can be attacked with a hostile file."""
 
 _NOT_READ = {b"ftyphei": "HEIC", b"ftyphev": "HEIC", b"ftypmif1": "HEIF"}
-_NOT_READ_SUFFIXES = (".heic", ".heif")
 _RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr")
 
 
@@ -83,7 +76,7 @@ def image_format(head: bytes) -> Format | None:
 def has_image_name(path: PurePath) -> bool:
     """Whether a file's extension is that of a format that is read, or that people expect to be read."""
     suffix = path.suffix.lower()
-    return suffix in _NOT_READ_SUFFIXES or any(suffix in kind.suffixes for kind in FORMATS)
+    return suffix in (".heic", ".heif") or any(suffix in kind.suffixes for kind in FORMATS)
 
 
 def has_raw_name(path: PurePath) -> bool:
@@ -93,9 +86,6 @@ def has_raw_name(path: PurePath) -> bool:
 
 MAX_PIXELS = 89_478_485
 """Default limit against decompression bombs: Pillow's, a quarter of a GiB of 3-byte pixels."""
-_BYTES_PER_PIXEL = 32  # at most, in a file: four channels of 64-bit floats
-_METADATA_BYTES = 64 << 20  # at most
-_PNG_CHUNK_BYTES = 16 << 20  # of a colour profile or text, decompressed, at most
 
 # Decoders report damaged files to their loggers too; without a handler, Python would print that to the terminal.
 for _library in ("PIL", "tifffile", "imagecodecs"):
@@ -118,8 +108,7 @@ def read_image(
         name: what error messages call the image, instead of its path.
 
     Raises:
-        ImageError: the file is missing, empty, damaged, no image, animated, of more pixels than the limit, or of a
-            pixel format that cannot be kept: one line naming the file.
+        ImageError: the file is missing, empty, damaged, no image, animated, too large, or of pixels that are not read.
     """
     if isinstance(source, bytes):
         return _read(name or "image bytes", source, None, max_pixels)
@@ -128,12 +117,9 @@ def read_image(
 
 
 def read_8bit(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) RGB, the stored values without colour management; alpha is dropped.
+    """Read an image file of a data set as (H, W, 3) RGB: the stored values without colour management or alpha.
 
-    For data sets, whose values must not be changed; photographs are read by `read_image`.
-
-    Raises:
-        ImageError: the file cannot be read, or is grey of more than 8 bits.
+    Raises ImageError if the file cannot be read, or is grey of more than 8 bits.
     """
     try:
         with Image.open(path) as picture:
@@ -148,10 +134,9 @@ def read_8bit(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return an image file's bytes, if it is a regular file and not larger than `largest_file`.
+    """Return an image file's bytes.
 
-    Raises:
-        ImageError: it is missing, a folder or a device, not readable, or too large.
+    Raises ImageError if it is missing, a folder or a device, not readable, or larger than `largest_file`.
     """
     try:
         kind = os.stat(path).st_mode  # before opening: opening a pipe would wait for a writer
@@ -173,8 +158,8 @@ def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
 
 
 def largest_file(max_pixels: int) -> int:
-    """Return the largest size in bytes of a file of at most `max_pixels` pixels."""
-    return max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES
+    """Return the largest size in bytes of a file: four 64-bit floats a pixel, and 64 MiB of metadata."""
+    return max_pixels * 32 + (64 << 20)
 
 
 def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photograph:
@@ -182,7 +167,10 @@ def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photogr
         raise ImageError(f"{name}: is empty (0 bytes)")
     kind = image_format(data[:SIGNATURE_BYTES])
     if kind is None:
-        raise ImageError(f"{name}: {_describe_unknown(data)}")
+        for mark, other in _NOT_READ.items():
+            if data[4:].startswith(mark):
+                raise ImageError(f"{name}: is a {other} file, which is not read: save it as PNG, TIFF or JPEG")
+        raise ImageError(f"{name}: is not an image of a known format")
     try:
         with _GLOBALS, warnings.catch_warnings(), _pillow_limits():
             warnings.simplefilter("ignore")  # such as of damaged EXIF, without which the image can be used
@@ -199,32 +187,15 @@ def _read(name: str, data: bytes, path: Path | None, max_pixels: int) -> Photogr
     except Exception as error:  # decoders of damaged files raise anything: struct.error, IndexError, SyntaxError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
-    return Photograph(
-        pixels=pixels,
-        alpha=alpha,
-        grey=grey,
-        bit_depth=8 * array.dtype.itemsize,
-        mode=stored.mode,
-        file_format=kind.name,
-        icc_profile=stored.icc_profile,
-        exif=stored.exif,
-        xmp=stored.xmp,
-        path=path,
-    )
-
-
-def _describe_unknown(data: bytes) -> str:
-    for mark, name in _NOT_READ.items():
-        if data[4:].startswith(mark):
-            return f"is a {name} file, which is not read: save it as PNG, TIFF or JPEG"
-    return "is not an image of a known format"
+    depth, profile = 8 * array.dtype.itemsize, stored.icc_profile
+    return Photograph(pixels, alpha, grey, depth, stored.mode, kind.name, profile, stored.exif, stored.xmp, path)
 
 
 @contextmanager
 def _pillow_limits() -> Iterator[None]:
     """Turn off Pillow's limit of pixels, in favour of `max_pixels`, and accept colour profiles with large tables."""
     before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, _PNG_CHUNK_BYTES
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, 16 << 20
     try:
         yield
     finally:
@@ -247,14 +218,9 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
         profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
         if not profile and array.shape[-1] > 2:
             profile = declared_profile(kind.name, data)
-        return StoredImage(
-            array=array,
-            mode=picture.mode if deep is None else mode_of(deep),
-            orientation=exif_orientation(picture),
-            icc_profile=profile or None,
-            exif=upright_exif(picture),
-            xmp=upright_xmp(picture.info.get("xmp")),
-        )
+        mode = picture.mode if deep is None else mode_of(deep)
+        orientation, exif, xmp = exif_orientation(picture), upright_exif(picture), upright_xmp(picture.info.get("xmp"))
+        return StoredImage(array, mode, orientation, profile or None, exif, xmp)
 
 
 def _deep_pixels(picture: ImageFile.ImageFile, data: bytes) -> Samples | None:
@@ -263,7 +229,11 @@ def _deep_pixels(picture: ImageFile.ImageFile, data: bytes) -> Samples | None:
     Raises ImageError for a kind of file that no decoder here reads without loss.
     """
     if picture.format == "PPM":
-        return _deep_ppm(picture)
+        if picture.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 65535
+            return np.asarray(picture).astype(np.uint16)[..., None]
+        arguments = picture.tile[0].args
+        if isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255:
+            raise ImageError("colour of more than 8 bits in a PPM file is not supported: save it as 16-bit TIFF or PNG")
     if picture.format == "JPEG2000":
         return _deep_jpeg2000(data)
     if picture.format == "PNG" and data[24] == 16:  # the header's bit depth
@@ -282,15 +252,6 @@ def _av1_flags(data: bytes) -> int:
     return data[data.find(b"av1C") + 6]
 
 
-def _deep_ppm(picture: ImageFile.ImageFile) -> Samples | None:
-    if picture.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 65535
-        return np.asarray(picture).astype(np.uint16)[..., None]
-    arguments = picture.tile[0].args
-    if isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255:
-        raise ImageError("colour of more than 8 bits in a PPM file is not supported: save it as 16-bit TIFF or PNG")
-    return None
-
-
 def _deep_jpeg2000(data: bytes) -> Samples | None:
     start = data.find(b"\xff\x4f\xff\x51")  # start of the codestream, and of the segment with the components
     if data.find(b"\xff\xd9", start) < 0:  # its end
@@ -305,11 +266,9 @@ def _deep_jpeg2000(data: bytes) -> Samples | None:
     return stretch_to_16_bits(channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1)), min(depths) + 1)
 
 
-def _upright(array: Samples, orientation: object) -> Samples:
+def _upright(array: Samples, orientation: int | None) -> Samples:
     """Apply an EXIF orientation to an (H, W, C) array; anything but 1 to 8 leaves it as it is."""
-    if not isinstance(orientation, int) or not 1 <= orientation <= 8:
-        return array
-    if orientation >= 5:
+    if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         array = array[::-1]

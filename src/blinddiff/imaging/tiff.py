@@ -29,7 +29,6 @@ _JPEG = {_C.JPEG, _C.OJPEG}
 _WITH_SIZE = _JPEG | {_C.APERIO_JP2000_RGB, _C.APERIO_JP2000_YCBC, _C.JPEG2000, _C.PNG, _C.WEBP}
 _WITHOUT_SIZE = {_C.NONE, _C.CCITTRLE, _C.CCITT_T4, _C.CCITT_T6, _C.LZW, _C.PACKBITS}
 _WITHOUT_SIZE |= {_C.ADOBE_DEFLATE, _C.DEFLATE, _C.LZMA, _C.ZSTD}
-_BLOCK = 16  # a JPEG may be larger than its strip by one block of pixels
 
 
 def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
@@ -41,7 +40,10 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
         page = tiff.pages.first
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
             raise ImageError("is a camera's raw file, which is not read: develop it first")
-        pages = sum(not _is_secondary(other) for other in itertools.islice(tiff.pages, 1000))
+        pages = sum(
+            not (isinstance(other, tifffile.TiffPage) and (other.is_reduced or other.is_mask))
+            for other in itertools.islice(tiff.pages, 1000)
+        )
         if pages > 1:
             raise ImageError(f"has {pages} pages; only single images are read")
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
@@ -63,17 +65,12 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
             # Channels of unequal bits, such as 5, 6 and 5, have been stretched to 8 by tifffile.
             array = _stretch(array, bits if bits == np.min(page.bitspersample) or bits > 8 else 8)
             if page.photometric == _KINDS.MINISWHITE:
-                array = np.concatenate([_white(array) - array[..., :1], array[..., 1:]], axis=-1)
+                array = np.concatenate([photograph.white_of(array) - array[..., :1], array[..., 1:]], axis=-1)
             array = _with_straight_alpha(array, colours, page.extrasamples)
             mode = "1" if bits == 1 else photograph.mode_of(array)
     orientation, profile = directory.number(metadata.ORIENTATION_TAG), directory.value(metadata.ICC_TAG) or None
     exif, xmp = metadata.exif_of_tiff(directory), metadata.upright_xmp(directory.value(metadata.XMP_TAG))
     return StoredImage(array, mode, orientation, profile, exif, xmp)
-
-
-def _is_secondary(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
-    """Whether a page is the thumbnail or mask of another."""
-    return isinstance(page, tifffile.TiffPage) and (page.is_reduced or page.is_mask)
 
 
 def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
@@ -105,7 +102,8 @@ def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
             continue
         with Image.open(io.BytesIO(data[offset : offset + count])) as part:
             size = part.size
-        if any(side > most + _BLOCK for side, most in zip(size, allowed, strict=True)):
+        # A JPEG may be larger than its strip by one block of pixels.
+        if any(side > most + 16 for side, most in zip(size, allowed, strict=True)):
             raise ImageError(f"is damaged (a part of {allowed[0]} x {allowed[1]} pixels claims {size[0]} x {size[1]})")
 
 
@@ -135,10 +133,6 @@ def _apply_palette(indices: Samples, palette: Samples | None) -> Samples:
     return levels.astype(np.uint8).T[indices[..., 0]]
 
 
-def _white(pixels: Samples) -> np.uint8 | np.uint16 | np.float32:
-    return pixels.dtype.type(1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
-
-
 def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) -> Samples:
     """Keep the colours and the first alpha channel, if there is one; undo a multiplication of the colours with it."""
     kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
@@ -147,16 +141,12 @@ def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...])
         return pixels[..., :colours]
     pixels = pixels[..., [*range(colours), colours + found[0]]]
     if extras[found[0]] == tifffile.EXTRASAMPLE.ASSOCALPHA:
-        white = np.float32(_white(pixels))
+        white = np.float32(photograph.white_of(pixels))
         share = np.maximum(pixels[..., -1].astype(np.float32) / white, np.float32(1 / 65535))
         for index in range(colours):
             straight = (pixels[..., index] / share).clip(0, white)
             pixels[..., index] = straight if pixels.dtype.kind == "f" else straight.round()
     return pixels
-
-
-STRIP_BYTES = 1 << 20
-LARGEST_FILE = 2**32 - 1  # offsets in the file are 32-bit integers
 
 
 def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
@@ -165,17 +155,18 @@ def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, x
     Raises ValueError if the file would be larger than 4 GiB.
     """
     directory = metadata.Directory("<") if exif is None else metadata.descriptive(metadata.read_directory(exif))
-    order = directory.order
+    order, floats = directory.order, array.dtype.kind == "f"
     height, width, channels = array.shape
-    rows = max(1, STRIP_BYTES // (width * channels * array.itemsize))
+    rows = max(1, (1 << 20) // (width * channels * array.itemsize))
     file, offsets, lengths = bytearray(metadata.header(order)), [], []
     for top in range(0, height, rows):
-        strip = _horizontal_differences(array[top : top + rows]).astype(array.dtype.newbyteorder(order))
-        data = zlib.compress(strip.tobytes())
+        strip = array[top : top + rows]
+        if not floats:
+            strip = np.diff(strip, axis=1, prepend=array.dtype.type(0))  # the predictor
+        data = zlib.compress(strip.astype(array.dtype.newbyteorder(order)).tobytes())
         offsets.append(len(file))
         lengths.append(len(data))
         file += data + b"\0" * (len(data) % 2)
-    floats = array.dtype.kind == "f"
     for tag, kind, values in (
         (256, LONG, (width,)),
         (257, LONG, (height,)),
@@ -196,15 +187,8 @@ def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, x
     for tag, block in ((metadata.ICC_TAG, icc_profile), (metadata.XMP_TAG, xmp)):
         if block is not None:
             directory.fields[tag] = metadata.Field(metadata.UNDEFINED, len(block), block)
-    file[4:8] = struct.pack(order + "I", len(file) & LARGEST_FILE)
+    file[4:8] = struct.pack(order + "I", len(file) % 2**32)
     file += metadata.write_directory(directory, len(file))
-    if len(file) > LARGEST_FILE:
+    if len(file) >= 2**32:  # offsets are 32-bit integers
         raise ValueError("the file would be larger than 4 GiB")
     return bytes(file)
-
-
-def _horizontal_differences(strip: Samples) -> Samples:
-    """Return integers as differences from the pixel to the left; floats as they are."""
-    if strip.dtype.kind == "f":
-        return strip
-    return np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)

@@ -1,36 +1,59 @@
-"""`blinddiff upscale`: restores one photograph, or a folder of them."""
+"""The commands for photographs: `blinddiff upscale`, `demo`, `kernel` and `degrade`; each returns the exit code."""
 
 import argparse
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from tqdm import tqdm
 
 from blinddiff.cli import options
-from blinddiff.cli.options import STREAM, say, write_standard_output
+from blinddiff.cli.options import (
+    STREAM,
+    check_kernel_outputs,
+    check_not_kernel,
+    kernel_words,
+    say,
+    write_standard_output,
+)
+from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample, sample_kernels
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
+from blinddiff.degradation.kernel_measures import widths_and_angle
+from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.files import check_writable, write_file
+from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.imaging import (
     MAX_PIXELS,
     SIGNATURE_BYTES,
+    SheetFacts,
     check_format,
     check_output,
+    comparison_sheet,
     encode_image,
+    from_picture,
     has_image_name,
     image_format,
     kernel_map_picture,
+    kernel_picture,
     largest_file,
     visible_colours,
+    write_image,
     write_picture,
 )
 from blinddiff.restoring.folder import SAME, Listener, restore_folder, suffix_of_format
 from blinddiff.restoring.journal import LEDGER
 from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.sampling.output import read_restorable
+
+DEMO_SCALE = 4
+DEMO_KERNEL = "kernel.csv"
+DEMO_PICTURES = ("input.png", "bicubic.png", "result.png", "kernel.png", "sheet.png")
+KERNEL_SIZE = 31
+"""Side of the kernels that `blinddiff degrade` makes."""
 
 
 def run_upscale(args: argparse.Namespace) -> int:
@@ -193,3 +216,92 @@ def _check_json(path: str | None, *taken: Path | None) -> None:
             raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if is_image or options.is_one_of(path, taken):
         raise OutputError(f"{path}: is another file of this run, or an image; choose another name for --json")
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
+    # Bad input is refused before the progress bar is shown, so that the error is one line.
+    photograph = read_restorable(args.photograph)
+    pipeline = load_pipeline(args.weights, args.device)
+    make_folder(args.output)
+    pixels = visible_colours(photograph)
+    opaque = replace(photograph, pixels=pixels, alpha=None)
+    for name in DEMO_PICTURES:
+        check_output(args.output / name, opaque)
+    check_kernel_outputs([args.output / DEMO_KERNEL], args.photograph)
+    with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
+        bar.set_description_str("restoring")
+        result = restore_photograph(pipeline, opaque, RestoreSettings(scale=DEMO_SCALE))
+        bar.update()
+        bar.set_description_str("drawing the sheet")
+        bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
+        major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
+        facts = SheetFacts(
+            scale=DEMO_SCALE,
+            noise_level=result.noise_level,
+            residual_rms=result.residual_rms,
+            kernel_widths=(major, minor),
+            kernel_angle=angle,
+            seconds=result.seconds,
+        )
+        sheet = comparison_sheet(
+            pixels, bicubic, result.pixels, result.kernel, result.residual / 255, facts, title=args.photograph.name
+        )
+        bar.update()
+        bar.set_description_str("writing the folder")
+        write_image(args.output / "input.png", pixels, opaque)
+        write_image(args.output / "bicubic.png", bicubic, opaque)
+        write_image(args.output / "result.png", result.pixels, opaque)
+        write_picture(args.output / "kernel.png", kernel_picture(result.kernel))
+        write_kernel(args.output / DEMO_KERNEL, result.kernel)
+        # In the colours of the pictures on it; but a profile for grey does not describe its three channels.
+        profile = None if opaque.grey else opaque.icc_profile
+        like = replace(opaque, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None)
+        write_image(args.output / "sheet.png", from_picture(sheet)[0], like)
+        bar.update()
+        bar.set_description_str("done")
+    say(f"{args.output / 'sheet.png'}: input, bicubic and result side by side, with the kernel and the figures")
+    return 0
+
+
+def run_kernel(args: argparse.Namespace) -> int:
+    """Estimate a photograph's kernel and noise level; write and print them."""
+    photograph = read_restorable(args.photograph)
+    check_kernel_outputs(args.output, args.photograph)
+    pixels, pipeline = visible_colours(photograph), load_pipeline(args.weights, args.device)
+    estimate = pipeline.estimate(pixels, args.scale)
+    expected_error = float(pipeline.expected_kernel_error(pixels, args.scale)[0])
+    for path in args.output:
+        write_kernel(path, estimate.kernel[0])
+    found = kernel_words(estimate.kernel[0], float(estimate.noise_level[0]), expected_error)
+    say(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
+    return 0
+
+
+def run_degrade(args: argparse.Namespace) -> int:
+    """Blur, reduce and add noise to a sharp photograph; write it, and the kernel."""
+    photograph = read_restorable(args.photograph)
+    opaque = replace(photograph, alpha=None)
+    check_output(args.output, opaque)
+    check_not_kernel(args.output, args.kernel)
+    if args.save_kernel is not None:
+        check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, args.output)
+    generator = torch.Generator().manual_seed(args.seed)
+    if args.kernel is not None:
+        kernel = read_kernel(args.kernel)
+    elif args.sigma is not None:
+        kernel = isotropic_gaussian(args.sigma, KERNEL_SIZE)
+    else:
+        kernel = sample_kernels({args.family: 1.0}, 1, args.scale, KERNEL_SIZE, generator)[0]
+    height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
+    # Grey is degraded as one channel: the mean of three would have less noise than was asked for.
+    channels = 1 if photograph.grey else 3
+    y = DegradationOperator(kernel, args.scale)(visible_colours(photograph)[None, :channels, :height, :width])
+    y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
+    if args.jpeg is not None:
+        y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
+    write_image(args.output, y[0], opaque)
+    if args.save_kernel is not None:
+        write_kernel(args.save_kernel, kernel)
+    say(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {kernel_words(kernel, args.noise)}")
+    return 0
