@@ -19,8 +19,6 @@ from blinddiff.models.mcformer import MCFormer
 
 DATA_VARIABLE = "BLINDDIFF_PHOTOGRAPHS"
 """Environment variable with the folders of photographs, separated as those in PATH are."""
-MIN_PATCH = 16
-"""Smallest HR side of a training patch: the network's coarsest level needs one pixel at least."""
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """Of every section: no unknown keys, no conversion of types."""
 
@@ -46,10 +44,6 @@ def _names(known: Iterable[Any]) -> Any:
     return Field(json_schema_extra={"propertyNames": {"enum": [str(name) for name in known]}})
 
 
-def _default_folders() -> list[str]:
-    return [folder for folder in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if folder]
-
-
 class _Section(BaseModel):
     model_config = CONFIG
 
@@ -57,14 +51,16 @@ class _Section(BaseModel):
 class DataRecipe(_Section):
     """The photographs, and the size of crops and batches."""
 
-    folders: Annotated[list[str], Field(min_length=1)] = Field(default_factory=_default_folders)
+    folders: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: [name for name in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if name]
+    )
     """Folders of images (searched through) or of tile sheets (with a tiles.csv); better given by --data."""
     held_out: list[str] = []
     """Photographs to keep out of training: endings of their paths, such as ``gb82/cat.webp``."""
     context: Count = 256
     """HR side of the crop from which kernel and noise level are estimated."""
-    patch: Annotated[int, Field(ge=MIN_PATCH)] = 128
-    """HR side of the crop on which the network is trained, inside the context."""
+    patch: Annotated[int, Field(ge=16)] = 128
+    """HR side of the crop on which the network is trained, inside the context; the coarsest level has a 16th of it."""
     reduced: Share = 0.0
     """Share of the crops that are cut from downscaled photographs, by a factor of up to 2."""
     batch: Count = 8

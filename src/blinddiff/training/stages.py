@@ -117,14 +117,13 @@ class Stage(ABC):
 
 
 class Estimator(Stage):
-    """Trains kernel and noise level from y alone, without correction and confidence head."""
+    """Trains the estimate of kernel and noise level from y. Of replayed examples only the statistics of y are kept."""
 
     trained = ("estimator",)
     fixed = ("estimator.correct", "estimator.confidence_head")
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the estimate. Of replayed examples only the statistics of y are kept."""
         rows = [spectral_statistics(pairs.y), pairs.observation.scales, pairs.kernel, pairs.noise_level]
         statistics, scale, kernel, noise_level = self._with_replayed(rows, generator)
         estimate = net.estimator.initial_estimate(net.estimator.features_from_statistics(statistics, scale))
@@ -132,18 +131,16 @@ class Estimator(Stage):
 
 
 class Confidence(Stage):
-    """Trains the estimator's prediction of its own kernel error."""
+    """Trains the expected sum |k_hat - k|; its squared error is minimal at the conditional mean.
+
+    Each batch is cut to crops of one side, log-uniform from `MIN_CONFIDENCE_CROP` to that of y.
+    """
 
     trained = ("estimator.confidence_head",)
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The squared error of the predicted sum |k_hat - k|, minimal at its conditional mean.
-
-        Each batch is cut to crops of one side, log-uniform from `MIN_CONFIDENCE_CROP` to that of y.
-        """
-        estimator = net.estimator
-        side = pairs.y.shape[-1]
+        estimator, side = net.estimator, pairs.y.shape[-1]
         crop = round(MIN_CONFIDENCE_CROP * (side / MIN_CONFIDENCE_CROP) ** float(torch.rand((), generator=generator)))
         with torch.no_grad():
             y = pairs.y[..., :crop, :crop]
@@ -155,13 +152,12 @@ class Confidence(Stage):
 
 
 class Network(Stage):
-    """Trains the image network on a fixed estimator."""
+    """Trains the image network at a random t, on a fixed estimator."""
 
     fixed = ("estimator",)
     min_batch = 1
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The noise constraint at a random t."""
         known = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
         _, noise = self._image_constraint(net, pairs, known, generator)
         return self._weighted(noise=noise)
@@ -180,13 +176,12 @@ class Network(Stage):
 
 
 class Joint(Network):
-    """Trains image network, estimator and correction together."""
+    """Trains image network, estimator and correction together, the correction at the image network's random t."""
 
     fixed = ("estimator.confidence_head",)
     min_batch = 2
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the image, on the estimate from y and on its correction at a random t."""
         estimate = net.initial_estimate(pairs.observation)
         known = self._mixed_degradation(estimate, pairs, generator)
         prediction, noise = self._image_constraint(net, pairs, known, generator, correct=True)
@@ -196,16 +191,15 @@ class Joint(Network):
 
 
 class Correction(Stage):
-    """Trains the correction of kernel and noise level that follows a sampling step."""
+    """Trains the correction of kernel and noise level after a sampling step, from the estimate or a kernel near it.
+
+    The correction's inputs do not depend on its weights, so they can be replayed. On new pairs the image made with the
+    corrected kernel counts too: a kernel nearer to the true one does not always give a better image.
+    """
 
     trained = ("estimator.correct",)
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the corrected degradation, starting from the estimate or from a kernel near it.
-
-        The correction's inputs do not depend on its weights, so they can be replayed. On new pairs the image made with
-        the corrected kernel counts too: a kernel nearer to the true one does not always give a better image.
-        """
         with torch.no_grad():
             observation = pairs.observation
             estimate = net.initial_estimate(observation)
