@@ -50,8 +50,8 @@ class Tile:
     """One tile of one image of the batch, spans along rows and columns; or the whole batch, if `spans` is empty."""
 
     scale: int
-    images: slice = slice(None)
-    spans: tuple[Span, ...] = ()
+    images: slice
+    spans: tuple[Span, ...]
 
     def hr(self, batch: Tensor) -> Tensor:
         """The tile's crop of HR images (B, C, H, W): (1, C, n, m)."""
@@ -138,7 +138,7 @@ class Tiles:
 
     def _map_and_blend(self, function: Callable[[Tile], Parts]) -> Parts:
         if self.side is None:
-            return function(Tile(self._scale))
+            return function(Tile(self._scale, slice(None), ()))
         height, width = (side * self._scale for side in self._y.shape[-2:])
         images: list[Tensor] = []
         estimates: list[Tensor] = []
@@ -259,7 +259,7 @@ class Tiled(_Wrapper):
             else:
                 p = self._denoiser(*arguments, transform=transform)
             kinds[:] = [type(p)]
-            images = [getattr(p, field.name) for field in fields(p) if field.name != "degradation"]
+            images = [getattr(p, each.name) for each in fields(p) if each.name != "degradation"]
             return images, [p.degradation.kernel, p.degradation.noise_level]
 
         (x0_hat, *others), (kernel, noise_level) = self._tiles.map_and_blend(predict)
