@@ -202,7 +202,7 @@ def test_closed_form_explains_the_input_better_than_bicubic(tiny_pipeline, sharp
     monkeypatch.setattr(
         tiny_pipeline.network,
         "initial_estimate",
-        lambda observation: estimate(observation).changed(estimate(observation).kernel, torch.tensor([0.5])),
+        lambda observation: estimate(observation).with_estimate(estimate(observation).kernel, torch.tensor([0.5])),
     )
 
     def unexplained(x):

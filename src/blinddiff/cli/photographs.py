@@ -274,7 +274,7 @@ def run_kernel(args: argparse.Namespace) -> int:
     estimate = pipeline.estimate(pixels, args.scale)
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
-    error = None if estimate.kernel_error is None else float(estimate.kernel_error[0])
+    error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
     found = describe_kernel(estimate.kernel[0], float(estimate.noise_level[0]), error)
     print_line(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
     return 0

@@ -15,7 +15,7 @@ HALF_TURN = 2
 """Index of the rotation by 180 degrees, which leaves a power spectrum unchanged."""
 PRIOR_ERROR = 0.03
 """Assumed RMS error, images in [0, 1], of bicubic upsampling and of x0_hat at pure noise, at the frequencies that y
-determines. Tuned, see `data_weight`."""
+determines. Tuned, see `proximal_weight`."""
 MODEL_ERROR = 0.15
 """Model error in grey levels, added to the noise level; tuned together with PRIOR_ERROR."""
 
@@ -65,12 +65,12 @@ class Degradation:
     Attributes:
         kernel: (B, n, m), HR pixels, each of sum 1.
         noise_level: standard deviation of the noise, (B,), grey levels.
-        kernel_error: expected sum |k_hat - k| of the estimate from y, (B,), 0 to 2; None for a given kernel.
+        expected_kernel_error: expected sum |k_hat - k| of the estimate from y, (B,), 0 to 2; None for a given kernel.
     """
 
     kernel: Tensor
     noise_level: Tensor
-    kernel_error: Tensor | None = None
+    expected_kernel_error: Tensor | None = None
     _operators: dict[int, DegradationOperator] = field(default_factory=dict, init=False, repr=False)
     _closed_forms: list[tuple[Observation, Tensor]] = field(default_factory=list, init=False, repr=False)
 
@@ -83,11 +83,11 @@ class Degradation:
     def closed_form(self, observation: Observation) -> Tensor:
         """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, (B, 3, s*h, s*w).
 
-        rho = `data_weight(noise_level)`. Not clipped; cached for the last observation.
+        rho = `proximal_weight(noise_level)`. Not clipped; cached for the last observation.
         """
         if not self._closed_forms or self._closed_forms[0][0] is not observation:
             y, scale = observation.y, observation.scale
-            x_y = self.operator(scale).proximal(y, bicubic_upsample(y, scale), data_weight(self.noise_level))
+            x_y = self.operator(scale).proximal(y, bicubic_upsample(y, scale), proximal_weight(self.noise_level))
             self._closed_forms[:] = [(observation, x_y)]
         return self._closed_forms[0][1]
 
@@ -97,9 +97,9 @@ class Degradation:
         copy._closed_forms[:] = [(observation, x_y)]
         return copy
 
-    def changed(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
+    def with_estimate(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
         """A copy with another kernel and noise level for the same image."""
-        return Degradation(kernel, noise_level, self.kernel_error)
+        return Degradation(kernel, noise_level, self.expected_kernel_error)
 
     def detach(self) -> "Degradation":
         """Kernel and noise level detached from the autograd graph."""
@@ -113,14 +113,14 @@ class Degradation:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Degradation":
         """Apply a function to kernel, noise level and kernel error."""
-        error = None if self.kernel_error is None else change(self.kernel_error)
+        error = None if self.expected_kernel_error is None else change(self.expected_kernel_error)
         return Degradation(change(self.kernel), change(self.noise_level), error)
 
     def __getitem__(self, images: slice) -> "Degradation":
         return self.map(lambda part: part[images])
 
 
-def data_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
+def proximal_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
     """rho of the proximal step: (sigma^2 + model error^2) / prior_error^2.
 
     noise_level: sigma in grey levels. prior_error: RMS error of the centre of the proximal term, in [0, 1]. With the
@@ -135,4 +135,4 @@ def closed_form(
 ) -> Tensor:
     """`Degradation.closed_form` for plain tensors and any downsampling: (B, 3, h, w) -> (B, 3, s*h, s*w)."""
     operator = DegradationOperator(kernel, scale, downsampling)
-    return operator.proximal(y, bicubic_upsample(y, scale), data_weight(noise_level))
+    return operator.proximal(y, bicubic_upsample(y, scale), proximal_weight(noise_level))

@@ -71,7 +71,7 @@ class Denoiser(Protocol):
     """Has at least `dim`, `scales` and `noise_schedule`."""
     default_mode: str
     """The pipeline mode it was trained for."""
-    knows_noise: bool
+    estimates_noise: bool
     """Whether it estimates the noise level."""
 
     @property
@@ -92,7 +92,7 @@ class Denoiser(Protocol):
         """One prior step.
 
         Args:
-            x_t: noisy HR image, (B, 3, s*h, s*w), normalised as by `to_diffusion`.
+            x_t: noisy HR image, (B, 3, s*h, s*w), normalised as by `normalize`.
             t: timesteps, (B,), 0 to 999.
             observation: the LR image and the scale.
             degradation: kernel and noise level to condition on; None if there is no estimate yet.
@@ -105,14 +105,14 @@ class Denoiser(Protocol):
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
         """The image that is noised to give x_T, (B, 3, H, W) in [0, 1]; None to start from pure noise."""
 
-    def remaining_error(self, timestep: Tensor) -> float:
+    def relative_error(self, timestep: Tensor) -> float:
         """RMS error of x0_hat at a timestep divided by that at pure noise, 0 to 1."""
 
-    def to_diffusion(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> normalised to the value range of x_t."""
 
-    def to_image(self, x: Tensor) -> Tensor:
-        """The inverse of `to_diffusion`."""
+    def denormalize(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
 
 
 def add_noise(denoiser: Denoiser, image: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:
@@ -120,4 +120,4 @@ def add_noise(denoiser: Denoiser, image: Tensor | None, timestep: Tensor, noise:
     if image is None:
         return noise
     a = denoiser.alpha_bar[timestep]
-    return a.sqrt() * denoiser.to_diffusion(image) + (1 - a).sqrt() * noise
+    return a.sqrt() * denoiser.normalize(image) + (1 - a).sqrt() * noise

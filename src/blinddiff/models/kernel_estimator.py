@@ -35,19 +35,19 @@ COEFFICIENT_SCALE = 0.3  # of the monomials' coefficients
 MAX_INPUT = 6.0  # standard deviations; inputs are clipped there
 
 
-class Evidence(NamedTuple):
+class CorrectionFeatures(NamedTuple):
     """Features for the kernel correction after a prior step.
 
     Attributes:
-        of_y: `spectral_statistics` of y, (B, `STATISTICS`).
-        of_x: those of x0_hat, (B, `STATISTICS`): too wide a kernel causes ringing, too narrow a kernel leaves blur.
-        residual: kernel error estimated from y - A(x0_hat, k), (B, len(FLOORS), n, n), see `kernel_residual`.
+        of_y: `spectral_statistics` of y, (B, STATISTICS).
+        of_x: those of x0_hat, (B, STATISTICS): too wide a kernel causes ringing, too narrow a kernel leaves blur.
+        error_map: kernel error estimated from y - A(x0_hat, k), (B, len(FLOORS), n, n), see `kernel_residual`.
         log_snr: log of alpha_bar / (1 - alpha_bar) at the step's t, (B,).
     """
 
     of_y: Tensor
     of_x: Tensor
-    residual: Tensor
+    error_map: Tensor
     log_snr: Tensor
 
 
@@ -75,24 +75,24 @@ class KernelCorrection(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, current: Degradation, scale: Tensor, evidence: Evidence) -> Degradation:
+    def forward(self, current: Degradation, scale: Tensor, step: CorrectionFeatures) -> Degradation:
         """Correct the degradation that the network was conditioned on.
 
-        scale: of each image, (B,). evidence: features computed from x0_hat with this kernel and noise level.
+        scale: of each image, (B,). step: features computed from x0_hat with this kernel and noise level.
         """
         kernel, noise_level = current.kernel.clamp_min(0), current.noise_level
         with torch.no_grad():
             shapes, window, width = monomials(kernel)
             moments = (shapes * current.kernel[:, None]).sum((-2, -1))
-            error = (shapes[:, None] * (evidence.residual * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
+            error = (shapes[:, None] * (step.error_map * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
             error = error.sign() * error.abs().sqrt()  # compresses outliers
-            numbers = torch.stack([width.log(), (noise_level + 1).log(), evidence.log_snr], 1)
+            numbers = torch.stack([width.log(), (noise_level + 1).log(), step.log_snr], 1)
             one_hot = one_hot_scale(scale, self.scales)
-            features = torch.cat([evidence.of_y, evidence.of_x, moments, error, numbers, one_hot], 1)
+            features = torch.cat([step.of_y, step.of_x, moments, error, numbers, one_hot], 1)
         features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-MAX_INPUT, MAX_INPUT)
         change = self.mlp(features).float()
         log_update = COEFFICIENT_SCALE * (change[:, :-1, None, None] * shapes).sum(1)
-        return current.changed(mirror_step(kernel, log_update), noise_level * change[:, -1].exp())
+        return current.with_estimate(mirror_step(kernel, log_update), noise_level * change[:, -1].exp())
 
 
 def mirror_step(kernel: Tensor, log_update: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class SpectralEstimator(nn.Module):
         return self.features_from_statistics(spectral_statistics(y), torch.full((len(y),), scale, device=y.device))
 
     def features_from_statistics(self, statistics: Tensor, scale: Tensor) -> Tensor:
-        """Features from `spectral_statistics`, (B, `STATISTICS`), and the scale of each image, (B,): (B, hidden)."""
+        """Features from `spectral_statistics`, (B, STATISTICS), and the scale of each image, (B,): (B, hidden)."""
         dtype = self.head.weight.dtype
         normalised = self.normalise(statistics.to(dtype))
         return self.trunk(torch.cat([normalised, one_hot_scale(scale, self.scales).to(dtype)], 1))

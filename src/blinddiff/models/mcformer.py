@@ -11,7 +11,7 @@ from blinddiff.degradation.kernel_measures import fit_size
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.kernel_estimator import Evidence, SpectralEstimator
+from blinddiff.models.kernel_estimator import CorrectionFeatures, SpectralEstimator
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
@@ -48,7 +48,7 @@ class MCFormer(ModulatedNetwork):
     """
 
     default_mode = "fidelity"
-    knows_noise = True
+    estimates_noise = True
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -75,12 +75,12 @@ class MCFormer(ModulatedNetwork):
         self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
 
-    def to_diffusion(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> normalised to the value range of x_t."""
         return (image - self.config.image_mean).div_(self.config.image_std)
 
-    def to_image(self, x: Tensor) -> Tensor:
-        """The inverse of `to_diffusion`."""
+    def denormalize(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
         return (x * self.config.image_std).add_(self.config.image_mean)
 
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
@@ -126,24 +126,26 @@ class MCFormer(ModulatedNetwork):
         self.check_scale(observation.scale)
         degradation = self._given_or_estimated(observation, degradation)
         x0_hat = self._clean_image(x_t, t, observation, degradation, transform)
-        fitted = degradation.changed(self._fit(degradation.kernel), degradation.noise_level)
+        fitted = degradation.with_estimate(self._fit(degradation.kernel), degradation.noise_level)
         if not correct_kernel:
             return Prediction(x0_hat, fitted)
-        evidence = self.evidence(x0_hat, t, observation, fitted)
-        return Prediction(x0_hat, self.estimator.correct(fitted, observation.scales, evidence))
+        features = self.correction_features(x0_hat, t, observation, fitted)
+        return Prediction(x0_hat, self.estimator.correct(fitted, observation.scales, features))
 
-    def evidence(self, x0_hat: Tensor, t: Tensor, observation: Observation, degradation: Degradation) -> Evidence:
+    def correction_features(
+        self, x0_hat: Tensor, t: Tensor, observation: Observation, degradation: Degradation
+    ) -> CorrectionFeatures:
         """Features for the kernel correction, from x0_hat before the image step and the kernel it was made with."""
         image = x0_hat.detach()
         residual = kernel_residual(observation.y, image, degradation.kernel, observation.scale, self.config.kernel_size)
         of_x = spectral_statistics(image, informative=False)
-        return Evidence(spectral_statistics(observation.y), of_x, residual, self.alpha_bar[t].logit())
+        return CorrectionFeatures(spectral_statistics(observation.y), of_x, residual, self.alpha_bar[t].logit())
 
     def _clean_image(
         self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation, transform: int
     ) -> Tensor:
         """x0_hat in [0, 1], up to overshoot."""
-        x_y = self.to_diffusion(degradation.closed_form(observation))
+        x_y = self.normalize(degradation.closed_form(observation))
         # z = r + sigma n, the residual r = x_0 - x_y plus noise; c_skip z is the best linear estimate of r.
         a = self.alpha_bar[t].view(-1, 1, 1, 1)
         tau2, sigma2 = self.residual_std**2, (1 - a) / a
@@ -151,7 +153,7 @@ class MCFormer(ModulatedNetwork):
         c_skip = tau2 / (tau2 + sigma2)
         c_out = (tau2 * sigma2 / (tau2 + sigma2)).sqrt()
 
-        upsampled = self.to_diffusion(bicubic_upsample(observation.y, observation.scale))
+        upsampled = self.normalize(bicubic_upsample(observation.y, observation.scale))
         inputs = torch.cat([c_skip * z / tau2**0.5, x_y, upsampled], 1)
         condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         condition = condition + self.noise_mlp((degradation.noise_level[:, None] / 10).to(self.dtype))
@@ -160,7 +162,7 @@ class MCFormer(ModulatedNetwork):
             # The square root of a kernel has unit L2 norm, whatever its width.
             kernel = dihedral(self._fit(degradation.kernel), transform).clamp_min(0).sqrt()
             condition = condition + self.kernel_mlp(kernel.flatten(1).to(self.dtype))
-        return self.to_image(x_y + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
+        return self.denormalize(x_y + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
 
     def _given_or_estimated(self, observation: Observation, degradation: Degradation | None) -> Degradation:
         return self.initial_estimate(observation) if degradation is None else degradation

@@ -50,7 +50,7 @@ class PublishedMCFormer(ModulatedNetwork):
     """
 
     default_mode = "paper"
-    knows_noise = False
+    estimates_noise = False
     residual_std = 0.1
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -70,12 +70,12 @@ class PublishedMCFormer(ModulatedNetwork):
         super().__init__(in_channels=6, out_channels=6)
         self.estimator = ConvolutionalEstimator(dim, kernel_size)
 
-    def to_diffusion(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """A copy: the value range of x_t is [0, 1]."""
         return image.clone()
 
-    def to_image(self, x: Tensor) -> Tensor:
-        """A copy, see `to_diffusion`."""
+    def denormalize(self, x: Tensor) -> Tensor:
+        """A copy, see `normalize`."""
         return x.clone()
 
     def initial_estimate(self, observation: Observation) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.published.sampler import PublishedGuidance
 
 ImageCorrection: TypeAlias = tuple[Tensor, Tensor | float]
@@ -60,10 +60,10 @@ class Proximal(ImageStep):
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> ImageCorrection:
         sigma = degradation.noise_level
-        if degradation.kernel_error is not None:
-            sigma = (sigma.square() + (RESIDUAL_PER_KERNEL_ERROR * degradation.kernel_error).square()).sqrt()
+        if degradation.expected_kernel_error is not None:
+            sigma = (sigma.square() + (RESIDUAL_PER_KERNEL_ERROR * degradation.expected_kernel_error).square()).sqrt()
         operator = degradation.operator(observation.scale)
-        return operator.proximal(observation.y, x0_hat, data_weight(sigma, prior_error)), 0.0
+        return operator.proximal(observation.y, x0_hat, proximal_weight(sigma, prior_error)), 0.0
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def damped(degradation: Degradation | None, prediction: Prediction, observation:
     size = estimate.kernel.shape[-1]
     current = fit_size(degradation.kernel, size, max_cut=1.0)  # a given kernel may be of any size
     kernel = mirror_step(current, STEP_SIZE * log_ratio(current, estimate.kernel))
-    return degradation.changed(kernel, degradation.noise_level.lerp(estimate.noise_level, STEP_SIZE))
+    return degradation.with_estimate(kernel, degradation.noise_level.lerp(estimate.noise_level, STEP_SIZE))
 
 
 def refine(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:  # noqa: ARG001
@@ -59,7 +59,7 @@ def refine(degradation: Degradation | None, prediction: Prediction, observation:
     grey, grey_hat = (image.mean(1, keepdim=True) for image in (observation.y, prediction.x0_hat.detach()))
     weight = PRIOR_WEIGHT * (1 + estimate.noise_level.square())
     kernel = fit_kernel(grey, grey_hat, estimate.kernel, weight, observation.scale)
-    return estimate.changed(kernel, estimate.noise_level)
+    return estimate.with_estimate(kernel, estimate.noise_level)
 
 
 def keep_noise_level(kernel_step: KernelStep, noise_level: float) -> KernelStep:
@@ -69,7 +69,7 @@ def keep_noise_level(kernel_step: KernelStep, noise_level: float) -> KernelStep:
         updated = kernel_step(degradation, prediction, observation)
         if updated is degradation:  # keep its cached operator and closed form
             return updated
-        return updated.changed(updated.kernel, torch.full_like(updated.noise_level, noise_level))
+        return updated.with_estimate(updated.kernel, torch.full_like(updated.noise_level, noise_level))
 
     return step
 

@@ -61,14 +61,14 @@ def restore(
             # 2. Kernel step: update kernel and noise level from the prediction.
             degradation = kernel_step(degradation, prediction, observation)
             # 3. Image step (data consistency): the less noise in x_t, the larger the weight of x0_hat.
-            prior_error = PRIOR_ERROR * denoiser.remaining_error(t)
+            prior_error = PRIOR_ERROR * denoiser.relative_error(t)
             x0_hat, guidance = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
         # 4. Diffusion step.
-        x_t = scheduler.step(x_t.detach(), t, denoiser.to_diffusion(x0_hat), prediction, noise).detach() + guidance
+        x_t = scheduler.step(x_t.detach(), t, denoiser.normalize(x0_hat), prediction, noise).detach() + guidance
         degradation = degradation.detach()  # frees this step's autograd graph
         kernels.append(degradation.kernel)
         if on_step is not None:
             replacement = on_step(index, int(t), x_t, x0_hat, degradation.kernel)
             x_t = x_t if replacement is None else replacement
     assert degradation is not None  # a scheduler has at least one timestep
-    return Restored(denoiser.to_image(x_t), kernels, degradation)
+    return Restored(denoiser.denormalize(x_t), kernels, degradation)

@@ -164,7 +164,7 @@ def make_output(
     kernels = trajectory.mean(0)
     noise_levels = by_image(restored.degradation.noise_level).mean(1)
     residuals = 255 * (observation.y - DegradationOperator(kernels, observation.scale)(x))
-    error = restored.degradation.kernel_error
+    error = restored.degradation.expected_kernel_error
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
         images=from_batch(x, output_type),

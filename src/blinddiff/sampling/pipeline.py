@@ -260,7 +260,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             levels = observation.y.new_zeros(len(observation)) if initial is None else initial.noise_level
             initial = Degradation(given_kernel(kernel, observation), levels)
         if noise_level is not None and initial is not None:
-            initial = initial.changed(initial.kernel, torch.full_like(initial.noise_level, noise_level))
+            initial = initial.with_estimate(initial.kernel, torch.full_like(initial.noise_level, noise_level))
         return initial
 
     @torch.no_grad()
@@ -270,7 +270,7 @@ class BlindDiffPipeline(DiffusionPipeline):
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
         """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2. From `UNKNOWABLE` (0.75) on, y does not determine k."""
-        error = self.estimate(image, scale).kernel_error
+        error = self.estimate(image, scale).expected_kernel_error
         assert error is not None  # an estimate from y has one
         return error
 
@@ -285,7 +285,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         observation = self._observation(image, scale)
         degradation = estimate_from_y(self.network, observation)
         if kernel is not None:
-            degradation = degradation.changed(given_kernel(kernel, observation), degradation.noise_level)
+            degradation = degradation.with_estimate(given_kernel(kernel, observation), degradation.noise_level)
         tiles = plan_tiles(observation.y, scale, self.network, False, free_memory(self.device))
         x_y = Tiled(self.network, tiles).initial_image(observation, degradation)
         assert x_y is not None  # None only for a network without an initial estimate

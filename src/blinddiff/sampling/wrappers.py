@@ -192,12 +192,12 @@ class _Wrapper:
 
     def __init__(self, denoiser: Denoiser) -> None:
         self._denoiser = denoiser
-        self.default_mode, self.knows_noise = denoiser.default_mode, denoiser.knows_noise
+        self.default_mode, self.estimates_noise = denoiser.default_mode, denoiser.estimates_noise
         self.config, self.alpha_bar = denoiser.config, denoiser.alpha_bar
         self.size_multiple, self.channels_per_pixel = denoiser.size_multiple, denoiser.channels_per_pixel
         self.initial_estimate, self.initial_image = denoiser.initial_estimate, denoiser.initial_image
-        self.remaining_error = denoiser.remaining_error
-        self.to_diffusion, self.to_image = denoiser.to_diffusion, denoiser.to_image
+        self.relative_error = denoiser.relative_error
+        self.normalize, self.denormalize = denoiser.normalize, denoiser.denormalize
 
 
 class SelfEnsemble(_Wrapper):
@@ -263,7 +263,7 @@ class Tiled(_Wrapper):
             return images, [p.degradation.kernel, p.degradation.noise_level]
 
         (x0_hat, *others), (kernel, noise_level) = self._tiles.map_and_blend(predict)
-        estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
+        estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
         return kinds[0](x0_hat, estimate, *others)
 
 
@@ -311,6 +311,6 @@ def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
         _, (kernel, noise_level) = tiles.map_and_blend(update)
         if degradation is not None and not updated:
             return degradation
-        return Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
+        return Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
 
     return tiled_step

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction, add_noise
-from blinddiff.models.kernel_estimator import Evidence, log_ratio, mirror_step
+from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_step
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
@@ -96,12 +96,12 @@ class Stage(ABC):
         """
         x_y = known.closed_form(pairs.observation)
         rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
-        x_0 = net.to_diffusion(pairs.x[..., rows, columns])
+        x_0 = net.normalize(pairs.x[..., rows, columns])
         t, x_t = self._noised(net, pairs.x[..., rows, columns], generator)
         patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
         known = known.with_closed_form(patch, x_y[..., rows, columns])
         prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct)
-        a, x0_hat = net.alpha_bar[t], net.to_diffusion(prediction.x0_hat)
+        a, x0_hat = net.alpha_bar[t], net.normalize(prediction.x0_hat)
         sigma, tau = ((1 - a) / a).sqrt(), net.config.residual_std
         return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
 
@@ -211,12 +211,12 @@ class Correction(Stage):
             current = Degradation(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
             t, x_t = self._noised(net, pairs.x, generator)
             prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
-            evidence = net.evidence(prediction.x0_hat, t, observation, current)
-        rows = [current.kernel, current.noise_level, *evidence, pairs.kernel, pairs.noise_level, observation.scales]
+            features = net.correction_features(prediction.x0_hat, t, observation, current)
+        rows = [current.kernel, current.noise_level, *features, pairs.kernel, pairs.noise_level, observation.scales]
         rows = self._with_replayed(rows, generator)
-        current, evidence = Degradation(*rows[:2]), Evidence(*rows[2:6])
+        current, features = Degradation(*rows[:2]), CorrectionFeatures(*rows[2:6])
         kernel, noise_level, scale = rows[6:]
-        corrected = net.estimator.correct(current, scale, evidence)
+        corrected = net.estimator.correct(current, scale, features)
         losses = degradation_constraints(corrected, kernel, noise_level)
         losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
         if self.recipe.loss.noise:
@@ -261,7 +261,7 @@ def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tenso
     scene = 1 / (f_y.square() + f_x.square() + (0.5 / side) ** 2)
     scene[:, 1:-1] *= 2  # the conjugate half of the spectrum, which rfft2 leaves out
     band = torch.maximum(f_y.abs(), f_x) <= (0.5 / scale)[:, None, None]
-    rho = data_weight(sigma)[:, None, None]
+    rho = proximal_weight(sigma)[:, None, None]
     pad, centre = side - k.shape[-1], k.shape[-1] // 2
     K, K_hat = (
         torch.fft.rfft2(F.pad(kernel, (0, pad, 0, pad)).roll((-centre, -centre), (-2, -1))) for kernel in (k, k_hat)
