@@ -43,10 +43,10 @@ def averaged(network: nn.Module, decay: float, device: torch.device | None = Non
     The decay at step n is min(decay, (1 + n) / (10 + n)), so that the influence of the start fades. Buffers are copied.
     """
 
-    def update(average: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+    def update(average: Any, current: Any, n: Tensor | int) -> None:
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
-    model = AveragedModel(network, device, multi_avg_fn=update)  # type: ignore[arg-type]
+    model = AveragedModel(network, device, multi_avg_fn=update)
     model.update_parameters(network)  # the first call copies, so that n counts the steps
     return model
 
@@ -176,8 +176,9 @@ class Trainer:
                 bar.update()
                 if self.step % LOG_STEPS == 0 or self.step == recipe.steps:
                     self._log(losses, bar)
-                if self.step % recipe.sheet_steps == 0:
-                    self._write_sheet()
+                if self.step % recipe.sheet_steps == 0 and self.stage.shows_images and not hidden:
+                    pairs = self.pairs(torch.from_numpy(self.photographs(0)[:4]), self._generator(0))
+                    write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
                 if self._agree(time.monotonic() - checkpointed > 60 * recipe.checkpoint_minutes):
                     self._save()
                     checkpointed = time.monotonic()
@@ -261,11 +262,6 @@ class Trainer:
                 if file.tell() == 0:  # new, or left empty by a killed run
                     table.writeheader()
                 table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
-
-    def _write_sheet(self) -> None:
-        if self.accelerator.is_main_process and self.stage.shows_images:
-            pairs = self.pairs(torch.from_numpy(self.photographs(0)[:4]), self._generator(0))
-            write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
 
     def _save(self) -> None:
         """Write weights, then a checkpoint; each replaces the old one once it is complete.
