@@ -8,7 +8,6 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +21,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 FilePath: TypeAlias = str | os.PathLike[str]
-
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
 _FOLDER_LOCK = _HIDDEN_NAME.format("run")  # by its name, `remove_leftovers` also removes that of a killed run
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
@@ -85,7 +83,7 @@ def make_folder(path: FilePath) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def lock_folder(folder: FilePath) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the block ends or the process dies.
 
@@ -122,10 +120,7 @@ def file_hash(path: FilePath) -> str:
 
 
 def files_hash(paths: Iterable[Path]) -> str:
-    """Return one SHA-256 of many files: of the sorted lines ``NAME HASH``. Folders and repetitions do not count.
-
-    A file that cannot be read has the hash ``unreadable``.
-    """
+    """Return one SHA-256 of the sorted lines ``NAME HASH`` of distinct files; HASH is ``unreadable`` where it fails."""
     lines = []
     for path in set(paths):
         try:
@@ -178,7 +173,7 @@ def lock(descriptor: int) -> None:
             pass
 
 
-@contextmanager
+@contextlib.contextmanager
 def _one_line_errors(failure: str) -> Iterator[None]:
     try:
         yield

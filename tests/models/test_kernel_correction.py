@@ -7,7 +7,7 @@ from torch import Tensor
 from blinddiff.degradation import Degradation, DegradationOperator
 from blinddiff.degradation.kernel_fit import FLOORS, kernel_residual
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
-from blinddiff.models.kernel_estimator import POWERS, UNIT, Evidence, KernelCorrection, monomials
+from blinddiff.models.kernel_estimator import COEFFICIENT_SCALE, POWERS, Evidence, KernelCorrection, monomials
 from blinddiff.models.statistics import STATISTICS, spectral_statistics
 
 SIZE = 31
@@ -55,7 +55,7 @@ def test_a_gaussian_grows_as_the_formula_says(c: float) -> None:
     width = float(monomials(before.kernel)[2])
     after = constant(p20=c)(before, torch.tensor([4]), evidence(1)).kernel[0]
     rows, columns = second_moments(after)
-    assert rows == pytest.approx(1 / (1 / sigma**2 - UNIT * c / width**2), rel=0.03)
+    assert rows == pytest.approx(1 / (1 / sigma**2 - COEFFICIENT_SCALE * c / width**2), rel=0.03)
     assert columns == pytest.approx(second_moments(before.kernel[0])[1], rel=0.03)
 
 

@@ -348,7 +348,7 @@ def test_unknown_scale(scale: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"heads": [1, 2, 4]}, "3 numbers of heads for 2 levels"),
+        ({"heads": [1, 2, 4]}, "heads has 3 entries, but num_blocks has 2"),
         ({"noise_schedule": "cosine"}, "'cosine' is not one of"),
         ({"heads": [1, 3]}, "3 heads .* 16 channels"),
         ({"dim": 9, "heads": [1, 1]}, "dim 9"),

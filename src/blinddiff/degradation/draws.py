@@ -1,4 +1,4 @@
-"""Random draws from seeded generators, and the bases of what is drawn: kernel families and kinds of noise."""
+"""Random numbers from seeded generators, and the base classes of kernel families and kinds of noise."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for any device, drawn where the generator lives: a seed means the same numbers on every device.
+    """Random numbers for any device, drawn on the generator's device: a seed gives the same numbers on every device.
 
     Attributes:
-        generator: the source.
-        device: where the numbers are wanted; the generator's where None.
-        dtype: of the numbers.
+        generator: the random generator.
+        device: of the result; None for the generator's.
+        dtype: of the result.
     """
 
     generator: torch.Generator
@@ -42,7 +42,7 @@ class KernelFamily(ABC):
     """A kind of blur with declared parameter ranges; an instance is one choice of ranges."""
 
     name: str
-    """As mixtures and recipes call it."""
+    """Its name in mixtures and recipes."""
 
     def sample(
         self,
@@ -56,7 +56,7 @@ class KernelFamily(ABC):
         """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
 
         The scale, 1 to 4, chooses the parameter ranges; `device` None means the generator's. Raises ParameterError for
-        another scale, or a size below 1.
+        any other scale, or a size below 1.
         """
         return self.draw(n, scale, size, Draws(generator, device, dtype))
 
@@ -69,9 +69,9 @@ class Noise(ABC):
     """A kind of noise; an instance is one choice of ranges. Each kind states the meaning of its level."""
 
     name: str
-    """As recipes call it."""
+    """Its name in recipes."""
     levels: tuple[float, float]
-    """Least and greatest level that are drawn."""
+    """Lowest and highest level drawn."""
     logarithmic = False
     """Whether levels are uniform in their logarithm."""
 
@@ -79,7 +79,7 @@ class Noise(ABC):
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) images in [0, 1] with noise of level (B,); the same shape, dtype and device.
 
-        Raises ParameterError for a level that the kind does not accept.
+        Raises ParameterError for a level out of range.
         """
 
     def sample_level(

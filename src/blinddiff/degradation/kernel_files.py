@@ -1,4 +1,4 @@
-"""Blur kernels in files: NumPy, MATLAB, text, JSON, and grey pictures."""
+"""Reads and writes blur kernels: NumPy, MATLAB, text, JSON and grey PNG files."""
 
 import io
 import json
@@ -24,15 +24,15 @@ Format: TypeAlias = Callable[..., Any]
 
 MAT_KEY = "Kernel"  # as in the kernel files of DIV2KRK
 MAX_UNDERSHOOT = 2e-3
-"""Largest negative share of the mass accepted as undershoot of interpolation; DIV2KRK's kernels have up to 9e-4."""
+"""Largest negative share of the mass accepted as interpolation undershoot; DIV2KRK has up to 9e-4."""
 
 
 def read_kernel(path: str | os.PathLike[str]) -> Tensor:
-    """(kh, kw) float32 kernel of a file, normalised to sum 1 exactly.
+    """Read a (kh, kw) float32 kernel from a file, normalised to sum 1.
 
-    By ending: .npy; .mat (variable `Kernel`, or the only matrix in it; not version 7.3); .csv and .txt (rows of numbers
+    By suffix: .npy; .mat (variable `Kernel`, or its only matrix; not version 7.3); .csv and .txt (rows of numbers
     separated by commas, semicolons or white space); .json (a list of rows, or one under "kernel"); .png (grey).
-    A picture may have any sum; the others must sum to 1 within 1e-3. Slightly negative entries, up to
+    A PNG may have any sum; the others must sum to 1 within 1e-3. Slightly negative entries, up to
     `MAX_UNDERSHOOT`, are set to zero. Raises KernelError naming the file and what is wrong with it.
     """
     file = Path(path)
@@ -49,7 +49,7 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
         positive = kernel.clamp_min(0)
         undershoot = (positive - kernel).sum()
         if 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
-            kernel = normalise(positive) * kernel.sum()  # the sum is kept, for it is still to be checked
+            kernel = normalise(positive) * kernel.sum()  # the sum is kept, because it is checked next
         return normalise(check_kernel(kernel)).to(torch.float32)
     except FileNotFoundError:
         raise KernelError(f"{file}: no such kernel file") from None
@@ -61,11 +61,11 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
 
 
 def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
-    """Write a (kh, kw) kernel in the format of the ending; see `read_kernel` for the formats.
+    """Write a (kh, kw) kernel in the format of the suffix; see `read_kernel` for the formats.
 
-    Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file appears whole
-    or not at all. Raises KernelError for what is not a kernel, OutputError for an unknown ending or a place that cannot
-    be written to.
+    Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file is written
+    atomically. Raises KernelError for an invalid kernel, OutputError for an unknown suffix or a path that cannot be
+    written to.
     """
     file, buffer = Path(path), io.BytesIO()
     write = _format_of(file, _WRITERS, OutputError)
@@ -89,7 +89,7 @@ def _read_mat(file: Path) -> Array:
         return np.asarray(content[MAT_KEY])
     arrays = {key: value for key, value in content.items() if key[:2] != "__" and isinstance(value, np.ndarray)}
     matrices = {name: value for name, value in arrays.items() if value.ndim == 2 and value.dtype.kind in "buif"}
-    # MATLAB has no scalars: a 1x1 matrix beside others is a setting, not the kernel.
+    # MATLAB stores scalars as 1x1 matrices: next to others, one is a parameter, not the kernel.
     matrices = {name: value for name, value in matrices.items() if value.size > 1} or matrices
     if len(matrices) != 1:
         names = ", ".join(matrices) or "none"
@@ -122,7 +122,7 @@ def _read_png(file: Path) -> Array:
     with Image.open(file, formats=["PNG"]) as stored:
         picture: Image.Image = stored
         if picture.mode in ("P", "PA", "RGBA", "LA"):
-            # Editors save grey as colour with an opaque alpha channel; transparency would make the weight ambiguous.
+            # Editors save grey as colour with an opaque alpha channel; with transparency, values would be ambiguous.
             picture = picture.convert("RGBA")
             if picture.getextrema()[-1] != (255, 255):
                 raise KernelError("picture has transparent pixels")
@@ -157,7 +157,7 @@ KERNEL_ENDINGS = tuple(_READERS)
 _WRITERS: dict[str, Format] = {
     ".npy": np.save,
     ".mat": lambda file, kernel: scipy.io.savemat(file, {MAT_KEY: kernel}),
-    ".csv": partial(np.savetxt, fmt="%.9g", delimiter=","),  # nine significant digits bring every float32 back exactly
+    ".csv": partial(np.savetxt, fmt="%.9g", delimiter=","),  # nine significant digits represent every float32 exactly
     ".txt": partial(np.savetxt, fmt="%.9g"),
     ".json": _write_json,
     ".png": _write_png,

@@ -1,4 +1,4 @@
-"""The kernel from an image and its degraded version: least squares on the simplex, and the error in a residual."""
+"""Estimates a kernel from HR and LR image: least squares on the simplex, and the kernel error from a residual."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from blinddiff.errors import ParameterError
 
 ITERATIONS = 500
 TOLERANCE = 1e-7
-BALANCE_STEPS = 20  # iterations between new penalties
+BALANCE_STEPS = 20  # iterations between updates of the penalty
 BAND_VALUES = 2**24  # values of the design matrix held at once: 64 MB in float32
 
 
@@ -19,9 +19,9 @@ def kernel_normal_equations(
 ) -> tuple[Tensor, Tensor]:
     """G and b such that the mean of |y - A(x, k)|^2 over pixels and channels is k^T G k - 2 b^T k + a constant.
 
-    A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter reaches over the
-    image's edge are left out; ParameterError is raised where none remains. As k sums to 1, x's mean is taken from both
-    sides, which leaves k the same and G well scaled.
+    A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter crosses the image
+    border are excluded; ParameterError is raised if none remains. As k sums to 1, x's mean is subtracted from both x
+    and y, which leaves k the same and makes G well scaled.
 
     Args:
         y, x: LR image, (B, C, h, w), and HR image, (B, C, s*h, s*w).
@@ -69,14 +69,14 @@ def fit_kernel(
 
     Args:
         y, x, scale, downsampling: as in `kernel_normal_equations`; images in [0, 1].
-        prior: (B, n, n), the kernel expected; its side is the support.
-        weight: trust in the prior, above 0; a number, or one for each image (B,).
+        prior: (B, n, n), the expected kernel; the result has its size.
+        weight: weight of the prior term, above 0; a scalar or (B,).
     """
     gram, moment = kernel_normal_equations(y, x, prior.shape[-1], scale, downsampling)
     expected = prior.flatten(1)
-    trust = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device).reshape(-1, 1)
-    gram = gram + torch.diag_embed(trust.expand(len(gram), gram.shape[-1]))
-    moment = moment + trust * expected
+    weights = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device).reshape(-1, 1)
+    gram = gram + torch.diag_embed(weights.expand(len(gram), gram.shape[-1]))
+    moment = moment + weights * expected
     return _on_simplex(gram, moment, expected).view_as(prior)
 
 
@@ -88,14 +88,14 @@ def _on_simplex(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
     dual = torch.zeros_like(start)
     for iteration in range(ITERATIONS):
         if iteration % BALANCE_STEPS == 0:
-            # Natural images spread the eigenvalues of G over 15 decades: no fixed penalty serves them all.
+            # For natural images the eigenvalues of G span 15 decades, so no fixed penalty works for all.
             if iteration:
-                lag, drift = (k - z).norm(dim=1, keepdim=True), (z - last).norm(dim=1, keepdim=True)
-                ratio = (lag + TOLERANCE) * curvature / (10 * penalty * (drift + TOLERANCE))
-                change = ratio.sqrt().clamp(0.2, 5)
-                penalty, dual = penalty * change, dual / change
-            factor = torch.linalg.cholesky(gram + torch.diag_embed(penalty.expand_as(start)))
-        k = torch.cholesky_solve((moment + penalty * (z - dual))[..., None], factor)[..., 0]
+                primal, change = (k - z).norm(dim=1, keepdim=True), (z - last).norm(dim=1, keepdim=True)
+                ratio = (primal + TOLERANCE) * curvature / (10 * penalty * (change + TOLERANCE))
+                factor = ratio.sqrt().clamp(0.2, 5)
+                penalty, dual = penalty * factor, dual / factor
+            cholesky = torch.linalg.cholesky(gram + torch.diag_embed(penalty.expand_as(start)))
+        k = torch.cholesky_solve((moment + penalty * (z - dual))[..., None], cholesky)[..., 0]
         last, z = z, project_to_simplex(k + dual)
         dual = dual + k - z
         if max(float((k - z).abs().max()), float((z - last).abs().max())) < TOLERANCE:
@@ -122,8 +122,8 @@ FLOORS = (1e-2, 2e-1)
 def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
     """The kernel error estimated from the residual y - A(x, kernel), at each of `FLOORS`.
 
-    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x over
-    the power of x is k_true - k as far as the LR grid resolves it. With an estimate of x it is noisy and biased.
+    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x,
+    divided by the power of x, is k_true - k at the LR grid's resolution. With an estimate of x it is noisy and biased.
 
     Args:
         y, x: LR image, (B, C, h, w), in [0, 1], and HR image, (B, C, s*h, s*w).
@@ -154,7 +154,7 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
 
 
 def _lags(correlation: Tensor, reach: int) -> Tensor:
-    """Lags -reach..reach of a wrapped correlation, tapered, on an odd grid of their own with lag 0 at the origin."""
+    """Lags -reach..reach of a circular correlation, tapered, on an odd zero-padded grid with lag 0 at the origin."""
     taper = torch.hann_window(2 * reach + 3, periodic=False, device=correlation.device)[1:-1].to(correlation)
     near = correlation.roll((reach, reach), (-2, -1))[..., : 2 * reach + 1, : 2 * reach + 1] * taper[:, None] * taper
     near = F.pad(near, (reach, reach, reach, reach))
@@ -162,9 +162,9 @@ def _lags(correlation: Tensor, reach: int) -> Tensor:
 
 
 def _upsampled(spectrum: Tensor, scale: int, size: int) -> Tensor:
-    """The lags of a centred LR spectrum, sampled at HR pixels: (B, size, size)."""
+    """The inverse transform of a centred LR spectrum, interpolated to HR pixels: (B, size, size)."""
     side = spectrum.shape[-1]  # odd
-    # On both sides; the origin of an even grid lies one further.
-    more = (scale * side - side + 1) // 2, (scale * side - side) // 2
-    fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*more, *more)), dim=(-2, -1))).real
+    # Before and after; an even grid has its origin one sample later.
+    padding = (scale * side - side + 1) // 2, (scale * side - side) // 2
+    fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*padding, *padding)), dim=(-2, -1))).real
     return fine.roll((size // 2, size // 2), (-2, -1))[..., :size, :size]

@@ -1,4 +1,4 @@
-"""Kernel families: parametric blur kernels and random members of them. A new one is a class here and a line in `_ALL`.
+"""Kernel families: parametric blur kernels and random members of them. To add one, write a class and list it in `_ALL`.
 
 Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, >= 0, of sum 1; index (kh // 2, kw // 2) means no shift.
 Parameters are numbers for one kernel, (size, size), or (B,) tensors for a batch, (B, size, size); ParameterError is
@@ -35,7 +35,7 @@ def identity(size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Identity(KernelFamily):
-    """Always the identity: sharp photographs, which blind methods tend to over-sharpen."""
+    """Always the identity, for sharp photographs, which blind methods tend to over-sharpen."""
 
     name: str = "identity"
 
@@ -56,7 +56,7 @@ def anisotropic_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, size: int
     """exp(-d^T Sigma^-1 d / 2) at pixels d = (column, row), normalised to sum 1.
 
     Sigma = U diag(sigma_x^2, sigma_y^2) U^T, U = [[cos, -sin], [sin, cos]]. sigma_x, sigma_y: standard deviations along
-    the turned axes in HR pixels, > 0; theta: radians.
+    the rotated axes in HR pixels, > 0; theta: radians.
     """
     sx, sy, angle = as_tensors(sigma_x, sigma_y, theta)
     require_positive(sigma_x=sx, sigma_y=sy)
@@ -64,12 +64,12 @@ def anisotropic_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, size: int
 
 
 def _widths_and_angle(draws: Draws, n: int, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Two widths, uniform in [low, high], and any orientation in radians: (n,) each."""
+    """Two widths, uniform in [low, high], and a uniform orientation in radians: (n,) each."""
     return draws.uniform(n, low, high), draws.uniform(n, low, high), draws.uniform(n, -math.pi, math.pi)
 
 
 def roughen(kernel: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Each entry of (n, kh, kw) times 1 + U[-amount, amount], normalised again: kernel noise of setting2 and DIV2KRK.
+    """Multiply each entry of (n, kh, kw) by 1 + U[-amount, amount] and normalise: kernel noise of setting2 and DIV2KRK.
 
     Raises ParameterError for an amount outside [0, 1), which could make entries negative.
     """
@@ -95,7 +95,7 @@ class IsotropicGaussian(KernelFamily):
 class AnisotropicGaussian(KernelFamily):
     """Both sigmas uniform in [min_sigma, max_sigma[scale]] HR pixels, any orientation.
 
-    roughness: greatest relative change of an entry by multiplicative noise, in [0, 1); 0 leaves the Gaussian exact.
+    roughness: largest relative change of an entry by multiplicative noise, in [0, 1); 0 for an exact Gaussian.
     """
 
     name: str = "anisotropic"
@@ -135,8 +135,8 @@ def standard_deviation(beta: Tensor) -> Tensor:
 class GeneralizedGaussian(KernelFamily):
     """beta uniform in log between min_beta and max_beta; any orientation.
 
-    The *standard deviations* along the axes are uniform in [min_width, the anisotropic family's greatest sigma]:
-    drawing sigma itself would make peaked kernels far too wide for their support.
+    The *standard deviations* along the axes are uniform in [min_width, the anisotropic family's maximum sigma]:
+    with uniform sigmas, peaked kernels would be far too wide for their support.
     """
 
     name: str = "generalized_gaussian"
@@ -155,7 +155,7 @@ class GeneralizedGaussian(KernelFamily):
 def plateau(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """1 / (1 + (d^T Sigma^-1 d)^beta) at pixels d = (column, row), normalised to sum 1.
 
-    sigma_x, sigma_y (HR pixels, > 0): half widths at half of the peak along axes turned by theta (radians) as in
+    sigma_x, sigma_y (HR pixels, > 0): half widths at half maximum along axes rotated by theta (radians) as in
     `anisotropic_gaussian`; beta > 0: steepness of the flanks (large: an elliptic disk).
     """
     return normalise(1 / (1 + _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
@@ -165,7 +165,7 @@ def plateau(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int
 class Plateau(KernelFamily):
     """Half widths in the range of the anisotropic family's sigmas, any orientation.
 
-    beta is uniform in [min_beta, max_beta]; under 2, the tails would not fade within the usual supports.
+    beta is uniform in [min_beta, max_beta]; below 2, the tails would exceed the usual supports.
     """
 
     name: str = "plateau"
@@ -178,20 +178,20 @@ class Plateau(KernelFamily):
         return plateau(*axes, draws.uniform(n, self.min_beta, self.max_beta), size)
 
 
-SUBPIXELS = 5  # a side, for the share of a pixel that the disk covers
+SUBPIXELS = 5  # per side, to integrate the part of a pixel that the disk covers
 
 
 def disk(radius: Value, size: int) -> Tensor:
-    """Uniform disk of a radius in HR pixels, each pixel weighted by the share of it that the disk covers; sum 1."""
+    """Uniform disk of a radius in HR pixels, each pixel weighted by the fraction of it that the disk covers; sum 1."""
     (r,) = as_tensors(radius)
     require_positive(radius=r)
     within = (torch.arange(SUBPIXELS, device=r.device, dtype=r.dtype) + 0.5) / SUBPIXELS - 0.5
     position = (axis(size, r.device, r.dtype)[:, None] + within).flatten()
     distance = torch.hypot(position[None, :], position[:, None])
-    # A ramp one sub-pixel wide at the rim, so that the kernel varies smoothly with the radius.
+    # A ramp one sub-pixel wide at the edge, so that the kernel varies smoothly with the radius.
     covered = ((r[..., None, None] - distance) * SUBPIXELS + 0.5).clamp(0, 1)
-    shares = covered.reshape(*r.shape, size, SUBPIXELS, size, SUBPIXELS).mean(dim=(-3, -1))
-    return normalise(shares)
+    coverage = covered.reshape(*r.shape, size, SUBPIXELS, size, SUBPIXELS).mean(dim=(-3, -1))
+    return normalise(coverage)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def sample_kernels(
 
     mixture: family name -> weight >= 0; weights need not sum to 1. scale in {1, 2, 3, 4}; `device` None means the
     generator's. The same generator state gives the same batch. Raises ParameterError for an unknown family, a mixture
-    without a positive weight, and what the families refuse.
+    without a positive weight, and the families' errors.
     """
     for name, weight in mixture.items():
         if name not in FAMILIES:

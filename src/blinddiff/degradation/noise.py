@@ -1,4 +1,4 @@
-"""Noise, and processing after downsampling that counts as noise. A new kind is a class here and a line in `_ALL`."""
+"""Noise, and processing after downsampling treated as noise. To add a kind, write a class and list it in `_ALL`."""
 
 import io
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ def check_noise_level(noise_level: float) -> None:
 
 
 def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = float("inf")) -> Tensor:
-    """The level as (B, 1, 1, 1) beside images (B, C, H, W), or ParameterError if a shape or value is not accepted."""
+    """The level as (B, 1, 1, 1) for images (B, C, H, W); ParameterError for an invalid shape or value."""
     if y.ndim != 4:
         raise ParameterError(f"image batch of shape {tuple(y.shape)}: (B, C, H, W) is accepted")
     if level.shape != y.shape[:1]:
@@ -52,10 +52,10 @@ class GaussianNoise(Noise):
 
 @dataclass(frozen=True)
 class PoissonNoise(Noise):
-    """level: photons that a white pixel (1.0) counts, > 0; *more* photons are *less* noise.
+    """level: photons counted at a white pixel (1.0), > 0; *more* photons mean *less* noise.
 
-    A pixel of value v gets the standard deviation 255 sqrt(v / level) grey levels, so 650 photons give 10 at white.
-    Levels are drawn uniformly in log. Values below 0 count no photons; the result may exceed 1.
+    A pixel of value v has the standard deviation 255 sqrt(v / level) grey levels, so 650 photons give 10 at white.
+    Levels are drawn uniformly in log. Values below 0 give no photons; the result may exceed 1.
     """
 
     name: str = "poisson"
@@ -68,12 +68,12 @@ class PoissonNoise(Noise):
         return torch.poisson(expected, generator).to(y.device, y.dtype) / photons
 
 
-FILTER_SIZE = 7  # pixels, of the low-pass of correlated noise
-RADIUS = 4  # LR pixels, of the unsharp mask: three sigma of the widest
+FILTER_SIZE = 7  # side of correlated noise's low-pass, LR pixels
+RADIUS = 4  # of the unsharp mask, LR pixels: three sigma of the widest
 
 
 def _filtered(x: Tensor, kernels: Tensor) -> Tensor:
-    """All channels of each image of (B, C, H, W) filtered by its own symmetric kernel (B, n, n), without a border."""
+    """Filter all channels of each image (B, C, H, W) with its own symmetric kernel (B, n, n), without padding."""
     batch, channels = x.shape[:2]
     if batch == 0:
         return x[..., kernels.shape[-2] - 1 :, kernels.shape[-1] - 1 :]
@@ -101,7 +101,7 @@ class CorrelatedNoise(Noise):
         draws = Draws(generator, y.device, y.dtype)
         lowpass = isotropic_gaussian(draws.uniform(batch, self.min_width, self.max_width), FILTER_SIZE)
         lowpass = lowpass / lowpass.square().sum((1, 2), keepdim=True).sqrt()  # unit energy keeps the variance
-        # White noise on a margin as well, so that the border is as noisy as the middle.
+        # White noise on a margin too, so that border and centre have equal variance.
         margin = FILTER_SIZE - 1
         white = draws.normal((batch, channels, height + margin, width + margin))
         return y + sigma * _filtered(white, lowpass)
@@ -111,9 +111,9 @@ class CorrelatedNoise(Noise):
 class JpegNoise(Noise):
     """level: JPEG quality of the IJG scale, 1 (worst) to 100, rounded to a whole number; *higher* is *less* noise.
 
-    Each image is written and read in memory by Pillow, with its usual halved colour resolution; before that it is
-    clipped to [0, 1] and rounded to 8 bits, so even 100 changes it. Grey and RGB images only. Passes no gradient, and
-    draws nothing from the generator. Levels are drawn uniformly.
+    Each image is encoded and decoded by Pillow, with its default chroma subsampling; before that it is clipped to
+    [0, 1] and rounded to 8 bits, so even 100 changes it. Grey and RGB images only. Not differentiable; does not use
+    the generator. Levels are drawn uniformly.
     """
 
     name: str = "jpeg"
@@ -138,10 +138,10 @@ def _round_trip(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.u
 
 @dataclass(frozen=True)
 class ResizedJpegNoise(JpegNoise):
-    """level: JPEG quality, 1 to 100, as of `JpegNoise`; *higher* is *less* noise.
+    """level: JPEG quality, 1 to 100, as for `JpegNoise`; *higher* is *less* noise.
 
-    The image is enlarged by a factor drawn for each batch uniformly in [1, max_factor] (bicubic), compressed, and
-    brought back to its size.
+    The image is enlarged by a factor drawn per batch, uniform in [1, max_factor] (bicubic), compressed, and resized
+    to its original size.
     """
 
     name: str = "resized_jpeg"

@@ -1,8 +1,8 @@
-"""Resampling: borders, MATLAB's bicubic by whole factors with its exact adjoint, and the downsampling of the model.
+"""Resampling: padding, MATLAB's bicubic by integer factors with its exact adjoint, and the model's downsampling.
 
 Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -0.5; downsampling
-widens the cubic by the factor (antialiasing) and normalises the weights; the border is symmetric. By a whole factor the
-weights repeat, so that each axis is one strided correlation.
+widens the cubic by the factor (antialiasing) and normalises the weights; padding is symmetric. For an integer factor
+the weights repeat, so that each axis is one strided correlation.
 """
 
 from abc import ABC, abstractmethod
@@ -24,21 +24,21 @@ def border_indices(length: int, before: int, after: int, border: Border) -> Tens
     i = torch.arange(-before, length + after)
     if border == "circular":
         return i % length
-    repeated = int(border == "symmetric")  # the edge sample stands twice
+    repeated = int(border == "symmetric")  # the edge sample is repeated
     period = max(2 * (length - 1 + repeated), 1)
     i = i % period
     return torch.minimum(i, period - repeated - i)
 
 
 def extend(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
-    """Extend the last two axes of ``x`` by (before, after) rows and columns."""
+    """Pad the last two axes of ``x`` by (before, after) rows and columns."""
     height, width = x.shape[-2:]
     x = x.index_select(-2, border_indices(height, *rows, border).to(x.device))
     return x.index_select(-1, border_indices(width, *columns, border).to(x.device))
 
 
 def extend_adjoint(z: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
-    """The exact adjoint of `extend`: every extended sample is added back to the sample it was copied from."""
+    """The exact adjoint of `extend`: every padded sample is added to the sample it was copied from."""
     height, width = z.shape[-2] - sum(rows), z.shape[-1] - sum(columns)
     across = z.new_zeros(*z.shape[:-1], width)
     across.index_add_(-1, border_indices(width, *columns, border).to(z.device), z)
@@ -95,7 +95,7 @@ def correlate_decimate_adjoint(y: Tensor, weights: Tensor, first: int, scale: in
     z = F.conv_transpose2d(z, taps.view(1, 1, 1, -1), stride=(1, scale))
     z = F.conv_transpose2d(z, taps.view(1, 1, -1, 1), stride=(scale, 1))
     z = z.reshape(*y.shape[:-2], *z.shape[-2:])
-    # Weights shorter than the factor leave the last samples of each line untouched.
+    # With fewer weights than the factor, conv_transpose2d omits the last samples of each line.
     missing = [scale * n + sum(rows) - m for n, m in zip(y.shape[-2:], z.shape[-2:], strict=True)]
     return extend_adjoint(F.pad(z, (0, missing[1], 0, missing[0])), rows, rows, border)
 
@@ -137,7 +137,7 @@ class Downsampling(ABC):
 
 @dataclass(frozen=True)
 class Bicubic(Downsampling):
-    """MATLAB's antialiased bicubic: the LR pixel lies in the middle of its block of HR pixels."""
+    """MATLAB's antialiased bicubic: the LR pixel lies at the centre of its block of HR pixels."""
 
     def taps(self, scale: int) -> tuple[Tensor, int]:
         return (torch.ones(1, dtype=torch.float64), 0) if scale == 1 else downsampling_taps(scale)
@@ -147,8 +147,8 @@ class Bicubic(Downsampling):
 class Decimate(Downsampling):
     """Direct s-fold decimation: y[i] = x[scale * i + offset] along each axis.
 
-    With ``offset`` 0 the LR pixel lies on the *first* HR pixel of its block, (s - 1) / 2 pixels off its middle; DIV2KRK
-    uses that, and moves its kernels by (s - 1) / 2 to make up for it.
+    With ``offset`` 0 the LR pixel lies on the *first* HR pixel of its block, (s - 1) / 2 pixels off its centre; DIV2KRK
+    uses that, and shifts its kernels by (s - 1) / 2 to compensate.
     """
 
     offset: int = 0

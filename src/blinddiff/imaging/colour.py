@@ -96,15 +96,13 @@ _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 def declared_profile(file_format: str, data: bytes) -> bytes | None:
     """Return an ICC profile of the colour space that a PNG or AVIF file names by code points; None for sRGB or none.
 
-    Transfer functions of television are taken for sRGB's, as viewers do. Raises ImageError for an image of high dynamic
-    range, whose values mean light far beyond white.
+    Transfer functions of television are taken for sRGB's, as viewers do. Raises ImageError for high dynamic range.
     """
+    offset, numbers = -1, ">BB"
     if file_format == "AVIF":
         offset, numbers = data.find(b"colrnclx"), ">HH"
     elif file_format == "PNG":
-        offset, numbers = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT")), ">BB"
-    else:
-        return None
+        offset = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT"))
     if offset < 0:
         return None
     primaries, transfer = struct.unpack_from(numbers, data, offset + 8)
@@ -144,8 +142,7 @@ def _find_box(data: bytes, start: int, end: int, kind: bytes) -> tuple[int, int]
     """Return start and end of the contents of the first box of a kind."""
     while start + 8 <= end:
         length, name = struct.unpack_from(">I4s", data, start)
-        if length == 0 or start + length > end:
-            length = end - start  # 0: up to the end
+        length = end - start if length == 0 or start + length > end else length  # 0: up to the end
         if length < 8:
             return None
         if name == kind:

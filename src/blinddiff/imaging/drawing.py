@@ -27,8 +27,7 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
     """Return `kernel`, (kh, kw) >= 0, enlarged to whole blocks of pixels, zero black and its largest entry lightest.
 
-    The longer side of the picture has at most `side` pixels; a kernel larger than that is not reduced. Raises
-    KernelError for another shape, negative or non-finite entries, or none above zero.
+    Its longer side has at most `side` pixels, unless the kernel has more. Raises KernelError for any other tensor.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
@@ -63,8 +62,7 @@ def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
 
 
 _PAPER, _INK, _PALE_INK, _FRAME = "#ffffff", "#1d1d1f", "#6e6e73", "#ffb000"
-_MARGIN, _GAP = 28, 16
-_TITLE_HEIGHT, _CAPTION_HEIGHT = 52, 34
+_MARGIN, _GAP, _TITLE_HEIGHT, _CAPTION_HEIGHT = 28, 16, 52, 34
 _SMALL_PANEL = 248  # side of the kernel's and the residual's pictures
 
 
@@ -158,9 +156,8 @@ def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tupl
 
 def _last_row(sheet: Image.Image, top: int, kernel: Tensor, residual: Tensor, facts: SheetFacts) -> None:
     """Draw kernel, residual and figures."""
-    rows, columns = kernel.shape
     picture = kernel_picture(kernel, _SMALL_PANEL)
-    _panel(sheet, picture, (_MARGIN, top), f"blur kernel, {columns} x {rows} pixels")
+    _panel(sheet, picture, (_MARGIN, top), f"blur kernel, {kernel.shape[1]} x {kernel.shape[0]} pixels")
     left = _MARGIN + max(picture.width, _SMALL_PANEL) + _GAP
     picture, extent = residual_picture(residual * 255, _SMALL_PANEL)
     _panel(sheet, picture, (left, top), f"residual, ±{extent:.1f} levels")

@@ -18,8 +18,7 @@ _POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
 SHORT, LONG, UNDEFINED = 3, 4, 7  # types of values
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
-Order = Literal["<", ">"]
-"""Byte order, as in `struct`."""
+Order = Literal["<", ">"]  # of bytes, as in `struct`
 
 
 @dataclass
@@ -58,10 +57,7 @@ class Directory:
 
 
 def read_directory(data: bytes) -> Directory:
-    """Return the first directory of a TIFF file or EXIF block, with those that it points to.
-
-    Raises ValueError or struct.error if this is no such file, or a damaged one.
-    """
+    """Return the first directory of a TIFF file or EXIF block, and those below; ValueError, struct.error if damaged."""
     data = data.removeprefix(EXIF_MARK)
     if data[:2] not in (b"II", b"MM"):
         raise ValueError("no byte order mark")
@@ -156,8 +152,6 @@ def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> b
 _DESCRIPTIVE_NAMES = """ImageDescription Make Model XResolution YResolution ResolutionUnit Software DateTime Artist
     HostComputer Rating RatingPercent Copyright ExifOffset GPSInfo XPTitle XPComment XPAuthor XPKeywords XPSubject"""
 _DESCRIPTIVE_TAGS = frozenset(ExifTags.Base[name] for name in _DESCRIPTIVE_NAMES.split())
-# Image descriptions by which scientific programs describe an array, of another shape than the result's
-_STRUCTURAL_DESCRIPTIONS = (b'{"shape"', b"ImageJ=", b"<?xml", b"<OME")
 
 
 def exif_orientation(picture: Image.Image) -> int | None:
@@ -170,10 +164,7 @@ def exif_orientation(picture: Image.Image) -> int | None:
 
 
 def upright_exif(picture: Image.Image) -> bytes | None:
-    """Return the EXIF block of a picture, its orientation set to upright, without its thumbnail.
-
-    None if there is none, or a damaged one, without which the image can still be used.
-    """
+    """Return a picture's EXIF block, set to upright, without its thumbnail; None if there is none, or a damaged one."""
     try:
         block = picture.info.get("exif")
         if not block:
@@ -196,7 +187,8 @@ def descriptive(directory: Directory) -> Directory:
     """Return the fields that describe the photograph, without those about how pixels are stored."""
     kept = {tag: found for tag, found in directory.fields.items() if tag in _DESCRIPTIVE_TAGS}
     title = kept.get(ExifTags.Base.ImageDescription)
-    if title is not None and title.value.startswith(_STRUCTURAL_DESCRIPTIONS):
+    # By these, scientific programs describe an array, of another shape than the result's.
+    if title is not None and title.value.startswith((b'{"shape"', b"ImageJ=", b"<?xml", b"<OME")):
         del kept[ExifTags.Base.ImageDescription]
     return Directory(directory.order, kept)
 

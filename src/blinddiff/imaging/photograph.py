@@ -69,8 +69,7 @@ _MODE_REMARKS = {"CMYK": " (printing inks)", "LAB": " (CIE Lab)", "I": " (32-bit
 def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
     """Return the colours (3, H, W) and the transparency (1, H, W) or None, float32 in [0, 1].
 
-    Accepts 1-bit, grey, 16-bit grey, palette, RGB and RGBA pictures; grey becomes three equal channels. Raises
-    ImageError for another pixel format (CMYK, Lab, 32-bit integers or floats).
+    Accepts 1-bit, grey, 16-bit grey, palette, RGB and RGBA (else ImageError); grey becomes three equal channels.
     """
     return split_channels(picture_array(picture))
 
@@ -131,9 +130,8 @@ def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tenso
         plane /= white
         planes[index] = torch.from_numpy(plane if tone is None else tone.to_srgb(plane))
     planes[colours:] = planes[0]
-    if colours == channels:
-        return planes, None
-    return planes, torch.from_numpy(array[..., -1][None].astype(np.float32) / white)
+    alpha = None if colours == channels else torch.from_numpy(array[..., -1][None].astype(np.float32) / white)
+    return planes, alpha
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
@@ -150,10 +148,7 @@ def picture_of(array: Samples) -> Image.Image:
 
 
 def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> Samples:
-    """Return `pixels`, as for `to_picture`, as (H, W, C) of bit depth 8, 16, or 32 for floats.
-
-    `tone` is the tone curve to apply, if not that of sRGB.
-    """
+    """Return `pixels`, as for `to_picture`, as (H, W, C) of 8 or 16 bits, or 32 for floats, with `tone` applied."""
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
         raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; accepted is (3, H, W) or (1, H, W)")
     array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])

@@ -50,8 +50,7 @@ FORMATS = (
     Format("BMP", (".bmp", ".dib"), ((0, b"BM"),)),
     Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), tuple((0, b"P%d" % kind) for kind in range(1, 7))),
 )
-"""What `read_image` reads. Pillow would also open vector drawings, documents and old consoles' formats; they are left
-out, because every decoder can be attacked with a hostile file."""
+"""What `read_image` reads. Pillow opens more formats, but every decoder can be attacked with a hostile file."""
 
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
 _NOT_READ = {b"ftyphei": "HEIC", b"ftyphev": "HEIC", b"ftypmif1": "HEIF"}
@@ -95,8 +94,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
         max_pixels: limit against decompression bombs.
         name: what error messages call the image, instead of its path.
 
-    Raises:
-        ImageError: the file is missing, empty, damaged, no image, animated, too large, or of pixels that are not read.
+    Raises ImageError if the file is missing, empty, damaged, no image, animated, too large, or of pixels not read.
     """
     path = None if isinstance(source, bytes) else Path(source)
     data = source if isinstance(source, bytes) else read_bytes(Path(source), max_pixels)
@@ -130,10 +128,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
 
 
 def read_8bit(path: FilePath) -> NDArray[np.uint8]:
-    """Read an image file of a data set as (H, W, 3) RGB: the stored values without colour management or alpha.
-
-    Raises ImageError if the file cannot be read, or is grey of more than 8 bits.
-    """
+    """Read a data set's image as (H, W, 3) RGB, stored values without alpha; ImageError, also for more bits of grey."""
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):  # Pillow would clip it to 255
@@ -147,10 +142,7 @@ def read_8bit(path: FilePath) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return an image file's bytes.
-
-    Raises ImageError if it is missing, a folder or a device, not readable, or larger than `largest_file`.
-    """
+    """Return a file's bytes; ImageError if it is missing, irregular, unreadable, or larger than `largest_file`."""
     try:
         kind = os.stat(path).st_mode  # before opening: opening a pipe would wait for a writer
         if stat.S_ISDIR(kind):
@@ -209,10 +201,7 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
 
 
 def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> Samples | None:
-    """Return pixels of more than 8 bits, of files that Pillow would reduce to 8; None for other files.
-
-    Raises ImageError for a kind of file that no decoder here reads without loss.
-    """
+    """Return pixels of more than 8 bits, which Pillow would reduce to 8; None for others. Refuses what loses bits."""
     if picture.format == "PPM":
         if picture.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 65535
             return np.asarray(picture).astype(np.uint16)[..., None]
@@ -240,9 +229,8 @@ def _deep_jpeg2000(data: bytes) -> Samples | None:
     space = re.search(rb"colr\x01..\0\0\0(.)", data[:start], re.DOTALL)  # 16: sRGB, 17: grey
     if len(depths) > 1 or min(depths) > 15 or (space is not None and space[1] not in b"\x10\x11"):
         raise ImageError("this kind of JPEG 2000 with more than 8 bits is not supported: save it as 16-bit TIFF")
-    return photograph.stretch_to_16_bits(
-        photograph.channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1)), min(depths) + 1
-    )
+    array = photograph.channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1))
+    return photograph.stretch_to_16_bits(array, min(depths) + 1)
 
 
 def _upright(array: Samples, orientation: int | None) -> Samples:

@@ -32,10 +32,7 @@ _WITHOUT_SIZE |= {_C.ADOBE_DEFLATE, _C.DEFLATE, _C.LZMA, _C.ZSTD}
 
 
 def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
-    """Decode a TIFF file; integers are stretched to 8 or 16 bits. Raises any type of exception for a damaged file.
-
-    Raises ImageError for several pages, more than `max_pixels` pixels, or a kind of pixel that is not read.
-    """
+    """Decode a TIFF file; integers are stretched to 8 or 16 bits. ImageError if of a kind not read; any if damaged."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
@@ -59,18 +56,21 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
         array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
         array = photograph.channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
         if page.photometric == _KINDS.PALETTE:
-            array = _apply_palette(array, page.colormap)
-            mode = "1" if bits == 1 else "P"
+            if page.colormap is None or int(array[..., 0].max()) >= page.colormap.shape[-1]:
+                raise ImageError("is damaged or cut short (palette too short)")
+            # 16 bits by the standard, 8 in some old files
+            levels = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
+            array = levels.astype(np.uint8).T[array[..., 0]]
         else:
             # Channels of unequal bits, such as 5, 6 and 5, have been stretched to 8 by tifffile.
             array = _stretch(array, bits if bits == np.min(page.bitspersample) or bits > 8 else 8)
             if page.photometric == _KINDS.MINISWHITE:
                 array = np.concatenate([photograph.white_of(array) - array[..., :1], array[..., 1:]], axis=-1)
             array = _with_straight_alpha(array, colours, page.extrasamples)
-            mode = "1" if bits == 1 else photograph.mode_of(array)
+        mode = "P" if page.photometric == _KINDS.PALETTE else photograph.mode_of(array)
     orientation, profile = directory.number(metadata.ORIENTATION_TAG), directory.value(metadata.ICC_TAG) or None
     exif, xmp = metadata.exif_of_tiff(directory), metadata.upright_xmp(directory.value(metadata.XMP_TAG))
-    return StoredImage(array, mode, orientation, profile, exif, xmp)
+    return StoredImage(array, "1" if bits == 1 else mode, orientation, profile, exif, xmp)
 
 
 def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
@@ -126,13 +126,6 @@ def _stretch(array: Samples, bits: int) -> Samples:
     return ((array.astype(np.uint16) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def _apply_palette(indices: Samples, palette: Samples | None) -> Samples:
-    if palette is None or int(indices[..., 0].max()) >= palette.shape[-1]:
-        raise ImageError("is damaged or cut short (palette too short)")
-    levels = palette >> 8 if palette.max() > 255 else palette  # 16 bits by the standard, 8 in some old files
-    return levels.astype(np.uint8).T[indices[..., 0]]
-
-
 def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) -> Samples:
     """Keep the colours and the first alpha channel, if there is one; undo a multiplication of the colours with it."""
     kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
@@ -150,10 +143,7 @@ def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...])
 
 
 def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """Return a TIFF file of (H, W, C) uint8, uint16 or float32, C from 1 to 4, deflated. (TIFF 6.0; supplement 2.)
-
-    Raises ValueError if the file would be larger than 4 GiB.
-    """
+    """Return a deflated TIFF 6.0 file of (H, W, C) uint8, uint16 or float32, C from 1 to 4; ValueError above 4 GiB."""
     directory = metadata.Directory("<") if exif is None else metadata.descriptive(metadata.read_directory(exif))
     order, floats = directory.order, array.dtype.kind == "f"
     height, width, channels = array.shape

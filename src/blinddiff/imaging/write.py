@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from types import MappingProxyType
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -41,13 +42,11 @@ def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xm
     return file + bare[33:]
 
 
-def _by_pillow(
-    array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: object
-) -> bytes:
-    metadata = {"icc_profile": icc_profile, "exif": exif, "xmp": xmp}
+def _by_pillow(array: Samples, icc: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: Any) -> bytes:
+    metadata = {"icc_profile": icc, "exif": exif, "xmp": xmp}
     settings |= {key: value for key, value in metadata.items() if value is not None}
     buffer = io.BytesIO()
-    picture_of(array).save(buffer, **settings)  # type: ignore[arg-type]
+    picture_of(array).save(buffer, **settings)
     return buffer.getvalue()
 
 
@@ -83,12 +82,10 @@ def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, 
         like: the photograph that this one was made from. Its bit depth, its colour profile (with its tone curve), and
             its EXIF and XMP (with the new width and height) are kept as far as the format can hold them, grey stays
             grey, and its file is never overwritten. Without it, 8 bits are written.
-        alpha: (1, H, W) in [0, 1], the transparency.
+        alpha: (1, H, W) in [0, 1], the transparency; needed if `like` has any.
 
-    Raises:
-        ParameterError: a shape does not fit, or `like` has transparency and `alpha` is not given.
-        ImageError: `pixels` or `alpha` has non-finite values.
-        OutputError: the extension is unknown, the format cannot hold the image, or the file cannot be written.
+    Raises ParameterError for shapes that do not fit, ImageError for non-finite values, and OutputError if the extension
+    is unknown, the format cannot hold the image, or the file cannot be written.
     """
     path = Path(path)
     _refuse_input(path, like)
@@ -159,10 +156,8 @@ def _profile_kept(path: PurePath, like: Photograph) -> bytes | None:
 def _refuse_input(path: Path, like: Photograph | None) -> None:
     """Refuse an unknown extension, and the input's own file under any name."""
     _output_format(path)
-    if like is None or like.path is None:
-        return
     with contextlib.suppress(OSError, ValueError):  # one of them does not exist
-        if os.path.samefile(path, like.path):
+        if like is not None and like.path is not None and os.path.samefile(path, like.path):
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 

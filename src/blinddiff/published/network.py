@@ -1,6 +1,6 @@
 """The published MCFormer: the architecture of the authors' code, and its checkpoints.
 
-Source of names and shapes: the public code of arXiv 2403.10211, as recorded in state dicts.
+Source of names and shapes: state dicts of the public code of arXiv 2403.10211.
 """
 
 import os
@@ -25,7 +25,7 @@ from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
 @dataclass
 class PublishedPrediction(Prediction):
-    """A prediction with the network's outputs: noise, and where log Sigma lies in its range, (B, 3, H, W) each."""
+    """A prediction with the network's raw outputs: noise, and v, which interpolates log Sigma; (B, 3, H, W) each."""
 
     noise: Tensor
     variance: Tensor
@@ -45,8 +45,8 @@ class ConvolutionalEstimator(nn.Sequential):
 class PublishedMCFormer(ModulatedNetwork):
     """The network of the released code of arXiv 2403.10211, a `Denoiser`.
 
-    It sees x_t and y upsampled, in [0, 1], predicts the noise and a variance, and estimates the kernel at each step by
-    convolution and pooling. It knows no noise level: its estimate of it is 0. Arguments as of `MCFormer`.
+    Its inputs are x_t and y upsampled, in [0, 1]. It predicts noise and variance, and estimates the kernel at each step
+    by convolution and pooling. It does not estimate the noise level, which is always 0. Arguments as for `MCFormer`.
     """
 
     default_mode = "paper"
@@ -71,18 +71,18 @@ class PublishedMCFormer(ModulatedNetwork):
         self.estimator = ConvolutionalEstimator(dim, kernel_size)
 
     def to_diffusion(self, image: Tensor) -> Tensor:
-        """A copy: x_t is noised in the image's own range."""
+        """A copy: the value range of x_t is [0, 1]."""
         return image.clone()
 
     def to_image(self, x: Tensor) -> Tensor:
-        """A copy. See `to_diffusion`."""
+        """A copy, see `to_diffusion`."""
         return x.clone()
 
     def initial_estimate(self, observation: Observation) -> None:
-        """None: the kernel is estimated at each step, from x_t. See `Denoiser`."""
+        """None: the kernel is estimated at each step, from x_t."""
 
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> None:
-        """None: the diffusion starts from noise alone. See `Denoiser`."""
+        """None: the diffusion starts from pure noise."""
 
     def forward(
         self,
@@ -93,19 +93,19 @@ class PublishedMCFormer(ModulatedNetwork):
         *,
         transform: int = 0,
     ) -> PublishedPrediction:
-        """One prior step. See `Denoiser`; the noise level is not used."""
+        """One prior step; the noise level is not used."""
         self.check_scale(observation.scale)
         y = F.interpolate(observation.y, scale_factor=observation.scale, mode="bicubic")
         inputs = torch.cat([x_t, y], 1)
         k_hat = self.estimator(inputs.to(self.dtype)).to(x_t).unflatten(1, (self.config.kernel_size, -1))
-        # The published code correlates where we convolve: its kernels are ours, rotated by half a turn.
+        # The published code correlates instead of convolving: its kernels are ours, rotated by 180 degrees.
         modulating = k_hat
         if degradation is not None:
             modulating = dihedral(fit_size(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
         condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         if self.config.kernel_modulation:
             condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1).to(self.dtype))
-        # Both outputs are what has to be added to x_t.
+        # Both outputs are residuals to x_t.
         noise, variance = (x_t + part for part in self.unet.transformed(inputs, condition, transform).chunk(2, 1))
         a = self.alpha_bar[t].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
@@ -142,7 +142,7 @@ _PARTS = {
     r"k_mlp\.": "kernel_mlp.",
     r"predictor\.": "estimator.",
 }
-"""Beginnings of their names and of ours; {} is the level, counted from 0 instead of 1."""
+"""Key prefixes of published state dicts and ours; {} is the level, counted from 0 instead of 1."""
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors raise errors of many kinds
-        reason = " ".join(str(error).split())[:200] or "it is empty or cut short"  # an EOFError says nothing
+        reason = " ".join(str(error).split())[:200] or "it is empty or cut short"  # an EOFError has no message
         raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
     for key in ("params_ema", "params", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -169,10 +169,10 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> PublishedMCFormer:
-    """The network with the weights of a published state dict, its architecture read off the shapes.
+    """Build the network of a published state dict, its architecture inferred from the shapes.
 
-    scale: what the network was trained for, which no shape tells; 4 in all published settings. Raises WeightsError for
-    a tensor that is missing, left over, or of a shape that no such network has.
+    scale: the scale it was trained for, which shapes do not show; 4 in all published settings. Raises WeightsError for
+    missing or unexpected tensors and for shapes that do not fit.
     """
     try:
         dim = state["patch_embed.proj.weight"].shape[0]

@@ -60,7 +60,7 @@ class DataRecipe(_Section):
     context: Count = 256
     """HR side of the crop from which kernel and noise level are estimated."""
     patch: Annotated[int, Field(ge=16)] = 128
-    """HR side of the crop on which the network is trained, inside the context; its coarsest level is 16 times smaller."""
+    """HR side of the crop on which the network is trained, inside the context; the coarsest level is 1/16 of it."""
     reduced: Share = 0.0
     """Share of the crops that are cut from photographs downscaled by a factor of up to 2."""
     batch: Count = 8
