@@ -271,8 +271,8 @@ def test_bad_numbers(refused: Callable[..., str]) -> None:
         "noise level of -1": ("upscale", "small.png", "-o", "out.png", "--noise-level", -1),
         "noise level of nan": ("upscale", "small.png", "-o", "out.png", "--noise-level", "nan"),
         "--noise-level: .*'much'": ("upscale", "small.png", "-o", "out.png", "--noise-level", "much"),
-        "sigma 0": ("degrade", "sharp.png", "-o", "out.png", "--sigma", 0),
-        "sigma nan": ("degrade", "sharp.png", "-o", "out.png", "--sigma", "nan"),
+        r"sigma(_x)? 0": ("degrade", "sharp.png", "-o", "out.png", "--sigma", 0),
+        r"sigma(_x)? nan": ("degrade", "sharp.png", "-o", "out.png", "--sigma", "nan"),
         "noise .*-2": ("degrade", "sharp.png", "-o", "out.png", "--sigma", 1, "--noise", -2),
         "--jpeg: 101": ("degrade", "sharp.png", "-o", "out.png", "--sigma", 1, "--jpeg", 101),
         "'banana': one of identity, isotropic": ("degrade", "sharp.png", "-o", "out.png", "--family", "banana"),
@@ -615,7 +615,7 @@ def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[i
     ]
     (here / "bare.yaml").write_text("steps: 3\n")
     line = refused("train", "bare.yaml", "-o", "run", "--device", "cpu")
-    assert "no photographs to train on: name their folders by --data or in BLINDDIFF_PHOTOGRAPHS" in line
+    assert "no photographs to train on: give their folders by --data or in BLINDDIFF_PHOTOGRAPHS" in line
     assert "elsewhere: no such folder" in refused("train", "recipe.yaml", "--data", "elsewhere", "--device", "cpu")
     assert "missing.yaml" in refused("train", "missing.yaml")
     assert "small.png" in refused("train", "small.png")

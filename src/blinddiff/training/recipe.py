@@ -19,8 +19,6 @@ from blinddiff.models.mcformer import MCFormer
 
 DATA_VARIABLE = "BLINDDIFF_PHOTOGRAPHS"
 """Environment variable with the folders of photographs, separated like those in PATH."""
-MIN_PATCH = 16
-"""Smallest HR side of a training patch: the coarsest level of the network needs at least one pixel."""
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """Configuration of every section: no unknown keys, no conversion of types."""
 
@@ -61,8 +59,8 @@ class DataRecipe(_Section):
     """Photographs to exclude from training: endings of their paths, such as ``gb82/cat.webp``."""
     context: Count = 256
     """HR side of the crop from which kernel and noise level are estimated."""
-    patch: Annotated[int, Field(ge=MIN_PATCH)] = 128
-    """HR side of the crop on which the network is trained, inside the context."""
+    patch: Annotated[int, Field(ge=16)] = 128
+    """HR side of the crop on which the network is trained, inside the context; the coarsest level is 1/16 of it."""
     reduced: Share = 0.0
     """Share of the crops that are cut from photographs downscaled by a factor of up to 2."""
     batch: Count = 8

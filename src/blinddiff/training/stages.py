@@ -116,14 +116,13 @@ class Stage(ABC):
 
 
 class Estimator(Stage):
-    """Trains the estimate of kernel and noise level from y alone, not the correction and the confidence head."""
+    """Trains the estimate of kernel and noise level from y. Replayed examples store only the statistics of y."""
 
     trained = ("estimator",)
     fixed = ("estimator.correct", "estimator.confidence_head")
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the estimate. Replayed examples store only the statistics of y."""
         rows = [spectral_statistics(pairs.y), pairs.observation.scales, pairs.kernel, pairs.noise_level]
         statistics, scale, kernel, noise_level = self._with_replayed(rows, generator)
         estimate = net.estimator.initial_estimate(net.estimator.features_from_statistics(statistics, scale))
@@ -131,18 +130,16 @@ class Estimator(Stage):
 
 
 class Confidence(Stage):
-    """Trains the estimator's prediction of its own kernel error."""
+    """Trains the prediction of sum |k_hat - k|; its squared error has its minimum at the conditional mean.
+
+    Each batch is cropped to a random side, log-uniform from `MIN_CONFIDENCE_CROP` to the side of y.
+    """
 
     trained = ("estimator.confidence_head",)
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The squared error of the predicted sum |k_hat - k|, whose minimum is the conditional mean.
-
-        Each batch is cropped to a random side, log-uniform from `MIN_CONFIDENCE_CROP` to the side of y.
-        """
-        estimator = net.estimator
-        side = pairs.y.shape[-1]
+        estimator, side = net.estimator, pairs.y.shape[-1]
         crop = round(MIN_CONFIDENCE_CROP * (side / MIN_CONFIDENCE_CROP) ** float(torch.rand((), generator=generator)))
         with torch.no_grad():
             y = pairs.y[..., :crop, :crop]
@@ -154,13 +151,12 @@ class Confidence(Stage):
 
 
 class Network(Stage):
-    """Trains the image network with a fixed estimator."""
+    """Trains the image network at a random t, with a fixed estimator."""
 
     fixed = ("estimator",)
     min_batch = 1
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The noise constraint at a random t."""
         known = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
         _, noise = self._image_constraint(net, pairs, known, generator)
         return self._weighted(noise=noise)
@@ -179,13 +175,12 @@ class Network(Stage):
 
 
 class Joint(Network):
-    """Trains image network, estimator and correction jointly."""
+    """Trains image network, estimator and correction jointly, the correction at the random t of the image network."""
 
     fixed = ("estimator.confidence_head",)
     min_batch = 2
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the image, on the estimate from y and on its correction at a random t."""
         estimate = net.initial_estimate(pairs.observation)
         known = self._mixed_degradation(estimate, pairs, generator)
         prediction, noise = self._image_constraint(net, pairs, known, generator, correct=True)
@@ -195,16 +190,15 @@ class Joint(Network):
 
 
 class Correction(Stage):
-    """Trains the correction of kernel and noise level after a sampling step."""
+    """Trains the correction of kernel and noise level after a sampling step, from the estimate or a perturbed kernel.
+
+    The correction's inputs do not depend on its weights, so they can be replayed. New pairs also have the noise
+    constraint with the corrected kernel: a kernel closer to the true one does not always give a better image.
+    """
 
     trained = ("estimator.correct",)
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the corrected degradation, starting from the estimate or from a perturbed kernel.
-
-        The correction's inputs do not depend on its weights, so they can be replayed. New pairs also have the noise
-        constraint with the corrected kernel: a kernel closer to the true one does not always give a better image.
-        """
         with torch.no_grad():
             observation = pairs.observation
             estimate = net.initial_estimate(observation)
