@@ -128,5 +128,5 @@ def test_an_unknowable_kernel_is_reported_as_such():
         == describe_kernel(kernel, 1.0, 0.1)
         == "kernel 2.00 x 2.00 px, noise 1.0 grey levels"
     )
-    assert "cannot be known" in kernel_error_text(UNKNOWABLE)
+    assert "cannot be determined" in kernel_error_text(UNKNOWABLE)
     assert kernel_error_text(0.123) == "0.12 of 2 (expected)"
