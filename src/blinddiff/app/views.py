@@ -86,7 +86,8 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
 
 def kernel_error_text(expected: float) -> str:
     """The expected error of the kernel, and whether the kernel can be known at all, see `BlindDiffOutput`."""
-    return f"{expected:.2f} of 2 ({'it cannot be determined from this image' if expected >= UNKNOWABLE else 'expected'})"
+    note = "it cannot be determined from this image" if expected >= UNKNOWABLE else "expected"
+    return f"{expected:.2f} of 2 ({note})"
 
 
 def _consistency_text(consistency: float) -> str:
