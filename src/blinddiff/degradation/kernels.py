@@ -59,7 +59,8 @@ def anisotropic_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, size: int
     the rotated axes in HR pixels, > 0; theta: radians.
     """
     sx, sy, angle = as_tensors(sigma_x, sigma_y, theta)
-    require_positive(sigma_x=sx, sigma_y=sy)
+    require_positive(sigma=sx)
+    require_positive(sigma=sy)
     return normalise(torch.exp(-0.5 * squared_radius(sx, sy, angle, size)))
 
 
@@ -112,7 +113,8 @@ class AnisotropicGaussian(KernelFamily):
 def _radius_to_beta(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """(d^T Sigma^-1 d)^beta at every pixel."""
     sx, sy, angle, shape = as_tensors(sigma_x, sigma_y, theta, beta)
-    require_positive(sigma_x=sx, sigma_y=sy, beta=shape)
+    require_positive(sigma=sx)
+    require_positive(sigma=sy, beta=shape)
     return squared_radius(sx, sy, angle, size).pow(shape[..., None, None])
 
 
