@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.records import write_text
 from blinddiff.evaluation.report import Table, heading, with_interval
 from blinddiff.evaluation.statistics import METRICS
+from blinddiff.files import write_file
 
 TABLE = re.compile(r"(<!-- figures: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end of figures -->)", re.DOTALL)
 SINGLE = re.compile(r"(<!-- figure: (?P<what>[^>]*?) -->)(?P<old>[^<]*)(<!-- end of figure -->)")
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if new != old:
                 different.append(path)
                 if not args.check:
-                    write_text(path, new)
+                    write_file(path, new.encode())
     except BlindDiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,11 +1,15 @@
 """A tiny network with random weights: everything about the pipeline but its quality can be tested with it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from blinddiff.evaluation.data import shifted_kernel
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
@@ -35,3 +39,21 @@ def tiny_weights(tiny_pipeline: BlindDiffPipeline, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     tiny_pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def div2krk_degrade() -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    """How DIV2KRK was made: HR (H, W, 3) uint8, stored kernel and scale s -> LR (ceil(H / s), ceil(W / s), 3) uint8.
+
+    *Correlation* with the shifted kernel, symmetric border, samples at 0, s, 2s ..., truncated to 8 bit (not rounded).
+    """
+
+    def degrade(hr: np.ndarray, kernel: np.ndarray, scale: int) -> np.ndarray:
+        shifted = shifted_kernel(kernel, scale)
+        planes = [
+            ndimage.correlate(hr[..., channel].astype(np.float64), shifted, mode="reflect")[::scale, ::scale]
+            for channel in range(3)
+        ]
+        return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+
+    return degrade

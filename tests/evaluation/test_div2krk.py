@@ -1,6 +1,8 @@
 """DIV2KRK: the recipe reproduces the stored LR images, and our operator agrees with it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from scipy import ndimage
 from scipy.io import savemat
 
 from blinddiff.errors import ImageError, KernelError, ParameterError
-from blinddiff.evaluation.data import Case, div2krk_degrade, read_stored_kernel, shifted_kernel
+from blinddiff.evaluation.data import Case, read_stored_kernel, shifted_kernel
 from blinddiff.evaluation.protocols import protocol
+
+Degrade: TypeAlias = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 # The top left part is degraded; what its cut sides touch is left out.
 PART, MARGIN = (256, 1280), 32
@@ -33,14 +37,18 @@ def part(lr: np.ndarray) -> np.ndarray:
     return lr[KEPT]
 
 
-def test_the_recipe_reproduces_the_stored_images(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_the_recipe_reproduces_the_stored_images(
+    stored: tuple[np.ndarray, np.ndarray, np.ndarray], div2krk_degrade: Degrade
+) -> None:
     hr, kernel, lr = stored
     made = part(div2krk_degrade(hr, kernel, 4)).astype(int)
     assert np.abs(made - lr).max() <= 1  # where a sum of doubles falls on the other side of a whole number
     assert (made == lr).mean() > 0.9999
 
 
-def test_it_would_not_without_its_peculiarities(stored: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_it_would_not_without_its_peculiarities(
+    stored: tuple[np.ndarray, np.ndarray, np.ndarray], div2krk_degrade: Degrade
+) -> None:
     hr, kernel, lr = stored
     flipped = part(div2krk_degrade(hr, kernel[::-1, ::-1], 4))
     assert (flipped == lr).mean() < 0.999
@@ -51,9 +59,10 @@ def test_it_would_not_without_its_peculiarities(stored: tuple[np.ndarray, np.nda
     assert (part(np.rint(linear)) == lr).mean() < 0.7  # rounding instead of truncation
 
 
-def made_set(folder: Path) -> None:
+@pytest.fixture
+def made_set(tmp_path: Path, div2krk_degrade: Degrade) -> Path:
     """A set of one made image with an asymmetric kernel, degraded by the recipe."""
-    home = folder / "DIV2KRK"
+    home = tmp_path / "DIV2KRK"
     for name in ("gt", "lr_x4", "gt_k_x4"):
         (home / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -66,6 +75,7 @@ def made_set(folder: Path) -> None:
     savemat(home / "gt_k_x4" / "kernel_7.mat", {"Kernel": kernel})
     Image.fromarray(hr).save(home / "gt" / "im_7.png")
     Image.fromarray(div2krk_degrade(hr, kernel, 4)).save(home / "lr_x4" / "im_7.png")
+    return tmp_path
 
 
 def the_case(folder: Path) -> Case:
@@ -73,9 +83,8 @@ def the_case(folder: Path) -> Case:
     return plan.make(plan.references(folder, "DIV2KRK")[0], 0)
 
 
-def test_our_operator_is_the_recipe_but_for_borders_and_truncation(tmp_path: Path) -> None:
-    made_set(tmp_path)
-    case = the_case(tmp_path)
+def test_our_operator_is_the_recipe_but_for_borders_and_truncation(made_set: Path) -> None:
+    case = the_case(made_set)
     assert case.hr is not None
     linear = case.operator().forward(case.hr[None])[0]
     lost = 255 * (linear - case.y)[:, 5:-5, 5:-5]  # away from the border, which is symmetric there and reflected here
@@ -93,26 +102,24 @@ def shift_between(a: torch.Tensor, b: torch.Tensor) -> list[float]:
     return (np.array(ndimage.center_of_mass(a.numpy())) - np.array(ndimage.center_of_mass(b.numpy()))).tolist()
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    made_set(tmp_path)
-    home = tmp_path / "DIV2KRK"
+def test_what_is_missing_is_named(made_set: Path) -> None:
+    home = made_set / "DIV2KRK"
     (home / "lr_x4" / "im_7.png").rename(home / "lr_x4" / "im_8.png")
     with pytest.raises(ImageError, match=r"lr_x4/im_7: the LR image is missing"):
-        the_case(tmp_path)
+        the_case(made_set)
     (home / "gt_k_x4" / "kernel_7.mat").write_text("not a kernel")
     with pytest.raises(KernelError, match=r"kernel_7\.mat: not a kernel of DIV2KRK"):
-        the_case(tmp_path)
+        the_case(made_set)
     (home / "gt_k_x4" / "kernel_7.mat").unlink()
     with pytest.raises(KernelError, match=r"kernel_7\.mat: the kernel is missing"):
-        the_case(tmp_path)
+        the_case(made_set)
     (home / "lr_x4" / "im_8.png").unlink()
     with pytest.raises(ParameterError, match=r"lr_x4: no images; it should hold gt/im_N, lr_x4/im_N and gt_k_x4"):
-        the_case(tmp_path)
+        the_case(made_set)
 
 
-def test_a_case_is_known_by_all_its_files(tmp_path: Path) -> None:
-    made_set(tmp_path)
+def test_a_case_is_known_by_all_its_files(made_set: Path) -> None:
     plan = protocol("div2krk", 4)
-    (reference,) = plan.references(tmp_path, "DIV2KRK")
+    (reference,) = plan.references(made_set, "DIV2KRK")
     found = {f"{path.parent.name}/{path.name}" for path in plan.files(reference)}
     assert found == {"gt/im_7.png", "lr_x4/im_7.png", "gt_k_x4/kernel_7.mat"}

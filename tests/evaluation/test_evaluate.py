@@ -163,7 +163,7 @@ class EndedRunner(Runner):
 
 def test_a_worker_that_is_ended_is_one_plain_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "Runner", EndedRunner)
-    with pytest.raises(BlindDiffError, match=r"a worker process ended with exit code 1; .* fewer --workers, to resume"):
+    with pytest.raises(BlindDiffError, match=r"a worker process ended with exit code 1; to resume, .* fewer --workers"):
         evaluate(settings(data, tmp_path, limit=1, workers=2))
 
 
@@ -179,8 +179,8 @@ def test_impossible_requests_are_refused_before_anything_is_written(data: Path, 
         ({"methods": ("magic",)}, "method 'magic': one of bicubic, "),
         ({"protocol": "magic"}, "protocol 'magic'"),
         ({"sets": ("Set14",)}, "Set14: no images"),
-        ({"limit": 0}, "limit 0"),
-        ({"workers": 0}, "workers 0"),
+        ({"limit": 0}, "limit: must be at least 1 image, not 0"),
+        ({"workers": 0}, "workers: must be at least 1, not 0"),
         ({"methods": ("external",)}, "needs --external FOLDER"),
         ({"methods": ("external",), "options": Options(external=tmp_path / ("n" * 300))}, "no such folder of results"),
     ):
@@ -197,7 +197,7 @@ def test_an_export_refuses_and_names_as_an_evaluation_does(
     (data / "Set5" / "broken.png").write_text("not an image")
     common = ("--protocol", "setting1", "--sets", "Set5", "Set5", "--data", data, "--export", tmp_path / "exported")
     for limit in ("0", "-1"):
-        with pytest.raises(ParameterError, match=f"limit {limit}: at least 1"):
+        with pytest.raises(ParameterError, match=f"limit: must be at least 1 image, not {limit}"):
             run(*common, "--limit", limit)
     assert not (tmp_path / "exported").exists()
     assert run(*common) == 1

@@ -19,7 +19,6 @@ from blinddiff.evaluation.kernel_metrics import (
     kernel_psnr,
     kernel_psnr_fkp,
     kernel_psnr_fkp_uniform,
-    uniform_like,
     width_error,
 )
 from blinddiff.evaluation.run import measure as measured
@@ -33,6 +32,7 @@ def gaussian(sigma: float, size: int, dy: float = 0.0, dx: float = 0.0) -> torch
 
 
 TRUE = gaussian(2.0, 21)
+UNIFORM = torch.full_like(TRUE, 1 / TRUE.numel())
 
 
 @pytest.mark.parametrize(("size_a", "size_b"), [(21, 31), (31, 21), (21, 24), (20, 31), (9, 9)])
@@ -77,7 +77,7 @@ def test_l1_of_errors_that_the_documentation_quotes() -> None:
 
 
 def test_a_shifted_a_wider_and_a_uniform_kernel_come_out_in_the_right_order() -> None:
-    ranking = [TRUE, gaussian(2.1, 21), gaussian(3.0, 21), gaussian(2.0, 21, dx=2), uniform_like(TRUE)]
+    ranking = [TRUE, gaussian(2.1, 21), gaussian(3.0, 21), gaussian(2.0, 21, dx=2), UNIFORM]
     l1 = [kernel_l1(k, TRUE) for k in ranking]
     peak = [kernel_psnr(k, TRUE) for k in ranking]
     fkp = [kernel_psnr_fkp(k, TRUE) for k in ranking]
@@ -129,7 +129,7 @@ def test_a_single_pixel_has_no_width_to_compare_with() -> None:
 def test_fkp_is_generous_to_a_kernel_that_knows_nothing() -> None:
     values = [kernel_psnr_fkp_uniform(gaussian(sigma, 21)) for sigma in np.linspace(1.8, 3.2, 8)]
     assert np.mean(values) == pytest.approx(45.8, abs=0.5)
-    assert kernel_psnr(uniform_like(TRUE), TRUE) < 20
+    assert kernel_psnr(UNIFORM, TRUE) < 20
 
 
 def test_what_is_no_kernel() -> None:

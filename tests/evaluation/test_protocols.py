@@ -124,7 +124,9 @@ def test_settings_stay_in_their_ranges(data: Path) -> None:
     for name, low, high in (("setting1", 0.2, 4.0), ("setting2", 0.6, 5.0)):
         plan = protocol(name, 4)
         assert isinstance(plan, SyntheticProtocol)
-        kernels = torch.stack([plan.parameters()[0].kernel(generator) for _ in range(200)]).double()
+        draw = plan.parameters()[0].kernel
+        assert not isinstance(draw, torch.Tensor)
+        kernels = torch.stack([draw(generator) for _ in range(200)]).double()
         major, minor, _ = widths_and_angle(kernels)
         # The support of 21x21 cuts the widest: a sigma of 4 reads 3.8, one of 5 reads 4.6.
         assert float(minor.min()) > low - 0.25

@@ -9,7 +9,7 @@ from blinddiff.evaluation.data import to_8bit
 from blinddiff.evaluation.image_metrics import psnr_full_swing, psnr_y
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.published_results import published_results
-from blinddiff.evaluation.report import beside_published
+from blinddiff.evaluation.report import published_comparison
 from blinddiff.evaluation.statistics import Estimate, SetSummary
 
 
@@ -41,7 +41,7 @@ def equal(value: float) -> Estimate:
 
 def test_each_published_row_stands_beside_ours_of_its_convention() -> None:
     ours = {"psnr_y": equal(24.3), "psnr_full_swing": equal(22.8)}
-    table = beside_published(
+    table = published_comparison(
         protocol("gaussian8", 4), SetSummary("Set14", {"bicubic": ours, "fidelity": ours}, {}, {}), "14 images"
     )
     assert table is not None
@@ -57,7 +57,7 @@ def test_each_published_row_stands_beside_ours_of_its_convention() -> None:
 def test_a_published_range_stands_beside_ours_of_the_same_noise() -> None:
     values = {index: 27.0 - index / 10 for index in range(27)}
     summary = SetSummary("Set14", {"fidelity": {"psnr_y": equal(25.7)}}, {"fidelity": values}, {})
-    table = beside_published(protocol("aniso9", 4), summary, "14 images")
+    table = published_comparison(protocol("aniso9", 4), summary, "14 images")
     assert table is not None
     rows = {row[0]: row[1] for row in table.rows}
     assert rows["DASR, noise 10"] == "25.26 to 24.37"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from blinddiff.errors import OutputError
-from blinddiff.evaluation.records import ImageResult, ResultLog, write_text
+from blinddiff.evaluation.records import ImageResult, ResultLog
+from blinddiff.files import write_file
 
 RUN = {"protocol": "gaussian8", "seed": 0}
 METHODS = {"bicubic": "", "fidelity": "abc", "external": None}
@@ -54,7 +55,7 @@ def test_order_does_not_show_in_the_finished_log(tmp_path: Path) -> None:
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     ResultLog(tmp_path, RUN, METHODS, IMAGES).append([result("a")])
-    with pytest.raises(OutputError, match=r"images\.jsonl: holds another run \(differs in: seed\)"):
+    with pytest.raises(OutputError, match=r"images\.jsonl: contains a different run \(differs in: seed\)"):
         ResultLog(tmp_path, {**RUN, "seed": 1}, METHODS, IMAGES)
 
 
@@ -105,7 +106,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_texts_under_the_longest_name_and_behind_links(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 252 + ".md")
     (tmp_path / "link.md").symlink_to(path)
-    write_text(tmp_path / "link.md", "Größe\n")
+    write_file(tmp_path / "link.md", "Größe\n".encode())
     assert (tmp_path / "link.md").is_symlink()
     assert path.read_bytes() == "Größe\n".encode()
 

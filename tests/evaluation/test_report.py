@@ -19,6 +19,7 @@ from blinddiff.evaluation.plots import (
     BINS,
     Gallery,
     Picture,
+    Pictures,
     Plot,
     View,
     busiest_window,
@@ -28,7 +29,7 @@ from blinddiff.evaluation.plots import (
     width_histogram,
 )
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.report import Heading, Items, Paragraph, Pictures, Table, as_html, as_markdown
+from blinddiff.evaluation.report import Heading, Items, Paragraph, Table, as_html, as_markdown
 from blinddiff.evaluation.run import Settings, evaluate
 from blinddiff.evaluation.statistics import EACH, Estimate, chosen_cases, chosen_kernels, subject_of
 

@@ -1,16 +1,20 @@
 """Training pairs made on the fly."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
 import pytest
 import skimage.data
 import torch
 from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, bicubic_upsample
-from blinddiff.evaluation.data import div2krk_degrade
 from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, Pairs, aligned, degrade, draw_scale
 from blinddiff.training.recipe import DegradationRecipe
 
 SCALES = [1, 2, 3, 4]
+Degrade: TypeAlias = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def test_the_margin_holds_the_largest_kernel() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_decimated_images_are_made_as_div2krk_was(photographs: Tensor, scale: int) -> None:
+def test_decimated_images_are_made_as_div2krk_was(photographs: Tensor, scale: int, div2krk_degrade: Degrade) -> None:
     pairs = make(photographs, scale, kernels={"anisotropic": 1.0}, decimated=1.0)
     margin = MARGIN // scale
     for photograph, kernel, y in zip(photographs, pairs.kernel, pairs.y, strict=True):

@@ -27,31 +27,21 @@ ENVIRONMENT = "BLINDDIFF_DATA"
 LAYOUT = "it holds one folder per set, as in Set14/comic.png"
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """A test set: a folder of images.
+class DataSet(NamedTuple):
+    """Number of images in a test set that papers report on, and what its folder should hold (for error messages)."""
 
-    Attributes:
-        full: number of images in the set that papers report on.
-        contents: what the folder should hold, for error messages.
-    """
-
-    name: str
     full: int
     contents: str
 
 
 SETS = {
-    data_set.name: data_set
-    for data_set in (
-        DataSet("Set5", 5, "the 5 HR images of Bevilacqua et al. 2012"),
-        DataSet("Set14", 14, "the 14 HR images of Zeyde et al. 2010"),
-        DataSet("BSD100", 100, "the 100 test images of Martin et al. 2001 (BSDS300)"),
-        DataSet("Urban100", 100, "the 100 HR images of Huang et al. 2015"),
-        DataSet("Manga109", 109, "the 109 HR images of Matsui et al. 2017"),
-        DataSet("DIV2KRK", 100, "gt/im_N, lr_x4/im_N and gt_k_x4/kernel_N.mat of Bell-Kligler et al. 2019"),
-        DataSet("RealSRSet", 20, "the 20 real photographs of Zhang et al. 2021 (BSRGAN), no ground truth"),
-    )
+    "Set5": DataSet(5, "the 5 HR images of Bevilacqua et al. 2012"),
+    "Set14": DataSet(14, "the 14 HR images of Zeyde et al. 2010"),
+    "BSD100": DataSet(100, "the 100 test images of Martin et al. 2001 (BSDS300)"),
+    "Urban100": DataSet(100, "the 100 HR images of Huang et al. 2015"),
+    "Manga109": DataSet(109, "the 109 HR images of Matsui et al. 2017"),
+    "DIV2KRK": DataSet(100, "gt/im_N, lr_x4/im_N and gt_k_x4/kernel_N.mat of Bell-Kligler et al. 2019"),
+    "RealSRSet": DataSet(20, "the 20 real photographs of Zhang et al. 2021 (BSRGAN), no ground truth"),
 }
 
 
@@ -60,32 +50,25 @@ def data_root(folder: Path | None) -> Path:
 
     Raises ParameterError if neither is given or the folder does not exist.
     """
-    chosen = folder or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
-    if chosen is None:
+    chosen = folder or os.environ.get(ENVIRONMENT)
+    if not chosen:
         raise ParameterError(f"no folder of test sets: give --data or set {ENVIRONMENT}; {LAYOUT}")
     if not os.path.isdir(chosen):  # Path.is_dir raises for names that the system cannot hold
         raise ParameterError(f"{chosen}: no such folder of test sets; {LAYOUT}")
-    return chosen
+    return Path(chosen)
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder by name, natural order (im_9 before im_10). Empty if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> tuple[int, str]:
-    digits = "".join(c for c in path.stem if c.isdigit())
-    return (int(digits) if digits else -1, path.name)
+    """The image files of a folder by name, in natural order (im_9 before im_10). Empty if there is no such folder."""
+    files = [path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted(files, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or -1), path.name))
 
 
 def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
     """The image files of a test set.
 
-    Raises ParameterError if there are none (the message says what the folder should hold), or if two files differ only
-    in their suffix: an image is identified by its name without suffix.
+    Raises ParameterError if there are none, or if two files differ only in their suffix: an image is identified by its
+    name without suffix.
     """
     home = root / set_name / folder
     files = images_in(home)
@@ -94,8 +77,7 @@ def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
         names = " and ".join(path.name for path in files if path.stem == duplicates[0])
         raise ParameterError(f"{home}: holds {names}; keep one of them")
     if not files:
-        known = SETS.get(set_name)
-        contents = known.contents if known else "HR images"
+        contents = SETS[set_name].contents if set_name in SETS else "HR images"
         found = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "no folders"
         raise ParameterError(f"{home}: no images; it should hold {contents} ({root} has: {found})")
     return files
@@ -113,16 +95,11 @@ def read_pixels(path: Path) -> Tensor:
                 raise ValueError("grey of more than 8 bits")
             pixels = np.asarray(image.convert("RGB"))
     except Exception as error:  # damaged files make Pillow raise errors of many types
-        raise ImageError(f"{path}: cannot be read as an image ({_reason(error)})") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if isinstance(error, FileNotFoundError | UnidentifiedImageError):
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "no known image format"
+        raise ImageError(f"{path}: cannot be read as an image ({reason})") from error
     return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1).contiguous()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return "no known image format"
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
@@ -134,27 +111,14 @@ def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
 
 
 def shifted_kernel(kernel: Array, scale: int) -> Array:
-    """A stored kernel of DIV2KRK (31, 31) as it was applied: shifted by a cubic spline, same grid, not normalised.
+    """A stored kernel of DIV2KRK (31, 31) as it was applied: shifted by a cubic spline, not normalised.
 
-    Its centre of mass moves to index 15 + (scale - 1) / 2, so that decimation at offset 0 samples block middles.
+    Its centre of mass moves to index 15 + (scale - 1) / 2, so that decimation at offset 0 samples the block centres.
+    DIV2KRK's LR images are the *correlation* with this kernel, decimated and truncated to 8 bit (not rounded).
     """
     target = (np.array(kernel.shape) - 1) / 2 + (scale - 1) / 2
     shifted: Array = ndimage.shift(kernel, target - np.array(ndimage.center_of_mass(kernel)))
     return shifted
-
-
-def div2krk_degrade(hr: Array, kernel: Array, scale: int) -> Array:
-    """How DIV2KRK was made: HR (H, W, 3) uint8 and stored kernel -> LR (ceil(H / s), ceil(W / s), 3) uint8.
-
-    *Correlation* with the shifted kernel, symmetric border, samples at 0, s, 2s ..., truncated to 8 bit (not rounded).
-    """
-    shifted = shifted_kernel(kernel, scale)
-    planes = [
-        ndimage.correlate(hr[..., channel].astype(np.float64), shifted, mode="reflect")[::scale, ::scale]
-        for channel in range(3)
-    ]
-    lr: Array = np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
-    return lr
 
 
 def read_stored_kernel(path: Path) -> Array:
@@ -162,14 +126,13 @@ def read_stored_kernel(path: Path) -> Array:
     if not path.is_file():
         raise KernelError(f"{path}: the kernel is missing")
     try:
-        kernel = np.asarray(loadmat(path)["Kernel"], dtype=np.float64)
+        return np.asarray(loadmat(path)["Kernel"], dtype=np.float64)
     except Exception as error:  # damaged files make scipy raise errors of many types
         raise KernelError(f"{path}: not a kernel of DIV2KRK, a .mat file with the entry 'Kernel'") from error
-    return kernel
 
 
 def as_convolution(kernel: Array) -> Tensor:
-    """A correlation kernel as a convolution kernel of sum 1; small negative entries, left by the spline, become 0."""
+    """A correlation kernel as a convolution kernel of sum 1. Small negative entries, from the spline, become 0."""
     flipped = torch.from_numpy(kernel[::-1, ::-1].copy()).clamp_min(0)
     return (flipped / flipped.sum()).float()
 
@@ -197,8 +160,7 @@ def case_seed(*parts: str | int | CaseId) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-@dataclass(frozen=True)
-class CaseReference:
+class CaseReference(NamedTuple):
     """A case that has not been made yet: cheap to list and to send to a worker process."""
 
     id: CaseId
@@ -214,10 +176,10 @@ class Case:
         y: LR image (3, h, w).
         kernel: true blur kernel (kh, kw) in HR pixels, to be used with ``downsampling``; None if unknown.
         noise_level: true standard deviation of the noise in grey levels, before clipping and rounding; None if unknown.
-        seed: for whatever a method draws at random; differs from case to case.
+        seed: random seed for the methods; differs from case to case.
         downsampling: how the blurred image was subsampled.
-        centred_kernel: the true kernel with its index centre on the middle of the LR pixel, where ``kernel`` has
-            another; None if ``kernel`` is centred.
+        centred_kernel: the true kernel with its index centre at the centre of the LR pixel, if that of ``kernel`` is
+            elsewhere; None if ``kernel`` is centred.
     """
 
     id: CaseId
@@ -232,7 +194,7 @@ class Case:
 
     @property
     def kernel_at_pixel_centre(self) -> Tensor | None:
-        """The true kernel, centred on the LR pixel: the one that estimates are compared with."""
+        """The true kernel centred on the LR pixel. Estimates are compared with this one."""
         return self.kernel if self.centred_kernel is None else self.centred_kernel
 
     def operator(self) -> DegradationOperator:

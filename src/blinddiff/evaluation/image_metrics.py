@@ -1,18 +1,18 @@
-"""Metrics of images, and what a metric is. A new one is a function and a line in `IMAGE_METRICS`."""
+"""Metrics of images. A new one is a function and a line in `IMAGE_METRICS`."""
 
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import import_module, resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from scipy.ndimage import correlate1d
+from scipy.ndimage import gaussian_filter
 from scipy.special import gamma
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from blinddiff.evaluation.data import Array, Case, Restoration, to_8bit
 
 @dataclass(frozen=True)
 class Sample:
-    """A case with its restoration: the input of a metric. Raises ImageError for a restoration of the wrong size."""
+    """A case with its restoration, the input of a metric. Raises ImageError for a restoration of the wrong size."""
 
     case: Case
     restoration: Restoration
@@ -46,17 +46,16 @@ class Sample:
         return None if self.case.hr is None else self.case.hr.double()
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number for each restoration.
+class Metric(NamedTuple):
+    """A number that is measured for each restoration.
 
     Attributes:
         name: key in records, lower case.
         label: heading in tables.
-        unit: empty for a pure number.
-        higher_is_better: None for a number that is only context for another one.
+        unit: empty for a number without a unit.
+        higher_is_better: None if the number is only context for another metric.
         digits: decimals in tables.
-        measure: the value, or None where the metric does not apply (no ground truth, no estimated kernel, ...).
+        measure: gives the value, or None if the metric does not apply (no ground truth, no estimated kernel, ...).
     """
 
     name: str
@@ -83,17 +82,14 @@ def full_swing_luma(image: Tensor) -> Tensor:
 
 
 def cropped_pair(image: Tensor, reference: Tensor, crop: int) -> tuple[Tensor, Tensor]:
-    """Both images without `crop` pixels on each side. Raises ImageError if their sizes differ or nothing is left."""
+    """Crop `crop` pixels on each side of both images. Raises ImageError if their sizes differ or nothing is left."""
     if image.shape != reference.shape:
         raise ImageError(f"images of shapes {tuple(image.shape)} and {tuple(reference.shape)} cannot be compared")
     height, width = image.shape[-2:]
     if min(height, width) <= 2 * crop:
         raise ImageError(f"an image of {width}x{height} has nothing left when {crop} pixels are cropped from each side")
-    inner = slice(crop, height - crop), slice(crop, width - crop)
-    return image[..., inner[0], inner[1]], reference[..., inner[0], inner[1]]
-
-
-CEILING = 120.0  # dB; the largest PSNR in records, where equal images have an infinite one
+    inner = ..., slice(crop, height - crop), slice(crop, width - crop)
+    return image[inner], reference[inner]
 
 
 def psnr(image: Tensor, reference: Tensor, peak: float) -> float:
@@ -116,8 +112,8 @@ def psnr_rgb(image: Tensor, reference: Tensor, crop: int) -> float:
 def psnr_full_swing(image: Tensor, reference: Tensor) -> float:
     """PSNR on full-swing luma, peak 255, nothing cropped: images (3, H, W) in [0, 1].
 
-    The published bicubic row of Gaussian8 agrees with this within 0.03 dB on Set5, Set14 and BSD100. It is 1.3 to
-    1.5 dB below `psnr_y`, which the methods in the same table report.
+    The published bicubic row of Gaussian8 agrees with this value within 0.03 dB on Set5, Set14 and BSD100. It is 1.3 to
+    1.5 dB below `psnr_y`, which the other rows of that table report.
     """
     a, b = cropped_pair(image, reference, 0)
     return psnr(full_swing_luma(a), full_swing_luma(b), peak=255.0)
@@ -125,17 +121,14 @@ def psnr_full_swing(image: Tensor, reference: Tensor) -> float:
 
 def window_mean(x: Array, size: int, sigma: float) -> Array:
     """Mean of (..., H, W) in a Gaussian window of `size` x `size`, edge pixels repeated."""
-    offset = np.arange(size) - size // 2
-    weights = np.exp(-(offset**2) / (2 * sigma**2))
-    weights /= weights.sum()
-    mean: Array = correlate1d(correlate1d(x, weights, axis=-2, mode="nearest"), weights, axis=-1, mode="nearest")
+    mean: Array = gaussian_filter(x, sigma, mode="nearest", radius=size // 2, axes=(-2, -1))
     return mean
 
 
 def ssim(image: Tensor, reference: Tensor) -> float:
     """Mean SSIM of planes (..., H, W) in grey levels 0 to 255; the mean over planes.
 
-    11x11 Gaussian window of standard deviation 1.5, only where it fits entirely, population variances.
+    11x11 Gaussian window of standard deviation 1.5, only positions where it fits entirely, population variances.
     Source: Z. Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP 2004.
     Raises ImageError for planes smaller than the window.
     """
@@ -172,7 +165,8 @@ def ssim_rgb(image: Tensor, reference: Tensor, crop: int) -> float:
 
 BLOCK = 96  # side in pixels of NIQE's blocks; half of it in the image of half size
 FEWEST_BLOCKS = 4  # for a covariance
-SHAPES = np.arange(0.2, 10.0005, 0.001)  # of the generalised Gaussian, the grid of the authors' code
+SHAPES = np.arange(0.2, 10.0005, 0.001)  # shape parameters a of the generalised Gaussian: the grid of the authors' code
+RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # E|x|^2 / E x^2; it rises with a
 
 
 def niqe(y: Tensor) -> float | None:
@@ -211,13 +205,6 @@ def _niqe_features(plane: Array, block: int) -> Array:
     return np.stack(parts, axis=1)
 
 
-@cache
-def _moment_ratios() -> Array:
-    """Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) for each a of `SHAPES`: rises with a."""
-    ratios: Array = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
-    return ratios
-
-
 def _fit_asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array, Array]:
     """Asymmetric generalised Gaussian of each block by its moments: shape, mean, left and right scale, (blocks,)."""
     values = blocks.reshape(len(blocks), -1)
@@ -231,8 +218,7 @@ def _fit_asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array, Array]
         ratio = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shape = np.full(len(values), np.nan)
     known = np.isfinite(ratio)
-    midpoints = (_moment_ratios()[1:] + _moment_ratios()[:-1]) / 2
-    shape[known] = SHAPES[np.searchsorted(midpoints, ratio[known])]
+    shape[known] = SHAPES[np.searchsorted((RATIOS[1:] + RATIOS[:-1]) / 2, ratio[known])]
     scale = np.sqrt(gamma(1 / shape) / gamma(3 / shape))
     left, right = left * scale, right * scale
     return shape, (right - left) * gamma(2 / shape) / gamma(1 / shape), left, right
@@ -240,42 +226,37 @@ def _fit_asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array, Array]
 
 @cache
 def niqe_parameters() -> tuple[Array, Array]:
-    """Mean (36,) and covariance (36, 36) of the features of pristine photographs; the file names its source."""
+    """Mean (36,) and covariance (36, 36) of the features of undistorted photographs; the file names its source."""
     content = json.loads(resources.files(__package__).joinpath("niqe_parameters.json").read_text(encoding="utf-8"))
     return np.array(content["mean"]), np.array(content["covariance"])
 
 
-Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Of two images (1, 3, H, W) in [0, 1], float32."""
+Distance: TypeAlias = Callable[..., Tensor]
+"""Distance of two images (1, 3, H, W) in [0, 1], float32."""
 
 
-def _has_backbone(file: str) -> bool:
-    """Whether torchvision's weights are where torch.hub keeps them: without them both packages would download."""
-    return (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+def _load(package: str, network: str, backbone: str, **options: Any) -> Distance | None:
+    # Without torchvision's weights in torch.hub's folder, both packages would download them.
+    if find_spec(package) is None or not (Path(torch.hub.get_dir()) / "checkpoints" / backbone).is_file():
+        return None
+    try:
+        loaded: Distance = getattr(import_module(package), network)(**options).eval()
+    except Exception:  # noqa: BLE001  # importing torchvision fails with some builds of torch
+        return None
+    return loaded
 
 
 @cache
 def lpips() -> Distance | None:
-    """R. Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018, on AlexNet; None if missing."""
-    if find_spec("lpips") is None or not _has_backbone("alexnet-owt-7be5be79.pth"):
-        return None
-    try:
-        network = import_module("lpips").LPIPS(net="alex", verbose=False).eval()
-    except Exception:  # noqa: BLE001  # torchvision fails to import beside some builds of torch
-        return None
-    return lambda image, reference: network(image, reference, normalize=True)
+    """R. Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018, AlexNet; None if not installed."""
+    network = _load("lpips", "LPIPS", "alexnet-owt-7be5be79.pth", net="alex", verbose=False)
+    return None if network is None else partial(network, normalize=True)
 
 
 @cache
 def dists() -> Distance | None:
-    """K. Ding et al., "Image quality assessment: unifying structure and texture similarity", PAMI 2022, or None."""
-    if find_spec("DISTS_pytorch") is None or not _has_backbone("vgg16-397923af.pth"):
-        return None
-    try:
-        network = import_module("DISTS_pytorch").DISTS().eval()
-    except Exception:  # noqa: BLE001  # as above
-        return None
-    return lambda image, reference: network(image, reference)
+    """K. Ding et al., "Image quality assessment: unifying structure and texture similarity", PAMI 2022; or None."""
+    return _load("DISTS_pytorch", "DISTS", "vgg16-397923af.pth")
 
 
 def available_learned_metrics() -> list[str]:
@@ -284,36 +265,34 @@ def available_learned_metrics() -> list[str]:
 
 
 @torch.no_grad()
-def _learned(load: Callable[[], Distance | None], image: Tensor, reference: Tensor) -> float | None:
-    distance = load()
-    return None if distance is None else float(distance(image[None].float(), reference[None].float()))
+def _distance(network: Distance | None, image: Tensor, reference: Tensor) -> float | None:
+    return None if network is None else float(network(image[None].float(), reference[None].float()))
 
 
 def lr_consistency(image: Tensor, y: Tensor, operator: DegradationOperator) -> float:
-    """Root mean square of y - A x in grey levels: image (3, s*h, s*w) and y (3, h, w) in [0, 1].
+    """Root mean square of y - A x in grey levels: image x (3, s*h, s*w) and y (3, h, w) in [0, 1].
 
-    For the true x it is the noise of y: its standard deviation, plus about 0.3 grey levels of 8-bit rounding. Smaller
-    values are not better: they mean that the image reproduces the noise.
+    For the true x, this is the standard deviation of the noise and of 8-bit rounding, which alone is about 0.3 grey
+    levels. Smaller values are not better: they mean that the image reproduces the noise.
     """
     residual = y.to(image) - operator.forward(image[None])[0]
     return 255 * float(residual.square().mean().sqrt())
 
 
 def _lr_true_kernel(sample: Sample) -> float | None:
-    known = sample.case.kernel is not None
-    return lr_consistency(sample.image, sample.case.y, sample.case.operator()) if known else None
+    case = sample.case
+    return None if case.kernel is None else lr_consistency(sample.image, case.y, case.operator())
 
 
 def _lr_estimated_kernel(sample: Sample) -> float | None:
-    kernel = sample.restoration.kernel
-    if kernel is None:
-        return None
-    operator = DegradationOperator(kernel.cpu(), sample.case.scale)  # estimates belong to bicubic downsampling
-    return lr_consistency(sample.image, sample.case.y, operator)
+    case, kernel = sample.case, sample.restoration.kernel
+    # estimated kernels are defined with bicubic downsampling
+    operator = None if kernel is None else DegradationOperator(kernel.cpu(), case.scale)
+    return None if operator is None else lr_consistency(sample.image, case.y, operator)
 
 
 def colour_shift(image: Tensor, y: Tensor) -> float:
-    """Largest difference of a channel's mean from y's, in grey levels: image (3, H, W) and y (3, h, w) in [0, 1]."""
+    """Largest difference between the channel means of image (3, H, W) and y (3, h, w) in [0, 1], in grey levels."""
     return 255 * float((image.double().mean((1, 2)) - y.double().mean((1, 2))).abs().max())
 
 
@@ -322,24 +301,15 @@ def _niqe_cropped(sample: Sample) -> float | None:
     return niqe(luma(sample.image)[inner, inner])
 
 
-def _with_truth(
-    measure: Callable[[Tensor, Tensor, int], float | None], ceiling: float = math.inf
-) -> Callable[[Sample], float | None]:
+def _with_truth(measure: Callable[[Tensor, Tensor, int], float | None]) -> Callable[[Sample], float | None]:
     """A metric of image, ground truth and border to crop, which is the scale; None without ground truth."""
-
-    def measured(sample: Sample) -> float | None:
-        if sample.reference is None:
-            return None
-        value = measure(sample.image, sample.reference, sample.case.scale)
-        return None if value is None else min(value, ceiling)
-
-    return measured
+    return lambda s: None if s.reference is None else measure(s.image, s.reference, s.case.scale)
 
 
 IMAGE_METRICS: tuple[Metric, ...] = (
-    Metric("psnr_y", "PSNR-Y", "dB", True, 2, _with_truth(psnr_y, CEILING)),
+    Metric("psnr_y", "PSNR-Y", "dB", True, 2, _with_truth(psnr_y)),
     Metric("ssim_y", "SSIM-Y", "", True, 4, _with_truth(ssim_y)),
-    Metric("psnr_rgb", "PSNR-RGB", "dB", True, 2, _with_truth(psnr_rgb, CEILING)),
+    Metric("psnr_rgb", "PSNR-RGB", "dB", True, 2, _with_truth(psnr_rgb)),
     Metric("ssim_rgb", "SSIM-RGB", "", True, 4, _with_truth(ssim_rgb)),
     Metric(
         "psnr_full_swing",
@@ -347,11 +317,11 @@ IMAGE_METRICS: tuple[Metric, ...] = (
         "dB",
         True,
         2,
-        _with_truth(lambda image, reference, _: psnr_full_swing(image, reference), CEILING),
+        _with_truth(lambda a, b, _: psnr_full_swing(a, b)),
     ),
     Metric("niqe", "NIQE", "", False, 2, _niqe_cropped),
-    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, _with_truth(lambda a, b, _: _learned(lpips, a, b))),
-    Metric("dists", "DISTS", "", False, 3, _with_truth(lambda a, b, _: _learned(dists, a, b))),
+    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, _with_truth(lambda a, b, _: _distance(lpips(), a, b))),
+    Metric("dists", "DISTS", "", False, 3, _with_truth(lambda a, b, _: _distance(dists(), a, b))),
     Metric("lr_rms", "LR residual, true k", "grey levels", None, 2, _lr_true_kernel),
     Metric("lr_rms_own", "LR residual, own k", "grey levels", None, 2, _lr_estimated_kernel),
     Metric("colour_shift", "colour shift", "grey levels", False, 2, lambda s: colour_shift(s.image, s.case.y)),

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_measures import centroid, shift_kernel, widths_and_angle
 from blinddiff.errors import KernelError
-from blinddiff.evaluation.image_metrics import CEILING, Metric, Sample
+from blinddiff.evaluation.image_metrics import Metric, Sample
 
 
 def aligned_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,22 +22,16 @@ def aligned_pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             raise KernelError(f"a kernel of shape {tuple(kernel.shape)} is not (height, width)")
         if not float(kernel.sum()) > 0:
             raise KernelError(f"a kernel with sum {float(kernel.sum()):g} cannot be normalised")
-    before = [max(a.shape[axis] // 2, b.shape[axis] // 2) for axis in (0, 1)]
-    after = [max((k.shape[axis] - 1) // 2 for k in (a, b)) for axis in (0, 1)]
+    before_y, before_x = (max(k.shape[axis] // 2 for k in (a, b)) for axis in (0, 1))
+    after_y, after_x = (max((k.shape[axis] - 1) // 2 for k in (a, b)) for axis in (0, 1))
 
     def place(kernel: Tensor) -> Tensor:
         kh, kw = kernel.shape
-        kernel = kernel.double().cpu() / kernel.double().cpu().sum()
-        top, bottom = before[0] - kh // 2, after[0] - (kh - 1) // 2
-        left, right = before[1] - kw // 2, after[1] - (kw - 1) // 2
-        return F.pad(kernel, (left, right, top, bottom))
+        kernel = kernel.double().cpu()
+        padding = (before_x - kw // 2, after_x - (kw - 1) // 2, before_y - kh // 2, after_y - (kh - 1) // 2)
+        return F.pad(kernel / kernel.sum(), padding)
 
     return place(a), place(b)
-
-
-def uniform_like(kernel: Tensor) -> Tensor:
-    """A kernel of the same size with equal entries: an estimate without information."""
-    return torch.full_like(kernel, 1 / kernel.numel())
 
 
 def kernel_l1(estimated: Tensor, true: Tensor) -> float:
@@ -47,14 +41,14 @@ def kernel_l1(estimated: Tensor, true: Tensor) -> float:
 
 
 def kernel_l1_centred(estimated: Tensor, true: Tensor) -> float:
-    """As `kernel_l1`, after `estimated` was shifted so that the centroids coincide: the error of shape alone."""
+    """`kernel_l1` after shifting `estimated` so that the centroids coincide: the error of the shape alone."""
     a, b = aligned_pair(estimated, true)
     offset_y, offset_x = centroid(b) - centroid(a)
     return float((shift_kernel(a, offset_y, offset_x) - b).abs().sum())
 
 
 def kernel_psnr(estimated: Tensor, true: Tensor) -> float:
-    """PSNR in dB with the largest entry of the true kernel as the peak, index centres aligned."""
+    """PSNR in dB; the peak is the largest entry of the true kernel; index centres aligned."""
     return _psnr(estimated, true, peak=float(true.max() / true.sum()))
 
 
@@ -67,8 +61,8 @@ def kernel_psnr_fkp(estimated: Tensor, true: Tensor) -> float:
 
 
 def kernel_psnr_fkp_uniform(true: Tensor) -> float:
-    """`kernel_psnr_fkp` of a uniform kernel of the true kernel's size: the score without information."""
-    return kernel_psnr_fkp(uniform_like(true), true)
+    """`kernel_psnr_fkp` of a uniform kernel of the true kernel's size, an estimate without information."""
+    return kernel_psnr_fkp(torch.full_like(true, 1 / true.numel()), true)
 
 
 def _psnr(estimated: Tensor, true: Tensor, peak: float) -> float:
@@ -81,16 +75,16 @@ ROUND = 1.1  # kernels whose widths differ by less than this factor have no mean
 
 
 def centroid_shift(estimated: Tensor, true: Tensor) -> float:
-    """Distance of the centres of mass in pixels, index centres aligned."""
+    """Distance between the centres of mass in pixels, index centres aligned."""
     a, b = aligned_pair(estimated, true)
     return float((centroid(a) - centroid(b)).norm())
 
 
 def width_error(estimated: Tensor, true: Tensor) -> float:
-    """Mean over both principal axes of the difference in standard deviation, over the true kernel's mean width.
+    """Mean difference in standard deviation along both principal axes, divided by the true kernel's mean width.
 
-    Axes are compared in order of size. The divisor is the mean width because the short axis of a straight motion has
-    nearly none. Infinite if the true kernel is a single pixel and the estimate is not.
+    Axes are compared in order of size. The divisor is the mean width, because the width of a straight motion's short
+    axis is nearly 0. Infinite if the true kernel is a single pixel and the estimate is not.
     """
     a, b = aligned_pair(estimated, true)
     (major_a, minor_a, _), (major_b, minor_b, _) = widths_and_angle(a), widths_and_angle(b)
@@ -111,22 +105,14 @@ def angle_error(estimated: Tensor, true: Tensor) -> float | None:
     return min(difference, 180 - difference)
 
 
-def _of_pair(
-    measure: Callable[[Tensor, Tensor], float | None], ceiling: float = math.inf
-) -> Callable[[Sample], float | None]:
-    """A metric of the estimated and the true kernel; None if either is not known."""
+def _of_pair(measure: Callable[[Tensor, Tensor], float | None]) -> Callable[[Sample], float | None]:
+    """A metric of the estimated and the true kernel; None if either is unknown."""
 
     def measured(sample: Sample) -> float | None:
         true, estimated = sample.case.kernel_at_pixel_centre, sample.restoration.kernel
-        value = None if true is None or estimated is None else measure(estimated, true)
-        return None if value is None else min(value, ceiling)
+        return None if true is None or estimated is None else measure(estimated, true)
 
     return measured
-
-
-def _width_error_percent(estimated: Tensor, true: Tensor) -> float | None:
-    error = width_error(estimated, true)
-    return 100 * error if math.isfinite(error) else None
 
 
 def _expected_error(sample: Sample) -> float | None:
@@ -143,17 +129,17 @@ KERNEL_METRICS: tuple[Metric, ...] = (
     Metric("kernel_l1_centred", "kernel L1, centred", "", False, 3, _of_pair(kernel_l1_centred)),
     Metric("kernel_l1_expected", "kernel L1, expected", "", None, 3, _expected_error),
     Metric("kernel_shift", "centroid shift", "px", False, 2, _of_pair(centroid_shift)),
-    Metric("kernel_width_error", "width error", "%", False, 1, _of_pair(_width_error_percent)),
+    Metric("kernel_width_error", "width error", "%", False, 1, _of_pair(lambda k, true: 100 * width_error(k, true))),
     Metric("kernel_angle_error", "angle error", "degrees", False, 1, _of_pair(angle_error)),
-    Metric("kernel_psnr", "kernel PSNR, true peak", "dB", True, 2, _of_pair(kernel_psnr, CEILING)),
-    Metric("kernel_psnr_fkp", "kernel PSNR, FKP", "dB", True, 2, _of_pair(kernel_psnr_fkp, CEILING)),
+    Metric("kernel_psnr", "kernel PSNR, true peak", "dB", True, 2, _of_pair(kernel_psnr)),
+    Metric("kernel_psnr_fkp", "kernel PSNR, FKP", "dB", True, 2, _of_pair(kernel_psnr_fkp)),
     Metric(
         "kernel_psnr_fkp_uniform",
         "uniform kernel, FKP",
         "dB",
         None,
         2,
-        _of_pair(lambda _, true: kernel_psnr_fkp_uniform(true), CEILING),
+        _of_pair(lambda _, k: kernel_psnr_fkp_uniform(k)),
     ),
     Metric("noise_error", "noise error", "grey levels", False, 2, _noise_error),
 )

@@ -1,17 +1,18 @@
-"""The methods of `blinddiff evaluate`. A new one is a class and a line in `METHODS`."""
+"""The methods that `blinddiff evaluate` compares. A new one is a class and a line in `METHODS`."""
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.degradation.observation import closed_form
@@ -27,37 +28,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Method(Protocol):
-    """Restores images."""
+class Method(ABC):
+    """Restores images; `name` is as on the command line and in tables."""
 
-    @property
-    def name(self) -> str:
-        """As on the command line and in tables."""
-        ...
+    name: str
 
     @property
     def parameters(self) -> int | None:
-        """Number of trained parameters at work, 0 without a network, None if not known."""
-        ...
+        """Number of trained parameters that the method uses, None if unknown."""
+        return 0
 
+    @abstractmethod
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """Restore y, (3, h, w) in [0, 1], to (3, s*h, s*w).
 
-        `case` gives what a method may use beside y: its seed, and for an oracle the truth. Raises ParameterError if the
-        truth is needed and not known.
+        `case` gives the random seed, and the ground truth to an oracle. Raises ParameterError if the ground truth is
+        needed but unknown.
         """
-        ...
 
 
 @dataclass(frozen=True)
 class Options:
-    """What methods are made from.
+    """Settings of the methods.
 
     Attributes:
-        weights: folder of weights, None for those in the package.
-        device: as torch names it, None to choose.
+        weights: folder of weights; None for those in the package.
+        device: as torch names it; None to choose automatically.
         external: folder of another program's results.
-        checkpoints: further methods: name -> folder of weights.
+        checkpoints: additional methods: name -> folder of weights.
     """
 
     weights: Path | None = None
@@ -71,14 +69,14 @@ class Options:
         return self.load(self.weights)
 
     def load(self, weights: Path | None) -> "BlindDiffPipeline":
-        """A pipeline with other weights on the same device. Raises WeightsError."""
+        """Load a pipeline with the given weights. Raises WeightsError."""
         from blinddiff.sampling.pipeline import BlindDiffPipeline
 
         return BlindDiffPipeline.from_pretrained(weights, self.device)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What the call returns, and its wall-clock seconds; waits for an accelerator to finish."""
+    """Return the result of `work` and its wall-clock time in seconds, including pending work of an accelerator."""
     start = time.perf_counter()
     result = work()
     if torch.cuda.is_available():
@@ -86,33 +84,24 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return result, time.perf_counter() - start
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of parameters of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @dataclass(frozen=True)
-class BicubicMethod:
+class BicubicMethod(Method):
     """MATLAB's imresize; at scale 1 the image itself."""
 
     name: str = "bicubic"
-    parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """Interpolate."""
         image, seconds = timed(lambda: bicubic_upsample(y[None], scale)[0])
         return Restoration(image, None, None, seconds, 0)
 
 
 @dataclass(frozen=True)
-class LanczosMethod:
-    """Pillow's Lanczos filter of three lobes, on 8-bit pixels."""
+class LanczosMethod(Method):
+    """Pillow's Lanczos filter with three lobes, on 8-bit pixels."""
 
     name: str = "lanczos"
-    parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """Interpolate."""
         picture = Image.fromarray(to_bytes(y))
         size = picture.width * scale, picture.height * scale
         enlarged, seconds = timed(lambda: picture.resize(size, Image.Resampling.LANCZOS))
@@ -121,20 +110,17 @@ class LanczosMethod:
 
 
 @dataclass(frozen=True)
-class ClosedFormMethod:
-    """Kernel and noise level estimated from y by the network's estimator, then one proximal step from bicubic."""
+class ClosedFormMethod(Method):
+    """Kernel and noise level from the network's estimator, then one proximal step from the bicubic image."""
 
     pipeline: "BlindDiffPipeline"
     name: str = "closed-form"
 
     @property
     def parameters(self) -> int:
-        """Parameters of the estimator."""
-        return count_parameters(self.pipeline.network.estimator)
+        return sum(parameter.numel() for parameter in self.pipeline.network.estimator.parameters())
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """Estimate and solve."""
-
         def work() -> tuple[Tensor, Tensor, Tensor]:
             estimate = self.pipeline.estimate(y, scale)
             image = closed_form(y[None], estimate.kernel, estimate.noise_level, scale)
@@ -145,14 +131,12 @@ class ClosedFormMethod:
 
 
 @dataclass(frozen=True)
-class ClosedFormOracle:
+class ClosedFormOracle(Method):
     """The same step with the true degradation and noise level: the effect of a perfect kernel without a network."""
 
     name: str = "closed-form-oracle"
-    parameters: int = 0
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """Solve. Raises ParameterError if the truth is not known."""
         kernel, level = case.kernel, case.noise_level
         if kernel is None or level is None:
             raise ParameterError(f"{case.id}: {self.name} needs the true kernel and noise level, which are not known")
@@ -162,22 +146,21 @@ class ClosedFormOracle:
 
 
 @dataclass(frozen=True)
-class ExternalMethod:
-    """Reads ``FOLDER/Set14/comic_3.png`` for case Set14/comic/3, and ``comic_3_kernel.npy`` beside it if it exists.
+class ExternalMethod(Method):
+    """Reads ``FOLDER/Set14/comic_3.png`` for case Set14/comic/3, and ``comic_3_kernel.npy`` if it exists.
 
-    These are the names that ``--export`` gives to the LR images.
+    ``--export`` gives the same names to the LR images.
     """
 
     folder: Path
-    parameters: None = None
+    name: str = "external"
 
     @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return f"external:{self.folder.name}"
+    def parameters(self) -> None:
+        return None
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """Read a result. Raises ImageError naming the file if it is missing, corrupt or of another size."""
+        """Read a result. Raises ImageError if the file is missing, corrupt or of another size."""
         stem = self.folder / case.id.set / case.id.stem
         found = [path for suffix in SUFFIXES if (path := Path(f"{stem}{suffix}")).is_file()]
         if not found:
@@ -186,23 +169,23 @@ class ExternalMethod:
         height, width = y.shape[-2] * scale, y.shape[-1] * scale
         if tuple(image.shape[-2:]) != (height, width):
             raise ImageError(f"{found[0]}: is {image.shape[-1]}x{image.shape[-2]}, not {width}x{height}")
-        # a .png of this name may be a picture for people
+        # a .png file of this name may be a picture of the kernel
         kernels = [Path(f"{stem}_kernel{suffix}") for suffix in KERNEL_ENDINGS if suffix != ".png"]
         kernel = next((read_kernel(path) for path in kernels if path.is_file()), None)
         return Restoration(image, kernel, None, float("nan"), 0)
 
 
 @dataclass(frozen=True)
-class PipelineMethod:
+class PipelineMethod(Method):
     """`BlindDiffPipeline` on one image.
 
     Attributes:
-        mode, steps, image_step, kernel_step: as the pipeline takes them; None for the mode's own value.
-        true_kernel: give the pipeline the true kernel; the result then holds no estimate of it.
+        mode, steps, image_step, kernel_step: arguments of the pipeline; None for the default of the mode.
+        true_kernel: whether to give the pipeline the true kernel; the result then has no estimated kernel.
     """
 
-    name: str
     pipeline: "BlindDiffPipeline"
+    name: str = "fidelity"
     mode: str = "fidelity"
     steps: int | None = None
     image_step: str | None = None
@@ -211,11 +194,9 @@ class PipelineMethod:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the whole network."""
-        return count_parameters(self.pipeline.network)
+        return sum(parameter.numel() for parameter in self.pipeline.network.parameters())
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        """Run the pipeline. Raises ParameterError if the true kernel is needed and not known."""
         kernel = case.kernel_at_pixel_centre if self.true_kernel else None
         if self.true_kernel and kernel is None:
             raise ParameterError(f"{case.id}: {self.name} needs the true kernel, which is not known")
@@ -248,28 +229,16 @@ class PipelineMethod:
         )
 
 
-def checkpoint(name: str, pipeline: "BlindDiffPipeline") -> PipelineMethod:
-    """Other weights, in the mode that fits their network."""
-    return PipelineMethod(name, pipeline, mode=pipeline.network.default_mode)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method in the list.
-
-    Attributes:
-        summary: one phrase for the help and the reports.
-        make: from the options.
-        trained: whether its results depend on `Options.weights`.
-    """
+class Entry(NamedTuple):
+    """A method in `METHODS`: a phrase for the help, how it is made, and whether it depends on `Options.weights`."""
 
     summary: str
     make: Callable[[Options], Method]
     trained: bool = True
 
 
-def _pipeline(name: str, summary: str, **options: Any) -> tuple[str, Entry]:
-    return name, Entry(summary, lambda o: PipelineMethod(name, o.pipeline, **options))
+def _pipeline(summary: str, **options: Any) -> Entry:
+    return Entry(summary, lambda o: PipelineMethod(o.pipeline, **options))
 
 
 def _external(options: Options) -> Method:
@@ -289,50 +258,49 @@ METHODS: dict[str, Entry] = {
     "closed-form-oracle": Entry(
         "the same step with the true kernel and noise level", lambda _: ClosedFormOracle(), trained=False
     ),
-    **dict(
-        [
-            _pipeline("fidelity", "this package in its default mode: smallest mean square error"),
-            _pipeline("fast", "this package in one call of the network", mode="fast"),
-            _pipeline("perceptual", "this package, a sample of the posterior", mode="perceptual"),
-            _pipeline("paper", "the published sampler with these weights", mode="paper"),
-            _pipeline("oracle", "fidelity, given the true kernel", true_kernel=True),
-            _pipeline("kernel-once", "fidelity, the kernel estimated once, from y alone", kernel_step="first"),
-            _pipeline("kernel-undamped", "fidelity, the network's whole step for the kernel", kernel_step="network"),
-            _pipeline("kernel-refined", "fidelity, with least squares for the kernel", kernel_step="refine"),
-            _pipeline("no-image-step", "fidelity, without the data term after the network", image_step="none"),
-            _pipeline("gradient", "fidelity, with the gradient for the proximal step", image_step="gradient"),
-            _pipeline("perceptual-kernel-once", "the same of perceptual", mode="perceptual", kernel_step="first"),
-            _pipeline("perceptual-no-image-step", "the same of perceptual", mode="perceptual", image_step="none"),
-            _pipeline("perceptual-gradient", "the same of perceptual", mode="perceptual", image_step="gradient"),
-        ]
-    ),
+    "fidelity": _pipeline("this package in its default mode: smallest mean square error"),
+    "fast": _pipeline("this package in one call of the network", mode="fast"),
+    "perceptual": _pipeline("this package, a sample of the posterior", mode="perceptual"),
+    "paper": _pipeline("the published sampler with these weights", mode="paper"),
+    "oracle": _pipeline("fidelity, given the true kernel", true_kernel=True),
+    "kernel-once": _pipeline("fidelity, the kernel estimated once, from y alone", kernel_step="first"),
+    "kernel-undamped": _pipeline("fidelity, the network's whole step for the kernel", kernel_step="network"),
+    "kernel-refined": _pipeline("fidelity, with least squares for the kernel", kernel_step="refine"),
+    "no-image-step": _pipeline("fidelity, without the data term after the network", image_step="none"),
+    "gradient": _pipeline("fidelity, with the gradient instead of the proximal step", image_step="gradient"),
+    "perceptual-kernel-once": _pipeline("perceptual, as kernel-once", mode="perceptual", kernel_step="first"),
+    "perceptual-no-image-step": _pipeline("perceptual, as no-image-step", mode="perceptual", image_step="none"),
+    "perceptual-gradient": _pipeline("perceptual, as gradient", mode="perceptual", image_step="gradient"),
     "external": Entry("a folder of results of another program", _external),
 }
-"""Methods by name. Those of this package's pipeline also exist as ``NAME@STEPS``."""
+"""Methods by name. Those that use this package's pipeline also exist as ``NAME@STEPS``."""
 
 
 def method(name: str, options: Options) -> Method:
     """The named method; ``NAME@STEPS`` for another number of steps. Raises ParameterError for an unknown name."""
     base, at, steps = name.partition("@")
     if base in options.checkpoints:
-        made: Method = checkpoint(base, options.load(options.checkpoints[base]))
+        pipeline = options.load(options.checkpoints[base])
+        made: Method = PipelineMethod(pipeline, mode=pipeline.network.default_mode)
     elif base in METHODS:
         made = METHODS[base].make(options)
     else:
         known = ", ".join([*METHODS, *options.checkpoints])
         raise ParameterError(f"method '{base}': one of {known} is accepted")
-    if not at:
-        return made
     if not isinstance(made, PipelineMethod):
-        raise ParameterError(f"method '{name}': {base} has no steps")
+        if at:
+            raise ParameterError(f"method '{name}': {base} has no steps")
+        return made
+    if not at:
+        return replace(made, name=name)
     if not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
         raise ParameterError(f"method '{name}': after @, 1 to {NUM_TRAIN_TIMESTEPS} steps are accepted")
     return replace(made, name=name, steps=int(steps))
 
 
 def weights_checksum(folder: Path | None) -> str | None:
-    """One SHA-256 of the configuration and tensors in a folder of weights, or the package's; None if there are none."""
-    # not above: it brings diffusers, which would count as memory of methods without a network
+    """One SHA-256 of the configuration and tensors in a folder of weights or the package's; None if it has none."""
+    # imported here, because diffusers would otherwise count as memory of methods without a network
     from blinddiff.models.loading import DEFAULT_WEIGHTS
 
     files = [path for pattern in ("*.safetensors", "*.json") for path in (folder or DEFAULT_WEIGHTS).rglob(pattern)]
@@ -340,13 +308,14 @@ def weights_checksum(folder: Path | None) -> str | None:
 
 
 def fingerprint_of(name: str, options: Options) -> str | None:
-    """What a method's stored results depend on: a checksum of its weights, empty if it has none.
+    """A checksum of the method's weights, empty if it has none: results stored with another checksum are not used.
 
-    None for `external`, whose files may have changed since: they are read again in every run.
+    None for `external`: its files may have changed, therefore they are read again in every run.
     """
     base = name.partition("@")[0]
     if base == "external":
         return None
-    if base in options.checkpoints:
-        return weights_checksum(options.checkpoints[base]) or str(options.checkpoints[base])
-    return (weights_checksum(options.weights) or str(options.weights)) if METHODS[base].trained else ""
+    if base not in options.checkpoints and not METHODS[base].trained:
+        return ""
+    folder = options.checkpoints.get(base, options.weights)
+    return weights_checksum(folder) or str(folder)

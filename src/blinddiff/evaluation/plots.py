@@ -1,11 +1,13 @@
-"""Plots and pictures of `report.html`: matplotlib figures as SVG, crops and kernels of chosen cases as WebP."""
+"""Plots and pictures of `report.html`: matplotlib figures as SVG, crops and kernels of example cases as WebP."""
 
 import base64
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from itertools import cycle
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +42,7 @@ from blinddiff.imaging import kernel_picture
 T = TypeVar("T")
 
 GREY = "#60646c"
-# distinguishable with colour-blindness; the first six after Okabe and Ito
+# distinguishable with colour blindness; the first six are from Okabe and Ito
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5c00", "#56b4e9", "#6f42c1", "#b03a2e", "#2e7d32", "#455a64")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
@@ -56,7 +58,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its title, which is not drawn but names it to screen readers, and a caption."""
+    """A figure with a caption, and a title that is not drawn but read by screen readers."""
 
     title: str
     figure: Figure
@@ -64,7 +66,7 @@ class Plot:
 
     @property
     def svg(self) -> str:
-        """As an element for HTML."""
+        """The figure as an element for HTML."""
         file = io.StringIO()
         for artist in self.figure.findobj():
             artist.set_clip_on(False)  # clip paths are referred to by url(...)
@@ -76,10 +78,10 @@ class Plot:
 
 
 def _axes(height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure 7.5 inches wide with `rows` axes that share x."""
+    """A figure 7.5 inches wide with `rows` axes that share x and y."""
     with rc_context(STYLE):
         figure = Figure((7.5, height), layout="constrained")
-        return figure, list(figure.subplots(rows, squeeze=False, sharex=True)[:, 0])
+        return figure, list(figure.subplots(rows, squeeze=False, sharex=True, sharey=True)[:, 0])
 
 
 def scatter(
@@ -92,39 +94,31 @@ def scatter(
     figure, (axes,) = _axes(4.2)
     axes.set(xlabel=labels[0], ylabel=labels[1], xscale="log" if log_x else "linear")
     axes.margins(0.08)
-    for colour, (x, y) in zip(_colours(len(points)), points.values(), strict=True):
+    colours = dict(zip(points, cycle(COLOURS), strict=False))
+    for colour, (x, y) in zip(colours.values(), points.values(), strict=True):
         axes.plot([x.low, x.high], [y.mean, y.mean], color=colour, alpha=0.5)
         axes.plot([x.mean, x.mean], [y.low, y.high], color=colour, alpha=0.5)
         axes.plot(x.mean, y.mean, "o", color=colour)
     if lower_y_is_better:
         axes.invert_yaxis()
-    _label(figure, axes, {method: (x.mean, y.mean) for method, (x, y) in points.items()})
-    return figure
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
-
-
-def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, moved down where it would cover another name."""
-    figure.draw_without_rendering()  # positions are not known before
-    colours = dict(zip(points, _colours(len(points)), strict=True))
+    figure.draw_without_rendering()  # computes the positions of the points
+    centres = {method: (x.mean, y.mean) for method, (x, y) in points.items()}
     placed: list[Bbox] = []
-    for name in sorted(points, key=lambda name: -axes.transData.transform(points[name])[1]):
-        text = axes.annotate(name, points[name], (6, 4), textcoords="offset points", size=9, color=colours[name])
+    for name in sorted(points, key=lambda name: -axes.transData.transform(centres[name])[1]):
+        text = axes.annotate(name, centres[name], (6, 4), textcoords="offset points", color=colours[name])
         if text.get_window_extent().x1 > axes.bbox.x1:
             text.set(ha="right", x=-6)
         while any(text.get_window_extent().overlaps(other) for other in placed):
-            text.set_y(text.get_position()[1] - 1)
+            text.set_y(text.get_position()[1] - 1)  # moved down until it covers no other name
         placed.append(text.get_window_extent())
+    return figure
 
 
 def perception_distortion(summary: SetSummary) -> list[Plot]:
     """Perception against distortion (Blau and Michaeli, CVPR 2018): one plot per perceptual metric."""
     plots = []
     for name in ("niqe", "lpips", "dists"):
-        points = {m: (e["psnr_y"], e[name]) for m, e in summary.means.items() if "psnr_y" in e and name in e}
+        points = {m: (e["psnr_y"], e[name]) for m, e in summary.means.items() if {"psnr_y", name} <= e.keys()}
         if len(points) > 1:
             label = METRICS[name].label
             axes = "PSNR-Y (dB), to the right: less distortion", f"{label}, upwards: more natural"
@@ -136,11 +130,8 @@ def perception_distortion(summary: SetSummary) -> list[Plot]:
 
 def quality_time(summary: SetSummary) -> list[Plot]:
     """PSNR-Y against the time per image, for methods that have both."""
-    points = {
-        method: (estimates["seconds"], estimates["psnr_y"])
-        for method, estimates in summary.means.items()
-        if "psnr_y" in estimates and "seconds" in estimates and estimates["seconds"].low > 0
-    }
+    points = {m: (e["seconds"], e["psnr_y"]) for m, e in summary.means.items() if {"seconds", "psnr_y"} <= e.keys()}
+    points = {method: (time, quality) for method, (time, quality) in points.items() if time.low > 0}
     if len(points) < 2:
         return []
     figure = scatter(points, ("seconds per image (logarithmic)", "PSNR-Y (dB)"), log_x=True)
@@ -151,56 +142,47 @@ def quality_time(summary: SetSummary) -> list[Plot]:
 def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot]:
     """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top.
 
-    Published values of another convention are in the table only.
+    Published values that follow another convention are only in the table.
     """
-    rows: list[tuple[str, Estimate | float]] = [
-        (f"{result.method} (published)", result.value)
+    rows: list[tuple[float, str, Estimate | None]] = [
+        (result.value, f"{result.method} (published)", None)
         for result in published_results(protocol.name, protocol.scale, summary.set)
         if result.metric == "psnr_y" and result.last is None
     ]
     if not rows:
         return []
-    rows += [(method, e["psnr_y"]) for method, e in summary.means.items() if "psnr_y" in e]
-    rows.sort(key=lambda row: _mean(row[1]))
+    rows += [(e["psnr_y"].mean, method, e["psnr_y"]) for method, e in summary.means.items() if "psnr_y" in e]
+    rows.sort(key=lambda row: row[0])
     figure, (axes,) = _axes(0.6 + 0.23 * len(rows))
-    axes.set(xlabel="PSNR-Y (dB)", yticks=range(len(rows)), yticklabels=[label for label, _ in rows])
-    for y, (_, value) in enumerate(rows):
-        published = isinstance(value, float)
-        colour = GREY if published else COLOURS[0]
-        if isinstance(value, Estimate):
-            axes.plot([value.low, value.high], [y, y], color=colour)
-        axes.plot(_mean(value), y, "o", color=colour, markerfacecolor="white" if published else colour)
-        place = axes.get_yaxis_transform()
-        axes.text(1.01, y, f"{_mean(value):.2f}", transform=place, va="center", size=9, color=colour)
+    axes.set(xlabel="PSNR-Y (dB)", yticks=range(len(rows)), yticklabels=[label for _, label, _ in rows])
+    for y, (mean, _, measured) in enumerate(rows):
+        colour = COLOURS[0] if measured else GREY
+        if measured:
+            axes.plot([measured.low, measured.high], [y, y], color=colour)
+        axes.plot(mean, y, "o", color=colour, markerfacecolor=colour if measured else "white")
+        axes.annotate(f"{mean:.2f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", color=colour)
         axes.get_yticklabels()[y].set_color(colour)
     caption = f"{summary.set}: measured here (filled, with interval) and published, not run here (hollow)."
     return [Plot(f"{summary.set}: measured and published PSNR-Y", figure, caption)]
 
 
-def _mean(value: Estimate | float) -> float:
-    return value if isinstance(value, float) else value.mean
-
-
-BINS, LAST = 20, 50.0  # of the histogram; errors above LAST per cent are in the last bin
+BINS, LAST = 20, 50.0  # of the histogram; errors above LAST percent are in the last bin
 
 
 def width_histogram(results: Sequence[ImageResult], methods: Sequence[str]) -> list[Plot]:
-    """Width errors of the estimated kernels, all sets together: one histogram per method, on one scale."""
+    """Width errors of the estimated kernels, all sets together: one histogram per method, on common axes."""
     metric = "kernel_width_error"
     values = {m: [r.metrics[metric] for r in results if r.method == m and metric in r.metrics] for m in methods}
     values = {method: found for method, found in values.items() if found}
     if not values:
         return []
     figure, rows = _axes(0.6 + 0.9 * len(values), len(values))
-    for colour, axes, (method, found) in zip(_colours(len(values)), rows, values.items(), strict=True):
+    for colour, axes, (method, found) in zip(cycle(COLOURS), rows, values.items(), strict=False):
         weights = np.full(len(found), 1 / len(found))
         axes.hist(np.minimum(found, LAST), BINS, range=(0, LAST), weights=weights, color=colour, rwidth=0.9)
         median = sorted(found)[len(found) // 2]
         axes.set_title(f"{method}: median {median:.1f} %, {len(found)} kernels", loc="right", fontsize=9)
         axes.set_yticks([])
-    tallest = max(axes.get_ylim()[1] for axes in rows)
-    for axes in rows:
-        axes.set_ylim(0, tallest)
     rows[-1].set_xlabel(f"width error (%), {LAST:.0f} and more in the last bin")
     caption = "Error of the estimated kernels' width: share of the kernels, all sets together."
     return [Plot("Histograms of width error", figure, caption)]
@@ -211,13 +193,9 @@ CROP = 96  # HR pixels
 
 @dataclass(frozen=True)
 class View:
-    """The part of a restoration that a report shows, small enough to be kept or sent between processes.
+    """The part of a restoration that a report shows: a crop by `crop_of`, and the estimated kernel (kh, kw) or None.
 
-    Arrays, not tensors: torch would send shared memory, which ends with the process.
-
-    Attributes:
-        crop: `crop_of` the image.
-        kernel: estimated kernel (kh, kw) in HR pixels, float32, or None.
+    Arrays, not tensors: torch would send them between processes in shared memory, which ends with the process.
     """
 
     crop: npt.NDArray[np.uint8]
@@ -231,9 +209,9 @@ def view_of(case: Case, restoration: Restoration) -> View:
 
 
 def crop_of(case: Case, image: Tensor) -> npt.NDArray[np.uint8]:
-    """(3, H, W) in [0, 1] of the case's HR size -> at most `CROP` pixels each way, (h, w, 3).
+    """Crop an image (3, H, W) in [0, 1] of the case's HR size to (h, w, 3), at most `CROP` pixels a side.
 
-    Where the true image, or without one the input, has most structure.
+    The crop is the region with the most structure in the true image, or in the input if there is no true image.
     """
     side = CROP // case.scale * case.scale
     if case.hr is not None:
@@ -244,7 +222,7 @@ def crop_of(case: Case, image: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def busiest_window(image: Tensor, side: int, step: int) -> tuple[int, int]:
-    """Top and left, multiples of `step`, of the window of `side` with most gradient energy in (3, H, W)."""
+    """Top and left, multiples of `step`, of the window of `side` with the most gradient energy in (3, H, W)."""
     grey = image.mean(0)
     energy = torch.zeros_like(grey)
     energy[:, 1:] += grey.diff(dim=1).square()
@@ -258,12 +236,11 @@ def busiest_window(image: Tensor, side: int, step: int) -> tuple[int, int]:
 class Gallery:
     """The views that a report may show, kept during a run so that nothing is restored twice.
 
-    Bounded: crops of the few cases that may still turn out best or worst, 28 KB per method; and the subject's kernel of
-    every case, 4 KB. Views of an earlier, killed run are missing.
+    Its memory is bounded: crops of the few cases that may still turn out best or worst (28 KB per method), and the
+    subject's kernel of every case (4 KB). Views from before a kill are missing. `planned`: all cases of the run.
     """
 
     def __init__(self, methods: Sequence[str], planned: Iterable[CaseId]) -> None:
-        """planned: all cases of the run."""
         self.subject, self.baseline = subject_of(methods), methods[0]
         self.views: dict[CaseId, dict[str, View]] = defaultdict(dict)
         self.kernels: dict[CaseId, npt.NDArray[Any]] = {}
@@ -289,9 +266,8 @@ class Gallery:
                 self.kernels[case_id] = view.kernel
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture as a data URI with its label, a note, and a kernel's picture that belongs to it."""
+class Picture(NamedTuple):
+    """A picture as a data URI, with a label, a note, and the picture of its kernel as another data URI."""
 
     label: str
     uri: str
@@ -299,32 +275,30 @@ class Picture:
     kernel: str | None = None
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One case: input, restorations, ground truth."""
+class Pictures(NamedTuple):
+    """Pictures in a row, with a title and a caption; only in HTML."""
 
     title: str
-    pictures: list[Picture]
+    pictures: Sequence[Picture]
+    caption: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Showcase:
     """Pictures of cases chosen by the gain of `subject` over `baseline`, and of its kernels from best to worst.
 
-    A kernel's picture shows the true kernel on the left of the estimate, if it is known.
+    A kernel's picture shows the true kernel, if known, to the left of the estimate.
     """
 
     subject: str = ""
     baseline: str = ""
-    strips: list[Strip] = field(default_factory=list)
+    strips: list[Pictures] = field(default_factory=list)
     kernels: list[Picture] = field(default_factory=list)
 
 
 def make_showcase(
-    results: Sequence[ImageResult],
-    methods: Mapping[str, Method],
-    make_case: Callable[[CaseId], Case],
-    gallery: Gallery,
+    results: Sequence[ImageResult], methods: Mapping[str, Method], make_case: Callable[[CaseId], Case], gallery: Gallery
 ) -> Showcase:
     """Choose cases by their results and make their pictures. Cases that cannot be made are left out.
 
@@ -340,26 +314,23 @@ def make_showcase(
 
     strips, kernels = [], []
     for title, case_id in chosen_cases(results, gallery.subject, gallery.baseline):
-        case = _or_none(lambda: make_case(case_id))  # noqa: B023 - called at once
-        views = {} if case is None else {name: view(name, case) for name in methods_shown(list(methods))}
-        if case is not None and any(views.values()):
-            psnr = {r.method: r.metrics.get("psnr_y") for r in results if r.case_id == case_id}
-            strips.append(Strip(f"{case_id}, {title}", _pictures(case, views, psnr)))
+        case = _or_none(partial(make_case, case_id))
+        views = {name: view(name, case) for name in methods_shown(list(methods))} if case else {}
+        if case and any(views.values()):
+            psnr = {r.method: r.metrics["psnr_y"] for r in results if r.case_id == case_id and "psnr_y" in r.metrics}
+            caption = "PSNR-Y is measured on the whole image, not on the crop."
+            strips.append(Pictures(f"{case_id}, {title}", _pictures(case, views, psnr), caption))
     for title, case_id in chosen_kernels(results, gallery.subject):
-        case = _or_none(lambda: make_case(case_id))  # noqa: B023 - called at once
-        if case is None:
-            continue
-        kernel = gallery.kernels.get(case_id)
-        if kernel is None:
-            restored = view(gallery.subject, case)
-            kernel = None if restored is None else restored.kernel
-        if kernel is not None:
+        case, kernel = _or_none(partial(make_case, case_id)), gallery.kernels.get(case_id)
+        if case and kernel is None and (restored := view(gallery.subject, case)):
+            kernel = restored.kernel
+        if case and kernel is not None:
             kernels.append(Picture(f"{case_id}, {title}", _kernel_uri(kernel, case.kernel_at_pixel_centre)))
     return Showcase(gallery.subject, gallery.baseline, strips, kernels)
 
 
 def _or_none(make: Callable[[], T]) -> T | None:
-    """What `make` returns, None if it fails for another reason than a bug; the results name the failure."""
+    """What `make` returns; None for bad input or lack of memory, which the results report."""
     try:
         return make()
     except Exception as error:
@@ -368,28 +339,24 @@ def _or_none(make: Callable[[], T]) -> T | None:
         return None
 
 
-def _pictures(case: Case, views: Mapping[str, View | None], psnr: Mapping[str, float | None]) -> list[Picture]:
+def _pictures(case: Case, views: Mapping[str, View | None], psnr: Mapping[str, float]) -> list[Picture]:
     """Input, restorations, and ground truth of one case."""
     enlarged = case.y.repeat_interleave(case.scale, -2).repeat_interleave(case.scale, -1)
-    pictures = [Picture("input", _crop_uri(crop_of(case, enlarged)), f"pixels x{case.scale}")]
+    pictures = [Picture("input", data_uri(Image.fromarray(crop_of(case, enlarged))), f"pixels x{case.scale}")]
     for name, view in views.items():
         if view is not None:
-            value = psnr.get(name)
             kernel = None if view.kernel is None else _kernel_uri(view.kernel)
-            pictures.append(Picture(name, _crop_uri(view.crop), "" if value is None else f"{value:.2f} dB", kernel))
+            note = f"{psnr[name]:.2f} dB" if name in psnr else ""
+            pictures.append(Picture(name, data_uri(Image.fromarray(view.crop)), note, kernel))
     if case.hr is not None:
         true = case.kernel_at_pixel_centre
         kernel = None if true is None else _kernel_uri(true.numpy())
-        pictures.append(Picture("truth", _crop_uri(crop_of(case, case.hr)), kernel=kernel))
+        pictures.append(Picture("truth", data_uri(Image.fromarray(crop_of(case, case.hr))), kernel=kernel))
     return pictures
 
 
-def _crop_uri(crop: npt.NDArray[np.uint8]) -> str:
-    return data_uri(Image.fromarray(crop))
-
-
 def _kernel_uri(kernel: npt.NDArray[Any], true: Tensor | None = None) -> str:
-    """A kernel's picture; with the true one, both side by side on one grid and one scale of colours."""
+    """A kernel's picture; with the true kernel, both side by side on the same grid and colour scale."""
     shown = torch.from_numpy(kernel)
     if true is not None:
         shown = torch.cat(aligned_pair(shown, true)[::-1], dim=1)
@@ -397,7 +364,7 @@ def _kernel_uri(kernel: npt.NDArray[Any], true: Tensor | None = None) -> str:
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture as a URI that contains it, lossless."""
+    """A picture as a data URI, lossless."""
     file = io.BytesIO()
     picture.save(file, "WEBP", lossless=True, method=4)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,10 +1,11 @@
-"""Protocols: declared ways of making test images. A new one is a class and its name in `PROTOCOLS`."""
+"""Protocols: reproducible ways of making test images. A new one is a class and its name in `PROTOCOLS`."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,14 +44,14 @@ from blinddiff.evaluation.data import (
 
 
 class Protocol(ABC):
-    """A declared way of making test images, at one scale. Each case depends on its id and the seed alone.
+    """A reproducible way of making test images at one scale. Each case depends only on its id and the seed.
 
     Attributes:
         name: as given on the command line.
-        source: publication that defines it.
+        source: publication that defines the protocol.
         degradation: one sentence with all settings.
-        scales: the scales it is defined for.
-        sets: the test sets it is usually run on.
+        scales: the scales that the protocol is defined for.
+        sets: its usual test sets.
         truth: whether the true image and kernel are known.
     """
 
@@ -70,7 +71,7 @@ class Protocol(ABC):
     @property
     @abstractmethod
     def labels(self) -> Sequence[str]:
-        """The name of each parameter, as in ``sigma 1.8``: every image makes one case per parameter."""
+        """The name of each parameter, as in ``sigma 1.80``. Every image gives one case per parameter."""
 
     @abstractmethod
     def make(self, reference: CaseReference, seed: int) -> Case:
@@ -90,18 +91,13 @@ class Protocol(ABC):
         return [reference.source]
 
     def describe(self) -> dict[str, str | int | list[str]]:
-        """Everything that the results depend on, for records."""
-        return {
-            "name": self.name,
-            "scale": self.scale,
-            "degradation": self.degradation,
-            "source": self.source,
-            "parameters": list(self.labels),
-        }
+        """The protocol's settings, for records."""
+        text = {"name": self.name, "degradation": self.degradation, "source": self.source}
+        return {**text, "scale": self.scale, "parameters": list(self.labels)}
 
-
-KernelSource: TypeAlias = Callable[[torch.Generator], Tensor]
-"""Gives the kernel (kh, kw) of a case from the case's own generator."""
+    def random_seed(self, reference: CaseReference, seed: int, purpose: str) -> int:
+        """A seed for one purpose within one case, from the seed of the evaluation."""
+        return case_seed(self.name, self.scale, reference.id, seed, purpose)
 
 
 class Parameter(NamedTuple):
@@ -109,61 +105,48 @@ class Parameter(NamedTuple):
 
     Attributes:
         label: its name in tables.
+        kernel: (kh, kw), or makes the kernel of a case from the case's own generator.
         noise_level: standard deviation of the Gaussian noise in grey levels.
     """
 
     label: str
-    kernel: KernelSource
+    kernel: Tensor | Callable[[torch.Generator], Tensor]
     noise_level: float = 0.0
 
 
 class SyntheticProtocol(Protocol):
     """Blur by a kernel, subsample, add Gaussian noise, clip, round to 8 bit.
 
-    HR images are cropped at the top left to a multiple of the scale. Kernels and noise are drawn from generators seeded
-    by protocol, scale, case and seed, so that no case depends on another.
+    HR images are cropped at the bottom and right to a multiple of the scale. The generators of kernels and noise are
+    seeded by protocol, scale, case and seed, so that no case depends on another.
     """
 
     sets: ClassVar[tuple[str, ...]] = ("Set5", "Set14", "BSD100", "Urban100")
 
     @abstractmethod
     def parameters(self) -> Sequence[Parameter]:
-        """The degradations that every image is put through."""
+        """The degradations that are applied to every image."""
 
     @property
     def labels(self) -> Sequence[str]:
         return [parameter.label for parameter in self.parameters()]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        names = (self.name, self.scale, reference.id, seed)
-        parameter = self.parameters()[reference.id.parameter]
+        def generator(purpose: str) -> torch.Generator:
+            return torch.Generator().manual_seed(self.random_seed(reference, seed, purpose))
+
+        _, kernel, level = self.parameters()[reference.id.parameter]
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
-        kernel = parameter.kernel(_generator(*names, "kernel"))
+        kernel = kernel if isinstance(kernel, Tensor) else kernel(generator("kernel"))
         y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
-        level = parameter.noise_level
         if level > 0:
-            y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), _generator(*names, "noise"))
-        return Case(
-            id=reference.id,
-            scale=self.scale,
-            hr=hr,
-            y=to_8bit(y[0]).float(),
-            kernel=kernel,
-            noise_level=level,
-            seed=case_seed(*names, "method"),
-        )
-
-
-def _generator(*parts: str | int | CaseId) -> torch.Generator:
-    return torch.Generator().manual_seed(case_seed(*parts))
-
-
-def _fixed(kernel: Tensor) -> KernelSource:
-    return lambda _: kernel
+            y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), generator("noise"))
+        method_seed = self.random_seed(reference, seed, "method")
+        return Case(reference.id, self.scale, hr, to_8bit(y[0]).float(), kernel, level, method_seed)
 
 
 class RandomKernels(SyntheticProtocol):
-    """Kernels drawn for every case from one family per parameter, all with the same noise level.
+    """One parameter per kernel family; every case has a random kernel of its parameter's family.
 
     Attributes:
         families: label and family of each parameter.
@@ -172,18 +155,18 @@ class RandomKernels(SyntheticProtocol):
     """
 
     families: ClassVar[tuple[tuple[str, KernelFamily], ...]]
-    kernel_size: ClassVar[int]
+    kernel_size: ClassVar[int] = PRESET_KERNEL_SIZE
     noise_level: ClassVar[float] = 0.0
 
     def parameters(self) -> Sequence[Parameter]:
-        def source(family: KernelFamily) -> KernelSource:
-            return lambda generator: family.sample(1, self.scale, self.kernel_size, generator)[0]
+        def random_kernel(family: KernelFamily, generator: torch.Generator) -> Tensor:
+            return family.sample(1, self.scale, self.kernel_size, generator)[0]
 
-        return [Parameter(label, source(family), self.noise_level) for label, family in self.families]
+        return [Parameter(label, partial(random_kernel, family), self.noise_level) for label, family in self.families]
 
 
 class Gaussian8(SyntheticProtocol):
-    """Eight widths evenly spaced over the scale's range, ends included."""
+    """Isotropic Gaussians of eight widths, evenly spaced over the scale's range, both ends included."""
 
     name = "gaussian8"
     source = "J. Gu et al., Blind super-resolution with iterative kernel correction (IKC), CVPR 2019"
@@ -192,13 +175,13 @@ class Gaussian8(SyntheticProtocol):
 
     def parameters(self) -> Sequence[Parameter]:
         sigmas, kernels = GAUSSIAN8_SIGMAS[self.scale], gaussian8_kernels(self.scale)
-        return [Parameter(f"sigma {s:.2f}", _fixed(k)) for s, k in zip(sigmas, kernels, strict=True)]
+        return [Parameter(f"sigma {s:.2f}", k) for s, k in zip(sigmas, kernels, strict=True)]
 
 
 class Aniso9(SyntheticProtocol):
     """Nine fixed kernels at three noise levels; parameter = noise index * 9 + kernel index.
 
-    DASR's paper only draws the kernels; the numbers are those that DSAT's authors state.
+    DASR's paper only shows pictures of the kernels; the numbers are from the authors of DSAT.
     """
 
     name = "aniso9"
@@ -230,7 +213,7 @@ class Aniso9(SyntheticProtocol):
         return [
             Parameter(
                 f"noise {noise:.0f}, {a:g} x {b:g} at {theta}",
-                _fixed(anisotropic_gaussian(a, b, math.radians(theta), 21)),
+                anisotropic_gaussian(a, b, math.radians(theta), PRESET_KERNEL_SIZE),
                 noise,
             )
             for noise in self.noise_levels
@@ -251,7 +234,6 @@ class Setting1(RandomKernels):
     degradation = "isotropic Gaussian blur 21x21, sigma uniform in [0.2, 4], antialiased bicubic downsampling, 8 bit"
     scales = (4,)
     families = (("random isotropic Gaussian", SETTING1),)
-    kernel_size = PRESET_KERNEL_SIZE
 
 
 class Setting2(RandomKernels):
@@ -265,7 +247,6 @@ class Setting2(RandomKernels):
     )
     scales = (4,)
     families = (("random anisotropic Gaussian", SETTING2),)
-    kernel_size = PRESET_KERNEL_SIZE
 
 
 class Setting2Noise10(Setting2):
@@ -294,7 +275,7 @@ class Motion(RandomKernels):
 
 
 class Deblur(RandomKernels):
-    """Four random kernels per image, without subsampling. The noise is 1 % of the range, as in deblurring papers."""
+    """Four random kernels per image, without subsampling. Noise of 1 % of the range, as in deblurring papers."""
 
     name = "deblur"
     source = Motion.source
@@ -312,7 +293,7 @@ class Deblur(RandomKernels):
 
 
 class Real(Protocol):
-    """Images as they are, without ground truth."""
+    """Photographs as they are, without ground truth."""
 
     name = "real"
     source = "K. Zhang et al., Designing a practical degradation model (BSRGAN), ICCV 2021, for RealSRSet"
@@ -329,7 +310,7 @@ class Real(Protocol):
         return [path for path in images_of(root, set_name) if path.stem not in self.left_out.get(set_name, ())]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
-        method_seed = case_seed(self.name, self.scale, reference.id, seed, "method")
+        method_seed = self.random_seed(reference, seed, "method")
         return Case(reference.id, self.scale, None, read_pixels(reference.source), None, None, method_seed)
 
 
@@ -347,31 +328,25 @@ class Div2krk(Protocol):
     labels = ("stored kernel",)
 
     def images(self, root: Path, set_name: str) -> list[Path]:
-        """The HR images. Raises ParameterError if they or the LR images are missing."""
         files = images_of(root, set_name, "gt")
         images_of(root, set_name, f"lr_x{self.scale}")  # raises if there are none
         return files
 
     def files(self, reference: CaseReference) -> list[Path]:
-        """HR image, LR image (with any suffix) and kernel."""
-        return [reference.source, *self._lr_files(reference), self._kernel_file(reference)]
-
-    def _lr_files(self, reference: CaseReference) -> list[Path]:
-        folder = reference.source.parent.parent / f"lr_x{self.scale}"
-        return [path for path in images_in(folder) if path.stem == reference.id.name]
-
-    def _kernel_file(self, reference: CaseReference) -> Path:
-        number = reference.id.name.rpartition("_")[2]
-        return reference.source.parent.parent / f"gt_k_x{self.scale}" / f"kernel_{number}.mat"
+        """HR image, LR image (left out if it is missing) and kernel."""
+        home, name = reference.source.parent.parent, reference.id.name
+        lr_files = [path for path in images_in(home / f"lr_x{self.scale}") if path.stem == name]
+        kernel_file = home / f"gt_k_x{self.scale}" / f"kernel_{name.rpartition('_')[2]}.mat"
+        return [reference.source, *lr_files, kernel_file]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
         """Read a case. Raises ImageError or KernelError if a file is missing or damaged."""
-        stored = read_stored_kernel(self._kernel_file(reference))
-        lr_files = self._lr_files(reference)
+        hr_file, *lr_files, kernel_file = self.files(reference)
+        stored = read_stored_kernel(kernel_file)
         if not lr_files:
-            missing = reference.source.parent.parent / f"lr_x{self.scale}" / reference.id.name
+            missing = hr_file.parent.parent / f"lr_x{self.scale}" / reference.id.name
             raise ImageError(f"{missing}: the LR image is missing")
-        hr, y = read_pixels(reference.source), read_pixels(lr_files[0])
+        hr, y = read_pixels(hr_file), read_pixels(lr_files[0])
         if tuple(hr.shape[-2:]) != tuple(side * self.scale for side in y.shape[-2:]):
             size = f"{y.shape[-1]}x{y.shape[-2]}"
             raise ImageError(f"{lr_files[0]}: {size} is not 1/{self.scale} of {reference.source.name}")
@@ -382,7 +357,7 @@ class Div2krk(Protocol):
             y=y,
             kernel=as_convolution(shifted_kernel(stored, self.scale)),
             noise_level=0.0,
-            seed=case_seed(self.name, self.scale, reference.id, seed, "method"),
+            seed=self.random_seed(reference, seed, "method"),
             downsampling=Decimate(0),
             centred_kernel=as_convolution(stored),
         )

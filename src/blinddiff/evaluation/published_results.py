@@ -1,24 +1,23 @@
 """Results that papers published: mean PSNR on Y in dB.
 
-The bicubic rows of Gaussian8 follow another convention: they agree with `psnr_full_swing` (full-swing luma, uncropped)
-within 0.03 dB on Set5, Set14 and BSD100, and are 1.3 to 1.5 dB below bicubic as the methods beside them measure it. Do
-not compute gains from them.
+The bicubic row of Gaussian8 follows another convention: it agrees with `psnr_full_swing` (full-swing luma, uncropped)
+within 0.03 dB on Set5, Set14 and BSD100. With the convention of the other rows, bicubic is 1.3 to 1.5 dB better. Do
+not compute gains from that row.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 GAUSSIAN8 = "Gaussian8 tables of IKC, DANv2, DCLS and KDSR"
 
 
-@dataclass(frozen=True)
-class PublishedResult:
-    """A published mean in dB, or a row of them over a protocol's parameters.
+class PublishedResult(NamedTuple):
+    """A published mean in dB, or the first and last of several means over a protocol's parameters.
 
     Attributes:
-        value: the mean; the first one of a row.
+        value: the mean, or the first of several means.
         metric: name of our metric with the same convention.
-        last: the last mean of a row, else None.
-        label: what the labels of a row's parameters begin with.
+        last: the last of several means, else None.
+        label: beginning of the labels of these parameters.
     """
 
     protocol: str

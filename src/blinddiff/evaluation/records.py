@@ -1,10 +1,10 @@
-"""Files of an evaluation: the log of image results that a killed run resumes from, the costs, JSON records."""
+"""Files of an evaluation: the log of results, from which a killed run resumes, the costs, and JSON records."""
 
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,7 +27,6 @@ from blinddiff.restoring.pool import Died, run_tasks
 from blinddiff.sampling.memory import is_lack_of_memory
 
 FORMAT = 3
-LINES = "images.jsonl"
 RECORD = "record.json"
 PACKAGES = ("blinddiff", "torch", "numpy", "scipy", "pillow", "diffusers")
 OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
@@ -34,10 +34,10 @@ OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One method on one case: its metrics, or the error.
+    """The result of one method on one case: metrics, or an error.
 
     Attributes:
-        metrics: name -> value, of the metrics that apply.
+        metrics: name -> value, for the metrics that apply.
         y_checksum: SHA-256 of the LR image's pixels.
         error: one line if the method could not be evaluated on this case, else None.
     """
@@ -65,40 +65,38 @@ NO_MEMORY = "memory has run out"
 
 
 def describe_failure(error: Exception) -> str | None:
-    """One line for bad input and for lack of memory; None for a bug."""
+    """One line for bad input and for lack of memory; None for any other exception, which is a bug."""
     if isinstance(error, BlindDiffError):
         return str(error)
     return NO_MEMORY if is_lack_of_memory(error) else None
 
 
-class ResultLog:
-    """The results of a run in its folder: read on start, appended to as they come, so that a killed run resumes.
+class ResultLog(ExitStack):
+    """The results of a run in its folder: read on start and appended to during the run, so that a killed run resumes.
 
-    The first line fingerprints what all results depend on, each method and each image. The log of another run is
-    refused; methods and images may be added later; results of changed images are dropped. While a log is open, no other
-    run can write to its folder.
+    The first line holds fingerprints of the settings, of each method and of each image. The log of a different run is
+    refused; methods and images may be added later; results of changed images are dropped. No other run can write to the
+    folder until the log is closed, at the latest at the end of its `with` block.
+
+    Args:
+        folder: contains `images.jsonl`; made if there is none.
+        fingerprint: the settings that all results depend on.
+        methods: name -> fingerprint; None drops the method's earlier results.
+        images: ``Set14/comic`` -> checksum.
+
+    Raises OutputError if the folder cannot be written, contains a different run, or is in use by another run.
     """
 
     def __init__(
         self, folder: Path, fingerprint: dict[str, Any], methods: Mapping[str, str | None], images: Mapping[str, str]
     ) -> None:
-        """Open or create the log.
-
-        Args:
-            folder: where `images.jsonl` is.
-            fingerprint: what all results depend on.
-            methods: name -> fingerprint; None drops the method's earlier results.
-            images: ``Set14/comic`` -> checksum.
-
-        Raises OutputError if the folder cannot be written, holds another run, or is in use by one.
-        """
-        self.path = folder / LINES
+        super().__init__()
+        self.path = folder / "images.jsonl"
         self.fingerprint = json.loads(json.dumps(fingerprint))
         self.methods = dict(methods)
         self.images = dict(images)
         self.results: dict[tuple[str, str, str, int], ImageResult] = {}
-        self._lock = ExitStack()
-        self._lock.enter_context(lock_folder(folder))
+        self.enter_context(lock_folder(folder))
         try:
             self._journal = Journal(self.path)
             self._read()
@@ -123,7 +121,7 @@ class ResultLog:
         ]
         if changed:
             raise OutputError(
-                f"{self.path}: holds another run (differs in: {', '.join(changed)}); choose another --out"
+                f"{self.path}: contains a different run (differs in: {', '.join(changed)}); choose another --out"
             )
         self.methods = {**methods, **self.methods}
         stale = {name for name in images if images[name] != self.images.get(name, images[name])}
@@ -133,9 +131,9 @@ class ResultLog:
                 result = ImageResult(**json.loads(line))
             except (ValueError, TypeError):
                 continue  # damaged
-            # Failures are tried again, as are results that may have changed.
-            known = self.methods.get(result.method) is not None and f"{result.set}/{result.name}" not in stale
-            if result.error is None and known:
+            # Failures and results that may have changed are evaluated again.
+            valid = self.methods.get(result.method) is not None and f"{result.set}/{result.name}" not in stale
+            if result.error is None and valid:
                 self.results[result.key] = result
 
     def append(self, results: Iterable[ImageResult]) -> None:
@@ -150,35 +148,16 @@ class ResultLog:
         results = [self.results[key] for key in sorted(self.results)]
         self._journal.rewrite([json.dumps(head, sort_keys=True), *map(_line, results)])
 
-    def close(self) -> None:
-        """Unlock the folder."""
-        self._lock.close()
-
-    def __enter__(self) -> "ResultLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def _line(result: ImageResult) -> str:
     return json.dumps(asdict(result), sort_keys=True, allow_nan=False)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file atomically. Raises OutputError."""
-    write_file(path, text.encode())
-
-
 def versions() -> dict[str, str]:
     """Versions of Python, the platform and the packages that results may depend on."""
     found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed as a package"
-    for package in OPTIONAL_PACKAGES:
+    found |= dict.fromkeys(PACKAGES, "not installed as a package")
+    for package in (*PACKAGES, *OPTIONAL_PACKAGES):
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
@@ -191,26 +170,25 @@ def now() -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON with sorted keys. Raises OutputError."""
-    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_file(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-COST_SIDE = 256  # side of the result in pixels; a little less where the scale does not divide it
+COST_SIDE = 256  # side of the result in pixels, rounded down to a multiple of the scale
 STATUS = Path("/proc/self/status")
-COSTS = "costs.json"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one restoration of `cost_case` costs.
+    """Time, memory and operations of one restoration of `cost_case`.
 
     Attributes:
         seconds: wall-clock time of the third run.
-        calls: of the network.
-        gmacs: 10^9 multiply-accumulates of all matrix products, convolutions and attention, as torch's FlopCounterMode
-            counts them, halved. Fourier transforms and pixel-wise work are not in it.
+        calls: number of calls of the network.
+        gmacs: 10^9 multiply-accumulates of matrix products, convolutions and attention: half of what torch's
+            FlopCounterMode counts. Fourier transforms and pixel-wise operations are not included.
         parameters: number of trained parameters.
-        peak_mib: largest resident memory of the process, Python and libraries included; None if not known.
-        loaded_mib: resident memory with libraries and weights loaded, before the restoration; None if not known.
+        peak_mib: largest resident memory of the process, including Python and libraries; None if unknown.
+        loaded_mib: resident memory after loading libraries and weights, before the restoration.
     """
 
     seconds: float
@@ -218,11 +196,11 @@ class Cost:
     gmacs: float
     parameters: int | None
     peak_mib: float | None
-    loaded_mib: float | None
+    loaded_mib: float
 
 
 def cost_case(scale: int) -> Case:
-    """Smooth noise as input; oracles are given a Gaussian as the kernel. Costs do not depend on the content."""
+    """A case with smooth noise as the input and a Gaussian as the true kernel. Costs do not depend on the content."""
     side = COST_SIDE // scale
     y = torch.rand((3, side, side), generator=torch.Generator().manual_seed(0))
     y = torch.nn.functional.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
@@ -231,15 +209,12 @@ def cost_case(scale: int) -> Case:
 
 
 def measure_costs(weights: Mapping[str, str | None], options: Options, scale: int, folder: Path) -> dict[str, Any]:
-    """The costs of all methods but `external`, as a record; those in the folder's costs.json are not measured again.
+    """Measure all methods except `external` and those in the folder's costs.json; return costs as a record.
 
-    Methods that run out of memory are under `not_measured`, with the reason. Raises OutputError if the folder cannot be
-    written.
-
-    Args:
-        weights: name of a method -> fingerprint of its weights, as `fingerprint_of` gives it.
+    `weights` maps each method to the result of `fingerprint_of`. Methods that run out of memory are listed under
+    `not_measured`, with the reason. Raises OutputError if the folder cannot be written.
     """
-    path = folder / COSTS
+    path = folder / "costs.json"
     side = COST_SIDE // scale * scale
     record: dict[str, Any] = {
         "result": f"{side}x{side}",
@@ -251,7 +226,9 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
         "methods": {},
         "not_measured": {},
     }
-    known = _read_costs(path)
+    known: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
     if all(known.get(key) == record[key] for key in ("result", "device", "threads", "processor", "blinddiff")):
         record["methods"] = {
             name: cost
@@ -261,8 +238,8 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
     for name in weights:
         if name == "external" or name in record["methods"]:
             continue
-        # A new process for each method, because the peak is that of the process.
-        worker = partial(_CostWorker, replace(options), scale)
+        # A new process for each method, because the peak is measured per process.
+        worker = partial(_cost_worker, replace(options), scale)
         try:
             [(_, cost)] = run_tasks([name], worker, processes=1, threads=record["threads"])
         except Exception as error:
@@ -279,28 +256,15 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
     return record
 
 
-def _read_costs(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-@dataclass(frozen=True)
-class _CostWorker:
-    options: Options
-    scale: int
-
-    def __call__(self, name: str) -> Cost:
-        return measure_cost(name, self.options, self.scale)
+def _cost_worker(options: Options, scale: int) -> Callable[[str], Cost]:
+    return partial(measure_cost, options=options, scale=scale)
 
 
 def measure_cost(name: str, options: Options, scale: int) -> Cost:
-    """One method's cost. Call it in a new process, whose peak memory is then the method's own."""
+    """Measure one method in this process, which must be new: its peak memory is then that of the method."""
     chosen = method(name, options)
     case = cost_case(scale)
-    loaded = resident_memory()
+    loaded = psutil.Process().memory_info().rss
     first = chosen.restore(case.y, scale, case)
     peak = peak_memory()
     with FlopCounterMode(display=False) as counter:
@@ -311,34 +275,24 @@ def measure_cost(name: str, options: Options, scale: int) -> Cost:
         gmacs=round(counter.get_total_flops() / 2e9, 4),
         parameters=chosen.parameters,
         peak_mib=None if peak is None else round(peak / 2**20, 1),
-        loaded_mib=None if loaded is None else round(loaded / 2**20, 1),
+        loaded_mib=round(loaded / 2**20, 1),
     )
 
 
 def peak_memory() -> int | None:
     """Largest resident memory of this process so far, in bytes.
 
-    From VmHWM of /proc/self/status on Linux, where getrusage would include the parent's peak; elsewhere from getrusage,
-    None without it.
+    On Linux VmHWM of /proc/self/status, because getrusage would include the parent's peak. None on Windows.
     """
     if STATUS.exists():
-        return _status("VmHWM")
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def resident_memory() -> int | None:
-    """Resident memory of this process now, in bytes; None without /proc."""
-    return _status("VmRSS") if STATUS.exists() else None
-
-
-def _status(key: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{key}:"))
-    return int(line.split()[1]) * 1024
 
 
 def _processor() -> str:

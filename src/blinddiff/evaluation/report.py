@@ -1,11 +1,11 @@
-"""`report.md` and `report.html`: one list of blocks, as Markdown and by the template `report.html.jinja` as HTML."""
+"""Writes report.md and report.html from one list of blocks; the HTML uses the template report.html.jinja."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from jinja2 import Environment, Template
 from markupsafe import Markup, escape
@@ -17,20 +17,11 @@ from blinddiff.evaluation.kernel_metrics import KERNEL_METRICS
 from blinddiff.evaluation.protocols import Protocol
 from blinddiff.evaluation.published_results import published_results
 from blinddiff.evaluation.records import ImageResult
-from blinddiff.evaluation.statistics import (
-    ABLATIONS,
-    FEWEST_IMAGES,
-    METRICS,
-    Difference,
-    Estimate,
-    SetSummary,
-    compared_pairs,
-)
+from blinddiff.evaluation.statistics import ABLATIONS, FEWEST_IMAGES, METRICS, Estimate, SetSummary, compared_pairs
 
 
-@dataclass(frozen=True)
-class Heading:
-    """level: 1 for the page's title."""
+class Heading(NamedTuple):
+    """A heading; level 1 is the page title."""
 
     level: int
     text: str
@@ -41,35 +32,32 @@ class Heading:
         return re.sub(r"[^a-z0-9]+", "-", self.text.lower()).strip("-")
 
 
-@dataclass(frozen=True)
-class Paragraph:
-    """Running text, which may hold `code`, **bold** and *emphasis* as in Markdown; so may headings, items and cells."""
+class Paragraph(NamedTuple):
+    """Text with `code`, **bold** and *emphasis* as in Markdown. Headings, items and cells may use the same markup."""
 
     text: str
-    markdown_only: bool = False  # for notes on the figures, which only HTML has
+    markdown_only: bool = False  # for text that refers to pictures, which only the HTML report contains
 
 
-@dataclass(frozen=True)
-class Items:
+class Items(NamedTuple):
     """A list."""
 
     lines: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Table:
-    """Cells of text; the first column is left-aligned, the others are numbers on the right."""
+class Table(NamedTuple):
+    """Cells of text; the first column is left-aligned, the others are right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     @property
     def text_columns(self) -> list[bool]:
-        """Whether each column holds no numbers."""
+        """Whether each column is without numbers."""
         return [not any(re.match(r"[+-]?\d", row[i]) for row in self.rows) for i in range(len(self.header))]
 
     def markdown(self) -> str:
-        """With aligned columns."""
+        """The table as Markdown, with aligned columns."""
         rows = [[cell.replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.header))]
 
@@ -81,21 +69,11 @@ class Table:
         return "\n".join([line(rows[0]), rule, *map(line, rows[1:])])
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Pictures in a row, with a title and a caption; only in HTML."""
-
-    title: str
-    pictures: Sequence[plots.Picture]
-    caption: str
-    wide: bool = False
-
-
-Block: TypeAlias = Heading | Paragraph | Items | Table | plots.Plot | Pictures
+Block: TypeAlias = Heading | Paragraph | Items | Table | plots.Plot | plots.Pictures
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
-    """The whole page without figures."""
+    """The whole page without plots and pictures."""
     parts = []
     for block in blocks:
         match block:
@@ -111,7 +89,7 @@ def as_markdown(blocks: Iterable[Block]) -> str:
 
 
 def as_html(blocks: Iterable[Block]) -> str:
-    """The whole page in one file: styles, plots and pictures are in it."""
+    """The whole page as one HTML file with embedded styles, plots and pictures."""
     shown = [(type(b).__name__, b) for b in blocks if not (isinstance(b, Paragraph) and b.markdown_only)]
     headings = [block for _, block in shown if isinstance(block, Heading)]
     sections = [heading for heading in headings if heading.level == 2]
@@ -129,7 +107,7 @@ def _template() -> Template:
 
 
 def _inline(text: str) -> Markup:
-    """Text of a block as HTML."""
+    """The text of a block as HTML."""
     html = str(escape(text))
     for mark, tag in ((r"`([^`]+)`", "code"), (r"\*\*([^*]+)\*\*", "strong"), (r"\*([^*]+)\*", "em")):
         html = re.sub(mark, rf"<{tag}>\1</{tag}>", html)
@@ -142,7 +120,7 @@ def heading(metric: Metric) -> str:
 
 
 def with_interval(mean: float, low: float, high: float, digits: int) -> str:
-    """A difference in a table."""
+    """Format a difference and its interval for a table."""
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
@@ -153,17 +131,8 @@ def _mean(value: Estimate | None, metric: Metric, interval: bool = True) -> str:
     return f"{value.mean:.{d}f}" + (f" [{value.low:.{d}f}, {value.high:.{d}f}]" if interval else "")
 
 
-def _difference(difference: Difference | None, metric: Metric) -> str:
-    """A difference with its interval and verdict."""
-    if difference is None:
-        return ""
-    e = difference.estimate
-    verdict = difference.verdict(metric.higher_is_better)
-    return f"{with_interval(e.mean, e.low, e.high, metric.digits)} {verdict}".rstrip()
-
-
 def means(summary: SetSummary, metrics: Iterable[Metric], interval: bool = True, corner: str = "") -> Table | None:
-    """Means of those metrics that were measured, one row per method; None if there are none."""
+    """Means of the metrics that were measured, one row per method; None if there are none."""
     metrics = [metric for metric in metrics if any(metric.name in found for found in summary.means.values())]
     rows = [
         [method, *(_mean(found.get(metric.name), metric, interval) for metric in metrics)]
@@ -181,7 +150,7 @@ def overview(summary: SetSummary) -> str:
     return (table or Table([summary.set], [])).markdown()
 
 
-def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Table | None:
+def published_comparison(protocol: Protocol, summary: SetSummary, share: str) -> Table | None:
     """PSNR on Y of this run and of papers, best first; None if no paper reports this set.
 
     share: how much of the set was evaluated.
@@ -205,7 +174,7 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
     rows += [
         (found[name].mean, [f"**{method}**{convention(name)}", _mean(found[name], metric), *measured])
         for method, found in summary.means.items()
-        # another convention only for the method that papers report in it
+        # show a second PSNR convention only for methods that a paper reports with that convention
         for name in dict.fromkeys([metric.name, *(r.metric for r in published if r.method == method)])
         if name in found
     ]
@@ -219,28 +188,35 @@ def beside_published(protocol: Protocol, summary: SetSummary, share: str) -> Tab
     return Table(["", heading(metric), "", "source"], [cells for _, cells in rows])
 
 
-def differences(summary: SetSummary) -> Table | None:
-    """Paired differences, one row per pair of methods; ablations have a table of their own."""
+def _pairs(
+    summary: SetSummary, header: Sequence[str], names: Iterable[str], rows: Iterable[tuple[Sequence[str], str, str]]
+) -> Table | None:
+    """Paired differences of the named metrics; None if there are none. rows: first cells, method, baseline."""
     found = {(d.method, d.baseline, name): d for name, pairs in summary.differences.items() for d in pairs}
-    metrics = [METRICS[name] for name, pairs in summary.differences.items() if pairs]
-    rows = [
-        [f"{a} - {b}", *(_difference(found.get((a, b, metric.name)), metric) for metric in metrics)]
-        for a, b in compared_pairs(list(summary.means))
-        if any((a, b, metric.name) in found for metric in metrics)
-    ]
-    return Table(["", *map(heading, metrics)], rows) if rows else None
+    metrics = [METRICS[name] for name in names]
+
+    def cell(method: str, baseline: str, metric: Metric) -> str:
+        difference = found.get((method, baseline, metric.name))
+        if difference is None:
+            return ""
+        e, verdict = difference.estimate, difference.verdict(metric.higher_is_better)
+        return f"{with_interval(e.mean, e.low, e.high, metric.digits)} {verdict}".rstrip()
+
+    filled = [(first, [cell(a, b, metric) for metric in metrics]) for first, a, b in rows]
+    shown = [[*first, *cells] for first, cells in filled if any(cells)]
+    return Table([*header, *map(heading, metrics)], shown) if shown else None
+
+
+def differences(summary: SetSummary) -> Table | None:
+    """Paired differences, one row per pair of methods; ablations are in a separate table."""
+    names = [name for name, pairs in summary.differences.items() if pairs]
+    return _pairs(summary, [""], names, (([f"{a} - {b}"], a, b) for a, b in compared_pairs(list(summary.means))))
 
 
 def ablations(summary: SetSummary) -> Table | None:
     """The ablations that were measured; None if there are none."""
-    found = {(d.method, d.baseline, name): d for name, pairs in summary.differences.items() for d in pairs}
-    metrics = [METRICS[name] for name in ("psnr_y", "niqe", "kernel_l1")]
-    rows = []
-    for a in ABLATIONS:
-        cells = [_difference(found.get((a.method, a.against, metric.name)), metric) for metric in metrics]
-        if any(cells):
-            rows.append([a.tests, f"{a.change} (`{a.method}`)", a.against, *cells])
-    return Table(["in question", "change", "against", *map(heading, metrics)], rows) if rows else None
+    rows = (([a.tests, f"{a.change} (`{a.method}`)", a.against], a.method, a.against) for a in ABLATIONS)
+    return _pairs(summary, ["component tested", "change", "compared with"], ("psnr_y", "niqe", "kernel_l1"), rows)
 
 
 def by_parameter(protocol: Protocol, summary: SetSummary) -> Table | None:
@@ -256,7 +232,7 @@ def by_parameter(protocol: Protocol, summary: SetSummary) -> Table | None:
 
 
 def cost_table(costs: Mapping[str, Any]) -> Table | None:
-    """Memory, multiplications, parameters and seconds on the fixed input; None if they were not measured."""
+    """Time, calls, operations, parameters and memory on the fixed input; None if they were not measured."""
     rows = []
     for name, cost in costs.get("methods", {}).items():
         peak, loaded = cost["peak_mib"], cost["loaded_mib"]
@@ -269,12 +245,12 @@ def cost_table(costs: Mapping[str, Any]) -> Table | None:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report is made from.
+    """The report of one evaluation.
 
     Attributes:
         summaries: one per test set.
-        results: all results, those with an error too.
-        showcase: pictures of chosen cases.
+        results: all results, including those with an error.
+        showcase: pictures of example cases.
         record: the content of `record.json`.
     """
 
@@ -284,24 +260,17 @@ class Report:
     showcase: plots.Showcase
     record: Mapping[str, Any]
 
-    def markdown(self) -> str:
-        """`report.md`."""
-        return as_markdown(self.blocks())
-
-    def html(self) -> str:
-        """`report.html`."""
-        return as_html(self.blocks())
-
     def blocks(self) -> Iterator[Block]:
-        """The whole report."""
+        """The content, for `as_markdown` and `as_html`."""
         protocol, record = self.protocol, self.record
         yield Heading(1, f"{protocol.name}, x{protocol.scale}")
         yield Paragraph(f"{protocol.degradation[0].upper()}{protocol.degradation[1:]}. Source: {protocol.source}.")
         yield Paragraph(
             f"Made by `{record['command']}`, seed {record['fingerprint']['seed']}. Results are measured as 8-bit "
             f"images; Y is BT.601 studio swing; {protocol.scale} pixels are cropped from each side. In brackets: 95 % "
-            "bootstrap intervals over images (an image is drawn with all its kernels). Differences are case by case; "
-            f"*better* or *worse* needs an interval without 0 and {FEWEST_IMAGES} images."
+            "bootstrap intervals over images (each image is resampled together with all its kernels). Differences are "
+            "paired by case. *Better* or *worse* is stated only if the interval excludes 0 and there are at least "
+            f"{FEWEST_IMAGES} images."
         )
         for summary in self.summaries:
             yield from self._set_section(summary)
@@ -312,8 +281,8 @@ class Report:
         if failures:
             yield Heading(2, f"Not evaluated ({len(failures)})")
             yield Items(failures)
-        yield Heading(2, "Origin")
-        yield Items(list(self._origin()))
+        yield Heading(2, "Provenance")
+        yield Items(list(self._provenance()))
 
     def _set_section(self, summary: SetSummary) -> Iterator[Block]:
         images = len({r.name for r in self.results if r.set == summary.set and r.error is None})
@@ -332,7 +301,7 @@ class Report:
         yield from titled("Time", means(summary, COST_METRICS))
         yield from plots.perception_distortion(summary)
         yield from plots.quality_time(summary)
-        yield from titled("Measured and published", beside_published(self.protocol, summary, share))
+        yield from titled("Measured and published", published_comparison(self.protocol, summary, share))
         yield from plots.measured_and_published(self.protocol, summary)
         yield from titled("Ablations", ablations(summary))
         yield from titled("Paired differences", differences(summary))
@@ -345,24 +314,22 @@ class Report:
             yield Paragraph("`report.html` beside this file shows histograms of width error, and kernels.", True)
             yield from histograms
         if kernels:
-            content = (
-                "true (left) and estimated (right)" if self.protocol.truth else "estimated (the truth is not known)"
-            )
+            known = self.protocol.truth
+            content = "true (left) and estimated (right)" if known else "estimated (the true kernel is unknown)"
             caption = f"Kernels of `{self.showcase.subject}`, {content}, from the best estimate to the worst by L1."
-            yield Pictures("", kernels, caption, wide=True)
+            yield plots.Pictures("", kernels, caption, wide=True)
 
     def _case_section(self) -> Iterator[Block]:
         showcase = self.showcase
         if showcase.strips:
             yield Heading(2, "Cases")
             yield Paragraph(
-                f"Chosen by the results of `{showcase.subject}` against `{showcase.baseline}`, shown where the true "
-                "image (the input, without one) has most structure."
+                f"Cases are chosen by the difference between `{showcase.subject}` and `{showcase.baseline}`. The crop "
+                "is the region with the most structure in the true image, or in the input if there is no true image."
             )
             titles = "; ".join(strip.title for strip in showcase.strips)
             yield Paragraph(f"`report.html` beside this file has the pictures of: {titles}.", True)
-            for strip in showcase.strips:
-                yield Pictures(strip.title, strip.pictures, "PSNR-Y is that of the whole image.")
+            yield from showcase.strips
 
     def _cost_section(self) -> Iterator[Block]:
         costs = self.record["costs"]
@@ -370,18 +337,18 @@ class Report:
         if table is not None:
             yield Heading(2, "Cost")
             yield Paragraph(
-                f"One restoration with a result of {costs['result']} pixels, each method in a process of its own, "
+                f"One restoration with a result of {costs['result']} pixels, each method in a separate process, "
                 f"{costs['threads']} thread(s) of {costs['processor']}. Peak memory is the largest resident memory of "
-                "that process, Python and libraries included, with what the restoration added in brackets. GMACs are "
-                "10^9 multiply-accumulates of matrix products, convolutions and attention; Fourier transforms are not "
-                "counted."
+                "that process, including Python and libraries. The memory added by the restoration is in brackets. "
+                "GMACs are 10^9 multiply-accumulates of matrix products, convolutions and attention, without Fourier "
+                "transforms."
             )
             yield table
             if costs["not_measured"]:
                 failures = "; ".join(f"{name} ({reason})" for name, reason in costs["not_measured"].items())
                 yield Paragraph(f"Not measured: {failures}.")
 
-    def _origin(self) -> Iterator[str]:
+    def _provenance(self) -> Iterator[str]:
         record = self.record
         yield f"finished {record['finished']}, {record['seconds']:.0f} s, {record['workers']} worker(s)"
         yield ", ".join(f"{name} {version}" for name, version in record["versions"].items())

@@ -1,4 +1,4 @@
-"""`blinddiff evaluate`: runs methods on the cases of a protocol, resumes, and writes record and report."""
+"""`blinddiff evaluate`: runs methods on the cases of a protocol, resumes, and writes the record and the report."""
 
 import math
 import os
@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from PIL import Image
@@ -33,27 +34,27 @@ from blinddiff.evaluation.records import (
     now,
     versions,
     write_json,
-    write_text,
 )
-from blinddiff.evaluation.report import Report
+from blinddiff.evaluation.report import Report, as_html, as_markdown
 from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, summarise, summary_json
-from blinddiff.files import files_hash, make_folder
+from blinddiff.files import files_hash, make_folder, write_file
 from blinddiff.imaging import write_picture
 from blinddiff.restoring.pool import Died, run_tasks
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One evaluation.
+    """Settings of one evaluation.
 
     Attributes:
         protocol, scale: see `blinddiff.evaluation.protocols`.
-        sets: test sets, folders of `data`.
-        methods: names of methods; the first is the baseline of the report's cases.
-        data: folder of test sets, None for the environment's.
+        sets: names of test sets, which are subfolders of `data`.
+        methods: names of methods; the first is the baseline for the example cases in the report.
+        data: folder of test sets; $BLINDDIFF_DATA if None.
         out: folder for the log, the record and the report.
-        seed: of the degradations and of the methods.
-        limit: evaluate the first images of each set only.
+        options: weights and device, see `Options`.
+        seed: random seed of degradations and methods.
+        limit: evaluate only the first images of each set.
         workers: number of processes.
         costs: measure memory, multiplications and parameters of each method.
         pictures: show chosen cases in `report.html`.
@@ -78,9 +79,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ParameterError(f"workers {self.workers}: at least 1 is accepted")
+            raise ParameterError(f"workers: must be at least 1, not {self.workers}")
         if self.limit is not None and self.limit < 1:
-            raise ParameterError(f"limit {self.limit}: at least 1 image is accepted")
+            raise ParameterError(f"limit: must be at least 1 image, not {self.limit}")
 
 
 README = """# Inputs of protocol {name}, x{scale}, seed {seed}
@@ -89,27 +90,27 @@ README = """# Inputs of protocol {name}, x{scale}, seed {seed}
 
 - `LR/SET/IMAGE_INDEX.png`: input of a method.
 - `HR/SET/IMAGE.png`: ground truth, cropped to a multiple of the scale.
-- `kernel/SET/IMAGE_INDEX_kernel.npy`: true blur kernel, for true convolution, index centre = LR pixel centre.
+- `kernel/SET/IMAGE_INDEX_kernel.npy`: true blur kernel, for convolution (not correlation). The centre of the array is
+  aligned with the centre of the LR pixel.
 
 Put results in one folder as `SET/IMAGE_INDEX.png` (and kernels as `SET/IMAGE_INDEX_kernel.npy`), then
 `blinddiff evaluate --protocol {name} --scale {scale} --seed {seed} {cases} --methods external --external FOLDER`,
-with `--data` as for this export.
+with the same `--data` as this export.
 """
 
 
 def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
     """Write the inputs of a protocol for other programs: LR and HR images, kernels, a README.
 
-    Returns the number of cases, and a line for each that could not be made. Raises ParameterError for missing data,
+    Returns the number of exported cases, and a line for each case that failed. Raises ParameterError for missing data,
     OutputError if the folder cannot be written.
     """
     plan = protocol(settings.protocol, settings.scale)
     root = data_root(settings.data)
     references = [case for name in settings.sets for case in plan.references(root, name, settings.limit)]
     failures = []
-    for part in ("LR", "HR", "kernel"):
-        for name in settings.sets:
-            make_folder(folder / part / name)
+    for part, name in product(("LR", "HR", "kernel"), settings.sets):
+        make_folder(folder / part / name)
     for reference in tqdm(references, unit="case", disable=not sys.stderr.isatty()):
         try:
             case = plan.make(reference, settings.seed)
@@ -118,10 +119,8 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
         else:
             _export_case(case, folder)
     cases = f"--sets {shlex.join(settings.sets)}" + ("" if settings.limit is None else f" --limit {settings.limit}")
-    readme = README.format(
-        name=plan.name, scale=plan.scale, seed=settings.seed, degradation=plan.degradation, cases=cases
-    )
-    write_text(folder / "README.md", readme)
+    readme = README.format(**plan.describe(), seed=settings.seed, cases=cases)
+    write_file(folder / "README.md", readme.encode())
     return len(references) - len(failures), failures
 
 
@@ -134,26 +133,25 @@ def _export_case(case: Case, folder: Path) -> None:
         write_kernel(folder / "kernel" / set_name / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """One method on one case: its result, and a view of it if the report may show the method."""
+class Evaluated(NamedTuple):
+    """The result of one method on one case, and a view of it if the report may show the method."""
 
     result: ImageResult
     view: View | None = None
 
 
-Task: TypeAlias = tuple[CaseReference, list[str]]
-"""A case, and the methods to run on it."""
+Task: TypeAlias = tuple[CaseReference, list[str]]  # a case, and the names of the methods to run on it
 
 
 class Runner:
-    """Makes cases and runs methods on them; each worker process has one."""
+    """Makes cases and runs methods on them. Each worker process has one."""
 
     def __init__(self, settings: Settings) -> None:
         self.protocol = protocol(settings.protocol, settings.scale)
         self.seed = settings.seed
         self.shown = methods_shown(settings.methods) if settings.pictures else ()
-        options = replace(settings.options)  # a copy: settings are sent to workers, without loaded weights
+        # a copy, because loaded weights must not be sent to the workers with the settings
+        options = replace(settings.options)
         self.methods = {name: method(name, options) for name in settings.methods}
 
     def __call__(self, task: Task) -> list[Evaluated]:
@@ -161,7 +159,10 @@ class Runner:
         return list(self.run(*task))
 
     def run(self, reference: CaseReference, names: Sequence[str]) -> Iterator[Evaluated]:
-        """The named methods on one case. Bad input and lack of memory become results with an error; a bug raises."""
+        """Run the named methods on one case.
+
+        Bad input or too little memory gives a result with an error; other exceptions propagate.
+        """
         try:
             case = self.protocol.make(reference, self.seed)
             y_checksum = checksum(case.y)
@@ -177,34 +178,39 @@ class Runner:
                 if failure is None:
                     raise
                 failure = f"{case.id}: {failure}" if failure == NO_MEMORY else failure
-                yield Evaluated(ImageResult(name, *reference.id, y_checksum=y_checksum, error=failure))
+                yield Evaluated(ImageResult(name, *case.id, y_checksum=y_checksum, error=failure))
             else:
                 view = view_of(case, restoration) if name in self.shown else None
-                yield Evaluated(ImageResult(name, *reference.id, metrics, y_checksum), view)
+                yield Evaluated(ImageResult(name, *case.id, metrics, y_checksum), view)
+
+
+MAX_PSNR = 120.0  # dB, in records; equal images have an infinite PSNR
 
 
 def measure(sample: Sample) -> dict[str, float]:
-    """All metrics that apply to a sample and are finite, by name."""
-    values = {name: metric.measure(sample) for name, metric in METRICS.items()}
-    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+    """All metrics that apply to a sample and are finite, by name. Values in dB are at most `MAX_PSNR`."""
+    values = {}
+    for name, metric in METRICS.items():
+        value = metric.measure(sample)
+        if value is not None and metric.unit == "dB":
+            value = min(value, MAX_PSNR)
+        if value is not None and math.isfinite(value):
+            values[name] = value
+    return values
 
 
 def run_all(settings: Settings, runner: Runner, tasks: Sequence[Task]) -> Iterator[list[Evaluated]]:
-    """Results of all tasks as they are ready: one at a time in this process, or case by case from several.
+    """Yield results as they become available: one at a time without workers, all results of a case together with them.
 
     Raises BlindDiffError if a worker process is killed.
     """
     if settings.workers == 1 or len(tasks) < 2:
-        for case, names in tasks:
-            for result in runner.run(case, names):
-                yield [result]
+        yield from ([result] for task in tasks for result in runner.run(*task))
         return
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // settings.workers))
     for _, found in run_tasks(tasks, partial(Runner, settings), settings.workers, threads):
         if isinstance(found, Died):
-            raise BlindDiffError(
-                f"a worker process {found.how}; run the same command again, with fewer --workers, to resume"
-            )
+            raise BlindDiffError(f"a worker process {found.how}; to resume, run the same command with fewer --workers")
         yield found
 
 
@@ -222,10 +228,10 @@ class Outcome:
 
 
 def evaluate(settings: Settings) -> Outcome:
-    """Run what the log lacks, then write `record.json`, `report.md` and `report.html` beside it.
+    """Run the cases that are not in the log yet, then write record.json, report.md and report.html to the same folder.
 
     Raises ParameterError for unknown names or missing data, WeightsError for weights that cannot be loaded, OutputError
-    if `out` cannot be written or holds another run.
+    if `out` cannot be written or contains a different run.
     """
     started, clock = now(), time.perf_counter()
     runner = Runner(settings)
@@ -241,8 +247,8 @@ def evaluate(settings: Settings) -> Outcome:
     }
     weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
     cases = {case.id: case for group in references.values() for case in group}
-    files = {f"{case.id.set}/{case.id.name}": plan.files(case) for case in cases.values()}
-    data = {image: files_hash(paths) for image, paths in files.items()}
+    by_image = {f"{case.id.set}/{case.id.name}": case for case in cases.values()}
+    data = {image: files_hash(plan.files(case)) for image, case in by_image.items()}
     with ResultLog(settings.out, fingerprint, weights, data) as log:
         gallery = _run_missing(settings, runner, cases, log)
         results = [r for r in log.results.values() if r.case_id in cases and r.method in settings.methods]
@@ -251,9 +257,7 @@ def evaluate(settings: Settings) -> Outcome:
         costs = measure_costs(weights, settings.options, settings.scale, settings.out) if settings.costs else {}
         showcase = Showcase()
         if settings.pictures:
-            showcase = make_showcase(
-                results, runner.methods, lambda case_id: plan.make(cases[case_id], settings.seed), gallery
-            )
+            showcase = make_showcase(results, runner.methods, lambda id_: plan.make(cases[id_], settings.seed), gallery)
         record = {
             "fingerprint": fingerprint,
             "command": settings.command,
@@ -281,13 +285,13 @@ def evaluate(settings: Settings) -> Outcome:
         }
         write_json(settings.out / RECORD, record)
         report = Report(plan, summaries, results, showcase, record)
-        write_text(settings.out / "report.md", report.markdown())
-        write_text(settings.out / "report.html", report.html())
+        write_file(settings.out / "report.md", as_markdown(report.blocks()).encode())
+        write_file(settings.out / "report.html", as_html(report.blocks()).encode())
     return outcome
 
 
 def _run_missing(settings: Settings, runner: Runner, cases: Mapping[CaseId, CaseReference], log: ResultLog) -> Gallery:
-    """Run everything that the log lacks; returns the views that the report may need."""
+    """Run the missing cases and return the views that the report may need."""
     missing = {case_id: [n for n in settings.methods if (n, *case_id) not in log.results] for case_id in cases}
     tasks = [(cases[case_id], names) for case_id, names in missing.items() if names]
     total = len(cases) * len(settings.methods)
@@ -295,12 +299,8 @@ def _run_missing(settings: Settings, runner: Runner, cases: Mapping[CaseId, Case
     for known in log.results.values():
         if known.case_id in cases:
             gallery.add(known)
-    with tqdm(
-        total=total,
-        initial=total - sum(len(names) for _, names in tasks),
-        unit="result",
-        mininterval=0.2 if sys.stderr.isatty() else 30,
-    ) as progress:
+    done, interval = total - sum(len(names) for _, names in tasks), 0.2 if sys.stderr.isatty() else 30
+    with tqdm(total=total, initial=done, unit="result", mininterval=interval) as progress:
         for found in run_all(settings, runner, tasks):
             log.append(one.result for one in found)
             for one in found:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ RESAMPLES = 5000
 CONFIDENCE = 0.95
 SEED = 0
 FEWEST_IMAGES = 6
-"""For a claim: five images agree in sign by chance once in sixteen times (2 / 2^5), six once in thirty-two."""
+"""For a claim. By chance, five images agree in sign with a probability of 1/16 (2 / 2^5), six with 1/32."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Estimate:
     """A mean with its confidence interval.
 
     Attributes:
-        mean: over all values.
+        mean: mean of all values.
         low, high: ends of the 95 % bootstrap interval; equal to `mean` for a single image.
-        images: number of images, the unit that is resampled.
+        images: number of images. Images are resampled, not values.
         values: number of values.
     """
 
@@ -43,12 +43,10 @@ class Estimate:
 
 
 def estimate(values: Mapping[tuple[str, int], float]) -> Estimate:
-    """Mean of values by (image, parameter index), with a percentile bootstrap interval over *images*.
+    """Mean of values by (image, parameter index), at least one, with a percentile bootstrap interval over *images*.
 
     An image is resampled with all its values: eight kernels on one image are not eight independent measurements.
     """
-    if not values:
-        raise ValueError("no values")
     by_image: dict[str, list[float]] = defaultdict(list)
     for (image, _), value in sorted(values.items()):
         by_image[image].append(value)
@@ -76,7 +74,7 @@ class Difference:
     estimate: Estimate
 
     def verdict(self, higher_is_better: bool | None) -> Literal["better", "worse", "undecided", "too few images", ""]:
-        """What may be claimed: "better" and "worse" need an interval without 0 and `FEWEST_IMAGES` images.
+        """What may be claimed. "better" and "worse" need an interval that excludes 0, and `FEWEST_IMAGES` images.
 
         Empty for a metric without a direction.
         """
@@ -89,24 +87,19 @@ class Difference:
         return "better" if (self.estimate.low > 0) == higher_is_better else "worse"
 
 
-def paired_difference(
-    method: str,
-    baseline: str,
-    values: Mapping[str, Mapping[tuple[str, int], float]],
-) -> Difference | None:
-    """`method` minus `baseline`, case by case; None if they share none. values: method -> (image, index) -> value."""
+Values: TypeAlias = Mapping[str, Mapping[tuple[str, int], float]]
+"""Method -> (image, parameter index) -> value of one metric."""
+
+
+def paired_difference(method: str, baseline: str, values: Values) -> Difference | None:
+    """`method` minus `baseline`, paired by case; None if they have no case in common."""
     a, b = values.get(method, {}), values.get(baseline, {})
     common = {case: a[case] - b[case] for case in a if case in b}
     return Difference(method, baseline, estimate(common)) if common else None
 
 
-def all_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, baseline) for every two methods, the one named first as the baseline."""
-    return [(method, baseline) for i, method in enumerate(methods) for baseline in methods[:i]]
-
-
 COMPARED = ("psnr_y", "ssim_y", "niqe", "lpips", "dists", "lr_rms", "kernel_l1")
-MOST_FOR_ALL_PAIRS = 6  # methods; with more, only the baselines below are compared with
+MOST_FOR_ALL_PAIRS = 6  # methods; more are only compared with the first one and these:
 USUAL_BASELINES = ("closed-form", "fidelity")
 
 
@@ -127,7 +120,7 @@ class SetSummary:
 
 
 def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequence[str]) -> list[SetSummary]:
-    """One summary a set, in the order given; results with an error are left out."""
+    """One summary per set, in the given order. Results with an error are left out."""
     values: dict[str, dict[str, dict[str, dict[tuple[str, int], float]]]] = {
         set_name: {metric: defaultdict(dict) for metric in METRICS} for set_name in sets
     }
@@ -140,26 +133,22 @@ def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequ
 
 def summary_json(summary: SetSummary) -> dict[str, Any]:
     """An entry of `sets` in a record."""
-    return {
-        "set": summary.set,
-        "means": {m: {name: asdict(e) for name, e in means.items()} for m, means in summary.means.items()},
-        "psnr_y_by_parameter": summary.by_parameter,
-        "differences": {name: [asdict(d) for d in pairs] for name, pairs in summary.differences.items()},
-    }
+    content = asdict(summary)
+    content["psnr_y_by_parameter"] = content.pop("by_parameter")
+    return content
 
 
 def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, baseline) for every two methods; of many methods, only against the first and `USUAL_BASELINES`."""
-    pairs = all_pairs(methods)
-    if len(methods) <= MOST_FOR_ALL_PAIRS:
-        return pairs
-    return [(a, b) for a, b in pairs if b in (methods[0], *USUAL_BASELINES)]
+    """(method, baseline) for every two methods, the earlier one as the baseline.
+
+    Of more than `MOST_FOR_ALL_PAIRS` methods, only the first and `USUAL_BASELINES` are baselines.
+    """
+    baselines = methods if len(methods) <= MOST_FOR_ALL_PAIRS else (methods[0], *USUAL_BASELINES)
+    return [(method, other) for i, method in enumerate(methods) for other in methods[:i] if other in baselines]
 
 
-def _summarise_set(
-    set_name: str, values: dict[str, dict[str, dict[tuple[str, int], float]]], methods: Sequence[str]
-) -> SetSummary:
-    means: dict[str, dict[str, Estimate]] = {
+def _summarise_set(set_name: str, values: Mapping[str, Values], methods: Sequence[str]) -> SetSummary:
+    means = {
         method: {metric: estimate(values[metric][method]) for metric in METRICS if values[metric].get(method)}
         for method in methods
     }
@@ -169,11 +158,10 @@ def _summarise_set(
         for (_, index), value in values["psnr_y"].get(method, {}).items():
             groups[index].append(value)
         by_parameter[method] = {index: sum(group) / len(group) for index, group in sorted(groups.items())}
-    differences = {}
-    for metric in COMPARED:
-        wanted = dict.fromkeys([*compared_pairs(methods), *ablation_methods(methods)])
-        pairs = (paired_difference(a, b, values[metric]) for a, b in wanted)
-        differences[metric] = [pair for pair in pairs if pair is not None]
+    wanted = dict.fromkeys([*compared_pairs(methods), *ablation_methods(methods)])
+    differences = {
+        metric: [pair for a, b in wanted if (pair := paired_difference(a, b, values[metric]))] for metric in COMPARED
+    }
     return SetSummary(set_name, means, by_parameter, differences)
 
 
@@ -184,16 +172,8 @@ CONSTRAINT = "training with a kernel constraint"
 STEPS = "number of steps"
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """One comparison.
-
-    Attributes:
-        method: name of the changed method.
-        against: name of the method that it is compared with.
-        tests: the part of the method that the comparison measures.
-        change: what was changed.
-    """
+class Ablation(NamedTuple):
+    """A comparison of a changed method with another method; `tests` is the component that it measures."""
 
     method: str
     against: str
@@ -219,16 +199,12 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation("small-no-kernel-loss", "small-full", CONSTRAINT, "trained without the kernel constraint"),
 )
 
-TRAINED = {
-    "small-full": "full",
-    "small-no-modulation": "no_modulation",
-    "small-no-kernel-loss": "no_kernel_loss",
-}
-"""Methods with weights of their own: name -> recipe in recipes/ablations. All have the same small training budget."""
+TRAINED = {"small-full": "full", "small-no-modulation": "no_modulation", "small-no-kernel-loss": "no_kernel_loss"}
+"""Methods with their own weights: name -> recipe in recipes/ablations. All have the same small training budget."""
 
 
 def ablation_methods(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(method, against) of the ablations whose two methods are both among `names`."""
+    """(method, against) for the ablations whose two methods are both in `names`."""
     return ((a.method, a.against) for a in ABLATIONS if a.method in names and a.against in names)
 
 
@@ -236,25 +212,25 @@ def trained_ablations(folder: Path) -> dict[str, Path]:
     """The methods of `TRAINED` whose weights exist: name -> ``FOLDER/RECIPE`` or ``FOLDER/RECIPE/weights``."""
     found: dict[str, Path] = {}
     for name, recipe in TRAINED.items():
-        for weights in (folder / recipe / "weights", folder / recipe):
+        for weights in (folder / recipe, folder / recipe / "weights"):
             if (weights / "config.json").is_file():
-                found.setdefault(name, weights)
+                found[name] = weights
     return found
 
 
 def all_ablation_methods(trained: Sequence[str]) -> list[str]:
-    """The methods of all ablations whose weights exist, baselines first. trained: the available ones of `TRAINED`."""
+    """The methods of all ablations whose weights exist, baselines first. trained: the available part of `TRAINED`."""
     possible = [a for a in ABLATIONS if all(n not in TRAINED or n in trained for n in (a.method, a.against))]
     return list(dict.fromkeys([*(a.against for a in possible), *(a.method for a in possible)]))
 
 
-EACH = 3  # worst and best images in a report
+EACH = 3  # number of worst and of best images in a report
 MOST_METHODS = 6  # in a row of pictures
 RANKS = (("best", 0.0), ("quarter", 0.25), ("median", 0.5), ("three quarters", 0.75), ("95 %", 0.95), ("worst", 1.0))
 
 
 def subject_of(names: Sequence[str]) -> str:
-    """The method whose cases are shown: fidelity or external, else the last that is not an oracle."""
+    """The method whose cases are shown: fidelity or external, else the last method that is not an oracle."""
     usual = [name for subject in ("fidelity", "external") for name in names if name.partition("@")[0] == subject]
     blind = [name for name in names if "oracle" not in name]
     return usual[0] if usual else (blind or list(names))[-1]
@@ -268,9 +244,9 @@ def methods_shown(names: Sequence[str]) -> list[str]:
 
 
 def chosen_cases(results: Iterable[ImageResult], subject: str, baseline: str) -> list[tuple[str, CaseId]]:
-    """Titles and cases: where `subject` gains least and most PSNR-Y over `baseline`, no image twice.
+    """Titles and cases with the least and the most gain in PSNR-Y of `subject` over `baseline`, no image twice.
 
-    A few cases over the whole range without ground truth or with a single method.
+    Without ground truth or with a single method: a few `examples`.
     """
     results = [r for r in results if r.error is None]
     psnr = {
@@ -279,16 +255,16 @@ def chosen_cases(results: Iterable[ImageResult], subject: str, baseline: str) ->
     }
     gains = {case: value - psnr[baseline][case] for case, value in psnr[subject].items() if case in psnr[baseline]}
     if subject != baseline and gains:
-        worst, best = extremes(gains)
         return [
-            *((f"worst: {gains[case]:+.2f} dB over {baseline}", case) for case in worst),
-            *((f"best: {gains[case]:+.2f} dB over {baseline}", case) for case in best),
+            (f"{title}: {gains[case]:+.2f} dB over {baseline}", case)
+            for title, cases in zip(("worst", "best"), extremes(gains), strict=True)
+            for case in cases
         ]
     return [("example", case) for case in examples({r.case_id for r in results if r.method == subject})]
 
 
 def extremes(gains: Mapping[CaseId, float]) -> tuple[list[CaseId], list[CaseId]]:
-    """The cases of least and of most gain, at most `EACH` of either: one per image, no image in both."""
+    """The cases with the least and with the most gain, at most `EACH` of either; one per image, no image in both."""
     worst_first, best_first = _ranked_images(gains)
     worst = worst_first[: min(EACH, (len(worst_first) + 1) // 2)]
     taken = {case[:2] for case in worst}
@@ -298,8 +274,8 @@ def extremes(gains: Mapping[CaseId, float]) -> tuple[list[CaseId], list[CaseId]]
 def possible_extremes(gains: Mapping[CaseId, float]) -> set[CaseId]:
     """All cases that `extremes` may still choose when further cases are added.
 
-    An image that is no longer among the `EACH` worst cannot return, because the worst ones only get worse; of the best
-    images, at most `EACH` are taken by the worst.
+    An image that has left the `EACH` worst cannot return, because further cases only lower the worst gains. At most
+    `EACH` of the best images are also among the worst.
     """
     worst_first, best_first = _ranked_images(gains)
     return {*worst_first[:EACH], *best_first[: 2 * EACH]}
@@ -308,22 +284,24 @@ def possible_extremes(gains: Mapping[CaseId, float]) -> set[CaseId]:
 def _ranked_images(gains: Mapping[CaseId, float]) -> tuple[list[CaseId], list[CaseId]]:
     """Each image's worst case, worst first, and each image's best case, best first."""
     ranked = sorted(gains, key=lambda case: (gains[case], case))
-    first: tuple[dict[tuple[str, ...], CaseId], ...] = ({}, {})
-    for found, order in zip(first, (ranked, ranked[::-1]), strict=True):
+
+    def first_per_image(order: Iterable[CaseId]) -> list[CaseId]:
+        found: dict[tuple[str, ...], CaseId] = {}
         for case in order:
             found.setdefault(case[:2], case)
-    return list(first[0].values()), list(first[1].values())
+        return list(found.values())
+
+    return first_per_image(ranked), first_per_image(ranked[::-1])
 
 
 def examples(cases: Iterable[CaseId]) -> list[CaseId]:
-    """The first, the last and some between."""
+    """`EACH` cases or fewer, evenly spaced in the sorted list, including the first and the last."""
     ordered = sorted(cases)
-    chosen = sorted({round(i * (len(ordered) - 1) / max(1, EACH - 1)) for i in range(EACH)}) if ordered else []
-    return [ordered[i] for i in chosen]
+    return [ordered[i] for i in sorted({round(i * (len(ordered) - 1) / (EACH - 1)) for i in range(EACH)}) if ordered]
 
 
 def chosen_kernels(results: Sequence[ImageResult], subject: str) -> list[tuple[str, CaseId]]:
-    """Titles and cases from the best to the worst kernel of `subject` by L1; without ground truth the first cases."""
+    """Titles and cases from the best to the worst kernel of `subject` by L1; the first cases without ground truth."""
     own = [r for r in results if r.method == subject and r.error is None]
     ranked = sorted((r for r in own if "kernel_l1" in r.metrics), key=lambda r: (r.metrics["kernel_l1"], r.case_id))
     if not ranked:
