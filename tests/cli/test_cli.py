@@ -382,7 +382,7 @@ def test_transparency_needs_a_format_that_holds_it(refused: Callable[..., str], 
 def test_exif_and_profile_are_kept(run: Run, here: Path, tiny_weights: Path, ending: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6  # to be turned by 90 degrees
+    exif[ExifTags.Base.Orientation] = 6  # to be rotated by 90 degrees
     exif[ExifTags.Base.Artist] = "a person"
     Image.open("small.png").save("in.jpg", exif=exif, icc_profile=profile)
     out = f"out.{ending}"
@@ -684,13 +684,13 @@ def test_help(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usage, _, options = said.out.partition("\n\n")
     assert usage.startswith(f"usage: blinddiff {command}")
     # After the name and what stands for its value, what it means.
-    told = {}
+    described = {}
     for entry in re.split(r"\n  (?=\S)", options):
         names = re.match(r"(?:-\w\b[^-]*)?(--[\w-]+|\w+)", entry)
         if names:
-            told[names[1]] = re.sub(r"^(\s|[A-Z\[\].]+\b|\.\.\.\]|\{.*?\})*", "", entry[names.end() :])
+            described[names[1]] = re.sub(r"^(\s|[A-Z\[\].]+\b|\.\.\.\]|\{.*?\})*", "", entry[names.end() :])
     for name in OPTIONS[command] | set(re.findall(r"--[\w-]+", usage)):
-        assert re.search(r"[a-z]{3,}", told.get(name, "")), (name, said.out)
+        assert re.search(r"[a-z]{3,}", described.get(name, "")), (name, said.out)
 
 
 def test_choices_that_the_help_names_are_those_there_are() -> None:

@@ -18,7 +18,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 @pytest.fixture
 def texture(generator: torch.Generator) -> Tensor:
-    """White noise, (1, 3, 192, 240): every frequency is there to be told by."""
+    """White noise, (1, 3, 192, 240): all frequencies are present."""
     return torch.rand(1, 3, 192, 240, generator=generator, dtype=torch.float64)
 
 
@@ -32,28 +32,28 @@ def test_without_an_error_it_is_zero(photograph: Tensor, scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
-@pytest.mark.parametrize("wrong", ["wider", "turned", "moved"])
+@pytest.mark.parametrize("wrong", ["wider", "rotated", "moved"])
 def test_with_the_true_image_it_points_to_the_true_kernel(texture: Tensor, scale: int, wrong: str) -> None:
     # Widths in HR pixels that the LR grid can tell apart at every scale.
     true = anisotropic_gaussian(1.5 * scale, 0.8 * scale, 0.5, SIZE).double()[None]
-    told = {
+    believed = {
         "wider": anisotropic_gaussian(1.8 * scale, 1.0 * scale, 0.5, SIZE).double()[None],
-        "turned": true.flip(1),
+        "rotated": true.flip(1),
         "moved": shift_kernel(true, torch.tensor([0.0]), torch.tensor([0.5 * scale])),
     }[wrong]
     y = DegradationOperator(true, scale)(texture)
-    shown = kernel_residual(y, texture, told, scale, SIZE)[0]
+    shown = kernel_residual(y, texture, believed, scale, SIZE)[0]
     for answer in shown:
-        # The mean of x is taken off, so that a constant added to every entry cannot be told.
-        assert cosine(answer - answer.mean(), (true - told)[0]) > 0.7
+        # The mean of x is taken off, so that a constant added to every entry cannot be determined.
+        assert cosine(answer - answer.mean(), (true - believed)[0]) > 0.7
 
 
 def test_a_step_along_it_mends_the_kernel(texture: Tensor) -> None:
-    true, told = (isotropic_gaussian(sigma, SIZE).double()[None] for sigma in (1.6, 2.4))
+    true, believed = (isotropic_gaussian(sigma, SIZE).double()[None] for sigma in (1.6, 2.4))
     y = DegradationOperator(true, 2)(texture)
-    step = kernel_residual(y, texture, told, 2, SIZE)[:, 0]
-    before = (true - told).abs().sum()
-    assert (true - (told + step)).abs().sum() < 0.7 * before
+    step = kernel_residual(y, texture, believed, 2, SIZE)[:, 0]
+    before = (true - believed).abs().sum()
+    assert (true - (believed + step)).abs().sum() < 0.7 * before
 
 
 def test_batch_equals_single(photograph: Tensor) -> None:

@@ -167,7 +167,7 @@ def test_an_off_centre_delta_moves_the_image(
 
 
 def test_blur_and_degradation_are_the_recorded_ones(recorded: dict[str, Tensor]) -> None:
-    # The published code correlates, so its kernel turned by half a turn is ours.
+    # The published code correlates, so its kernel rotated by 180 degrees is ours.
     operator = DegradationOperator(recorded["degrade.kernel"].flip(1, 2), 4)
     torch.testing.assert_close(operator.blur(recorded["degrade.hr"]), recorded["degrade.blurred"], atol=1e-5, rtol=0)
     torch.testing.assert_close(operator(recorded["degrade.hr"]), recorded["degrade.lr_x4"], atol=1e-5, rtol=0)

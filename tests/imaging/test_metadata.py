@@ -247,6 +247,6 @@ def test_png_metadata_after_the_pixels(kind, early):
     before = chunks.pop(early, b"")
     photograph = read_image(file[:33] + before + file[33:end] + b"".join(chunks.values()) + file[end:])
     assert photograph.bit_depth == 8 * np.dtype(kind).itemsize
-    assert photograph.pixels.shape == (3, 4, 5)  # turned
+    assert photograph.pixels.shape == (3, 4, 5)  # rotated
     assert photograph.xmp == b"<x:xmpmeta>words</x:xmpmeta>"
     assert b"a camera" in photograph.exif

@@ -132,11 +132,11 @@ def test_orientation_is_applied_once(orientation, kind, colours, encode):
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_orientation_of_16_bit_tiff(orientation, colours):
     deep = colours.astype(np.uint16) * 257
-    plain, turned = io.BytesIO(), io.BytesIO()
-    tifffile.imwrite(turned, deep, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    plain, rotated = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(rotated, deep, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
     tifffile.imwrite(plain, colours, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
     np.testing.assert_array_equal(
-        as_array(read_image(turned.getvalue()).pixels, 255), as_array(read_image(plain.getvalue()).pixels, 255)
+        as_array(read_image(rotated.getvalue()).pixels, 255), as_array(read_image(plain.getvalue()).pixels, 255)
     )
 
 

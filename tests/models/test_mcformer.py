@@ -180,10 +180,10 @@ def test_x_y_is_the_closed_form_of_what_is_given(model: MCFormer) -> None:
     kernel, noise_level = isotropic_gaussian(1.4, 31)[None], torch.tensor([4.0])
     made = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level)
     x_y = Degradation(kernel, noise_level).closed_form(Observation(y, 3))
-    told = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=x_y)
-    torch.testing.assert_close(made.x0_hat, told.x0_hat)
+    explicit = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=x_y)
+    torch.testing.assert_close(made.x0_hat, explicit.x0_hat)
     other = call(model, x_t, 400, y, 3, kernel=kernel, noise_level=noise_level, x_y=0.5 * x_y)
-    assert not torch.allclose(other.x0_hat, told.x0_hat, atol=1e-2)
+    assert not torch.allclose(other.x0_hat, explicit.x0_hat, atol=1e-2)
 
 
 def test_its_own_estimate_is_used_where_none_is_given(model: MCFormer) -> None:
@@ -191,8 +191,8 @@ def test_its_own_estimate_is_used_where_none_is_given(model: MCFormer) -> None:
     first = model.initial_estimate(Observation(y, 2))
     with torch.no_grad():
         own = model(x_t, torch.tensor([400]), Observation(y, 2))
-    told = call(model, x_t, 400, y, 2, kernel=first.kernel, noise_level=first.noise_level)
-    torch.testing.assert_close(own.x0_hat, told.x0_hat)
+    explicit = call(model, x_t, 400, y, 2, kernel=first.kernel, noise_level=first.noise_level)
+    torch.testing.assert_close(own.x0_hat, explicit.x0_hat)
 
 
 @pytest.mark.parametrize("size", [11, 30, 45])

@@ -134,10 +134,10 @@ def test_the_flattest_blocks_show_the_noise(sigma: float) -> None:
 @pytest.mark.parametrize("axis", [2, 3])
 def test_mirroring_mirrors_the_spectra(photograph: Tensor, axis: int) -> None:
     # A real image's spectrum is even, so turning either axis round turns the vertical frequencies round.
-    turned = [-i % 16 for i in range(16)]
+    rotated = [-i % 16 for i in range(16)]
     for part in (MEAN, SHAPE, STRONGEST, WEAKEST):
         mirrored = spectrum(photograph.flip(axis), part)
-        torch.testing.assert_close(mirrored, spectrum(photograph, part)[turned], atol=1e-2, rtol=1e-3)
+        torch.testing.assert_close(mirrored, spectrum(photograph, part)[rotated], atol=1e-2, rtol=1e-3)
     quantiles = spectral_statistics(photograph)[0, QUANTILES].unflatten(0, (4, 5))
     mirrored = spectral_statistics(photograph.flip(axis))[0, QUANTILES].unflatten(0, (4, 5))
     torch.testing.assert_close(mirrored, quantiles[[0, 1, 3, 2]], atol=1e-4, rtol=1e-4)
@@ -145,8 +145,8 @@ def test_mirroring_mirrors_the_spectra(photograph: Tensor, axis: int) -> None:
 
 def test_a_half_turn_changes_nothing(photograph: Tensor) -> None:
     sensible = slice(0, QUANTILES.stop)
-    here, turned = (spectral_statistics(y)[:, sensible] for y in (photograph, photograph.flip(2, 3)))
-    torch.testing.assert_close(turned, here, atol=1e-2, rtol=1e-3)
+    here, rotated = (spectral_statistics(y)[:, sensible] for y in (photograph, photograph.flip(2, 3)))
+    torch.testing.assert_close(rotated, here, atol=1e-2, rtol=1e-3)
 
 
 def test_transposing_swaps_the_axes(photograph: Tensor) -> None:

@@ -22,7 +22,7 @@ def seeded(seed):
 
 @pytest.fixture
 def restore(tiny_pipeline, photograph):
-    """Restore `photograph`, with a seed and as a tensor unless told otherwise."""
+    """Restore `photograph`, with a seed and as a tensor unless given otherwise."""
 
     def restore(image=photograph, **arguments):
         return tiny_pipeline(image, **{"generator": seeded(0), "output_type": "pt", **arguments})

@@ -288,7 +288,7 @@ def test_kernel_step_refine_gives_a_kernel_that_explains_more(followed, motion, 
 
 
 def test_kernel_step_refine_does_not_fit_noise(motion, sharp, degraded):
-    """A good kernel stays as good as it was where the noise is told, and is spoilt where it is not."""
+    """A good kernel stays good if the noise level is given, and becomes worse if it is not."""
     true = torch.zeros(1, 31, 31)
     true[0, 15 - 8 : 15 + 9, 15 - 4 : 15 + 5] = torch.from_numpy(motion)
     y = torch.from_numpy(degraded(sharp, motion, 1)).permute(2, 0, 1)[None].float()
