@@ -60,7 +60,9 @@ def test_a_published_range_stands_beside_ours_of_the_same_noise() -> None:
     table = published_comparison(protocol("aniso9", 4), summary, "14 images")
     assert table is not None
     rows = {row[0]: row[1] for row in table.rows}
-    assert rows["DASR, noise 10"] == "25.26 to 24.37"
+    # Of Table 3 in DASR, which has these kernels; 27.20 to 26.27 and 25.26 to 24.37 in KDSR belong to other kernels.
+    assert rows["DASR, noise 0"] == "27.99 to 26.21"
+    assert rows["DASR, noise 10"] == "26.57 to 24.43"
     assert rows["**fidelity**, noise 0"] == "27.00 to 26.20"
     assert rows["**fidelity**, noise 10"] == "26.10 to 25.30"
-    assert rows["**fidelity**, noise 20"] == "25.20 to 24.40"
+    assert not any("noise 20" in name for name in rows)  # the table has none
