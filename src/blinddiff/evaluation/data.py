@@ -172,7 +172,7 @@ class Case:
     """One degraded image with its ground truth. Images are float32 in [0, 1], already rounded to 8 bit.
 
     Attributes:
-        hr: ground truth (3, s*h, s*w), or None where there is none.
+        hr: ground truth (3, s*h, s*w); None if there is none.
         y: LR image (3, h, w).
         kernel: true blur kernel (kh, kw) in HR pixels, to be used with ``downsampling``; None if unknown.
         noise_level: true standard deviation of the noise in grey levels, before clipping and rounding; None if unknown.
@@ -198,7 +198,7 @@ class Case:
         return self.kernel if self.centred_kernel is None else self.centred_kernel
 
     def operator(self) -> DegradationOperator:
-        """The true degradation without noise. Raises ParameterError if the kernel is not known."""
+        """The true degradation without noise. Raises ParameterError if the kernel is unknown."""
         if self.kernel is None:
             raise ParameterError(f"{self.id}: the true kernel is not known")
         return DegradationOperator(self.kernel, self.scale, self.downsampling)

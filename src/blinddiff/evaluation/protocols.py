@@ -370,7 +370,7 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 
 
 def protocol(name: str, scale: int) -> Protocol:
-    """The named protocol at a scale. Raises ParameterError for an unknown name or a scale it is not defined for."""
+    """The named protocol at a scale. Raises ParameterError if the name is unknown or the protocol lacks the scale."""
     if name not in PROTOCOLS:
         raise ParameterError(f"protocol '{name}': one of {', '.join(PROTOCOLS)} is accepted")
     return PROTOCOLS[name](scale)
