@@ -1,11 +1,11 @@
-"""Compare the time of a step of the published sampler in this package with the same step computed as published.
+"""Time a step of the published sampler against the same step with the published order of operations.
 
 python scripts/benchmark_published_loop.py [--steps 3] [--threads 2] [--out results/performance/published_loop.json]
 
-Both run the full network (26.5 M parameters, random weights) at 256x256 with the published guidance. Their steps
-alternate, so that other load on the machine affects both. "As published" is the same mathematics in the published order
-of operations, written out below: planar memory layout, attention between normalised queries and keys followed by a
-separate projection, layer norm from means and variances.
+Both run the full network (26.5 M parameters, random weights) at 256x256 with the published guidance, alternating, so
+that other load on the machine affects both. "As published" is the same computation in the published order, written out
+below: contiguous memory format, attention between normalised queries and keys with a separate projection, layer norm
+from means and variances.
 """
 
 import argparse

@@ -79,7 +79,7 @@ def test_costs_of_another_device_or_of_other_weights_are_measured(
 
 
 def in_this_process(measured: list[str], outcome: Exception | Died | None = None) -> Callable[..., Iterator[object]]:
-    """In place of `run_tasks`: notes what it is asked for."""
+    """In place of `run_tasks`: records the names of the methods."""
 
     def run(tasks: list[str], *_: object, **__: object) -> Iterator[object]:
         for name in tasks:
@@ -95,7 +95,7 @@ def in_this_process(measured: list[str], outcome: Exception | Died | None = None
     "outcome",
     [MemoryError(), Died("was ended by SIGKILL"), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")],
 )
-def test_want_of_memory_does_not_lose_the_record(
+def test_lack_of_memory_does_not_lose_the_record(
     outcome: Exception | Died, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "run_tasks", in_this_process([], outcome))

@@ -1,4 +1,4 @@
-"""Finding test sets, and saying what is missing."""
+"""Finding test sets, and error messages for missing ones."""
 
 import io
 from pathlib import Path

@@ -121,7 +121,7 @@ def test_a_method_can_be_added_to_a_finished_run(data: Path, tmp_path: Path) -> 
     before = lines(tmp_path)
     outcome = evaluate(settings(data, tmp_path, methods=("bicubic", "lanczos"), limit=1))
     assert [line for line in lines(tmp_path) if line in before] == before
-    assert outcome.summaries[0].means["bicubic"]["psnr_y"].images == 1  # the report is of what was asked for
+    assert outcome.summaries[0].means["bicubic"]["psnr_y"].images == 1  # the report covers the requested images
 
 
 def test_several_processes_come_to_the_same_results(data: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_an_image_that_was_replaced_is_evaluated_again(data: Path, tmp_path: Pat
     assert before.keys() == after.keys()
 
 
-def test_want_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_costs_one_result(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(*_: object) -> object:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999999999 bytes")
 

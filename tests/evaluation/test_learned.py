@@ -1,4 +1,4 @@
-"""LPIPS and DISTS: asked for in the right way where they are, and silent where they are not."""
+"""LPIPS and DISTS: called correctly where they are installed, left out where they are not."""
 
 import sys
 from collections.abc import Iterator
