@@ -78,7 +78,7 @@ def step(network: PublishedMCFormer, x_t: Tensor, y: Tensor) -> tuple[float, Ten
     observation = Observation(y, SCALE)
     prediction = network(x_t, t.expand(1), observation)
     x0_hat, shift = PublishedGuidance()(x_t, prediction.x0_hat, observation, prediction.degradation, 1.0)
-    after = scheduler.step(x_t.detach(), t, network.to_diffusion(x0_hat), prediction, noise).detach() + shift
+    after = scheduler.step(x_t.detach(), t, network.normalize(x0_hat), prediction, noise).detach() + shift
     return time.perf_counter() - started, after
 
 

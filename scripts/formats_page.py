@@ -29,39 +29,42 @@ SCALE = 2
 
 HEAD = """# Formats
 
-`python scripts/formats_page.py` makes this page: it runs a file of each kind through `blinddiff upscale` and checks
-the results with other libraries. A test checks that the page is up to date. Do not edit it.
+`python scripts/formats_page.py` writes this page. The script restores one file of each kind with `blinddiff upscale`
+and checks the results with other libraries. A test checks that the page is up to date. Do not edit it.
 
-blinddiff detects the format from a file's content, not from its name. It reads single images only; from a phone's
-JPEG with several images, it reads the first.
+blinddiff detects the format from the content of a file, not from its name. It reads only files with a single image. The
+only exception is a JPEG file from a phone that contains several images: blinddiff reads the first one.
 
 """
 
 NOTES = """
-Bits are per channel; "32 f" means floats from 0 (black) to 1 (white). Integers of more than 8 bits count as 16. "-"
-means that the input had none.
+The bits are bits per channel; "32 f" means floats from 0 (black) to 1 (white). Integers of more than 8 bits are read as
+16 bits. "-" means that the input has no such data.
 
-- **Grey** images stay grey, with two exceptions: WebP, and AVIF with transparency, have no grey mode, so the image
-  gets three equal channels there. A grey colour profile cannot describe these, so the pixels are converted to the
-  tone curve of sRGB, without a profile.
-- **Alpha** is enlarged bicubically, without overshoot. Colours of transparent pixels are replaced by those of visible
-  neighbours before the restoration, so they do not bleed into visible parts. Extra TIFF channels that are not
+- **Grey** images stay grey, with two exceptions: WebP, and AVIF with transparency, have no grey mode. For these
+  formats, the image gets three equal channels. A colour profile for grey does not fit three channels, so the pixels
+  are converted to the tone curve of sRGB, and the profile is removed.
+- **Alpha** is enlarged bicubically, without overshoot. Before the restoration, the colours of transparent pixels are
+  replaced by those of visible neighbours, so that they do not affect visible pixels. Extra TIFF channels that are not
   declared as transparency (such as a saved selection) are dropped.
-- **16 bits and floats** are computed in 32-bit floats throughout. The output has the bits of the input if the format
-  supports them: PNG 8 and 16, TIFF 8, 16 and floats, the others 8.
-- **Colour profiles**: the tone curve is converted to sRGB's for the restoration, and back for the output, which keeps
-  the profile. Primaries are not converted, so no colour is clipped. A damaged profile, or one for another kind of
-  pixel, is kept but not applied. Colours that an AVIF or PNG file declares by numbers (nclx, cICP), such as Display
-  P3, become a profile. High dynamic range (PQ, HLG) is refused. PNG's gamma and primaries chunks are ignored.
-- **EXIF** is kept byte by byte (in TIFF: field by field), except for three things. The orientation is applied to the
+- **16-bit integers and floats** are processed in 32-bit floats. The output has the bits of the input if the format
+  supports them. PNG supports 8 and 16 bits, TIFF supports 8 bits, 16 bits and floats, and the other formats support 8
+  bits.
+- **Colour profiles** are kept. For the restoration, the tone curve is converted to that of sRGB; for the output, it is
+  converted back. Primaries are not converted, so no colour is clipped. A damaged profile, or a profile for another
+  kind of pixel, is kept but not applied. If an AVIF or PNG file declares its colours (for example Display P3) by
+  numbers (nclx, cICP), the output gets a profile for these colours. High dynamic range (PQ, HLG) is refused. The
+  gamma and primaries chunks of PNG are ignored.
+- **EXIF** is kept byte by byte (in TIFF: field by field), with three exceptions. The orientation is applied to the
   pixels and reset. Width and height are updated. The thumbnail is removed, because it shows the old image.
-- **XMP** is kept, with orientation, width and height updated as in EXIF. Packets beyond 64 KiB are not joined.
+- **XMP** is kept, with orientation, width and height updated. Packets of more than 64 KiB, which are split into parts,
+  are not joined.
 
-Also not read: camera raw, PDF, PSD, SVG, ICO, TGA, JPEG XL.
+Camera raw, PDF, PSD, SVG, ICO, TGA and JPEG XL files are not read either.
 
-Libraries: Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM, 8-bit PNG and JPEG 2000; tifffile for TIFF; imagecodecs for
-PNG, JPEG 2000 and AVIF of more than 8 bits, for TIFF compression, and for colour profiles in floating point. It
-replaces a second PNG library, a TIFF decoder and a colour engine.
+The package uses Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM, 8-bit PNG and JPEG 2000, and tifffile for TIFF. It uses
+imagecodecs for PNG, JPEG 2000 and AVIF of more than 8 bits, for TIFF compression, and for colour profiles in floating
+point. Without imagecodecs, three libraries would be needed for these tasks.
 """
 
 
@@ -94,7 +97,7 @@ def _read_table(weights: Path, folder: Path) -> str:
     lines = [
         "## What is read",
         "",
-        "Each file was run with `--format same`: this writes the input's format if possible, else PNG.",
+        "Each file was restored with `--format same`: the result has the input's format if possible, else PNG.",
         "",
         "| file | read | pixels | bits | alpha | ICC | EXIF | XMP | written as |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -128,7 +131,7 @@ def _written_table(weights: Path, folder: Path) -> str:
     lines = [
         "## What is written",
         "",
-        "Input: a 16-bit PNG with profile, EXIF and XMP; and one with transparency, for the column alpha.",
+        "The input is a 16-bit PNG with colour profile, EXIF and XMP; for the column alpha, one with transparency.",
         "",
         "| written as | bits | alpha | ICC | EXIF | XMP |",
         "|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Make docs/reliability.md from the measurements of the long tests: `python scripts/reliability_page.py`."""
+"""Write docs/reliability.md from the measurements of the long tests: `python scripts/reliability_page.py`."""
 
 # ruff: noqa: E501 - rows of a Markdown table cannot be broken
 
@@ -16,24 +16,25 @@ MIB = 2**20
 
 TEXT = """# Reliability
 
-Each guarantee, the test that checks it, and the latest measurement in `results/reliability/`. `python scripts/reliability_page.py`
-makes this page from these files, and a test checks that it is up to date. Do not edit it. `make test` runs the short tests;
-`make test-long` runs the others and renews the measurements.
+The table lists the guarantees of the package. For each guarantee, it gives the tests that check it, and the latest measurement from
+`results/reliability/`. `python scripts/reliability_page.py` writes this page, and a test checks that it is up to date. Do not edit it.
+`make test` runs the short tests; `make test-long` runs the others and renews the measurements. "None" means that the tests only pass or
+fail.
 
-| guarantee | test (below `tests/`) | measurement |
+| guarantee | tests (in `tests/`) | measurement |
 |---|---|---|
-| A file is written completely or not at all; it gets its name only when it is on the disk | `reliability/test_kill.py` | {kills} |
-| An interrupted folder run resumes: finished files (identified by content) are skipped, and the result equals that of an uninterrupted run | `reliability/test_kill.py`, `restoring/test_folder.py` | {resumed} |
-| Ctrl-C, once or twice, ends in one line and exit code 130, without partial files or running processes | `reliability/test_abuse.py`, `restoring/test_folder.py`, `restoring/test_pool.py` | pass or fail |
-| Closed, full or broken standard streams: the photograph is written, or one line and exit code 2 | `reliability/test_abuse.py` | pass or fail |
-| Memory beyond the image buffers does not grow with the image | `reliability/test_tiles.py` | {memory} |
-| Tiles give the same result as the whole image | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {tiles} |
-| Tiles leave no seams | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {seam} |
-| If memory runs out, the tiles are halved and the run continues | `sampling/test_tiles.py` | pass or fail |
-| A damaged file is refused in one line, or read as far as it is an image | `reliability/test_fuzz.py` | {fuzz} |
-| Decompression bombs, impossible sizes, full disks, missing permissions, link loops, undecodable file names: one line, exit code 2 | `reliability/test_abuse.py` | pass or fail |
-| Any shape and any setting give an image of the right size, or one line | `reliability/test_properties.py` | pass or fail |
-| Weights are data. Only safetensors or `weights_only=True` are loaded, and no code in a checkpoint runs. Names and shapes are compared with config.json before memory is allocated. Values must be finite | `published/test_checkpoints.py`, `sampling/test_loading.py` | pass or fail |
+| A file is written completely or not at all. It gets its name only when its content is on the disk | `reliability/test_kill.py` | {kills} |
+| An interrupted folder run can be resumed. Finished files (identified by content) are skipped, and the result equals that of an uninterrupted run | `reliability/test_kill.py`, `restoring/test_folder.py` | {resumed} |
+| After Ctrl-C, once or twice, the command prints one line and exits with code 130. It leaves no partial files and no running processes | `reliability/test_abuse.py`, `restoring/test_folder.py`, `restoring/test_pool.py` | none |
+| If a standard stream is closed, full or broken, the command either writes the photograph, or prints one line and exits with code 2 | `reliability/test_abuse.py` | none |
+| The memory beyond the image buffers does not grow with the image | `reliability/test_tiles.py` | {memory} |
+| The result in tiles equals the result of the whole image, up to a small difference | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {tiles} |
+| Tiles leave no visible seams | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {seam} |
+| If memory runs out, the side of the tiles is halved and the run continues | `sampling/test_tiles.py` | none |
+| A damaged file is either refused with a one-line error, or its readable part is read | `reliability/test_fuzz.py` | {fuzz} |
+| For decompression bombs, impossible sizes, full disks, missing permissions, link loops and undecodable file names, the command prints one line and exits with code 2 | `reliability/test_abuse.py` | none |
+| For any image shape and any setting, the result is an image of the right size or a one-line error | `reliability/test_properties.py` | none |
+| Loading weights runs no code. Only safetensors files, or `.pth` files with `weights_only=True`, are loaded. Names and shapes are compared with config.json before memory is allocated. Values must be finite | `published/test_checkpoints.py`, `sampling/test_loading.py` | none |
 | Bits, alpha, colour profile, EXIF and XMP are kept if the format supports them | `reliability/test_formats_page.py` | [formats](formats.md) |
 
 ## Memory
@@ -41,28 +42,31 @@ makes this page from these files, and a test checks that it is up to date. Do no
 `--max-memory 2G` (`max_memory` of the pipeline, in bytes) limits the memory that the restoration needs in addition to the program
 and its weights. The default is half of the free memory of the device or container.
 
-- An image that fits is restored whole. A larger one is restored in tiles of at least {side} pixels of the result.
-- Tiles share the noise, the kernel and the noise level. x0_hat is blended with cosine ramps at every step, not only at the end.
-- If the limit is too small for the image buffers and one such tile, it is exceeded.
-- If torch reports that memory ran out, the tiles are halved and the step starts again. Linux may end the process instead
-  of reporting; then set `--max-memory`.
+- An image that fits into this memory is restored as a whole. A larger image is restored in tiles. The side of a tile is at least
+  {side} pixels of the result.
+- All tiles use the same kernel and noise level, and parts of the same noise. The x0_hat of neighbouring tiles are blended with cosine
+  ramps at every step.
+- If the limit is too small for the image buffers and one tile of {side} pixels, the restoration exceeds it.
+- If torch reports that memory ran out, the side of the tiles is halved and the step is repeated. Linux may kill the process before
+  torch can report this. In this case, set `--max-memory` to a smaller value.
 - Files that are restored in parallel share the limit.
 
-The image buffers are {images} times the result in 32-bit floats. `sampling/memory.py` contains the measured cost of a tile per
-pixel. The `gradient` and `published` image steps differentiate through the whole image: their network calls are repeated tile by
-tile for the gradient, so only the image buffers grow.
+The image buffers need {images} times the memory of the result in 32-bit floats. `sampling/memory.py` contains the measured memory of a
+tile per pixel. The image steps `gradient` and `published` differentiate through the whole image. Their network calls are repeated tile by
+tile for the gradient, so only the image buffers grow with the image.
 
-Tiles differ slightly from the whole image, because the network's channel attention depends on everything it sees. The table has
-the difference for the shipped weights. It grows for smaller tiles. It is also larger for a given kernel that is wide and
-sharp-edged, such as a disk of 61 pixels: its inverse rings further than the tiles overlap.
+The result in tiles differs slightly from that of the whole image, because the network's channel attention depends on its whole input.
+The table gives the difference for the included weights. The difference is larger for smaller tiles. It is also larger for given kernels
+that are wide and have sharp edges, such as a disk of 61 pixels: the inverse of such a kernel rings further than the tiles overlap.
 
-Kernel and noise level are estimated once. Up to 1024 x 1024 input pixels, the whole image is used; beyond that, as many pixels
-from the windows with the highest gradient energy. When the tiles correct the shared kernel, each is weighted by its gradient energy.
+The kernel and the noise level are estimated once for all tiles. For images of up to 1024 x 1024 input pixels, the estimate uses the whole
+image. For larger images, it uses the same number of pixels, from the windows with the highest gradient energy. Each tile proposes a
+correction of the kernel; the corrections are averaged with the gradient energy of the tiles as weights.
 
 ## Parallel files
 
-`--jobs` sets how many files are restored in parallel. The default is one per two CPU threads, at most four; with an
-accelerator two, so that one file is read and written while another is computed. This default was not tuned by measurement.
+`--jobs` sets how many files are restored in parallel. By default, a CPU restores one file per two threads, at most four. An accelerator
+restores two files, so that one is read and written while the other is computed. This default was not tuned by measurement.
 """
 
 
@@ -75,12 +79,15 @@ def make_page() -> str:
         name: NONE if (found := noted(name)) is None else say(found)
         for name, say in (("kills", _kills), ("memory", _memory), ("tiles", _tiles), ("seam", _seam))
     }
-    resumed = NONE if figures["kills"] == NONE else "as above"
+    resumed = NONE if figures["kills"] == NONE else "the same runs"
     return TEXT.format(**figures, resumed=resumed, fuzz=_fuzz(), images=IMAGES, side=MIN_PLANNED_SIDE)
 
 
 def _kills(found: dict[str, Any]) -> str:
-    return f"{found['kills']} SIGKILLs at random moments over {found['files']} files, then resumed: no error"
+    return (
+        f"a run over {found['files']} files was killed {found['kills']} times by SIGKILL at random moments, and resumed "
+        "each time: no error"
+    )
 
 
 def _memory(found: dict[str, Any]) -> str:
@@ -93,7 +100,7 @@ def _memory(found: dict[str, Any]) -> str:
 
 def _tiles(found: dict[str, Any]) -> str:
     height, width = found["result"]
-    return f"{found['rms']:.2f} grey levels RMS, {width} x {height} in tiles of {found['side']} (limit 0.5)"
+    return f"difference of {found['rms']:.2f} grey levels RMS for {width} x {height} in tiles of {found['side']} (limit 0.5)"
 
 
 def _seam(found: dict[str, Any]) -> str:

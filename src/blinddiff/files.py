@@ -1,7 +1,4 @@
-"""Atomic writes, folders, locks between processes and file hashes, with one-line errors.
-
-Imports nothing of the package but its errors, so that every other module may use it.
-"""
+"""Atomic writes, folders, locks between processes and file hashes, with one-line errors."""
 
 import contextlib
 import errno
@@ -11,8 +8,8 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -23,24 +20,22 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+FilePath: TypeAlias = str | os.PathLike[str]
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
 _FOLDER_LOCK = _HIDDEN_NAME.format("run")  # by its name, `remove_leftovers` also removes that of a killed run
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
-_HIDDEN_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+def write_file(path: FilePath, data: bytes) -> None:
     """Write `data` to `path` atomically: a reader sees either the old file or the whole new one.
 
     The bytes go to a hidden file in the same folder, which is flushed to the disk and then renamed. A symbolic link is
     followed: its target is replaced, the link stays. On an error nothing is left behind; after a kill or a power cut
-    the hidden file may remain (see `remove_leftovers`).
-
-    Raises:
-        OutputError: the folder is missing or not writable, the disk is full, or `path` is not a regular file.
+    the hidden file may remain (see `remove_leftovers`). Raises OutputError if the folder is missing or not writable,
+    the disk is full, or `path` is not a regular file.
     """
     path = Path(path)
-    with _one_line_errors(path):
+    with _one_line_errors(f"{str(path)!r}: cannot be written"):
         target = _target(path)
         hidden, descriptor = _open_hidden(target.parent)
         try:
@@ -53,10 +48,16 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
         except BaseException:  # Ctrl-C too leaves nothing behind
             hidden.unlink(missing_ok=True)
             raise
-    _flush_folder(target.parent)
+    # Makes the renaming survive a power cut, where a folder can be opened and flushed; the file itself is safe.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+def remove_leftovers(folder: FilePath) -> None:
     """Remove the hidden files that killed writers left in a folder; those of live writers are locked and stay."""
     with contextlib.suppress(OSError):
         for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
@@ -66,41 +67,29 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
                 hidden.unlink()  # closed before: Windows removes no file that is open, here or at its writer's
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise what `write_file` would raise, before the data are computed.
-
-    Raises:
-        OutputError: the folder is missing or not writable, or `path` is not a regular file.
-    """
+def check_writable(path: FilePath) -> None:
+    """Raise the OutputError that `write_file` would raise, before the data are computed."""
     path = Path(path)
-    with _one_line_errors(path):
+    with _one_line_errors(f"{str(path)!r}: cannot be written"):
         # Permission bits are not enough (read-only mounts, quotas, root): try with a file.
         hidden, descriptor = _open_hidden(_target(path).parent)
         os.close(descriptor)
         hidden.unlink()
 
 
-def make_folder(path: str | os.PathLike[str]) -> None:
-    """Create a folder and its parents; an existing folder is kept.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
+def make_folder(path: FilePath) -> None:
+    """Create a folder and its parents; an existing folder is kept. Raises OutputError if it cannot be made."""
+    with _one_line_errors(f"{path}: cannot be made"):
         Path(path).mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise OutputError(f"{path}: cannot be made: {_reason(error)}") from error
 
 
-@contextmanager
-def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+@contextlib.contextmanager
+def lock_folder(folder: FilePath) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the block ends or the process dies.
 
     The lock is a hidden file in the folder, removed afterwards; a killed run leaves the file, but not the lock. File
-    systems without locks are used without one.
-
-    Raises:
-        OutputError: another run holds the lock, or the folder cannot be made or written to.
+    systems without locks are used without one. Raises OutputError if another run holds the lock, or the folder cannot
+    be made or written to.
     """
     make_folder(folder)
     path = Path(folder) / _FOLDER_LOCK
@@ -121,7 +110,7 @@ def lock_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
         held.release()
 
 
-def file_hash(path: str | os.PathLike[str]) -> str:
+def file_hash(path: FilePath) -> str:
     """Return the SHA-256 of a file's contents, in hexadecimal. Raises OSError if it cannot be read."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -131,10 +120,7 @@ def file_hash(path: str | os.PathLike[str]) -> str:
 
 
 def files_hash(paths: Iterable[Path]) -> str:
-    """Return one SHA-256 of many files: of the sorted lines ``NAME HASH``. Folders and repetitions do not count.
-
-    A file that cannot be read has the hash ``unreadable``.
-    """
+    """Return one SHA-256 of the sorted lines ``NAME HASH`` of distinct files; HASH is ``unreadable`` where it fails."""
     lines = []
     for path in set(paths):
         try:
@@ -169,7 +155,7 @@ def _open_hidden(folder: Path) -> tuple[Path, int]:
     # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The name is not made from the
     # final one, which may already be as long as the file system allows.
     hidden = folder / _HIDDEN_NAME.format(secrets.token_hex(8))
-    return hidden, os.open(hidden, _HIDDEN_FILE_FLAGS, 0o666)
+    return hidden, os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def lock(descriptor: int) -> None:
@@ -187,26 +173,12 @@ def lock(descriptor: int) -> None:
             pass
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a renaming survive a power cut, if the system can open a folder."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some network file systems cannot: the file itself is safe
-        pass
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
+@contextlib.contextmanager
+def _one_line_errors(failure: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise OutputError(f"{str(path)!r}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{failure}: {_reason(error)}") from error
 
 
 def _reason(error: OSError | ValueError) -> str:

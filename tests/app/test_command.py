@@ -15,7 +15,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
     assert output.out == ""
     assert (
         output.err
-        == "blinddiff app: error: the page needs more packages: pip install '.[ui]' in a copy of the repository\n"
+        == "blinddiff app: error: the web page needs more packages: pip install '.[ui]' in a copy of the repository\n"
     )
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from contextvars import Context
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from blinddiff.app import Limits
-from blinddiff.app.jobs import Stopped, check_stop, check_stop_in_layers, restore, run_in_thread, stoppable
+from blinddiff.app.jobs import Stopped, check_stop, check_stop_in_layers, restore, run_in_thread, stop_requested
 from blinddiff.app.request import Request
 from blinddiff.restoring.photograph import RestoreSettings
 
@@ -98,14 +99,13 @@ def test_cancelling_while_an_event_arrives(turns):
 def test_every_layer_checks_for_stop():
     network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Identity())
     check_stop_in_layers(network)
-    stop = threading.Event()
+    stop, context = threading.Event(), Context()
+    context.run(stop_requested.set, stop)
+    context.run(network, torch.zeros(1))
+    stop.set()
+    with pytest.raises(Stopped):
+        context.run(network[1], torch.zeros(1))
     network(torch.zeros(1))  # nothing is checked outside the context
-    with stoppable(stop):
-        network(torch.zeros(1))
-        stop.set()
-        with pytest.raises(Stopped):
-            network[1](torch.zeros(1))
-    network(torch.zeros(1))
 
 
 def test_a_file_that_was_sent_is_not_written_again(tiny_pipeline, tmp_path):

@@ -20,7 +20,7 @@ from blinddiff.app.views import (
     draw_uncertainty,
     kernel_error_text,
 )
-from blinddiff.cli.options import kernel_words
+from blinddiff.cli.photographs import describe_kernel
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.imaging import read_image
 from blinddiff.sampling.output import UNKNOWABLE
@@ -120,9 +120,13 @@ def test_the_preview_has_the_tone_of_the_photograph(tmp_path, kind):
 
 
 def test_an_unknowable_kernel_is_reported_as_such():
-    kernel, words = isotropic_gaussian(2.0, 31), "the kernel cannot be known from this picture"
-    assert words in kernel_words(kernel, 1.0, UNKNOWABLE)
-    assert words not in kernel_words(kernel, 1.0, UNKNOWABLE - 0.01)
-    assert kernel_words(kernel, 1.0) == kernel_words(kernel, 1.0, 0.1) == "kernel 2.00 x 2.00 px, noise 1.0 grey levels"
-    assert "cannot be known" in kernel_error_text(UNKNOWABLE)
+    kernel, words = isotropic_gaussian(2.0, 31), "the kernel cannot be determined from this image"
+    assert words in describe_kernel(kernel, 1.0, UNKNOWABLE)
+    assert words not in describe_kernel(kernel, 1.0, UNKNOWABLE - 0.01)
+    assert (
+        describe_kernel(kernel, 1.0)
+        == describe_kernel(kernel, 1.0, 0.1)
+        == "kernel 2.00 x 2.00 px, noise 1.0 grey levels"
+    )
+    assert "cannot be determined" in kernel_error_text(UNKNOWABLE)
     assert kernel_error_text(0.123) == "0.12 of 2 (expected)"

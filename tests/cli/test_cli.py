@@ -255,7 +255,7 @@ def test_the_kernel_is_never_overwritten(refused: Callable[..., str], here: Path
     for kernel, output in (("psf.png", "psf.png"), ("link.png", "psf.png"), ("psf.png", "link.png")):
         for command, photograph in (("upscale", "small.png"), ("degrade", "sharp.png")):
             given = (command, photograph, "--scale", 1, "--kernel", kernel)
-            assert f"{output}: is another file of this run" in refused(*given, "-o", output)
+            assert f"{output}: is the kernel file" in refused(*given, "-o", output)
             assert f"{output}: is another file of this run" in refused(*given, "-o", "out.png", "--save-kernel", output)
 
 
@@ -572,7 +572,7 @@ def test_train_and_resume(run: Run, recipe: Callable[[int], str]) -> None:
     # What is there is not trained over without being asked to.
     said = run("train", recipe(5), "-o", "run", "--device", "cpu")
     assert said.code == 2
-    assert said.err.startswith("blinddiff train: error: run: holds a run already")
+    assert said.err.startswith("blinddiff train: error: run: already contains a run")
 
 
 def test_train_takes_the_photographs_of_an_option_or_of_the_environment(
@@ -591,7 +591,7 @@ def test_train_stages(run: Run, recipe: Callable[[int], str]) -> None:
     said = run("train", path, "-o", "run", "--device", "cpu")
     assert (said.code, said.out) == (0, "weights: run/02-network/weights\n")
     assert run("train", path, "-o", "run", "--device", "cpu", "--resume").out == said.out
-    assert "run: holds a run already" in run("train", path, "-o", "run", "--device", "cpu").err
+    assert "run: already contains a run" in run("train", path, "-o", "run", "--device", "cpu").err
 
 
 def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[int], str], here: Path) -> None:
@@ -615,7 +615,7 @@ def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[i
     ]
     (here / "bare.yaml").write_text("steps: 3\n")
     line = refused("train", "bare.yaml", "-o", "run", "--device", "cpu")
-    assert "no photographs to train on: name their folders by --data or in BLINDDIFF_PHOTOGRAPHS" in line
+    assert "no photographs to train on: give their folders by --data or in BLINDDIFF_PHOTOGRAPHS" in line
     assert "elsewhere: no such folder" in refused("train", "recipe.yaml", "--data", "elsewhere", "--device", "cpu")
     assert "missing.yaml" in refused("train", "missing.yaml")
     assert "small.png" in refused("train", "small.png")
@@ -623,7 +623,7 @@ def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[i
     assert "small.png/run: cannot be made" in refused("train", "recipe.yaml", "-o", "small.png/run", "--device", "cpu")
     for name in ("nowhere", "n" * 300):
         line = refused("train", "recipe.yaml", "-o", name, "--resume", "--device", "cpu")
-        assert f"{name}: holds no checkpoint" in line
+        assert f"{name}: contains no checkpoint" in line
 
 
 def test_bad_conversion(refused: Callable[..., str], here: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import Decimate, DegradationOperator, bicubic_upsample, closed_form, data_weight
+from blinddiff.degradation import Decimate, DegradationOperator, bicubic_upsample, closed_form, proximal_weight
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 
 Matrices = Callable[..., np.ndarray]
@@ -20,8 +20,8 @@ def psnr(x: Tensor, truth: Tensor) -> float:
 @pytest.mark.parametrize("sigma", [0.0, 2.0, 15.0])
 def test_data_weight_is_the_measured_one(sigma: float) -> None:
     # FLOOR + (sigma / 255)^2 / 0.03^2 with a floor of about 4e-4; a prior twice as good counts four times as much.
-    assert float(data_weight(sigma)) == pytest.approx(4e-4 + (sigma / 255) ** 2 / 0.03**2, abs=5e-5)
-    assert float(data_weight(torch.tensor(sigma), 0.015)) == pytest.approx(4 * float(data_weight(sigma)))
+    assert float(proximal_weight(sigma)) == pytest.approx(4e-4 + (sigma / 255) ** 2 / 0.03**2, abs=5e-5)
+    assert float(proximal_weight(torch.tensor(sigma), 0.015)) == pytest.approx(4 * float(proximal_weight(sigma)))
 
 
 @pytest.mark.parametrize(("scale", "sigma"), [(2, 0.0), (3, 5.0), (4, 12.0)])

@@ -50,7 +50,9 @@ def test_what_is_made_once_is_kept_for_its_observation_alone() -> None:
     assert known.closed_form(observation) is x_y
     other = known.closed_form(Observation(1 - y, 2))
     assert not torch.allclose(other, x_y)
-    assert not torch.allclose(known.changed(known.kernel.flip(0), known.noise_level).closed_form(observation), x_y)
+    assert not torch.allclose(
+        known.with_estimate(known.kernel.flip(0), known.noise_level).closed_form(observation), x_y
+    )
     part = Observation(y[..., :8, :8], 2)
     assert known.with_closed_form(part, x_y[..., :16, :16]).closed_form(part).shape == (2, 3, 16, 16)
     assert torch.equal(known.closed_form(observation), x_y)
@@ -59,13 +61,13 @@ def test_what_is_made_once_is_kept_for_its_observation_alone() -> None:
 def test_images_are_taken_and_repeated_together() -> None:
     known = degradation(3)
     second, repeated = known[1:2], known.repeat(2)
-    assert second.kernel_error is not None
-    assert repeated.kernel_error is not None
+    assert second.expected_kernel_error is not None
+    assert repeated.expected_kernel_error is not None
     assert torch.equal(second.kernel, known.kernel[1:2])
-    assert (float(second.noise_level), float(second.kernel_error)) == (2, pytest.approx(0.1))
+    assert (float(second.noise_level), float(second.expected_kernel_error)) == (2, pytest.approx(0.1))
     assert repeated.noise_level.tolist() == [1, 1, 2, 2, 3, 3]
     assert torch.equal(repeated.kernel[5], known.kernel[2])
-    assert repeated.kernel_error.tolist() == pytest.approx([0, 0, 0.1, 0.1, 0.2, 0.2])
+    assert repeated.expected_kernel_error.tolist() == pytest.approx([0, 0, 0.1, 0.1, 0.2, 0.2])
 
 
 def test_detached_it_drags_no_graph_along() -> None:

@@ -239,7 +239,7 @@ def test_unknown_scale(scale: int) -> None:
 @pytest.mark.parametrize("boundary", ["reflect", "circular"])
 def test_sides_that_are_no_multiple_of_the_scale(boundary: str) -> None:
     operator = DegradationOperator(torch.ones(1, 1), 3, boundary=boundary)  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="10x9 is no multiple of scale 3"):
+    with pytest.raises(ParameterError, match="10x9 is not a multiple of the scale 3"):
         operator(torch.zeros(1, 3, 9, 10))
 
 

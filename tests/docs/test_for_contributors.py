@@ -10,7 +10,7 @@ from blocks import REPOSITORY
 PACKAGE = REPOSITORY / "src" / "blinddiff"
 TEXT = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CONTRACT = re.compile(r"\ban? `([A-Z]\w+)` (?:in |\()`([\w/.]+)`")
-ROWS = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("|")][2:]
+HEADER, _, *ROWS = (line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("|"))
 
 
 def place_of(path: str) -> Path:
@@ -18,19 +18,22 @@ def place_of(path: str) -> Path:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_the_table_of_things(row: list[str]) -> None:
-    _, new, table, also = row
-    for cell in (new, table, also):
+def test_the_table_of_components(row: list[str]) -> None:
+    assert len(row) == len(HEADER)
+    _, write, register, also = row
+    for cell in (write, register, also):
         for path in re.findall(r"`([\w/.]+/[\w.]+|\w+\.py)`", cell):
             place = place_of(path)
             assert place.parent.is_dir() if place.stem == "NAME" else place.is_file(), path
-    (path,) = re.findall(r"`([\w/]+\.py)`", table)
+    (path,) = re.findall(r"`([\w/]+\.py)`", register)
     source = place_of(path).read_text(encoding="utf-8")
-    for name in re.findall(r"`([A-Z_]+)`", table):
+    names = re.findall(r"`([A-Z_]+|__all__)`", register)
+    assert names
+    for name in names:
         assert re.search(rf"^{name}\b", source, re.MULTILINE), f"{name} is not in {path}"
-    for name, other in re.findall(r"`([A-Z_]+)`(?::| of| in) `([\w/.]+)`", also):
+    for name, other in re.findall(r"`([A-Z_]+)` in `([\w/.]+)`", also):
         assert re.search(rf"^{name}\b", place_of(other).read_text(encoding="utf-8"), re.MULTILINE), also
-    contract = CONTRACT.search(new)
+    contract = CONTRACT.search(write)
     if contract is not None:
         assert re.search(rf"^class {contract[1]}\b", place_of(contract[2]).read_text(encoding="utf-8"), re.MULTILINE)
 

@@ -236,9 +236,9 @@ def test_further_checkpoints_and_ablations_by_their_options(data: Path, weights:
     assert len({record["weights"][name] for name in record["methods"][1:]}) == 1
     assert "trained without the kernel in the modulation" in (out / "report.md").read_text()
     for wrong in ("mine", "bicubic=x", "=x", "a b=x"):
-        with pytest.raises(ParameterError, match="NAME=DIR is accepted"):
+        with pytest.raises(ParameterError, match="must be NAME=DIR"):
             run(*common, "--checkpoint", wrong)
-    with pytest.raises(ParameterError, match="holds no weights of full, no_modulation, no_kernel_loss"):
+    with pytest.raises(ParameterError, match="contains no weights of full, no_modulation, no_kernel_loss"):
         run(*common, "--ablation-weights", tmp_path)
 
 

@@ -7,17 +7,17 @@ from torch import Tensor
 from blinddiff.degradation import Degradation, DegradationOperator
 from blinddiff.degradation.kernel_fit import FLOORS, kernel_residual
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
-from blinddiff.models.kernel_estimator import POWERS, UNIT, Evidence, KernelCorrection, monomials
+from blinddiff.models.kernel_estimator import COEFFICIENT_SCALE, POWERS, CorrectionFeatures, KernelCorrection, monomials
 from blinddiff.models.statistics import STATISTICS, spectral_statistics
 
 SIZE = 31
 
 
-def evidence(count: int) -> Evidence:
+def correction_features(count: int) -> CorrectionFeatures:
     generator = torch.Generator().manual_seed(0)
     drawn = [torch.randn(count, *shape, generator=generator) for shape in ((STATISTICS,), (STATISTICS,))]
     residual = 0.01 * torch.randn(count, len(FLOORS), SIZE, SIZE, generator=generator)
-    return Evidence(*drawn, residual, torch.zeros(count))
+    return CorrectionFeatures(*drawn, residual, torch.zeros(count))
 
 
 def current(sigma: float, count: int = 1) -> Degradation:
@@ -42,7 +42,7 @@ def constant(**coefficients: float) -> KernelCorrection:
 
 def test_until_trained_nothing_is_corrected() -> None:
     before = current(2.0, 3)
-    after = KernelCorrection((1, 4))(before, torch.tensor([4, 1, 4]), evidence(3))
+    after = KernelCorrection((1, 4))(before, torch.tensor([4, 1, 4]), correction_features(3))
     torch.testing.assert_close(after.kernel, before.kernel, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(after.noise_level, before.noise_level)
 
@@ -53,9 +53,9 @@ def test_a_gaussian_grows_as_the_formula_says(c: float) -> None:
     sigma = 2.5
     before = current(sigma)
     width = float(monomials(before.kernel)[2])
-    after = constant(p20=c)(before, torch.tensor([4]), evidence(1)).kernel[0]
+    after = constant(p20=c)(before, torch.tensor([4]), correction_features(1)).kernel[0]
     rows, columns = second_moments(after)
-    assert rows == pytest.approx(1 / (1 / sigma**2 - UNIT * c / width**2), rel=0.03)
+    assert rows == pytest.approx(1 / (1 / sigma**2 - COEFFICIENT_SCALE * c / width**2), rel=0.03)
     assert columns == pytest.approx(second_moments(before.kernel[0])[1], rel=0.03)
 
 
@@ -63,7 +63,7 @@ def test_odd_powers_skew_the_kernel_and_even_ones_do_not() -> None:
     axis = torch.arange(SIZE) - SIZE // 2.0
 
     def skewness(correction: KernelCorrection) -> float:
-        kernel = correction(current(2.5), torch.tensor([4]), evidence(1)).kernel[0]
+        kernel = correction(current(2.5), torch.tensor([4]), correction_features(1)).kernel[0]
         profile = kernel.sum(1)
         centre = (profile * axis).sum()
         return float((profile * (axis - centre) ** 3).sum().detach())
@@ -83,7 +83,7 @@ def test_it_stays_a_kernel_under_any_change() -> None:
     correction = KernelCorrection((4,)).eval()
     torch.nn.init.normal_(correction.mlp[-1].weight, std=3.0)
     before = Degradation(anisotropic_gaussian(4.0, 0.7, 0.4, SIZE)[None].repeat(4, 1, 1), torch.full((4,), 2.0))
-    after = correction(before, torch.full((4,), 4), evidence(4))
+    after = correction(before, torch.full((4,), 4), correction_features(4))
     kernel, noise_level = after.kernel, after.noise_level
     assert bool(kernel.isfinite().all())
     assert kernel.min() >= 0
@@ -94,7 +94,7 @@ def test_it_stays_a_kernel_under_any_change() -> None:
 def test_it_learns_what_the_true_image_shows() -> None:
     """Of kernels 25 % too wide or too narrow, the residual with the true image tells which: new ones are mended."""
 
-    def example(seed: int) -> tuple[Degradation, Evidence, Tensor]:
+    def example(seed: int) -> tuple[Degradation, CorrectionFeatures, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         x = torch.rand(32, 1, 96, 96, generator=generator)
         true = torch.stack([isotropic_gaussian(1.5 + float(torch.rand((), generator=generator)), SIZE)] * 32)
@@ -102,7 +102,7 @@ def test_it_learns_what_the_true_image_shows() -> None:
         width = float(monomials(true[:1])[2])
         believed = torch.stack([isotropic_gaussian(width * float(f), SIZE) for f in factor])
         y = DegradationOperator(true, 2)(x)
-        shown = Evidence(
+        shown = CorrectionFeatures(
             spectral_statistics(y), spectral_statistics(x), kernel_residual(y, x, believed, 2, SIZE), torch.zeros(32)
         )
         return Degradation(believed, torch.full((32,), 0.3)), shown, true

@@ -57,7 +57,7 @@ def photograph(height: int, width: int, count: int = 1) -> Tensor:
 
 def noised(model: MCFormer, x_0: Tensor, t: int, seed: int = 0) -> Tensor:
     a = model.alpha_bar[t]
-    return a.sqrt() * model.to_diffusion(x_0) + (1 - a).sqrt() * standard_normal(x_0, seed)
+    return a.sqrt() * model.normalize(x_0) + (1 - a).sqrt() * standard_normal(x_0, seed)
 
 
 def standard_normal(like: Tensor, seed: int) -> Tensor:
@@ -79,7 +79,7 @@ def call(
     """With the initial estimate for what is not given."""
     observation = Observation(y, scale)
     degradation = model.initial_estimate(observation)
-    degradation = degradation.changed(
+    degradation = degradation.with_estimate(
         degradation.kernel if kernel is None else kernel,
         degradation.noise_level if noise_level is None else noise_level,
     )
@@ -145,7 +145,7 @@ def test_batch_equals_single(model: MCFormer) -> None:
             one = slice(i, i + 1)
             alone = model(x_t[one], t[one], Observation(y[one], 4))
             pairs = [(together.x0_hat[one], alone.x0_hat)]
-            for name in ("kernel", "noise_level", "kernel_error"):
+            for name in ("kernel", "noise_level", "expected_kernel_error"):
                 pairs.append((getattr(together.degradation, name)[one], getattr(alone.degradation, name)))
             for batch, single in pairs:
                 torch.testing.assert_close(batch, single, atol=1e-5, rtol=1e-4)
@@ -234,7 +234,7 @@ def test_every_intermediate_timestep_matters(model: MCFormer) -> None:
 
 
 def test_remaining_error_falls_towards_the_image(model: MCFormer) -> None:
-    remaining = [model.remaining_error(torch.tensor(t)) for t in (0, 300, 600, LAST)]
+    remaining = [model.relative_error(torch.tensor(t)) for t in (0, 300, 600, LAST)]
     assert remaining == sorted(remaining)
     assert remaining[-1] == pytest.approx(1, abs=1e-3)
     assert remaining[0] == pytest.approx(0.01 / (0.01**2 + 0.1**2) ** 0.5, rel=1e-3)
@@ -242,8 +242,8 @@ def test_remaining_error_falls_towards_the_image(model: MCFormer) -> None:
 
 def test_diffusion_range_and_back(model: MCFormer) -> None:
     x = photograph(8, 8)
-    torch.testing.assert_close(model.to_image(model.to_diffusion(x)), x)
-    torch.testing.assert_close(model.to_diffusion(torch.tensor([0.0, 1.0])), torch.tensor([-1.0, 1.0]))
+    torch.testing.assert_close(model.denormalize(model.normalize(x)), x)
+    torch.testing.assert_close(model.normalize(torch.tensor([0.0, 1.0])), torch.tensor([-1.0, 1.0]))
 
 
 @pytest.mark.parametrize("kernel_modulation", [True, False])
@@ -293,7 +293,7 @@ def test_without_correction_the_image_is_the_same_and_the_kernel_what_was_given(
 def test_the_expected_error_is_of_each_image_and_its_size(model: MCFormer) -> None:
     y = photograph(32, 32, 3)
     with torch.no_grad():
-        together, alone = (model.initial_estimate(Observation(part, 4)).kernel_error for part in (y, y[1:2]))
+        together, alone = (model.initial_estimate(Observation(part, 4)).expected_kernel_error for part in (y, y[1:2]))
         features = model.estimator.features(y, 4)
         few, many = (model.estimator.expected_error(features, torch.full((3, 1), float(n))) for n in (256, 1 << 20))
     assert together is not None
@@ -318,7 +318,7 @@ def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
     said = model(x_t, torch.tensor([100, 800]), Observation(y, 2))
     estimate = said.degradation
     (said.x0_hat.square().mean() + estimate.kernel.square().sum() + estimate.noise_level.sum()).backward()
-    error = model.initial_estimate(Observation(y, 2)).kernel_error
+    error = model.initial_estimate(Observation(y, 2)).expected_kernel_error
     assert error is not None
     error.sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
@@ -348,7 +348,7 @@ def test_unknown_scale(scale: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"heads": [1, 2, 4]}, "3 numbers of heads for 2 levels"),
+        ({"heads": [1, 2, 4]}, "heads has 3 entries, but num_blocks has 2"),
         ({"noise_schedule": "cosine"}, "'cosine' is not one of"),
         ({"heads": [1, 3]}, "3 heads .* 16 channels"),
         ({"dim": 9, "heads": [1, 1]}, "dim 9"),

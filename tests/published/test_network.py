@@ -32,7 +32,7 @@ def test_it_has_no_estimate_from_y_alone_and_knows_no_noise() -> None:
     with torch.no_grad():
         prediction = model(torch.randn(2, 3, 32, 32), torch.tensor([100, 900]), observation)
     assert prediction.degradation.noise_level.tolist() == [0, 0]
-    assert prediction.degradation.kernel_error is None
+    assert prediction.degradation.expected_kernel_error is None
 
 
 def test_a_given_kernel_modulates() -> None:

@@ -311,11 +311,12 @@ def test_what_does_not_go_together(refused, small, tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "a.png").write_bytes(small.read_bytes())
     out = tmp_path / "out.png"
-    assert "--jobs: is for folders" in refused(small, "-o", out, "--jobs", 2)
-    assert "--format: is for folders" in refused(small, "-o", out, "--format", "png")
-    assert "--json -: standard output takes" in refused(small, "-o", "-", "--json", "-")
-    assert "does not fit into standard output" in refused(folder, "-o", "-")
-    assert "--save-kernel: is for one photograph" in refused(folder, "-o", tmp_path / "new", "--save-kernel", "k.csv")
+    assert "--jobs: applies only to folders" in refused(small, "-o", out, "--jobs", 2)
+    assert "--format: applies only to folders" in refused(small, "-o", out, "--format", "png")
+    assert "--json -: standard output is already used" in refused(small, "-o", "-", "--json", "-")
+    assert "cannot be written to standard output" in refused(folder, "-o", "-")
+    line = refused(folder, "-o", tmp_path / "new", "--save-kernel", "k.csv")
+    assert "--save-kernel: applies only to a single photograph" in line
     assert "small.png: is a file" in refused(folder, "-o", small)
     for json_file in (small, out, folder / "a.png"):
         assert "choose another name for --json" in refused(small, "-o", out, "--json", json_file)
@@ -430,7 +431,7 @@ def test_ctrl_c_in_a_folder_and_on(tmp_path, tiny_weights):
     again = process(*command)
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
-    assert f"{count - len(entered)} restored, {len(entered)} done before" in out
+    assert f"{count - len(entered)} restored, {len(entered)} already done" in out
     assert all((output / name).read_bytes() == data for name, data in done.items())
     assert len((tmp_path / "records").read_text().splitlines()) == count
 

@@ -40,7 +40,7 @@ def test_structure_is_kept_and_other_files_are_left_alone(tmp_path, photograph):
         "with space/é図.png": "with space/é図.png",
     }
     assert plan.jobs[2].target == tmp_path / "out" / "deep" / "d.png"
-    assert plan.notes == ["2 other files are left alone"]
+    assert plan.notes == ["2 other files are skipped"]
     assert plan.failures == []
 
 

@@ -27,7 +27,7 @@ def gone(processes, seconds=20.0):
 
 
 def test_a_process_that_dies_takes_one_file_with_it(tmp_path, settings, photograph):
-    """It is killed while it does the large photograph, as the system does for want of memory."""
+    """It is killed while it does the large photograph, as the system does when memory is short."""
     source = tmp_path / "in"
     for name in ("0.png", "2.png", "3.png"):
         photograph(source / name)
@@ -42,7 +42,7 @@ def test_a_process_that_dies_takes_one_file_with_it(tmp_path, settings, photogra
             threading.Timer(0.3, first.kill).start()
         outcomes[job.name] = outcome
     assert list(outcomes) == [job.name for job in jobs]
-    assert outcomes["1-large.png"] == Died("was ended by SIGKILL: perhaps for want of memory")
+    assert outcomes["1-large.png"] == Died("was ended by SIGKILL: perhaps for lack of memory")
     assert isinstance(outcomes["2.png"], Done)
     assert (tmp_path / "out" / "2.png").exists()
     assert "3.png: is not an image" in outcomes["3.png"].reason

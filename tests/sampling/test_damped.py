@@ -5,7 +5,7 @@ import torch
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.denoiser import Prediction
-from blinddiff.sampling.kernel_steps import KERNEL_STEPS, SHARE
+from blinddiff.sampling.kernel_steps import KERNEL_STEPS, STEP_SIZE
 
 OBSERVATION = Observation(torch.zeros(2, 3, 8, 8), 4)
 damped = KERNEL_STEPS["damped"]
@@ -22,9 +22,9 @@ def prediction(sigma: float, noise: float) -> Prediction:
 def test_between_gaussians_lies_a_gaussian() -> None:
     """A geometric mean of Gaussians is the Gaussian whose inverse variance is the mean of theirs."""
     after = damped(state(1.5, 2.0), prediction(1.2, 4.0), OBSERVATION)
-    sigma = ((1 - SHARE) / 1.5**2 + SHARE / 1.2**2) ** -0.5
+    sigma = ((1 - STEP_SIZE) / 1.5**2 + STEP_SIZE / 1.2**2) ** -0.5
     torch.testing.assert_close(after.kernel, isotropic_gaussian(torch.full((2,), sigma), 15), atol=2e-5, rtol=0)
-    torch.testing.assert_close(after.noise_level, torch.full((2,), 2.0 + SHARE * 2.0))
+    torch.testing.assert_close(after.noise_level, torch.full((2,), 2.0 + STEP_SIZE * 2.0))
 
 
 def test_what_agrees_stays_and_the_rest_is_on_the_simplex() -> None:

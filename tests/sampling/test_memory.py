@@ -31,5 +31,5 @@ def test_sizes_on_the_command_line(text, size):
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "2X", "G", "nan", "1e9", "99999999T"])
 def test_sizes_that_are_none(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="no size"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a valid size"):
         memory_size(text)

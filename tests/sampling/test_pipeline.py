@@ -202,7 +202,7 @@ def test_closed_form_explains_the_input_better_than_bicubic(tiny_pipeline, sharp
     monkeypatch.setattr(
         tiny_pipeline.network,
         "initial_estimate",
-        lambda observation: estimate(observation).changed(estimate(observation).kernel, torch.tensor([0.5])),
+        lambda observation: estimate(observation).with_estimate(estimate(observation).kernel, torch.tensor([0.5])),
     )
 
     def unexplained(x):
@@ -224,11 +224,11 @@ def test_closed_form_explains_the_input_better_than_bicubic(tiny_pipeline, sharp
         ({"scale": 7}, "scale 7 is not one of 1, 2, 3, 4"),
         ({"scale": 0}, "scale 0"),
         ({"scale": 2.5}, "scale 2.5"),
-        ({"num_inference_steps": 0}, "0 inference steps"),
-        ({"num_inference_steps": 1001}, "1001 inference steps: 1 to 1000"),
-        ({"num_inference_steps": -3}, "-3 inference steps"),
-        ({"num_inference_steps": 1001, "mode": "perceptual"}, "1001 inference steps: 1 to 1000"),
-        ({"num_samples": 0}, "0 samples"),
+        ({"num_inference_steps": 0}, "must be 1 to 1000, not 0"),
+        ({"num_inference_steps": 1001}, "must be 1 to 1000, not 1001"),
+        ({"num_inference_steps": -3}, "must be 1 to 1000, not -3"),
+        ({"num_inference_steps": 1001, "mode": "perceptual"}, "must be 1 to 1000, not 1001"),
+        ({"num_samples": 0}, "num_samples must be at least 1, not 0"),
         ({"noise_level": -1.0}, "noise level of -1.0 is not between 0 and 255"),
         ({"noise_level": 256}, "noise level of 256"),
         ({"noise_level": float("nan")}, "noise level of nan"),
@@ -275,9 +275,9 @@ def test_device():
     ("arguments", "message"),
     [
         ({"scale": 2.0}, "scale 2.0 is not one of"),
-        ({"num_inference_steps": 2.5}, "2.5 inference steps"),
+        ({"num_inference_steps": 2.5}, "must be 1 to 1000, not 2.5"),
         ({"num_samples": 2, "generator": [torch.Generator(), torch.Generator()]}, "2 generators for 1 images"),
-        ({"num_samples": 0}, "0 samples"),
+        ({"num_samples": 0}, "num_samples must be at least 1, not 0"),
         ({"kernel_step": "fixed"}, "kernel_step 'fixed' needs a kernel"),
         ({"mode": "best"}, "mode 'best' is not one of fidelity, fast, perceptual, paper"),
     ],

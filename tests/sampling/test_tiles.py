@@ -239,7 +239,7 @@ def test_a_gradient_is_that_of_all_tiles_together(tiny_pipeline, low, known, mon
     step = TiledImageStep(IMAGE_STEPS["gradient"], tiles)
     shifts = []
     for _ in range(2):
-        x_t = (network.to_diffusion(x_y) + 0.1 * torch.randn(x_y.shape, generator=seeded())).requires_grad_()
+        x_t = (network.normalize(x_y) + 0.1 * torch.randn(x_y.shape, generator=seeded())).requires_grad_()
         with torch.enable_grad():
             prediction = network(x_t, torch.tensor([300]), observation, known)
             shifts.append(step(x_t, prediction.x0_hat, observation, known, 0.03)[1])

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,11 +28,14 @@ from blinddiff.training.recipe import load_recipe
 torch.set_num_threads(1)
 trainer.LOG_STEPS = 1
 folder = Path(sys.argv[2])
-(recipe,) = load_recipe(Path(sys.argv[1]))
+recipe, *later = load_recipe(Path(sys.argv[1]))
 if sys.argv[3] == "clocks":  # the first process's says save now, always; the second's, never
     recipe = recipe.model_copy(update={"checkpoint_minutes": 0.0 if os.environ["RANK"] == "0" else 1e6})
 # Where there is no accelerator, nobody has to say so.
 device = "cpu" if torch.accelerator.is_available() else None
+if later:
+    trainer.train([recipe, *later], folder, resume=sys.argv[3] == "resume", device=device)
+    sys.exit()
 run = trainer.Trainer(recipe, folder, sys.argv[3] == "resume", device)
 assert run.accelerator.num_processes == 2
 run.run(float("inf"))
@@ -120,3 +124,15 @@ def test_two_processes_resume(recipe: Path, tmp_path: Path) -> None:
     longer.write_text(yaml.safe_dump({**content, "steps": 14}))
     launch(tmp_path, longer, "whole", "resume")
     assert [int(row["step"]) for row in rows(whole)] == list(range(1, 15))
+
+
+@pytest.mark.long
+def test_two_processes_run_stages_and_resume_them(recipe: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    stages = [{"stage": "estimator", "steps": 3}, {"stage": "network", "steps": 4}]
+    recipe.write_text(yaml.safe_dump({**content, "stages": stages}))
+    folder = launch(tmp_path, recipe, "two")
+    assert [len(rows(folder / name)) for name in ("01-estimator", "02-network")] == [3, 4]
+    shutil.rmtree(folder / "02-network")
+    launch(tmp_path, recipe, "two", "resume")
+    assert [len(rows(folder / name)) for name in ("01-estimator", "02-network")] == [3, 4]

@@ -112,7 +112,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         ("data.reduced", float("nan"), "data: reduced: should be a finite number, not nan$"),
         ("loss.own_kernel_share", 1.5, "loss: own_kernel_share: should be less than or equal to 1, not 1.5$"),
         ("loss.own_kernel_share", -0.5, "loss: own_kernel_share: should be greater than or equal to 0, not -0.5$"),
-        ("loss.own_kernel_share", 0.8, r"loss: true_kernel_share and own_kernel_share are 1\.1 together, above 1$"),
+        ("loss.own_kernel_share", 0.8, r"loss: the sum of true_kernel_share and own_kernel_share is 1\.1, above 1$"),
         ("loss.true_kernel_share", 2.0, "loss: true_kernel_share: should be less than or equal to 1, not 2.0"),
         ("loss.pure_noise_share", -1.0, "loss: pure_noise_share: should be greater than or equal to 0, not -1.0"),
         ("loss.kernel", -1.0, "loss: kernel: should be greater than or equal to 0, not -1.0"),
@@ -226,7 +226,7 @@ def test_mistakes_in_stages_are_named_once_each() -> None:
         parse_recipe(content, "r.yaml")
     assert str(error.value).splitlines() == [
         "r.yaml: seed: should be greater than or equal to 0, not -1",
-        "r.yaml: stages: 2: init: starts from the weights of the stage before it",
+        "r.yaml: stages: 2: init: cannot be set, because the stage starts from the weights of the stage before",
         "r.yaml: stages: 2: data: patch 512 is larger than context 256",
         "r.yaml: stages: 3: loss: kernel: should be greater than or equal to 0, not -1",
         "r.yaml: stages: 3: unknown key 'step'; did you mean 'steps'?",
@@ -289,7 +289,7 @@ def test_a_recipe_like_another_is_that_but_for_what_it_says(tmp_path: Path) -> N
         ({"r": "like: none.yaml\n"}, "none.yaml: cannot be read as a recipe"),
         ({"r": "like: 3\n"}, "r.yaml: like: should be the name of a recipe, not 3"),
         ({"r": "like: r.yaml\n"}, "r.yaml: is like itself"),
-        ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: is like itself, by way of .*r.yaml, .*s.yaml"),
+        ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: is like itself, through .*r.yaml, .*s.yaml"),
         ({"r": "like: folder/../r.yaml\n"}, "r.yaml: is like itself"),
         ({"r": "like: s.yaml\n", "s": "[1]"}, r"s.yaml: should be a mapping, not \[1\]"),
         ({"r": "like: s.yaml\n", "s": "data: {folders: [a]}\nstep: 5\n"}, r"r.yaml, like .*s.yaml: unknown key 'step'"),

@@ -215,10 +215,10 @@ def test_the_time_limit_is_that_of_all_stages(staged: list[Recipe], tmp_path: Pa
 
 
 def test_stages_refuse_a_folder_with_a_run_and_one_without(staged: list[Recipe], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="run: holds no checkpoint"):
+    with pytest.raises(TrainingError, match="run: contains no checkpoint"):
         train(staged, tmp_path / "run", resume=True, device="cpu")
     train(staged[:2], tmp_path / "run", device="cpu")
-    with pytest.raises(TrainingError, match="run: holds a run already"):
+    with pytest.raises(TrainingError, match="run: already contains a run"):
         train(staged, tmp_path / "run", device="cpu")
 
 
@@ -404,12 +404,12 @@ def test_the_rate_warms_up_and_falls_to_its_final_share(
 
 def test_a_folder_holds_one_run(tiny: Tiny, tmp_path: Path) -> None:
     train(tiny(steps=1), tmp_path / "run", device="cpu")
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(TrainingError, match="already contains a run"):
         train(tiny(steps=1), tmp_path / "run", device="cpu")
 
 
 def test_nothing_to_resume(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="holds no checkpoint"):
+    with pytest.raises(TrainingError, match="contains no checkpoint"):
         train(tiny(), tmp_path / "run", resume=True, device="cpu")
     assert not (tmp_path / "run").exists()
 
@@ -492,12 +492,12 @@ def test_every_scale_trains(tiny: Tiny, tmp_path: Path, scale: int) -> None:
     [
         ({"dims": 8}, "dims"),
         ({"heads": [1, 3]}, "3 heads"),
-        ({"heads": [1]}, "1 numbers of heads"),
+        ({"heads": [1]}, "heads has 1 entries"),
         ({"noise_schedule": "cosine"}, "cosine"),
         ({"dim": "wide"}, "dim"),
         ({"prediction": "noise"}, "unknown key 'prediction'"),
         ({"scales": [4]}, "scales: 2 is not one of the model"),
-        ({"num_blocks": [], "heads": []}, "levels of blocks: 0"),
+        ({"num_blocks": [], "heads": []}, "num_blocks is empty"),
         ({"patch_size": 0}, "patch_size: 0"),
         ({"estimator_hidden": -1}, "estimator_hidden: -1"),
         ({"residual_std": 0.0}, "residual_std: 0.0"),
@@ -575,7 +575,7 @@ def test_a_checkpoint_that_was_about_to_be_replaced_is_gone_on_from(tiny: Tiny, 
     recipe = tiny(steps=2)
     train(recipe, tmp_path / "run", device="cpu")
     (tmp_path / "run/checkpoint").rename(tmp_path / "run/checkpoint.old")
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(TrainingError, match="already contains a run"):
         train(recipe, tmp_path / "run", device="cpu")
     train(recipe, tmp_path / "run", resume=True, device="cpu")
     assert (tmp_path / "run/checkpoint").is_dir()

@@ -9,11 +9,11 @@ from dataclasses import replace
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import gradio as gr
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,14 +25,11 @@ from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_pic
 from blinddiff.restoring.photograph import Result
 from blinddiff.sampling.output import UNKNOWABLE
 
-LOG = logging.getLogger("blinddiff.app")
-LONGEST_SIDE = 1600
-"""Of pictures on the page, in pixels; the file to download has its full size."""
+Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: the picture in both places, the region, the status line
+LONGEST_SIDE = 1600  # pixels, of pictures on the page; the file to download has its full size
 _SMALL_SIDE = 372  # pixels, of the pictures of kernel and residual
 _OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillow's lines are not antialiased
 _LINE_COLOUR, _REGION_COLOUR = "#7fe3ff", "#ffb000"
-_CAPTION_HEIGHT = 32
-_MIN_KERNEL_RADIUS, _KERNEL_MASS = 4, 0.995  # a kernel's picture shows this share of its mass, and at least 9 x 9
 
 
 def status(text: str, progress: float | None = None, is_error: bool = False) -> str:
@@ -45,7 +42,7 @@ def status(text: str, progress: float | None = None, is_error: bool = False) -> 
 def error_message(error: Exception) -> str:
     """An error as one sentence; the details of an unexpected one go to the log only."""
     if not isinstance(error, BlindDiffError):
-        LOG.error("a request failed", exc_info=error)
+        logging.getLogger("blinddiff.app").error("a request failed", exc_info=error)
         return "Internal error: your request was not the cause. The server's log has the details."
     text = " ".join(str(error).split())
     if "." not in text.split(" ")[0]:  # file names keep their case
@@ -59,42 +56,38 @@ def page_error(message: str) -> gr.Error:
 
 
 def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
-    """The figures of a restoration as a table in HTML.
+    """The figures of a restoration as a table in HTML, from the facts of its `Answer`.
 
-    Args:
-        facts: as in `Answer`.
-        residual_extent: grey levels that white stands for in the picture of the residual.
-        uncertainty_extent: grey levels that the lightest colour stands for in the uncertainty map; None without a map.
+    The extents are the grey levels that the lightest colours of residual and uncertainty stand for; None without a map.
     """
     major, minor = facts["kernel_widths"]
     angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"
+    error, residual, uncertainty = (facts.get(key) for key in ("expected_kernel_error", "residual_rms", "uncertainty"))
     rows = {
         "Size": f"{facts['width']} x {facts['height']} pixels",
         "Kernel widths": f"{major:.2f} x {minor:.2f} pixels of the result",
         "Kernel angle": "none: it is round" if is_round(major, minor) else angle,
         "Kernel from": facts["kernel_from"],
-    }
-    if facts["expected_kernel_error"] is not None:
-        rows["Kernel error"] = kernel_error_text(facts["expected_kernel_error"])
-    rows |= {
+        "Kernel error": None if error is None else kernel_error_text(error),
         "Noise level": f"{facts['noise_level']:.1f} grey levels",
-        "Residual": f"{facts['residual_rms']:.2f} grey levels (root mean square); drawn from -{residual_extent:.1f}, "
-        f"black, to +{residual_extent:.1f}, white",
+        "Residual": f"{residual:.2f} grey levels (root mean square); drawn from -{residual_extent:.1f}, black, to "
+        f"+{residual_extent:.1f}, white",
         "Consistency": f"{facts['consistency']:.2f} ({_consistency_text(facts['consistency'])})",
+        "Uncertainty": None
+        if uncertainty is None
+        else f"{uncertainty:.2f} grey levels over {facts['samples']} samples; drawn from 0, dark, to "
+        f"{uncertainty_extent:.1f}, light",
+        "Seconds": f"{facts['seconds']:.1f}",
+        "Seed": str(facts["seed"]),
     }
-    if uncertainty_extent is not None:
-        rows["Uncertainty"] = (
-            f"{facts['uncertainty']:.2f} grey levels over {facts['samples']} samples; drawn from 0, dark, to "
-            f"{uncertainty_extent:.1f}, light"
-        )
-    rows |= {"Seconds": f"{facts['seconds']:.1f}", "Seed": str(facts["seed"])}
-    cells = "".join(f"<tr><th scope='row'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items())
-    return f"<table class='figures'><caption>What was found</caption>{cells}</table>"
+    cells = [f"<tr><th scope='row'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items() if text]
+    return f"<table class='figures'><caption>What was found</caption>{''.join(cells)}</table>"
 
 
 def kernel_error_text(expected: float) -> str:
     """The expected error of the kernel, and whether the kernel can be known at all, see `BlindDiffOutput`."""
-    return f"{expected:.2f} of 2 ({'it cannot be known from this picture' if expected >= UNKNOWABLE else 'expected'})"
+    note = "it cannot be determined from this image" if expected >= UNKNOWABLE else "expected"
+    return f"{expected:.2f} of 2 ({note})"
 
 
 def _consistency_text(consistency: float) -> str:
@@ -106,18 +99,19 @@ def _consistency_text(consistency: float) -> str:
 
 
 def display_size(pixels: Tensor) -> tuple[int, int]:
-    """Width and height at which (C, H, W) pixels are displayed."""
+    """Height and width at which (C, H, W) pixels are displayed."""
     height, width = pixels.shape[-2:]
     factor = min(1, LONGEST_SIDE / max(height, width))
-    return max(1, round(width * factor)), max(1, round(height * factor))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _reduce(pixels: Tensor) -> Tensor:
+    return F.interpolate(pixels[None], display_size(pixels), mode="area")[0]
 
 
 def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
     """Reduce (3, H, W) pixels to `display_size`; a JPEG file with the colour profile of a photograph, but no EXIF."""
-    width, height = display_size(pixels)
-    if (height, width) != pixels.shape[-2:]:
-        pixels = F.interpolate(pixels[None], (height, width), mode="area")[0]
-    return encode_image("picture.jpg", pixels, replace(photograph, alpha=None, exif=None, xmp=None))
+    return encode_image("picture.jpg", _reduce(pixels), replace(photograph, alpha=None, exif=None, xmp=None))
 
 
 def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
@@ -130,17 +124,16 @@ def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[in
     with Image.open(BytesIO(display_jpeg(photograph.pixels, source))) as stored:
         picture = stored.convert("RGB")
     factor = picture.width / photograph.pixels.shape[-1]
-    draw = ImageDraw.Draw(picture)
     line_width = max(2, round(max(picture.size) / 200))
+    draw = ImageDraw.Draw(picture)
     if region is not None:
-        left, top = region.left * factor, region.top * factor
-        right, bottom = left + region.width * factor - 1, top + region.height * factor - 1
-        draw.rectangle((left, top, right, bottom), outline=_REGION_COLOUR, width=line_width)
+        left, top, width, height = (number * factor for number in region)
+        box = (left, top, left + width - 1, top + height - 1)
+        draw.rectangle(box, outline=_REGION_COLOUR, width=line_width)
     if corner is not None:
-        x, y = (position * factor for position in corner)
-        arm = 5 * line_width
-        draw.line((x - arm, y, x + arm, y), fill=_REGION_COLOUR, width=line_width)
-        draw.line((x, y - arm, x, y + arm), fill=_REGION_COLOUR, width=line_width)
+        x, y, arm = corner[0] * factor, corner[1] * factor, 5 * line_width
+        for line in ((x - arm, y, x + arm, y), (x, y - arm, x, y + arm)):
+            draw.line(line, fill=_REGION_COLOUR, width=line_width)
     return picture
 
 
@@ -149,68 +142,48 @@ def draw_kernel(kernel: Tensor) -> Image.Image:
     down, right = (float(value) for value in centroid(kernel))
     major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
     kernel = _crop_to_mass(kernel)
-    blocks = kernel_picture(kernel, _SMALL_SIDE).convert("RGB")
-    picture = blocks.resize((_OVERSAMPLING * blocks.width, _OVERSAMPLING * blocks.height), Image.Resampling.NEAREST)
+    blocks = kernel_picture(kernel, _SMALL_SIDE)
+    picture = ImageOps.scale(blocks, _OVERSAMPLING, Image.Resampling.NEAREST)
     block = picture.width / kernel.shape[-1]
     # The centroid is measured from the middle of the entry that shifts nothing.
     centre = block * (np.array(kernel.shape[::-1]) // 2 + 0.5 + (right, down))
     angle, t = math.radians(degrees), np.linspace(0, 2 * math.pi, 73)[:, None]
-    major_axis = block * major * np.array([math.cos(angle), math.sin(angle)])
-    minor_axis = block * minor * np.array([-math.sin(angle), math.cos(angle)])
+    direction = np.array([math.cos(angle), math.sin(angle)])
+    major_axis, minor_axis = block * major * direction, block * minor * direction[::-1] * (-1, 1)
     ellipse = centre + np.cos(t) * major_axis + np.sin(t) * minor_axis
     draw = ImageDraw.Draw(picture)
     draw.line(ellipse.ravel().tolist(), _LINE_COLOUR, 2 * _OVERSAMPLING)
     draw.line([*(centre - major_axis).tolist(), *(centre + major_axis).tolist()], _LINE_COLOUR, _OVERSAMPLING)
-    captioned = Image.new("RGB", (blocks.width, blocks.height + _CAPTION_HEIGHT), "#ffffff")
-    captioned.paste(picture.resize(blocks.size, Image.Resampling.LANCZOS))
-    direction = "round" if is_round(major, minor) else f"{degrees:.0f}\u00b0"
-    text = f"{major:.2f} x {minor:.2f} pixels, {direction}"
-    font = ImageFont.load_default(size=20)
-    ImageDraw.Draw(captioned).text((6, blocks.height + 4), text, fill="#1d1d1f", font=font)
+    picture = picture.resize(blocks.size, Image.Resampling.LANCZOS)
+    captioned = ImageOps.expand(picture, (0, 0, 0, 32), "#ffffff")
+    text = f"{major:.2f} x {minor:.2f} pixels, " + ("round" if is_round(major, minor) else f"{degrees:.0f}\u00b0")
+    ImageDraw.Draw(captioned).text((6, blocks.height + 4), text, fill="#1d1d1f", font_size=20)
     return captioned
 
 
 def _crop_to_mass(kernel: Tensor) -> Tensor:
-    """The smallest square around the middle entry with nearly all of a kernel's mass, and a border of one entry."""
-    rows, columns = kernel.shape
-    total = kernel.sum()
-    for radius in range(_MIN_KERNEL_RADIUS, max(rows, columns)):
-        top, left = max(0, rows // 2 - radius), max(0, columns // 2 - radius)
-        core = kernel[top : rows // 2 + radius + 1, left : columns // 2 + radius + 1]
-        # Cut evenly on both sides, so that the middle entry stays in the middle
-        is_whole = core.shape == (2 * radius + 1, 2 * radius + 1)
-        if is_whole and core[1:-1, 1:-1].sum() >= _KERNEL_MASS * total:
+    """The smallest square around the middle with 99.5 % of a kernel's mass and a border of one; at least 9 x 9."""
+    row, column = (side // 2 for side in kernel.shape)
+    # Cut evenly on all sides, so that the middle entry stays in the middle
+    for radius in range(4, (min(kernel.shape) + 1) // 2):
+        core = kernel[row - radius : row + radius + 1, column - radius : column + radius + 1]
+        if core[1:-1, 1:-1].sum() >= 0.995 * kernel.sum():
             return core
     return kernel
 
 
 def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
-    """A map of the standard deviation over the samples, dark to light.
-
-    Args:
-        std: (3, H, W), for values in [0, 1].
-
-    Returns:
-        The map, and the grey levels that its lightest colour stands for.
-    """
-    levels = 255 * std.square().mean(0, keepdim=True).sqrt()
-    width, height = display_size(levels)
-    reduced = F.interpolate(levels[None], (height, width), mode="area")[0, 0].cpu().double().numpy()
-    extent = max(1.0, float(np.quantile(reduced, 0.995)))
-    return Image.fromarray(heat_colours(np.clip(reduced / extent, 0, 1))), extent
+    """A map of the samples' standard deviation (3, H, W) in [0, 1]; and the grey levels of its lightest colour."""
+    levels = _reduce(255 * std.square().mean(0, keepdim=True).sqrt())[0].cpu().double().numpy()
+    extent = max(1.0, float(np.quantile(levels, 0.995)))
+    return Image.fromarray(heat_colours(np.clip(levels / extent, 0, 1))), extent
 
 
 class Answer(NamedTuple):
     """The outputs of the page in their order; skipped ones keep their content.
 
-    Attributes:
-        status: HTML.
-        slider: paths of the pictures before and after.
-        figures: HTML.
-        kernel, residual, uncertainty: paths of pictures.
-        result: path of the file to download.
-        estimate: path of a JSON file with `facts`.
-        facts: `Result.facts`, with name, settings and uncertainty added; the keys are in docs/guides/http.md.
+    ``status`` and ``figures`` are HTML. The others are paths of files, two for the slider (before and after), except
+    ``facts``: `Result.facts`, with name, settings and uncertainty added; the keys are in docs/guides/http.md.
     """
 
     status: Any
@@ -224,89 +197,61 @@ class Answer(NamedTuple):
     facts: Any = gr.skip()
 
 
-def empty_answer(text: str) -> Answer:
-    """A status line, and every other output cleared."""
-    return Answer(status(text), None, "", None, None, None, None, None, None)
-
-
-def step_answer(number: int, steps: int, image: Tensor, photograph: Photograph, before: Path) -> Answer:
-    """The image (3, H, W) after step ``number`` of ``steps``, written beside the picture ``before``."""
-    # One name a step: browsers cache pictures by name.
-    after = before.with_name(f"step-{number}.jpg")
-    after.write_bytes(display_jpeg(image, photograph))
-    return Answer(status(f"Step {number} of {steps}", number / steps), slider=(str(before), str(after)))
-
-
 def result_answer(result: Result, facts: dict[str, Any], before: Path, output: Path) -> Answer:
     """The whole answer: the result is written to ``output``, everything else beside it."""
-    folder = output.parent
     output.write_bytes(encode_image(output, result.pixels, result.photograph, result.alpha))
     estimate = output.with_suffix(".json")
     estimate.write_text(json.dumps(facts), encoding="utf-8")
-    after = folder / "after.jpg"
+    after = output.with_name("after.jpg")
     after.write_bytes(display_jpeg(result.pixels, result.photograph))
     residual, residual_extent = residual_picture(result.residual, _SMALL_SIDE)
-    uncertainty, uncertainty_extent = None, None
-    if result.std is not None:
-        picture, uncertainty_extent = draw_uncertainty(result.std)
-        uncertainty = _save(picture, folder / "uncertainty.png")
+    uncertainty, uncertainty_extent = (None, None) if result.std is None else draw_uncertainty(result.std)
+    pictures = {"kernel": draw_kernel(result.kernel), "residual": residual, "uncertainty": uncertainty}
+    files: dict[str, str | None] = dict.fromkeys(pictures)
+    for name, picture in pictures.items():
+        if picture is not None:
+            files[name] = file = str(output.with_name(f"{name}.png"))
+            picture.save(file)
     return Answer(
         status(f"Done in {facts['seconds']:.1f} seconds", 1),
         (str(before), str(after)),
         figures(facts, residual_extent, uncertainty_extent),
-        _save(draw_kernel(result.kernel), folder / "kernel.png"),
-        _save(residual, folder / "residual.png"),
-        uncertainty,
-        str(output),
-        str(estimate),
-        facts,
+        **files,
+        result=str(output),
+        estimate=str(estimate),
+        facts=facts,
     )
 
 
-def _save(picture: Image.Image, path: Path) -> str:
-    picture.save(path, "PNG")
-    return str(path)
-
-
 class Preview:
-    """Event handlers for the uploaded photograph: its preview, and the region chosen by two clicks on it.
-
-    Args:
-        limits: of the photograph's size.
-        files: where previews are written.
-    """
+    """Event handlers for the uploaded photograph: its preview, and the region chosen by two clicks on it."""
 
     def __init__(self, limits: Limits, files: VisitorFiles) -> None:
-        self._limits = limits
-        self._files = files
+        self._limits, self._files = limits, files
         self._lock = threading.Lock()  # one photograph in memory at a time
 
-    def upload(self, photograph: str | None, request: gr.Request) -> tuple[Any, Any, str, str]:
+    def upload(self, photograph: str | None, request: gr.Request) -> Outputs:
         """A new photograph: its preview in both places, an empty region, and the status line."""
         if photograph is None:
             return gr.update(value=None, visible=False), None, "", status("")
         return self._draw(Path(photograph), "", None, request)
 
-    def click(
-        self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request
-    ) -> tuple[Any, Any, str, str]:
+    def click(self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request) -> Outputs:
         """A click on the preview: the first sets a corner of the region, the second the opposite one."""
         if photograph is None:
             raise page_error("Choose a photograph first.")
         return self._draw(Path(photograph), region, (int(event.index[0]), int(event.index[1])), request)
 
-    def _draw(
-        self, path: Path, region_text: str, click: tuple[int, int] | None, request: gr.Request
-    ) -> tuple[Any, Any, str, str]:
+    def _draw(self, path: Path, region_text: str, click: tuple[int, int] | None, request: gr.Request) -> Outputs:
         visitor = str(request.session_hash)
         self._files.keep_upload(visitor, path)
         try:
             with self._lock:
-                photograph = read_photograph(path, self._limits.pixels)
+                photograph = read_photograph(path, self._limits)
                 height, width = photograph.pixels.shape[-2:]
                 corner, region = None, None
                 if click is not None:
-                    factor = width / display_size(photograph.pixels)[0]
+                    factor = width / display_size(photograph.pixels)[1]
                     x, y = (round(position * factor) for position in click)
                     corner, region_text = add_corner(region_text, min(x, width), min(y, height))
                 if corner is None:

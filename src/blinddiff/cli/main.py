@@ -1,4 +1,4 @@
-"""Parses a command line and imports the module of the chosen command only, so that ``--help`` is quick."""
+"""Parses a command line and imports only the module of the chosen command, so that ``--help`` is fast."""
 
 import argparse
 import importlib
@@ -10,16 +10,16 @@ from blinddiff.cli import options
 from blinddiff.errors import BlindDiffError
 
 COMMANDS = {
-    "demo": ("photographs", "restore the sample photograph and draw what was found"),
+    "demo": ("photographs", "restore the sample photograph and draw a sheet of the results"),
     "upscale": ("photographs", "restore a photograph: sharper, larger, less noisy"),
     "kernel": ("photographs", "estimate the blur kernel and the noise level of a photograph"),
-    "degrade": ("photographs", "make a test pair: blur, reduce and add noise to a sharp photograph"),
+    "degrade": ("photographs", "make a test pair: blur and reduce a sharp photograph, and add noise"),
     "train": ("runs", "train a network by a recipe"),
-    "convert": ("runs", "turn a checkpoint of the published code into weights for this package"),
-    "app": ("runs", "serve the page, for use in a browser"),
-    "evaluate": ("runs", "measure methods side by side by a published protocol"),
+    "convert": ("runs", "convert a checkpoint of the published code into weights for this package"),
+    "app": ("runs", "serve the web page, for use in a browser"),
+    "evaluate": ("runs", "compare methods by a published protocol"),
 }
-"""Module, whose ``run_NAME`` runs the command, and summary; `options.add_NAME_arguments` adds its arguments."""
+"""Module and summary. The module's `run_NAME` runs it; `options.add_NAME_arguments` has its arguments."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,30 +32,26 @@ class _Parser(argparse.ArgumentParser):
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="blinddiff",
-        description="Blind image super-resolution: the sharp photograph, its blur kernel and its noise level.",
+        description="Blind image super-resolution: estimates the sharp image, the blur kernel and the noise level.",
     )
     parser.add_argument("--version", action="version", version=f"blinddiff {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, (_, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
-            _add_arguments(name, subparser)
+            getattr(options, f"add_{name}_arguments")(subparser)
     return parser
-
-
-def _add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
-    getattr(options, f"add_{name}_arguments")(parser)
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one sub-command, a key of `COMMANDS`."""
     parser = _Parser(prog=f"blinddiff {name}")
-    _add_arguments(name, parser)
+    getattr(options, f"add_{name}_arguments")(parser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line: 0 when done, 1 when part of the work failed, 2 for bad input, 130 when interrupted."""
+    """Run a command. Return the exit code: 0, 1 if part of the work failed, 2 for bad input, 130 if interrupted."""
     options.open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments else None
@@ -64,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args))
     except BlindDiffError as error:
-        for message in error.args:  # one, but for a recipe with several mistakes
+        for message in error.args:  # several for a recipe with several errors
             print(f"blinddiff {chosen}: error: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:

@@ -1,6 +1,6 @@
-"""The arguments of every command, the standard streams, and checks of files that a command will write.
+"""The arguments of every command, and the standard streams.
 
-Imports neither torch nor anything else that takes long: ``blinddiff upscale --help`` comes here.
+Imports no slow module, such as torch, so that ``--help`` is fast.
 """
 
 import argparse
@@ -9,19 +9,15 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from blinddiff.app import Limits
 from blinddiff.errors import ImageError, OutputError
-from blinddiff.files import check_writable
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STREAM = "-"
-"""Names standard input or output on a command line."""
+"""Stands for standard input or output on a command line."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # Repeated from modules that import torch; a test compares them.
@@ -32,11 +28,11 @@ _KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"
 _PATH: dict[str, Any] = {"type": Path}
 _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 _DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
-_PART = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
-def whole(low: int, high: int) -> "type[int]":
-    """An argparse type: a whole number from ``low`` to ``high``."""
+def integer_between(low: int, high: int) -> "type[int]":
+    """An argparse type: an integer from ``low`` to ``high``."""
 
     def read(text: str) -> int:
         value = int(text)
@@ -44,97 +40,98 @@ def whole(low: int, high: int) -> "type[int]":
             raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
         return value
 
-    read.__name__ = "whole number"
+    read.__name__ = "integer"
     return read  # type: ignore[return-value]
 
 
 def above_zero(text: str) -> float:
-    """An argparse type: a number between 0 and a million."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000000")
-    return value
+    """An argparse type: a number greater than 0 and less than a million."""
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < 1e6:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} must be greater than 0 and less than 1000000")
 
 
 def memory_size(text: str) -> int:
-    """An argparse type: bytes; with K, M, G or T, the 1024, 1024^2, ... of them."""
+    """An argparse type: a size in bytes, with an optional unit K, M, G or T (powers of 1024)."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", text.strip().lower())
     size = 0 if found is None else int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
     if not 0 < size < 2**60:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500M or 2G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid size; use for example 500M or 2G")
     return size
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", metavar="DIR", help="folder of weights (default: those in the package)")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best that there is)")
+    parser.add_argument("--weights", metavar="DIR", help="folder of weights (default: the included weights)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
 
 
-def _add_scale_option(parser: argparse.ArgumentParser, what: str = "enlargement") -> None:
-    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help=f"{what} (default: 4)")
+def _add_scale_option(parser: argparse.ArgumentParser, meaning: str = "enlargement") -> None:
+    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help=f"{meaning} (default: 4)")
 
 
-def _add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0, help=f"{what} (default: 0)")
+def _add_seed_option(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--seed", type=integer_between(0, 2**63 - 1), default=0, help=f"{meaning} (default: 0)")
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff demo`."""
     add = parser.add_argument
     add("photograph", **_PATH, nargs="?", default=SAMPLE, help="another image file (default: the sample)")
-    words = (
-        "folder to write (default: demo); input, bicubic and result keep the photograph's grey, bits per channel, "
-        "colour profile, EXIF and XMP, but not its transparency"
+    text = (
+        "folder to write (default: demo); input, bicubic and result keep greyscale, bit depth, colour profile, EXIF "
+        "and XMP of the photograph, but not its transparency"
     )
-    add("-o", "--output", **_PATH, default=Path("demo"), help=words)
+    add("-o", "--output", **_PATH, default=Path("demo"), help=text)
     _add_model_options(parser)
 
 
 def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff upscale`."""
     add = parser.add_argument
-    add("photograph", **_PATH, help="the image file to restore, a folder of them, or - for standard input")
-    words = "the file to write (.png, .tif, .jpg, .webp or .avif), the folder for results, or - for standard output"
-    add("-o", "--output", **_PATH, required=True, help=words)
+    add("photograph", **_PATH, help="image file to restore, a folder of them, or - for standard input")
+    text = "file to write (.png, .tif, .jpg, .webp or .avif), folder for the results, or - for standard output"
+    add("-o", "--output", **_PATH, required=True, help=text)
     _add_scale_option(parser)
-    words = (
-        "fidelity: smallest mean error; fast: nearly that, in half the time; perceptual: sharper, details partly "
-        "invented; paper: the published sampler (default: fidelity)"
+    text = (
+        "fidelity: smallest mean error; fast: slightly larger error, half the time; perceptual: sharper, details "
+        "partly invented; paper: the published sampler (default: fidelity)"
     )
-    add("--mode", choices=MODES, default="fidelity", help=words)
-    add("--steps", type=whole(1, 1000), help="steps of the sampler (default: the mode's own)")
-    add("--kernel", **_PATH, help=f"the blur kernel, where it is known: {_KERNEL_FORMATS}")
-    add("--noise-level", type=float, help="the noise in grey levels, where it is known")
-    add("--save-kernel", **_FILE, help="also write the kernel that was found (of one photograph)")
-    words = (
+    add("--mode", choices=MODES, default="fidelity", help=text)
+    add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")
+    add("--kernel", **_PATH, help=f"file of the blur kernel, if it is known: {_KERNEL_FORMATS}")
+    add("--noise-level", type=float, help="noise level in grey levels, if it is known")
+    add("--save-kernel", **_FILE, help="also write the kernel (single photograph only)")
+    text = (
         "also estimate the kernel of each region, for blur that varies over the image, and write a picture of the map "
-        "(.png; of one photograph); --json has its numbers"
+        "(.png; single photograph only); --json contains the values"
     )
-    add("--kernel-map", **_FILE, help=words)
-    _add_seed_option(parser, "of the noise that the diffusion starts from")
+    add("--kernel-map", **_FILE, help=text)
+    _add_seed_option(parser, "seed of the initial noise of the diffusion")
     _add_model_options(parser)
-    add("--format", choices=FORMATS, help="of results in a folder and on standard output (default: png)")
-    words = "photographs restored in parallel, for folders (default: depends on the machine)"
-    add("--jobs", type=whole(1, 256), metavar="N", help=words)
-    add("--json", metavar="FILE", help="also write a line of JSON for each photograph there, or to standard output: -")
-    words = "refuse larger photographs, against decompression bombs (default: 89.5)"
-    add("--max-megapixels", type=above_zero, metavar="N", help=words)
-    words = (
-        "memory for the restoration, as 500M or 2G; images that need more are restored in tiles (default: half of the "
-        "free memory)"
+    add("--format", choices=FORMATS, help="format of results in a folder or on standard output (default: png)")
+    text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
+    add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
+    add(
+        "--json",
+        metavar="FILE",
+        help="also write one line of JSON per photograph to this file, or to standard output (-)",
     )
-    add("--max-memory", type=memory_size, metavar="SIZE", help=words)
+    text = "reject larger photographs, as a protection against decompression bombs (default: 89.5)"
+    add("--max-megapixels", type=above_zero, metavar="N", help=text)
+    text = (
+        "memory for the restoration, such as 500M or 2G; images that need more are restored in tiles (default: half of "
+        "the free memory)"
+    )
+    add("--max-memory", type=memory_size, metavar="SIZE", help=text)
 
 
 def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff kernel`."""
     add = parser.add_argument
-    add("photograph", **_PATH, help="the image file")
-    words = f"write the kernel there: {_KERNEL_FORMATS}, by the extension; may be repeated"
-    add("-o", "--output", **_PATH, action="append", default=[], help=words)
+    add("photograph", **_PATH, help="image file")
+    text = f"file to write the kernel to: {_KERNEL_FORMATS}; the extension sets the format; may be repeated"
+    add("-o", "--output", **_PATH, action="append", default=[], help=text)
     _add_scale_option(parser)
     _add_model_options(parser)
 
@@ -142,39 +139,41 @@ def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
 def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff degrade`."""
     add = parser.add_argument
-    add("photograph", **_PATH, help="the sharp image file")
-    words = (
-        "the degraded file to write: .png, .tif, .jpg, .webp or .avif; grey, bits per channel, colour profile, EXIF "
-        "and XMP stay as the photograph's where the format holds them, transparency does not"
+    add("photograph", **_PATH, help="sharp image file")
+    text = (
+        "degraded image file to write: .png, .tif, .jpg, .webp or .avif; greyscale, bit depth, colour profile, EXIF "
+        "and XMP are kept if the format supports them; transparency is not"
     )
-    add("-o", "--output", **_PATH, required=True, help=words)
-    _add_scale_option(parser)
+    add("-o", "--output", **_PATH, required=True, help=text)
+    _add_scale_option(parser, "reduction")
     blur = parser.add_mutually_exclusive_group(required=True)
-    blur.add_argument("--sigma", type=float, help="Gaussian blur of this width, in pixels of the sharp photograph")
-    blur.add_argument("--kernel", **_FILE, help=f"blur kernel: {_KERNEL_FORMATS}")
-    blur.add_argument("--family", help="a random kernel of a family, such as isotropic, anisotropic, motion or disk")
+    text = "Gaussian blur of this standard deviation, in pixels of the sharp photograph"
+    blur.add_argument("--sigma", type=float, help=text)
+    blur.add_argument("--kernel", **_FILE, help=f"file of the blur kernel: {_KERNEL_FORMATS}")
+    blur.add_argument("--family", help="a random kernel of this family, such as isotropic, anisotropic, motion or disk")
     add("--noise", type=float, default=0.0, metavar="SIGMA", help="Gaussian noise in grey levels (default: 0)")
-    add("--jpeg", type=whole(1, 100), metavar="QUALITY", help="compress before writing")
-    _add_seed_option(parser, "of the noise and the random kernel")
+    text = "apply JPEG compression of this quality (1 to 100) to the degraded image"
+    add("--jpeg", type=integer_between(1, 100), metavar="QUALITY", help=text)
+    _add_seed_option(parser, "seed of the noise and the random kernel")
     add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS}")
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff convert`."""
-    parser.add_argument("checkpoint", **_PATH, help="the authors' file: .pth or .safetensors")
-    parser.add_argument("folder", **_PATH, help="the folder to make, for --weights; use it with --mode paper")
-    _add_scale_option(parser, "of its training")
+    parser.add_argument("checkpoint", **_PATH, help="the authors' checkpoint: .pth or .safetensors")
+    parser.add_argument("folder", **_PATH, help="folder to create; use it as --weights with --mode paper")
+    _add_scale_option(parser, "scale that the checkpoint was trained for")
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff train`."""
     add = parser.add_argument
-    add("recipe", **_PATH, help="a YAML file, such as those in the folder recipes")
+    add("recipe", **_PATH, help="YAML file, such as those in the folder recipes")
     default = "the recipe's, or the environment variable BLINDDIFF_PHOTOGRAPHS"
     add("--data", nargs="+", metavar="FOLDER", help=f"folders of training photographs (default: {default})")
     add("-o", "--output", **_PATH, help="folder of the run (default: runs/ and the recipe's name)")
-    add("--resume", action="store_true", help="continue from the folder's last checkpoint")
-    add("--max-minutes", type=float, default=math.inf, metavar="N", help="stop after so long; --resume continues")
+    add("--resume", action="store_true", help="continue from the last checkpoint in the folder")
+    add("--max-minutes", type=float, default=math.inf, metavar="N", help="stop after N minutes; --resume continues")
     add("--device", choices=("cpu",), help="do not use an accelerator")
 
 
@@ -182,19 +181,19 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff app`."""
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: this machine only)")
-    add("--port", type=whole(1, 65535), help="default: the first free one from 7860")
+    add("--port", type=integer_between(1, 65535), help="port to listen on (default: the first free port from 7860)")
     _add_model_options(parser)
-    words = "of one result, all samples together (default: %(default)g)"
-    add("--max-megapixels", type=above_zero, default=Limits.megapixels, metavar="N", help=words)
-    words = "of one file (default: %(default)g)"
-    add("--max-upload", type=above_zero, default=Limits.upload_megabytes, metavar="MB", help=words)
-    words = "visitors who may wait (default: %(default)s)"
-    add("--queue", type=whole(1, 10000), default=Limits.queue, metavar="N", help=words)
+    text = "largest result in megapixels, all samples together (default: %(default)g)"
+    add("--max-megapixels", type=above_zero, default=Limits.megapixels, metavar="N", help=text)
+    text = "largest uploaded file in megabytes (default: %(default)g)"
+    add("--max-upload", type=above_zero, default=Limits.upload_megabytes, metavar="MB", help=text)
+    text = "requests that may wait (default: %(default)s)"
+    add("--queue", type=integer_between(1, 10000), default=Limits.queue, metavar="N", help=text)
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff evaluate`."""
-    # Imported here, because they bring torch: other commands need not wait for it.
+    # Imported here, because they import torch, which the other commands' help does not need.
     from blinddiff.evaluation.methods import METHODS
     from blinddiff.evaluation.protocols import PROTOCOLS
 
@@ -206,68 +205,58 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
             "",
             "methods:",
             *(f"  {name:<24} {entry.summary}" for name, entry in METHODS.items()),
-            "  NAME@STEPS               any of this package's with another number of steps, as in perceptual@20",
+            "  NAME@STEPS               a method of this package with another number of steps, such as perceptual@20",
         ]
     )
     add = parser.add_argument
-    add("--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="how test images are made")
-    add("--scale", type=int, help="1 to 4; 4 if the protocol has it")
+    add("--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="how the test images are made")
+    add("--scale", type=int, help="1 to 4 (default: 4 if the protocol supports it)")
     add("--sets", nargs="+", metavar="SET", help="test sets (default: the protocol's usual ones)")
-    words = f"what is compared (default: {' '.join(DEFAULT_METHODS)}; oracle only where the true kernel is known)"
-    add("--methods", nargs="+", metavar="METHOD", help=words)
+    text = f"methods to compare (default: {' '.join(DEFAULT_METHODS)}; oracle only if the true kernel is known)"
+    add("--methods", nargs="+", metavar="METHOD", help=text)
     add("--data", **_DIR, help="folder of test sets (default: $BLINDDIFF_DATA)")
-    add("--out", **_DIR, help="folder of log, record and report; a killed run resumes there")
+    add("--out", **_DIR, help="folder for log, record and report; run again with the same folder to resume")
     add("--limit", type=int, metavar="N", help="only the first N images of each set")
-    add("--workers", type=int, default=1, metavar="N", help="parallel processes (default: 1)")
-    add("--weights", **_DIR, help="folder of weights (default: those in the package)")
-    words = "one more method: this package with the weights in a folder, such as a converted checkpoint; repeatable"
-    add("--checkpoint", action="append", default=[], metavar="NAME=DIR", help=words)
-    add("--ablations", action="store_true", help="also every ablation that can be measured")
-    words = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
-    add("--ablation-weights", **_DIR, help=words)
-    add("--device", help="cpu, cuda or mps (default: chosen)")
-    add("--seed", type=int, default=0, help="of degradations and methods (default: 0)")
-    add("--external", **_DIR, help="results of another program: the method 'external'")
-    add("--no-costs", action="store_true", help="leave out memory, multiplications and parameters")
-    add("--no-pictures", action="store_true", help="leave the pictures out of report.html")
-    add("--export", **_DIR, help="only write the LR and HR images and kernels there")
+    add("--workers", type=int, default=1, metavar="N", help="number of parallel processes (default: 1)")
+    add("--weights", **_DIR, help="folder of weights (default: the included weights)")
+    text = "add a method: this package with the weights in a folder, such as a converted checkpoint; may be repeated"
+    add("--checkpoint", action="append", default=[], metavar="NAME=DIR", help=text)
+    add("--ablations", action="store_true", help="add every ablation that can be measured")
+    text = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
+    add("--ablation-weights", **_DIR, help=text)
+    add("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
+    add("--seed", type=int, default=0, help="seed of degradations and methods (default: 0)")
+    add("--external", **_DIR, help="folder of results of another program: the method 'external'")
+    add("--no-costs", action="store_true", help="do not measure memory, multiplications and parameters")
+    add("--no-pictures", action="store_true", help="do not include pictures in report.html")
+    add("--export", **_DIR, help="only write the LR images, HR images and kernels to this folder; evaluate nothing")
 
 
 def open_closed_streams() -> None:
-    """Replace standard streams that the program was started without by empty ones that discard output.
+    """Open the null device for each standard stream that was closed at start.
 
-    This also takes their file descriptors: otherwise the next opened file, such as a photograph, would get one of them,
-    and with it everything that a library prints.
+    Otherwise the next opened file would get its descriptor, and library output could be written into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - kept open
 
 
-def read_standard_input(most: int) -> bytes:
-    """Standard input to its end.
-
-    Raises:
-        ImageError: that is more than ``most`` bytes, or cannot be read.
-    """
-    parts, size = [], 0
+def read_standard_input(max_bytes: int) -> bytes:
+    """Read standard input to its end. Raises ImageError if it is longer than ``max_bytes``, or cannot be read."""
+    data = bytearray()
     try:
-        while part := sys.stdin.buffer.read(_PART):
-            parts.append(part)
-            size += len(part)
-            if size > most:
-                raise ImageError("standard input: is larger than any image within the limit of pixels")
+        while chunk := sys.stdin.buffer.read(_CHUNK_BYTES):
+            data += chunk
+            if len(data) > max_bytes:
+                raise ImageError("standard input: is larger than any image within the pixel limit (--max-megapixels)")
     except OSError as error:
         raise ImageError(f"standard input: cannot be read: {error.strerror}") from error
-    return b"".join(parts)
+    return bytes(data)
 
 
 def check_standard_output() -> None:
-    """Refuse to write an image to a terminal, or to a closed stream.
-
-    Raises:
-        OutputError: standard output is a terminal, or was closed before the program began.
-    """
+    """Raise OutputError if standard output is a terminal, or was closed at start: no image can be written to it."""
     if sys.__stdout__ is None:
         raise OutputError("standard output: is closed")
     if sys.stdout.isatty():
@@ -275,14 +264,14 @@ def check_standard_output() -> None:
 
 
 def write_standard_output(data: bytes) -> None:
-    """Write all bytes. Raises OutputError if the reader has gone, or the disk is full."""
+    """Write all bytes. Raises OutputError if the reader has closed the pipe, or the disk is full."""
     with _one_line_errors(sys.stdout, "standard output"):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
-def say(line: str, to_stderr: bool = False) -> None:
-    """Print a line. Raises OutputError if the reader has gone, or the disk is full."""
+def print_line(line: str, to_stderr: bool = False) -> None:
+    """Print a line. Raises OutputError if the reader has closed the pipe, or the disk is full."""
     stream = sys.stderr if to_stderr else sys.stdout
     with _one_line_errors(stream, "standard error" if to_stderr else "standard output"):
         print(printable(line, stream), file=stream, flush=True)
@@ -293,63 +282,15 @@ def _one_line_errors(stream: TextIO, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Discard what is left in the buffer: it would fail a second time when the program ends.
+        # Discard the rest of the buffer: writing it would fail again when the program ends.
         with contextlib.suppress(OSError):  # a stream without a file
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
         raise OutputError(f"{name}: cannot be written: {error.strerror}") from error
 
 
 def printable(text: str, stream: TextIO) -> str:
-    """The text with what a stream's encoding cannot hold escaped: file names may be any bytes."""
+    """Escape the characters that a stream's encoding cannot represent: file names may contain any bytes."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
-    """Whether a path leads to one of the files, links followed; None stands for no file."""
-    return os.path.realpath(path) in [os.path.realpath(file) for file in files if file is not None]
-
-
-def check_kernel_outputs(paths: list[Path], *taken: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
-    """Refuse, before the work, kernel files that cannot be written or would replace another file of the run.
-
-    Raises:
-        OutputError: an unknown extension, a place that cannot be written to, or one of the files ``taken``.
-    """
-    for path in paths:
-        if path.suffix.lower() not in endings:
-            raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
-        if is_one_of(path, taken):
-            raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
-        check_writable(path)
-
-
-def check_not_kernel(output: Path, kernel: Path | None) -> None:
-    """Refuse a result that would replace the given kernel.
-
-    Raises:
-        OutputError: both are the same file.
-    """
-    if is_one_of(output, [kernel]):
-        raise OutputError(f"{output}: is another file of this run, the kernel; choose another name for the result")
-
-
-def kernel_words(kernel: "Tensor", noise_level: float, expected_error: float | None = None) -> str:
-    """Kernel and noise level in words: widths in pixels of the result, angle in degrees; a warning if unreliable.
-
-    Args:
-        kernel: (n, m).
-        noise_level: in grey levels.
-        expected_error: of the kernel, see `BlindDiffOutput`; None where it was given.
-    """
-    from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
-    from blinddiff.sampling.output import UNKNOWABLE
-
-    major, minor, angle = (float(value) for value in widths_and_angle(kernel))
-    direction = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
-    words = f"kernel {major:.2f} x {minor:.2f} px{direction}, noise {noise_level:.1f} grey levels"
-    if expected_error is not None and expected_error >= UNKNOWABLE:
-        words += f"; the kernel cannot be known from this picture (expected error {expected_error:.1f} of 2)"
-    return words

@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from blinddiff.app import Limits
-from blinddiff.cli.options import DEFAULT_METHODS, say
+from blinddiff.cli.options import DEFAULT_METHODS, print_line
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
 from blinddiff.evaluation.methods import METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
@@ -29,28 +29,28 @@ from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
 
-PRINTED_FAILURES = 20
-"""At most; the report has all."""
+MAX_PRINTED_FAILURES = 20
+"""The report lists all failures."""
 
 
 def run_train(args: argparse.Namespace) -> int:
-    """Train by a recipe; 0."""
+    """Train by a recipe. Return 0."""
     recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
     weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
-    say(f"weights: {weights}")
+    print_line(f"weights: {weights}")
     return 0
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """Evaluate and print the tables; 0, or 1 if an image could not be evaluated."""
+    """Evaluate and print the tables. Return 0, or 1 if an image could not be evaluated."""
     kind = PROTOCOLS[args.protocol]
     scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
     plan = protocol(args.protocol, scale)
     checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
     trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
     if args.ablation_weights is not None and not trained:
-        raise ParameterError(f"{args.ablation_weights}: holds no weights of {', '.join(TRAINED.values())}")
+        raise ParameterError(f"{args.ablation_weights}: contains no weights of {', '.join(TRAINED.values())}")
     methods = list(args.methods or [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"])
     methods += checkpoints
     if args.external is not None:
@@ -86,28 +86,28 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _print_failures(what: str, failures: Sequence[str]) -> None:
-    for failure in failures[:PRINTED_FAILURES]:
+    for failure in failures[:MAX_PRINTED_FAILURES]:
         print(f"{what}: {failure}", file=sys.stderr)
-    if len(failures) > PRINTED_FAILURES:
-        print(f"... and {len(failures) - PRINTED_FAILURES} more", file=sys.stderr)
+    if len(failures) > MAX_PRINTED_FAILURES:
+        print(f"... and {len(failures) - MAX_PRINTED_FAILURES} more", file=sys.stderr)
 
 
 def _checkpoint(text: str) -> tuple[str, Path]:
-    """Split ``NAME=DIR``. Raises ParameterError."""
+    """Split ``NAME=DIR``. Raises ParameterError if the name is invalid or the name of another method."""
     name, equals, folder = text.partition("=")
     if not (equals and folder and re.fullmatch(r"[\w.-]+", name)) or name in METHODS or name in TRAINED:
-        raise ParameterError(f"--checkpoint '{text}': NAME=DIR is accepted, with a name that no method has")
+        raise ParameterError(f"--checkpoint '{text}': must be NAME=DIR with a name that no other method has")
     return name, Path(folder)
 
 
 def run_app(args: argparse.Namespace) -> int:
-    """Serve the page until interrupted; 0."""
+    """Serve the web page until interrupted. Return 0."""
     if importlib.util.find_spec("gradio") is None:
-        raise BlindDiffError("the page needs more packages: pip install '.[ui]' in a copy of the repository")
-    from blinddiff.app.server import is_loopback, served  # needs these packages
+        raise BlindDiffError("the web page needs more packages: pip install '.[ui]' in a copy of the repository")
+    from blinddiff.app.server import is_loopback, served  # imports these packages
 
     limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
-    # End as at Ctrl-C, which removes the page's files; a closed terminal counts unless it is ignored, as under nohup.
+    # Handle these signals like Ctrl-C, which removes the page's files. Ignored signals, as under nohup, stay ignored.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -115,16 +115,16 @@ def run_app(args: argparse.Namespace) -> int:
     try:
         pipeline = load_pipeline(args.weights, args.device)
         with served(pipeline, args.host, args.port, limits) as address:
-            reach = "" if is_loopback(args.host) else " (whoever reaches this machine can use it: there is no password)"
-            say(f"{address}{reach}; stop with Ctrl+C")
+            warning = " (anyone who can reach this machine can use the page: there is no password)"
+            print_line(f"{address}{'' if is_loopback(args.host) else warning}; stop with Ctrl+C")
             threading.Event().wait()
     except KeyboardInterrupt:
-        say("stopped")
+        print_line("stopped")
     return 0
 
 
 def run_convert(args: argparse.Namespace) -> int:
-    """Turn a checkpoint of the published code into a folder of weights; 0."""
+    """Convert a checkpoint of the published code into a folder of weights. Return 0."""
     if os.path.exists(args.folder):
         raise OutputError(f"{args.folder}: exists already")
     state = read_published(args.checkpoint)
@@ -142,5 +142,5 @@ def run_convert(args: argparse.Namespace) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
     config = network.config
     millions = sum(p.numel() for p in network.parameters()) / 1e6
-    say(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
+    print_line(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
     return 0

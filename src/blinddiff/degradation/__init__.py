@@ -2,7 +2,7 @@
 
 from blinddiff.degradation.kernels import sample_kernels
 from blinddiff.degradation.noise import NOISES
-from blinddiff.degradation.observation import Degradation, Observation, closed_form, data_weight
+from blinddiff.degradation.observation import Degradation, Observation, closed_form, proximal_weight
 from blinddiff.degradation.operator import SCALES, DegradationOperator
 from blinddiff.degradation.resize import Bicubic, Decimate, Downsampling, bicubic_downsample, bicubic_upsample
 
@@ -18,6 +18,6 @@ __all__ = [
     "bicubic_downsample",
     "bicubic_upsample",
     "closed_form",
-    "data_weight",
+    "proximal_weight",
     "sample_kernels",
 ]

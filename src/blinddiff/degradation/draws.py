@@ -1,4 +1,4 @@
-"""Random draws from seeded generators, and the bases of what is drawn: kernel families and kinds of noise."""
+"""Random numbers from seeded generators, and the base classes of kernel families and kinds of noise."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers for any device, drawn where the generator lives: a seed means the same numbers on every device.
+    """Random numbers for any device, drawn on the generator's device: a seed gives the same numbers on every device.
 
     Attributes:
-        generator: the source.
-        device: where the numbers are wanted; the generator's where None.
-        dtype: of the numbers.
+        generator: the random generator.
+        device: of the result; None for the generator's.
+        dtype: of the result.
     """
 
     generator: torch.Generator
@@ -34,11 +34,15 @@ class Draws:
         return drawn.to(device=self.device, dtype=self.dtype)
 
 
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
 class KernelFamily(ABC):
     """A kind of blur with declared parameter ranges; an instance is one choice of ranges."""
 
     name: str
-    """As mixtures and recipes call it."""
+    """Its name in mixtures and recipes."""
 
     def sample(
         self,
@@ -51,13 +55,8 @@ class KernelFamily(ABC):
     ) -> Tensor:
         """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
 
-        Args:
-            scale: 1 to 4, chooses the parameter ranges.
-            generator: the same state gives the same kernels.
-            device: the generator's where None.
-
-        Raises:
-            ParameterError: another scale, or a size below 1.
+        The scale, 1 to 4, chooses the parameter ranges; `device` None means the generator's. Raises ParameterError for
+        any other scale, or a size below 1.
         """
         return self.draw(n, scale, size, Draws(generator, device, dtype))
 
@@ -70,24 +69,18 @@ class Noise(ABC):
     """A kind of noise; an instance is one choice of ranges. Each kind states the meaning of its level."""
 
     name: str
-    """As recipes call it."""
+    """Its name in recipes."""
+    levels: tuple[float, float]
+    """Lowest and highest level drawn."""
+    logarithmic = False
+    """Whether levels are uniform in their logarithm."""
 
     @abstractmethod
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) images in [0, 1] with noise of level (B,); the same shape, dtype and device.
 
-        The same generator state gives the same noise. Raises ParameterError for a level that the kind does not accept.
+        Raises ParameterError for a level out of range.
         """
-
-    @property
-    @abstractmethod
-    def levels(self) -> tuple[float, float]:
-        """Least and greatest level that are drawn."""
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether levels are uniform in their logarithm."""
-        return False
 
     def sample_level(
         self,
@@ -101,7 +94,3 @@ class Noise(ABC):
         if self.logarithmic:
             return draws.uniform(n, math.log(low), math.log(high)).exp()
         return draws.uniform(n, low, high)
-
-
-def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)

@@ -1,14 +1,16 @@
-"""Blur kernels in files: NumPy, MATLAB, text, JSON, and grey pictures."""
+"""Reads and writes blur kernels: NumPy, MATLAB, text, JSON and grey PNG files."""
 
 import io
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import scipy.io
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,20 +20,20 @@ from blinddiff.errors import KernelError, OutputError
 from blinddiff.files import write_file
 
 Array: TypeAlias = npt.NDArray[Any]
+Format: TypeAlias = Callable[..., Any]
 
 MAT_KEY = "Kernel"  # as in the kernel files of DIV2KRK
 MAX_UNDERSHOOT = 2e-3
-"""Largest negative share of the mass accepted as undershoot of interpolation; DIV2KRK's kernels have up to 9e-4."""
+"""Largest negative share of the mass accepted as interpolation undershoot; DIV2KRK has up to 9e-4."""
 
 
 def read_kernel(path: str | os.PathLike[str]) -> Tensor:
-    """(kh, kw) float32 kernel of a file, normalised to sum 1 exactly.
+    """Read a (kh, kw) float32 kernel from a file, normalised to sum 1.
 
-    By ending: .npy; .mat (variable `Kernel`, or the only matrix in it; not version 7.3); .csv and .txt (rows of numbers
+    By suffix: .npy; .mat (variable `Kernel`, or its only matrix; not version 7.3); .csv and .txt (rows of numbers
     separated by commas, semicolons or white space); .json (a list of rows, or one under "kernel"); .png (grey).
-    A picture has no unit, so it may have any sum; the others must sum to 1 within 1e-3. Slightly negative entries, up
-    to 0.2 % of the mass in all, as interpolation leaves them in published kernels, are set to zero.
-    Raises KernelError naming the file and what is wrong with it.
+    A PNG may have any sum; the others must sum to 1 within 1e-3. Slightly negative entries, up to
+    `MAX_UNDERSHOOT`, are set to zero. Raises KernelError naming the file and what is wrong with it.
     """
     file = Path(path)
     read = _format_of(file, _READERS, KernelError)
@@ -44,7 +46,11 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
             if not kernel.any():
                 raise KernelError("picture is black, so there is no kernel in it")
             kernel = normalise(kernel)
-        return normalise(check_kernel(_without_undershoot(kernel))).to(torch.float32)
+        positive = kernel.clamp_min(0)
+        undershoot = (positive - kernel).sum()
+        if 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
+            kernel = normalise(positive) * kernel.sum()  # the sum is kept, because it is checked next
+        return normalise(check_kernel(kernel)).to(torch.float32)
     except FileNotFoundError:
         raise KernelError(f"{file}: no such kernel file") from None
     except KernelError as error:
@@ -55,58 +61,35 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
 
 
 def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
-    """Write a (kh, kw) kernel in the format of the ending; see `read_kernel` for the formats.
+    """Write a (kh, kw) kernel in the format of the suffix; see `read_kernel` for the formats.
 
-    Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file appears whole
-    or not at all. Raises KernelError for what is not a kernel, OutputError for an unknown ending or a place that cannot
-    be written to.
+    Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file is written
+    atomically. Raises KernelError for an invalid kernel, OutputError for an unknown suffix or a path that cannot be
+    written to.
     """
-    file = Path(path)
-    encode = _format_of(file, _WRITERS, OutputError)
-    write_file(file, encode(check_kernel(kernel).detach().to("cpu", torch.float32).numpy()))
+    file, buffer = Path(path), io.BytesIO()
+    write = _format_of(file, _WRITERS, OutputError)
+    write(buffer, check_kernel(kernel).detach().to("cpu", torch.float32).numpy())
+    write_file(file, buffer.getvalue())
 
 
-Format: TypeAlias = Callable[[Any], Any]
-
-
-def _without_undershoot(kernel: Tensor) -> Tensor:
-    positive = kernel.clamp_min(0)
-    undershoot = (positive - kernel).sum()
-    if not 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
-        return kernel
-    return normalise(positive) * kernel.sum()  # the sum is kept, for it is still to be checked
-
-
-def _format_of(file: Path, formats: dict[str, Format], error: type[KernelError] | type[OutputError]) -> Format:
+def _format_of(file: Path, formats: dict[str, Format], error: type[Exception]) -> Format:
     chosen = formats.get(file.suffix.lower())
     if chosen is None:
         raise error(f"{file}: kernel files end in {', '.join(formats)}, not in '{file.suffix}'")
     return chosen
 
 
-def _read_npy(file: Path) -> Array:
-    array: Array = np.load(file, allow_pickle=False)
-    return array
-
-
 def _read_mat(file: Path) -> Array:
-    import scipy.io
-
     try:
         content: dict[str, Any] = scipy.io.loadmat(file, appendmat=False)
     except NotImplementedError:
         raise KernelError("is a MATLAB 7.3 file; save it with the option -v7") from None
     if MAT_KEY in content:
         return np.asarray(content[MAT_KEY])
-    matrices = {
-        name: value
-        for name, value in content.items()
-        if not name.startswith("__")
-        and isinstance(value, np.ndarray)
-        and value.ndim == 2
-        and value.dtype.kind in "buif"
-    }
-    # MATLAB has no scalars: a 1x1 matrix beside others is a setting, not the kernel.
+    arrays = {key: value for key, value in content.items() if key[:2] != "__" and isinstance(value, np.ndarray)}
+    matrices = {name: value for name, value in arrays.items() if value.ndim == 2 and value.dtype.kind in "buif"}
+    # MATLAB stores scalars as 1x1 matrices: next to others, one is a parameter, not the kernel.
     matrices = {name: value for name, value in matrices.items() if value.size > 1} or matrices
     if len(matrices) != 1:
         names = ", ".join(matrices) or "none"
@@ -139,7 +122,7 @@ def _read_png(file: Path) -> Array:
     with Image.open(file, formats=["PNG"]) as stored:
         picture: Image.Image = stored
         if picture.mode in ("P", "PA", "RGBA", "LA"):
-            # Editors save grey as colour with an opaque alpha channel; transparency would make the weight ambiguous.
+            # Editors save grey as colour with an opaque alpha channel; with transparency, values would be ambiguous.
             picture = picture.convert("RGBA")
             if picture.getextrema()[-1] != (255, 255):
                 raise KernelError("picture has transparent pixels")
@@ -152,46 +135,17 @@ def _read_png(file: Path) -> Array:
     return array
 
 
-def _encode_npy(kernel: Array) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, kernel)
-    return buffer.getvalue()
-
-
-def _encode_mat(kernel: Array) -> bytes:
-    import scipy.io
-
-    buffer = io.BytesIO()
-    scipy.io.savemat(buffer, {MAT_KEY: kernel})
-    return buffer.getvalue()
-
-
-def _encode_csv(kernel: Array) -> bytes:
-    return _encode_rows(kernel, ",")
-
-
-def _encode_txt(kernel: Array) -> bytes:
-    return _encode_rows(kernel, " ")
-
-
-def _encode_rows(kernel: Array, separator: str) -> bytes:
-    # Nine significant digits bring every float32 back exactly.
-    return "".join(separator.join(f"{entry:.9g}" for entry in row) + "\n" for row in kernel).encode()
-
-
-def _encode_json(kernel: Array) -> bytes:
+def _write_json(file: io.BytesIO, kernel: Array) -> None:
     rows = ",\n ".join("[" + ", ".join(f"{entry:.9g}" for entry in row) + "]" for row in kernel)
-    return f'{{"kernel": [\n {rows}\n]}}\n'.encode()
+    file.write(f'{{"kernel": [\n {rows}\n]}}\n'.encode())
 
 
-def _encode_png(kernel: Array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(kernel / kernel.max() * 65535).astype(np.uint16)).save(buffer, format="PNG")
-    return buffer.getvalue()
+def _write_png(file: io.BytesIO, kernel: Array) -> None:
+    Image.fromarray(np.round(kernel / kernel.max() * 65535).astype(np.uint16)).save(file, format="PNG")
 
 
 _READERS: dict[str, Format] = {
-    ".npy": _read_npy,
+    ".npy": partial(np.load, allow_pickle=False),
     ".mat": _read_mat,
     ".csv": _read_text,
     ".txt": _read_text,
@@ -201,10 +155,10 @@ _READERS: dict[str, Format] = {
 KERNEL_ENDINGS = tuple(_READERS)
 """Suffixes of kernel files."""
 _WRITERS: dict[str, Format] = {
-    ".npy": _encode_npy,
-    ".mat": _encode_mat,
-    ".csv": _encode_csv,
-    ".txt": _encode_txt,
-    ".json": _encode_json,
-    ".png": _encode_png,
+    ".npy": np.save,
+    ".mat": lambda file, kernel: scipy.io.savemat(file, {MAT_KEY: kernel}),
+    ".csv": partial(np.savetxt, fmt="%.9g", delimiter=","),  # nine significant digits represent every float32 exactly
+    ".txt": partial(np.savetxt, fmt="%.9g"),
+    ".json": _write_json,
+    ".png": _write_png,
 }

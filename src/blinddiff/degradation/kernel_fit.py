@@ -1,4 +1,4 @@
-"""The kernel from an image and its degraded version: least squares on the simplex, and the error in a residual."""
+"""Estimates a kernel from HR and LR image: least squares on the simplex, and the kernel error from a residual."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from blinddiff.errors import ParameterError
 
 ITERATIONS = 500
 TOLERANCE = 1e-7
-BALANCE_STEPS = 20  # iterations between new penalties
+BALANCE_STEPS = 20  # iterations between updates of the penalty
 BAND_VALUES = 2**24  # values of the design matrix held at once: 64 MB in float32
 
 
@@ -19,21 +19,17 @@ def kernel_normal_equations(
 ) -> tuple[Tensor, Tensor]:
     """G and b such that the mean of |y - A(x, k)|^2 over pixels and channels is k^T G k - 2 b^T k + a constant.
 
-    A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter reaches over the
-    image's edge are left out. As k sums to 1, x's mean is taken from both sides, which leaves k the same and G
-    well scaled.
+    A(x, k) is linear in k: every entry adds a shifted copy of x. LR pixels whose downsampling filter crosses the image
+    border are excluded; ParameterError is raised if none remains. As k sums to 1, x's mean is subtracted from both x
+    and y, which leaves k the same and makes G well scaled.
 
     Args:
-        y: LR image, (B, C, h, w).
-        x: HR image, (B, C, s*h, s*w).
+        y, x: LR image, (B, C, h, w), and HR image, (B, C, s*h, s*w).
         size: side of the kernel's support.
         scale, downsampling: as in `DegradationOperator`.
 
     Returns:
         G (B, size^2, size^2) and b (B, size^2), row-major in the kernel's entries.
-
-    Raises:
-        ParameterError: the image is too small for the downsampling filter.
     """
     taps, first = downsampling.taps(scale)
     height, width = y.shape[-2:]
@@ -67,30 +63,20 @@ def kernel_normal_equations(
 
 
 def fit_kernel(
-    y: Tensor,
-    x: Tensor,
-    prior: Tensor,
-    weight: float | Tensor,
-    scale: int,
-    downsampling: Downsampling = BICUBIC,
+    y: Tensor, x: Tensor, prior: Tensor, weight: float | Tensor, scale: int, downsampling: Downsampling = BICUBIC
 ) -> Tensor:
-    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels: k >= 0, sum k = 1.
+    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels: k >= 0, sum k = 1; (B, n, n).
 
     Args:
-        y: LR image, (B, C, h, w), in [0, 1].
-        x: HR image, (B, C, s*h, s*w).
-        prior: (B, n, n), the kernel expected; its side is the support.
-        weight: trust in the prior, above 0; a number, or one for each image (B,).
-        scale, downsampling: as in `DegradationOperator`.
-
-    Returns:
-        (B, n, n).
+        y, x, scale, downsampling: as in `kernel_normal_equations`; images in [0, 1].
+        prior: (B, n, n), the expected kernel; the result has its size.
+        weight: weight of the prior term, above 0; a scalar or (B,).
     """
     gram, moment = kernel_normal_equations(y, x, prior.shape[-1], scale, downsampling)
     expected = prior.flatten(1)
-    trust = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device).reshape(-1, 1)
-    gram = gram + torch.diag_embed(trust.expand(len(gram), gram.shape[-1]))
-    moment = moment + trust * expected
+    weights = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device).reshape(-1, 1)
+    gram = gram + torch.diag_embed(weights.expand(len(gram), gram.shape[-1]))
+    moment = moment + weights * expected
     return _on_simplex(gram, moment, expected).view_as(prior)
 
 
@@ -102,14 +88,14 @@ def _on_simplex(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
     dual = torch.zeros_like(start)
     for iteration in range(ITERATIONS):
         if iteration % BALANCE_STEPS == 0:
-            # Natural images spread the eigenvalues of G over 15 decades: no fixed penalty serves them all.
+            # For natural images the eigenvalues of G span 15 decades, so no fixed penalty works for all.
             if iteration:
-                lag, drift = (k - z).norm(dim=1, keepdim=True), (z - last).norm(dim=1, keepdim=True)
-                ratio = (lag + TOLERANCE) * curvature / (10 * penalty * (drift + TOLERANCE))
-                change = ratio.sqrt().clamp(0.2, 5)
-                penalty, dual = penalty * change, dual / change
-            factor = torch.linalg.cholesky(gram + torch.diag_embed(penalty.expand_as(start)))
-        k = torch.cholesky_solve((moment + penalty * (z - dual))[..., None], factor)[..., 0]
+                primal, change = (k - z).norm(dim=1, keepdim=True), (z - last).norm(dim=1, keepdim=True)
+                ratio = (primal + TOLERANCE) * curvature / (10 * penalty * (change + TOLERANCE))
+                factor = ratio.sqrt().clamp(0.2, 5)
+                penalty, dual = penalty * factor, dual / factor
+            cholesky = torch.linalg.cholesky(gram + torch.diag_embed(penalty.expand_as(start)))
+        k = torch.cholesky_solve((moment + penalty * (z - dual))[..., None], cholesky)[..., 0]
         last, z = z, project_to_simplex(k + dual)
         dual = dual + k - z
         if max(float((k - z).abs().max()), float((z - last).abs().max())) < TOLERANCE:
@@ -136,12 +122,11 @@ FLOORS = (1e-2, 2e-1)
 def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
     """The kernel error estimated from the residual y - A(x, kernel), at each of `FLOORS`.
 
-    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x over
-    the power of x is k_true - k as far as the LR grid resolves it. With an estimate of x it is noisy and biased.
+    With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x,
+    divided by the power of x, is k_true - k at the LR grid's resolution. With an estimate of x it is noisy and biased.
 
     Args:
-        y: LR image, (B, C, h, w), in [0, 1].
-        x: HR image, (B, C, s*h, s*w).
+        y, x: LR image, (B, C, h, w), in [0, 1], and HR image, (B, C, s*h, s*w).
         kernel: (B, n, m), HR pixels.
         scale: 1, 2, 3 or 4.
         size: side of the result, odd.
@@ -155,9 +140,8 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
     residual = y - DegradationOperator(kernel, scale)(x)
     low = bicubic_downsample(x, scale)
     low = low - low.mean((-2, -1), keepdim=True)
-    window = torch.hann_window(y.shape[-2] + 2, periodic=False, device=y.device)[1:-1, None] * torch.hann_window(
-        y.shape[-1] + 2, periodic=False, device=y.device
-    )[1:-1].to(y)
+    rows, columns = (torch.hann_window(n + 2, periodic=False, device=y.device)[1:-1].to(y) for n in y.shape[-2:])
+    window = rows[:, None] * columns
     padded = y.shape[-2] + 2 * reach, y.shape[-1] + 2 * reach
     spectrum = torch.fft.rfft2(low * window, s=padded)
     other = torch.fft.rfft2(residual * window, s=padded)
@@ -165,15 +149,12 @@ def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int)
     own = _lags(torch.fft.irfft2(spectrum.abs().square().sum(1), s=padded), reach)
     power = torch.fft.fft2(own).real.clamp_min(0)
     mean = power.mean((-2, -1), keepdim=True) + 1e-12
-    estimates = []
-    for floor in FLOORS:
-        estimate = torch.fft.fftshift(torch.fft.fft2(cross) / (power + floor * mean), dim=(-2, -1))
-        estimates.append(_upsampled(estimate, scale, size))
-    return torch.stack(estimates, 1)
+    estimates = [torch.fft.fft2(cross) / (power + floor * mean) for floor in FLOORS]
+    return torch.stack([_upsampled(torch.fft.fftshift(each, dim=(-2, -1)), scale, size) for each in estimates], 1)
 
 
 def _lags(correlation: Tensor, reach: int) -> Tensor:
-    """Lags -reach..reach of a wrapped correlation, tapered, on an odd grid of their own with lag 0 at the origin."""
+    """Lags -reach..reach of a circular correlation, tapered, on an odd zero-padded grid with lag 0 at the origin."""
     taper = torch.hann_window(2 * reach + 3, periodic=False, device=correlation.device)[1:-1].to(correlation)
     near = correlation.roll((reach, reach), (-2, -1))[..., : 2 * reach + 1, : 2 * reach + 1] * taper[:, None] * taper
     near = F.pad(near, (reach, reach, reach, reach))
@@ -181,10 +162,9 @@ def _lags(correlation: Tensor, reach: int) -> Tensor:
 
 
 def _upsampled(spectrum: Tensor, scale: int, size: int) -> Tensor:
-    """The lags of a centred LR spectrum, sampled at HR pixels: (B, size, size)."""
+    """The inverse transform of a centred LR spectrum, interpolated to HR pixels: (B, size, size)."""
     side = spectrum.shape[-1]  # odd
-    more = (scale * side - side) // 2, (scale * side - side + 1) // 2
-    if side % 2 == 1 and (scale * side) % 2 == 0:  # the origin of an even grid lies one further
-        more = more[1], more[0]
-    fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*more, *more)), dim=(-2, -1))).real
+    # Before and after; an even grid has its origin one sample later.
+    padding = (scale * side - side + 1) // 2, (scale * side - side) // 2
+    fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*padding, *padding)), dim=(-2, -1))).real
     return fine.roll((size // 2, size // 2), (-2, -1))[..., :size, :size]

@@ -1,4 +1,4 @@
-"""Kernels as arrays: their pixel grid, checks, moments, shifts and sizes. The basis of all kernel families."""
+"""Operations on kernels: pixel grid, validation, moments, shifts and resizing of the support."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -33,17 +33,15 @@ def as_tensors(*values: Value) -> list[Tensor]:
     shapes = {tensor.shape for tensor in tensors if tensor.ndim}
     if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes):
         listed = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-        raise ParameterError(
-            f"kernel parameters of shapes {listed}: numbers and tensors of one shape (B,) are accepted"
-        )
-    batch = next(iter(shapes), torch.Size())
-    return [tensor.expand(batch) for tensor in tensors]
+        raise ParameterError(f"kernel parameters of shapes {listed}: needs numbers and (B,) tensors of one shape")
+    return list(torch.broadcast_tensors(*tensors))
 
 
-def require_positive(name: str, value: Tensor) -> None:
-    """Raise ParameterError unless every element is finite and above zero."""
-    if not bool((torch.isfinite(value) & (value > 0)).all()):
-        raise ParameterError(f"{name} {value.tolist()}: must be a finite number above 0")
+def require_positive(**values: Tensor) -> None:
+    """Raise ParameterError unless every element is finite and above zero, naming the first parameter that is not."""
+    for name, value in values.items():
+        if not bool((torch.isfinite(value) & (value > 0)).all()):
+            raise ParameterError(f"{name} {value.tolist()}: must be a finite number above 0")
 
 
 def for_scale(table: Mapping[int, float], scale: int) -> float:
@@ -56,8 +54,8 @@ def for_scale(table: Mapping[int, float], scale: int) -> float:
 def squared_radius(sigma_x: Tensor, sigma_y: Tensor, theta: Tensor, size: int) -> Tensor:
     """d^T Sigma^-1 d at every pixel d = (column, row), of shape theta.shape + (size, size).
 
-    Sigma = U diag(sigma_x^2, sigma_y^2) U^T with U = [[cos, -sin], [sin, cos]], theta in radians: sigma_x lies along
-    the direction (cos theta, sin theta), which turns clockwise on the screen because rows count downwards.
+    Sigma = U diag(sigma_x^2, sigma_y^2) U^T with U = [[cos, -sin], [sin, cos]], theta in radians: sigma_x is along
+    (cos theta, sin theta), which turns clockwise on the screen because rows count downwards.
     """
     position = axis(size, theta.device, theta.dtype)
     x, y = position[None, :], position[:, None]
@@ -67,44 +65,33 @@ def squared_radius(sigma_x: Tensor, sigma_y: Tensor, theta: Tensor, size: int) -
     return along.square() + across.square()
 
 
-SUM_TOLERANCE = 1e-3
-
-
 def check_kernel(kernel: Tensor) -> Tensor:
-    """The given kernel, unchanged, if it is valid: (kh, kw), at least 1x1, floating, finite, >= 0, sum 1 within 1e-3.
+    """Return the kernel if it is valid: (kh, kw), at least 1x1, floating, finite, >= 0, sum 1 within 1e-3.
 
-    Odd and even sizes are accepted. Raises KernelError saying which of these it is not.
+    Odd and even sizes are accepted. Raises KernelError saying what is wrong.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel of shape {tuple(kernel.shape)}: a two-dimensional array (height, width) is accepted")
     if not kernel.is_floating_point():
         raise KernelError(f"kernel of type {kernel.dtype}: floating-point numbers are accepted")
+    given = f"kernel {kernel.shape[0]}x{kernel.shape[1]}"
     if not bool(torch.isfinite(kernel).all()):
-        raise KernelError(f"kernel {kernel.shape[0]}x{kernel.shape[1]}: has entries that are not finite")
-    lowest = float(kernel.min())
-    if lowest < 0:
-        raise KernelError(f"kernel {kernel.shape[0]}x{kernel.shape[1]}: has negative entries (lowest {lowest:.3g})")
+        raise KernelError(f"{given}: has entries that are not finite")
+    if (lowest := float(kernel.min())) < 0:
+        raise KernelError(f"{given}: has negative entries (lowest {lowest:.3g})")
     total = float(kernel.sum(dtype=torch.float32 if kernel.device.type == "mps" else torch.float64))
-    if abs(total - 1) > SUM_TOLERANCE:
-        raise KernelError(f"kernel {kernel.shape[0]}x{kernel.shape[1]}: sums to {total:.6g}, must sum to 1")
+    if abs(total - 1) > 1e-3:
+        raise KernelError(f"{given}: sums to {total:.6g}, must sum to 1")
     return kernel
 
 
 CENTRING_ROUNDS = 3
-NOTHING = 1e-6
-"""Share of the mass below which nothing of a kernel is left after a crop."""
-ROUND_BELOW = 1.05
-"""Ratio of the widths up to which a kernel counts as round: the direction of its axis is noise."""
-
-Weight: TypeAlias = Callable[[Tensor], Tensor]
-"""Interpolation weight as a function of the distance in pixels."""
 
 
 def centroid(kernel: Tensor) -> Tensor:
     """(2,) or (B, 2): the centre of mass (y, x), relative to the "no shift" index; the shift that blurring causes."""
     kernel = normalise(kernel)
-    y = axis(kernel.shape[-2], kernel.device, kernel.dtype)
-    x = axis(kernel.shape[-1], kernel.device, kernel.dtype)
+    y, x = (axis(length, kernel.device, kernel.dtype) for length in kernel.shape[-2:])
     return torch.stack(((kernel.sum(-1) * y).sum(-1), (kernel.sum(-2) * x).sum(-1)), dim=-1)
 
 
@@ -113,7 +100,7 @@ def widths_and_angle(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     major >= minor >= 0: standard deviations along the principal axes in HR pixels, that is sigma for a Gaussian that
     fits its support and 0 for a delta. angle: direction of the major axis in (-90, 90] degrees; for a round kernel it
-    means nothing (0 where the moments are exactly equal).
+    is undefined (0 if the moments are exactly equal).
     """
     kernel = normalise(kernel)
     mean_y, mean_x = centroid(kernel).unbind(-1)
@@ -131,33 +118,33 @@ def widths_and_angle(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def is_round(major: float, minor: float) -> bool:
-    """Whether widths, see `widths_and_angle`, are so nearly equal that the angle is meaningless."""
-    return major <= ROUND_BELOW * minor
+    """Whether the widths of `widths_and_angle` are equal within 5 %, so that the angle is meaningless."""
+    return major <= 1.05 * minor
 
 
 def shift_kernel(kernel: Tensor, dy: Value, dx: Value) -> Tensor:
-    """The kernel moved by (dy, dx) HR pixels, which may be fractions; non-negative and of sum 1 again.
+    """Shift the kernel by (dy, dx) HR pixels, which may be fractional; the result is non-negative and has sum 1.
 
-    dy, dx: numbers, or (B,) tensors for a batch. Cubic interpolation, which keeps the width where a linear one would
-    blur; whole pixels are exact. Mass that leaves the support is lost, and the rest normalised.
+    dy, dx: numbers, or (B,) tensors for a batch. Cubic interpolation, which keeps the width (linear would
+    blur); integer shifts are exact. Mass that leaves the support is lost, and the rest is normalised.
     """
     offset_y, offset_x = (torch.as_tensor(d, device=kernel.device, dtype=kernel.dtype) for d in (dy, dx))
     moved = _resample(kernel, offset_y, offset_x, cubic)
     clipped = normalise(moved.clamp_min(0))
-    # Clipping the undershoots of a sharp kernel pulls its centroid by some hundredths of a pixel: put that right by a
-    # linear step, whose blur is negligible at such a distance.
+    # Clipping the undershoots of a sharp kernel moves its centroid by some hundredths of a pixel. A linear shift, whose
+    # blur is negligible at this distance, corrects it.
     error_y, error_x = (centroid(moved) - centroid(clipped)).unbind(-1)
     return normalise(_resample(clipped, error_y, error_x, _linear_weight))
 
 
 def centre_kernel(kernel: Tensor) -> Tensor:
-    """The kernel moved so that its centroid is the "no shift" index: blurring with it moves nothing.
+    """Shift the kernel so that its centroid is the "no shift" index and blurring does not move the image.
 
-    Within a thousandth of a pixel, unless much of the kernel's mass lies at the edge of its support.
+    Accurate to a thousandth of a pixel, unless much of the kernel's mass lies at the edge of its support.
     """
     offset = -centroid(kernel)
     centred = shift_kernel(kernel, offset[..., 0], offset[..., 1])
-    # Mass lost at the border moves the centroid again; each round starts from the given kernel, so nothing blurs twice.
+    # Mass lost at the border moves the centroid; each round starts from the given kernel to avoid repeated blur.
     for _ in range(CENTRING_ROUNDS):
         offset = offset - centroid(centred)
         centred = shift_kernel(kernel, offset[..., 0], offset[..., 1])
@@ -165,13 +152,12 @@ def centre_kernel(kernel: Tensor) -> Tensor:
 
 
 def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
-    """(size, size) or (B, size, size): the kernel padded with zeros or cropped, its "no shift" index kept at size // 2.
+    """Zero-pad or crop a kernel, its "no shift" index kept at size // 2: (size, size) or (B, size, size).
 
-    What remains after a crop is normalised to sum 1. Raises KernelError if the crop would cut off more than the share
-    `max_cut` of the mass of any kernel, or leave nothing of one; ParameterError for a size below 1.
+    A cropped kernel is normalised to sum 1. Raises KernelError if the crop would remove more than the fraction
+    `max_cut` of the mass of any kernel, or all of it; ParameterError for a size below 1.
     """
-    position = axis(size)  # also refuses a size below 1
-    first = int(position[0])
+    first = int(axis(size)[0])  # also refuses a size below 1
     pads = []
     for length in (kernel.shape[-1], kernel.shape[-2]):
         before = length // 2 + first
@@ -179,21 +165,20 @@ def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
     fitted = torch.nn.functional.pad(kernel, pads)
     cut = float((1 - fitted.detach().sum((-2, -1)) / kernel.detach().sum((-2, -1))).max()) if fitted.numel() else 0.0
     given = f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}"
-    if cut > 1 - NOTHING:
+    if cut > 1 - 1e-6:
         raise KernelError(f"{given}: has no mass within {size}x{size} pixels about its centre")
     if cut > max_cut:
-        raise KernelError(
-            f"{given}: size {size} would cut off {cut:.1%} of its mass, at most {max_cut:.1%} is accepted"
-        )
+        raise KernelError(f"{given}: size {size} would cut off {cut:.1%} of its mass, more than {max_cut:.1%}")
     return normalise(fitted) if min(pads) < 0 else fitted
 
 
-def _resample(kernel: Tensor, dy: Tensor, dx: Tensor, weight: Weight) -> Tensor:
+def _resample(kernel: Tensor, dy: Tensor, dx: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:
+    """Shift by (dy, dx) pixels by interpolation; weight: interpolation kernel as a function of distance in pixels."""
     down, across = (_shift_matrix(length, d, weight) for length, d in ((kernel.shape[-2], dy), (kernel.shape[-1], dx)))
     return down @ kernel @ across.transpose(-1, -2)
 
 
-def _shift_matrix(size: int, offset: Tensor, weight: Weight) -> Tensor:
+def _shift_matrix(size: int, offset: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:
     position = axis(size, offset.device, offset.dtype)
     return weight((position[:, None] - position[None, :] - offset[..., None, None]).abs())
 

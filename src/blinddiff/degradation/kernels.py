@@ -1,6 +1,8 @@
-"""Kernel families: parametric blur kernels and random members of them. A new one is a class here and a line in `_ALL`.
+"""Kernel families: parametric blur kernels and random members of them. To add one, write a class and list it in `_ALL`.
 
 Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, >= 0, of sum 1; index (kh // 2, kw // 2) means no shift.
+Parameters are numbers for one kernel, (size, size), or (B,) tensors for a batch, (B, size, size); ParameterError is
+raised for a width or an exponent that is not positive.
 """
 
 import math
@@ -33,7 +35,7 @@ def identity(size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Identity(KernelFamily):
-    """Always the identity: sharp photographs, which blind methods tend to over-sharpen."""
+    """Always the identity, for sharp photographs, which blind methods tend to over-sharpen."""
 
     name: str = "identity"
 
@@ -42,16 +44,11 @@ class Identity(KernelFamily):
         return identity(size).to(device, draws.dtype).expand(n, -1, -1).clone()
 
 
-ISOTROPIC_MAX_SIGMA = {1: 3.0, 2: 3.0, 3: 3.5, 4: 4.2}
 ANISOTROPIC_MAX_SIGMA = {1: 3.5, 2: 3.5, 3: 4.3, 4: 5.2}
 
 
 def isotropic_gaussian(sigma: Value, size: int) -> Tensor:
-    """exp(-(x^2 + y^2) / 2 sigma^2), sampled at pixel centres and normalised to sum 1.
-
-    sigma: standard deviation in HR pixels, > 0; a number gives (size, size), a (B,) tensor gives (B, size, size).
-    Raises ParameterError for a sigma that is not positive.
-    """
+    """exp(-(x^2 + y^2) / 2 sigma^2), normalised to sum 1: `anisotropic_gaussian` with both sigmas equal."""
     return anisotropic_gaussian(sigma, sigma, 0.0, size)
 
 
@@ -59,17 +56,21 @@ def anisotropic_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, size: int
     """exp(-d^T Sigma^-1 d / 2) at pixels d = (column, row), normalised to sum 1.
 
     Sigma = U diag(sigma_x^2, sigma_y^2) U^T, U = [[cos, -sin], [sin, cos]]. sigma_x, sigma_y: standard deviations along
-    the turned axes in HR pixels, > 0; theta: radians. Numbers give (size, size), (B,) tensors (B, size, size).
-    Raises ParameterError for a sigma that is not positive.
+    the rotated axes in HR pixels, > 0; theta: radians.
     """
     sx, sy, angle = as_tensors(sigma_x, sigma_y, theta)
-    require_positive("sigma", sx)
-    require_positive("sigma", sy)
+    require_positive(sigma=sx)
+    require_positive(sigma=sy)
     return normalise(torch.exp(-0.5 * squared_radius(sx, sy, angle, size)))
 
 
+def _widths_and_angle(draws: Draws, n: int, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Two widths, uniform in [low, high], and a uniform orientation in radians: (n,) each."""
+    return draws.uniform(n, low, high), draws.uniform(n, low, high), draws.uniform(n, -math.pi, math.pi)
+
+
 def roughen(kernel: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Each entry of (n, kh, kw) times 1 + U[-amount, amount], normalised again: kernel noise of setting2 and DIV2KRK.
+    """Multiply each entry of (n, kh, kw) by 1 + U[-amount, amount] and normalise: kernel noise of setting2 and DIV2KRK.
 
     Raises ParameterError for an amount outside [0, 1), which could make entries negative.
     """
@@ -85,18 +86,17 @@ class IsotropicGaussian(KernelFamily):
 
     name: str = "isotropic"
     min_sigma: float = 0.2
-    max_sigma: Mapping[int, float] = field(default_factory=lambda: ISOTROPIC_MAX_SIGMA)
+    max_sigma: Mapping[int, float] = field(default_factory=lambda: {1: 3.0, 2: 3.0, 3: 3.5, 4: 4.2})
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        sigma = draws.uniform(n, self.min_sigma, for_scale(self.max_sigma, scale))
-        return isotropic_gaussian(sigma, size)
+        return isotropic_gaussian(draws.uniform(n, self.min_sigma, for_scale(self.max_sigma, scale)), size)
 
 
 @dataclass(frozen=True)
 class AnisotropicGaussian(KernelFamily):
     """Both sigmas uniform in [min_sigma, max_sigma[scale]] HR pixels, any orientation.
 
-    roughness: greatest relative change of an entry by multiplicative noise, in [0, 1); 0 leaves the Gaussian exact.
+    roughness: largest relative change of an entry by multiplicative noise, in [0, 1); 0 for an exact Gaussian.
     """
 
     name: str = "anisotropic"
@@ -105,27 +105,26 @@ class AnisotropicGaussian(KernelFamily):
     roughness: float = 0.0
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        high = for_scale(self.max_sigma, scale)
-        sigma_x = draws.uniform(n, self.min_sigma, high)
-        sigma_y = draws.uniform(n, self.min_sigma, high)
-        theta = draws.uniform(n, -math.pi, math.pi)
-        kernel = anisotropic_gaussian(sigma_x, sigma_y, theta, size)
+        axes = _widths_and_angle(draws, n, self.min_sigma, for_scale(self.max_sigma, scale))
+        kernel = anisotropic_gaussian(*axes, size)
         return roughen(kernel, self.roughness, draws.generator) if self.roughness else kernel
+
+
+def _radius_to_beta(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
+    """(d^T Sigma^-1 d)^beta at every pixel."""
+    sx, sy, angle, shape = as_tensors(sigma_x, sigma_y, theta, beta)
+    require_positive(sigma=sx)
+    require_positive(sigma=sy, beta=shape)
+    return squared_radius(sx, sy, angle, size).pow(shape[..., None, None])
 
 
 def generalized_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """exp(-(d^T Sigma^-1 d)^beta / 2) at pixels d = (column, row), normalised to sum 1.
 
-    beta > 0 is the shape: 1 a Gaussian, below 1 peaked with long tails, above 1 flat-topped. sigma_x, sigma_y (HR
-    pixels, > 0) and theta (radians) as in `anisotropic_gaussian`; they are standard deviations for beta = 1 only.
-    Numbers give (size, size), (B,) tensors (B, size, size). Raises ParameterError for a sigma or beta that is not
-    positive.
+    beta > 0 is the shape: 1 a Gaussian, below 1 peaked with long tails, above 1 flat-topped. The others are as in
+    `anisotropic_gaussian`; sigma_x and sigma_y are standard deviations for beta = 1 only.
     """
-    sx, sy, angle, shape = as_tensors(sigma_x, sigma_y, theta, beta)
-    for name, value in (("sigma", sx), ("sigma", sy), ("beta", shape)):
-        require_positive(name, value)
-    radius = squared_radius(sx, sy, angle, size)
-    return normalise(torch.exp(-0.5 * radius.pow(shape[..., None, None])))
+    return normalise(torch.exp(-0.5 * _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
 
 
 def standard_deviation(beta: Tensor) -> Tensor:
@@ -138,8 +137,8 @@ def standard_deviation(beta: Tensor) -> Tensor:
 class GeneralizedGaussian(KernelFamily):
     """beta uniform in log between min_beta and max_beta; any orientation.
 
-    The *standard deviations* along the axes are uniform in [min_width, the anisotropic family's greatest sigma]:
-    drawing sigma itself would make peaked kernels far too wide for their support.
+    The *standard deviations* along the axes are uniform in [min_width, the anisotropic family's maximum sigma]:
+    with uniform sigmas, peaked kernels would be far too wide for their support.
     """
 
     name: str = "generalized_gaussian"
@@ -149,9 +148,7 @@ class GeneralizedGaussian(KernelFamily):
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         high = for_scale(ANISOTROPIC_MAX_SIGMA, scale)
-        width_x = draws.uniform(n, self.min_width, high)
-        width_y = draws.uniform(n, self.min_width, high)
-        theta = draws.uniform(n, -math.pi, math.pi)
+        width_x, width_y, theta = _widths_and_angle(draws, n, self.min_width, high)
         beta = draws.uniform(n, math.log(self.min_beta), math.log(self.max_beta)).exp()
         unit = standard_deviation(beta)
         return generalized_gaussian(width_x / unit, width_y / unit, theta, beta, size)
@@ -160,22 +157,17 @@ class GeneralizedGaussian(KernelFamily):
 def plateau(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """1 / (1 + (d^T Sigma^-1 d)^beta) at pixels d = (column, row), normalised to sum 1.
 
-    sigma_x, sigma_y (HR pixels, > 0): half widths at half of the peak along axes turned by theta (radians) as in
-    `anisotropic_gaussian`; beta > 0: steepness of the flanks (large: an elliptic disk). Numbers give (size, size), (B,)
-    tensors (B, size, size). Raises ParameterError for a sigma or beta that is not positive.
+    sigma_x, sigma_y (HR pixels, > 0): half widths at half maximum along axes rotated by theta (radians) as in
+    `anisotropic_gaussian`; beta > 0: steepness of the flanks (large: an elliptic disk).
     """
-    sx, sy, angle, shape = as_tensors(sigma_x, sigma_y, theta, beta)
-    for name, value in (("sigma", sx), ("sigma", sy), ("beta", shape)):
-        require_positive(name, value)
-    radius = squared_radius(sx, sy, angle, size)
-    return normalise(1 / (1 + radius.pow(shape[..., None, None])))
+    return normalise(1 / (1 + _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
 
 
 @dataclass(frozen=True)
 class Plateau(KernelFamily):
     """Half widths in the range of the anisotropic family's sigmas, any orientation.
 
-    beta is uniform in [min_beta, max_beta]; under 2, the tails would not fade within the usual supports.
+    beta is uniform in [min_beta, max_beta]; below 2, the tails would exceed the usual supports.
     """
 
     name: str = "plateau"
@@ -184,33 +176,24 @@ class Plateau(KernelFamily):
     max_beta: float = 6.0
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        high = for_scale(ANISOTROPIC_MAX_SIGMA, scale)
-        sigma_x = draws.uniform(n, self.min_sigma, high)
-        sigma_y = draws.uniform(n, self.min_sigma, high)
-        theta = draws.uniform(n, -math.pi, math.pi)
-        beta = draws.uniform(n, self.min_beta, self.max_beta)
-        return plateau(sigma_x, sigma_y, theta, beta, size)
+        axes = _widths_and_angle(draws, n, self.min_sigma, for_scale(ANISOTROPIC_MAX_SIGMA, scale))
+        return plateau(*axes, draws.uniform(n, self.min_beta, self.max_beta), size)
 
 
-MAX_RADIUS = {1: 4.0, 2: 5.0, 3: 6.5, 4: 8.0}
-SUBPIXELS = 5  # a side, for the share of a pixel that the disk covers
+SUBPIXELS = 5  # per side, to integrate the part of a pixel that the disk covers
 
 
 def disk(radius: Value, size: int) -> Tensor:
-    """Uniform disk around the centre, each pixel weighted by the share of it that the disk covers; sum 1.
-
-    radius: HR pixels, > 0; a number gives (size, size), a (B,) tensor (B, size, size). Raises ParameterError for a
-    radius that is not positive.
-    """
+    """Uniform disk of a radius in HR pixels, each pixel weighted by the fraction of it that the disk covers; sum 1."""
     (r,) = as_tensors(radius)
-    require_positive("radius", r)
+    require_positive(radius=r)
     within = (torch.arange(SUBPIXELS, device=r.device, dtype=r.dtype) + 0.5) / SUBPIXELS - 0.5
     position = (axis(size, r.device, r.dtype)[:, None] + within).flatten()
     distance = torch.hypot(position[None, :], position[:, None])
-    # A ramp one sub-pixel wide at the rim, so that the kernel varies smoothly with the radius.
+    # A ramp one sub-pixel wide at the edge, so that the kernel varies smoothly with the radius.
     covered = ((r[..., None, None] - distance) * SUBPIXELS + 0.5).clamp(0, 1)
-    shares = covered.reshape(*r.shape, size, SUBPIXELS, size, SUBPIXELS).mean(dim=(-3, -1))
-    return normalise(shares)
+    coverage = covered.reshape(*r.shape, size, SUBPIXELS, size, SUBPIXELS).mean(dim=(-3, -1))
+    return normalise(coverage)
 
 
 @dataclass(frozen=True)
@@ -219,11 +202,10 @@ class Disk(KernelFamily):
 
     name: str = "disk"
     min_radius: float = 0.5
-    max_radius: Mapping[int, float] = field(default_factory=lambda: MAX_RADIUS)
+    max_radius: Mapping[int, float] = field(default_factory=lambda: {1: 4.0, 2: 5.0, 3: 6.5, 4: 8.0})
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        radius = draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale))
-        return disk(radius, size)
+        return disk(draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale)), size)
 
 
 _ALL: tuple[KernelFamily, ...] = (
@@ -253,15 +235,22 @@ def sample_kernels(
 
     mixture: family name -> weight >= 0; weights need not sum to 1. scale in {1, 2, 3, 4}; `device` None means the
     generator's. The same generator state gives the same batch. Raises ParameterError for an unknown family, a mixture
-    without a positive weight, and what the families refuse.
+    without a positive weight, and the families' errors.
     """
-    weights = _checked_weights(mixture).to(generator.device)
+    for name, weight in mixture.items():
+        if name not in FAMILIES:
+            raise ParameterError(f"kernel family '{name}': one of {', '.join(FAMILIES)} is accepted")
+        if not 0 <= weight < float("inf"):
+            raise ParameterError(f"weight {weight} of kernel family '{name}': must be a finite number, at least 0")
+    if not any(mixture.values()):
+        raise ParameterError(f"kernel mixture {dict(mixture)}: needs a family with a weight above 0")
     if n < 0:
         raise ParameterError(f"n {n}: a batch has at least 0 kernels")
     device = generator.device if device is None else device
     kernels = torch.empty((n, size, size), device=device, dtype=dtype)
     if n == 0:
         return kernels
+    weights = torch.tensor(list(mixture.values()), dtype=torch.float32, device=generator.device)
     choice = torch.multinomial(weights, n, replacement=True, generator=generator)
     for index, name in enumerate(mixture):
         chosen = torch.nonzero(choice == index).flatten()
@@ -270,28 +259,12 @@ def sample_kernels(
     return kernels
 
 
-def _checked_weights(mixture: Mapping[str, float]) -> Tensor:
-    for name, weight in mixture.items():
-        if name not in FAMILIES:
-            raise ParameterError(f"kernel family '{name}': one of {', '.join(FAMILIES)} is accepted")
-        if not 0 <= weight < float("inf"):
-            raise ParameterError(f"weight {weight} of kernel family '{name}': must be a finite number, at least 0")
-    if not any(mixture.values()):
-        raise ParameterError(f"kernel mixture {dict(mixture)}: needs a family with a weight above 0")
-    return torch.tensor(list(mixture.values()), dtype=torch.float32)
-
-
 PRESET_KERNEL_SIZE = 21
 
 
-def _eight_between(low: float, high: float) -> tuple[float, ...]:
-    return tuple(round(low + index * (high - low) / 7, 10) for index in range(8))
-
-
-GAUSSIAN8_SIGMAS: dict[int, tuple[float, ...]] = {
-    2: _eight_between(0.80, 1.60),
-    3: _eight_between(1.35, 2.40),
-    4: _eight_between(1.80, 3.20),
+GAUSSIAN8_SIGMAS = {
+    scale: tuple(round(low + index * (high - low) / 7, 10) for index in range(8))
+    for scale, (low, high) in {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}.items()
 }
 """Widths of the eight isotropic kernels in HR pixels, by scale (IKC, arXiv 1904.03377)."""
 

@@ -1,4 +1,4 @@
-"""Motion blur: the path of a camera during the exposure, drawn as straight lines and as smooth random shakes."""
+"""Motion blur: kernels of camera paths during the exposure, straight lines and smooth random shakes."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from blinddiff.degradation.kernel_measures import Value, as_tensors, axis, for_s
 from blinddiff.errors import ParameterError
 
 MAX_LENGTH = {1: 9.0, 2: 14.0, 3: 19.0, 4: 24.0}
-STEPS = 128  # points along a path: more than four a pixel on the longest
+STEPS = 128  # points along a path: more than four per pixel on the longest
 
 
 def line_motion(length: Value, angle: Value, size: int) -> Tensor:
@@ -32,52 +32,44 @@ def line_motion(length: Value, angle: Value, size: int) -> Tensor:
 
 
 def camera_shake(path: Tensor, size: int) -> Tensor:
-    """The kernel of a given camera path, centred on its centroid, normalised to sum 1.
+    """The kernel of a camera path, centred on its centroid, normalised to sum 1: (..., size, size).
 
-    path: (T, 2) or (B, T, 2) points (x, y) = (column, row) in HR pixels at equal times, from any origin; use several a
-    pixel, for they are not joined up. A path too wide for the support is shrunk to it. Returns (size, size) or
-    (B, size, size).
+    path: (..., T, 2) points (x, y) = (column, row) in HR pixels at equal time steps, with any origin; use several
+    per pixel, because they are not connected. A path too wide for the support is scaled down to it.
     """
-    return rasterise(centre_and_fit(path, size), size)
+    path = path - path.mean(dim=-2, keepdim=True)
+    limit = float((size - 1) // 2)
+    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    # Slightly less, so that no point is outside after rounding.
+    return rasterise(path * (limit * (1 - 1e-5) / reach).clamp_max(1.0), size)
 
 
 def rasterise(path: Tensor, size: int) -> Tensor:
-    """Kernels of points (..., T, 2), each point (x, y) in pixels from the centre, with equal time at each.
+    """Kernels of points (..., T, 2), each point (x, y) in pixels from the centre, with equal weight.
 
-    A point is shared out among its four pixels bilinearly, which keeps the centroid of the path exactly. Written as a
-    product of one weight matrix a direction, it needs no scatter and so gives the same sums on every device.
+    A point is distributed over its four pixels bilinearly, which keeps the path's centroid exactly. It is a product of
+    one weight matrix per axis instead of a scatter, so that the sums are the same on every device.
     Returns (..., size, size) of sum 1. Raises ParameterError if a point lies outside the support.
     """
     position = axis(size, path.device, path.dtype)
     if not bool((path >= position[0]).all() and (path <= position[-1]).all()):
-        raise ParameterError(
-            f"motion path reaching {float(path.abs().max()):.1f} px from the centre: does not fit size {size}"
-        )
+        reach = float(path.abs().max())
+        raise ParameterError(f"motion path reaching {reach:.1f} px from the centre: does not fit size {size}")
     weights = (1 - (path[..., None] - position).abs()).clamp_min(0)  # (..., T, 2, size)
     across, down = weights[..., 0, :], weights[..., 1, :]
     return normalise(down.transpose(-1, -2) @ across)
 
 
-def centre_and_fit(path: Tensor, size: int) -> Tensor:
-    """Paths (..., T, 2) moved so that their centroid is the origin, and shrunk where they would leave the support."""
-    path = path - path.mean(dim=-2, keepdim=True)
-    room = float((size - 1) // 2)
-    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
-    # Slightly less, so that rounding leaves no point outside.
-    return path * (room * (1 - 1e-5) / reach).clamp_max(1.0)
-
-
 @dataclass(frozen=True)
 class LineMotion(KernelFamily):
-    """Length uniform in [min_length, max_length[scale]] HR pixels, shortened to the support; any direction."""
+    """Length uniform in [min_length, max_length[scale]] HR pixels, limited to the support; any direction."""
 
     name: str = "line_motion"
     min_length: float = 1.0
     max_length: Mapping[int, float] = field(default_factory=lambda: MAX_LENGTH)
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        high = for_scale(self.max_length, scale)
-        length = draws.uniform(n, self.min_length, high)
+        length = draws.uniform(n, self.min_length, for_scale(self.max_length, scale))
         angle = draws.uniform(n, 0.0, 180.0)
         return line_motion(length.clamp_max(2.0 * ((size - 1) // 2)), angle, size)
 
@@ -86,9 +78,9 @@ class LineMotion(KernelFamily):
 class CameraShake(KernelFamily):
     """A smooth path: its direction is a random walk, its speed varies, and it may turn sharply once.
 
-    Path length uniform in [min_length, max_length[scale]] HR pixels (shrunk to the support); the direction's random
-    walk ends with a standard deviation of up to `max_turn` radians; a share of `jerks` of the paths turns sharply at
-    one random time. Kernels are centred on their centroid.
+    Path length uniform in [min_length, max_length[scale]] HR pixels (scaled down to the support); the direction's
+    random walk ends with a standard deviation of up to `max_turn` radians; a fraction `jerks` of the paths turns
+    sharply at one random time. Kernels are centred on their centroid.
     """
 
     name: str = "motion"
@@ -101,9 +93,8 @@ class CameraShake(KernelFamily):
         return camera_shake(self.draw_paths(n, scale, draws), size)
 
     def draw_paths(self, n: int, scale: int, draws: Draws) -> Tensor:
-        """(n, T, 2) points (x, y) in HR pixels, at equal times, starting near the origin."""
-        high = for_scale(self.max_length, scale)
-        length = draws.uniform((n, 1), self.min_length, high)
+        """(n, T, 2) points (x, y) in HR pixels, at equal time steps, starting near the origin."""
+        length = draws.uniform((n, 1), self.min_length, for_scale(self.max_length, scale))
         start = draws.uniform((n, 1), -math.pi, math.pi)
         turn = draws.uniform((n, 1), 0.0, self.max_turn)
         direction = start + turn * draws.normal((n, STEPS)).cumsum(1) / math.sqrt(STEPS)
@@ -114,7 +105,7 @@ class CameraShake(KernelFamily):
         jerky = draws.uniform((n, 1), 0.0, 1.0) < self.jerks
         direction = direction + torch.where(jerky & (time > jerk_time), jerk, torch.zeros_like(jerk))
 
-        # One slow oscillation of the speed: a slow hand leaves bright spots along the trace.
+        # One slow oscillation of the speed, which gives bright spots along the trace.
         phase = draws.uniform((n, 1), -math.pi, math.pi)
         waves = draws.uniform((n, 1), 0.5, 2.0)
         speed = 1 + 0.8 * torch.sin(2 * math.pi * waves * time + phase)

@@ -1,8 +1,7 @@
-"""Noise, and processing after downsampling that counts as noise. A new kind is a class here and a line in `_ALL`."""
+"""Noise, and processing after downsampling treated as noise. To add a kind, write a class and list it in `_ALL`."""
 
 import io
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ def check_noise_level(noise_level: float) -> None:
 
 
 def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = float("inf")) -> Tensor:
-    """The level as (B, 1, 1, 1) beside images (B, C, H, W), or ParameterError if a shape or value is not accepted."""
+    """The level as (B, 1, 1, 1) for images (B, C, H, W); ParameterError for an invalid shape or value."""
     if y.ndim != 4:
         raise ParameterError(f"image batch of shape {tuple(y.shape)}: (B, C, H, W) is accepted")
     if level.shape != y.shape[:1]:
@@ -40,62 +39,59 @@ def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = flo
 class GaussianNoise(Noise):
     """level: standard deviation sigma in grey levels (of 255), >= 0; 0 changes nothing.
 
-    Drawn uniformly in [0, max_sigma]. The result is not clipped to [0, 1]: y = ... + n is linear in n.
+    Levels are drawn uniformly. The result is not clipped to [0, 1]: y = ... + n is linear in n.
     """
 
     name: str = "gaussian"
-    max_sigma: float = 25.0
+    levels: tuple[float, float] = (0.0, 25.0)
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         sigma = level_for(y, level, "noise level sigma", 0.0) / 255
         return y + sigma * Draws(generator, y.device, y.dtype).normal(y.shape)
 
-    @property
-    def levels(self) -> tuple[float, float]:
-        return 0.0, self.max_sigma
-
 
 @dataclass(frozen=True)
 class PoissonNoise(Noise):
-    """level: photons that a white pixel (1.0) counts, > 0; *more* photons are *less* noise.
+    """level: photons counted at a white pixel (1.0), > 0; *more* photons mean *less* noise.
 
-    A pixel of value v gets the standard deviation 255 sqrt(v / level) grey levels, so 650 photons give 10 at white.
-    Levels are drawn uniformly in log between min_photons and max_photons. Values below 0 count no photons; the result
-    may exceed 1.
+    A pixel of value v has the standard deviation 255 sqrt(v / level) grey levels, so 650 photons give 10 at white.
+    Levels are drawn uniformly in log. Values below 0 give no photons; the result may exceed 1.
     """
 
     name: str = "poisson"
-    min_photons: float = 100.0
-    max_photons: float = 10000.0
+    levels: tuple[float, float] = (100.0, 10000.0)
+    logarithmic = True
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         photons = level_for(y, level, "photons at white", 1e-3, 1e7)
         expected = (y.clamp_min(0) * photons).to(generator.device, torch.float32)
         return torch.poisson(expected, generator).to(y.device, y.dtype) / photons
 
-    @property
-    def levels(self) -> tuple[float, float]:
-        return self.min_photons, self.max_photons
 
-    @property
-    def logarithmic(self) -> bool:
-        return True
+FILTER_SIZE = 7  # side of correlated noise's low-pass, LR pixels
+RADIUS = 4  # of the unsharp mask, LR pixels: three sigma of the widest
 
 
-FILTER_SIZE = 7
+def _filtered(x: Tensor, kernels: Tensor) -> Tensor:
+    """Filter all channels of each image (B, C, H, W) with its own symmetric kernel (B, n, n), without padding."""
+    batch, channels = x.shape[:2]
+    if batch == 0:
+        return x[..., kernels.shape[-2] - 1 :, kernels.shape[-1] - 1 :]
+    weight = kernels.repeat_interleave(channels, dim=0)[:, None]
+    return F.conv2d(x.flatten(0, 1)[None], weight, groups=batch * channels)[0].unflatten(0, (batch, channels))
 
 
 @dataclass(frozen=True)
 class CorrelatedNoise(Noise):
     """level: standard deviation of the *resulting* noise in grey levels (of 255), >= 0.
 
-    Drawn uniformly in [0, max_sigma]. White noise, independent in each channel, is filtered by a Gaussian low-pass
-    whose width is drawn for each image uniformly in [min_width, max_width] pixels, and scaled so that a pixel's
-    variance is level^2. Not clipped to [0, 1].
+    Levels are drawn uniformly. White noise, independent in each channel, is filtered by a Gaussian low-pass whose width
+    is drawn for each image uniformly in [min_width, max_width] pixels, and scaled so that a pixel's variance is
+    level^2. Not clipped to [0, 1].
     """
 
     name: str = "correlated"
-    max_sigma: float = 15.0
+    levels: tuple[float, float] = (0.0, 15.0)
     min_width: float = 0.3
     max_width: float = 1.2
 
@@ -105,33 +101,23 @@ class CorrelatedNoise(Noise):
         draws = Draws(generator, y.device, y.dtype)
         lowpass = isotropic_gaussian(draws.uniform(batch, self.min_width, self.max_width), FILTER_SIZE)
         lowpass = lowpass / lowpass.square().sum((1, 2), keepdim=True).sqrt()  # unit energy keeps the variance
-        # White noise on a margin as well, so that the border is as noisy as the middle.
+        # White noise on a margin too, so that border and centre have equal variance.
         margin = FILTER_SIZE - 1
-        white = draws.normal((1, batch * channels, height + margin, width + margin))
-        weight = lowpass.repeat_interleave(channels, dim=0)[:, None]
-        grain = torch.nn.functional.conv2d(white, weight, groups=batch * channels) if batch else white
-        return y + sigma * grain.view_as(y)
-
-    @property
-    def levels(self) -> tuple[float, float]:
-        return 0.0, self.max_sigma
-
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]
+        white = draws.normal((batch, channels, height + margin, width + margin))
+        return y + sigma * _filtered(white, lowpass)
 
 
 @dataclass(frozen=True)
 class JpegNoise(Noise):
     """level: JPEG quality of the IJG scale, 1 (worst) to 100, rounded to a whole number; *higher* is *less* noise.
 
-    Each image is written and read in memory by Pillow, with its usual halved colour resolution; before that it is
-    clipped to [0, 1] and rounded to 8 bits, so even 100 changes it. Grey and RGB images only. Passes no gradient, and
-    draws nothing from the generator. Qualities are drawn uniformly in [min_quality, max_quality].
+    Each image is encoded and decoded by Pillow, with its default chroma subsampling; before that it is clipped to
+    [0, 1] and rounded to 8 bits, so even 100 changes it. Grey and RGB images only. Not differentiable; does not use
+    the generator. Levels are drawn uniformly.
     """
 
     name: str = "jpeg"
-    min_quality: float = 30.0
-    max_quality: float = 95.0
+    levels: tuple[float, float] = (30.0, 95.0)
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         quality = level_for(y, level, "JPEG quality", 1.0, 100.0).flatten().round().int().tolist()
@@ -142,12 +128,8 @@ class JpegNoise(Noise):
         stored = torch.from_numpy(np.stack(images)) if images else torch.empty(pixels.shape)
         return stored.movedim(-1, 1).to(y.device, y.dtype) / 255
 
-    @property
-    def levels(self) -> tuple[float, float]:
-        return self.min_quality, self.max_quality
 
-
-def _round_trip(pixels: Pixels, quality: int) -> Pixels:
+def _round_trip(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="JPEG", quality=quality)
     with Image.open(buffer) as image:
@@ -156,10 +138,10 @@ def _round_trip(pixels: Pixels, quality: int) -> Pixels:
 
 @dataclass(frozen=True)
 class ResizedJpegNoise(JpegNoise):
-    """level: JPEG quality, 1 to 100, as of `JpegNoise`; *higher* is *less* noise.
+    """level: JPEG quality, 1 to 100, as for `JpegNoise`; *higher* is *less* noise.
 
-    The image is enlarged by a factor drawn for each batch uniformly in [1, max_factor] (bicubic), compressed, and
-    brought back to its size.
+    The image is enlarged by a factor drawn per batch, uniform in [1, max_factor] (bicubic), compressed, and resized
+    to its original size.
     """
 
     name: str = "resized_jpeg"
@@ -175,34 +157,23 @@ class ResizedJpegNoise(JpegNoise):
         return F.interpolate(stored, (height, width), mode="bicubic", align_corners=False, antialias=True)
 
 
-RADIUS = 4  # LR pixels: three sigma of the widest mask
-
-
 @dataclass(frozen=True)
 class Sharpened(Noise):
     """level: strength a >= 0 of the unsharp mask y + a (y - blurred y); 0 changes nothing.
 
-    Strengths are drawn uniformly in [0, max_strength]; the mask's Gaussian width for each image in
-    [min_width, max_width] LR pixels.
+    Levels are drawn uniformly; the mask's Gaussian width for each image in [min_width, max_width] LR pixels.
     """
 
     name: str = "sharpened"
-    max_strength: float = 1.0
+    levels: tuple[float, float] = (0.0, 1.0)
     min_width: float = 0.6
     max_width: float = 1.4
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         strength = level_for(y, level, "strength", 0.0)
-        batch, channels = y.shape[:2]
-        width = Draws(generator, y.device, y.dtype).uniform(batch, self.min_width, self.max_width)
-        weight = isotropic_gaussian(width, 2 * RADIUS + 1).repeat_interleave(channels, dim=0)[:, None]
-        padded = F.pad(y.flatten(0, 1)[None], (RADIUS,) * 4, mode="replicate")
-        blurred = F.conv2d(padded, weight, groups=batch * channels).view_as(y) if batch else y
-        return y + strength * (y - blurred)
-
-    @property
-    def levels(self) -> tuple[float, float]:
-        return 0.0, self.max_strength
+        width = Draws(generator, y.device, y.dtype).uniform(len(y), self.min_width, self.max_width)
+        padded = F.pad(y, (RADIUS,) * 4, mode="replicate")
+        return y + strength * (y - _filtered(padded, isotropic_gaussian(width, 2 * RADIUS + 1)))
 
 
 _ALL: tuple[Noise, ...] = (

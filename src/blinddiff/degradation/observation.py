@@ -1,5 +1,6 @@
-"""What is known (`Observation`) and what is estimated or given (`Degradation`) of y = (x (*) k) down_s + n."""
+"""y = (x (*) k) down_s + n: `Observation` holds what is known, `Degradation` what is estimated or given."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,17 +14,16 @@ N_TRANSFORMS = 8
 HALF_TURN = 2
 """Index of the rotation by 180 degrees, which leaves a power spectrum unchanged."""
 PRIOR_ERROR = 0.03
-"""RMS error of bicubic upsampling, and of the network at pure noise, where the data term decides; images in [0, 1]."""
+"""Assumed RMS error, images in [0, 1], of bicubic upsampling and of x0_hat at pure noise, at the frequencies that y
+determines. Tuned, see `proximal_weight`."""
 MODEL_ERROR = 0.15
-"""RMS of y - A(x, k) without noise, in grey levels: quantisation and an imperfect kernel."""
+"""Model error in grey levels, added to the noise level; tuned together with PRIOR_ERROR."""
 
 
 def dihedral(image: Tensor, transform: int) -> Tensor:
-    """(..., H, W) under dihedral transform 0 to 7: rotated counter-clockwise by ``transform`` quarter turns; transforms
-    4 to 7 mirror it left to right first.
-    """
-    mirrored = image.flip(-1) if transform >= N_TRANSFORMS // 2 else image
-    return mirrored.rot90(transform % 4, (-2, -1))
+    """(..., H, W) rotated counter-clockwise by ``transform`` % 4 quarter turns; 4 to 7 flip it left to right first."""
+    flipped = image.flip(-1) if transform >= N_TRANSFORMS // 2 else image
+    return flipped.rot90(transform % 4, (-2, -1))
 
 
 def dihedral_inverse(image: Tensor, transform: int) -> Tensor:
@@ -34,7 +34,7 @@ def dihedral_inverse(image: Tensor, transform: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What is known before restoring.
+    """The LR image and the scale.
 
     Attributes:
         y: LR image, (B, 3, h, w), in [0, 1].
@@ -60,72 +60,71 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Degradation:
-    """A kernel and a noise level, estimated or given; keeps the operator and the closed-form image made from them.
+    """A kernel and a noise level, estimated or given; caches the operator and the closed-form image for them.
 
     Attributes:
         kernel: (B, n, m), HR pixels, each of sum 1.
         noise_level: standard deviation of the noise, (B,), grey levels.
-        kernel_error: expected sum |k_hat - k| of the estimate from y, (B,), 0 to 2; None for a kernel that was given.
+        expected_kernel_error: expected sum |k_hat - k| of the estimate from y, (B,), 0 to 2; None for a given kernel.
     """
 
     kernel: Tensor
     noise_level: Tensor
-    kernel_error: Tensor | None = None
+    expected_kernel_error: Tensor | None = None
     _operators: dict[int, DegradationOperator] = field(default_factory=dict, init=False, repr=False)
     _closed_forms: list[tuple[Observation, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     def operator(self, scale: int) -> DegradationOperator:
-        """A at a scale, with MATLAB's bicubic; made once."""
+        """A at a scale, with MATLAB's bicubic downsampling; cached."""
         if scale not in self._operators:
             self._operators[scale] = DegradationOperator(self.kernel, scale)
         return self._operators[scale]
 
     def closed_form(self, observation: Observation) -> Tensor:
-        """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, (B, 3, s*h, s*w); made once for an observation.
+        """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, (B, 3, s*h, s*w).
 
-        rho = `data_weight(noise_level)`. Not clipped.
+        rho = `proximal_weight(noise_level)`. Not clipped; cached for the last observation.
         """
         if not self._closed_forms or self._closed_forms[0][0] is not observation:
             y, scale = observation.y, observation.scale
-            x_y = self.operator(scale).proximal(y, bicubic_upsample(y, scale), data_weight(self.noise_level))
+            x_y = self.operator(scale).proximal(y, bicubic_upsample(y, scale), proximal_weight(self.noise_level))
             self._closed_forms[:] = [(observation, x_y)]
         return self._closed_forms[0][1]
 
     def with_closed_form(self, observation: Observation, x_y: Tensor) -> "Degradation":
-        """The same for a part of a picture, whose part of the whole picture's closed form is known."""
-        known = replace(self)
-        known._closed_forms[:] = [(observation, x_y)]
-        return known
+        """A copy for one tile, with the tile's crop of the full closed-form image already cached."""
+        copy = replace(self)
+        copy._closed_forms[:] = [(observation, x_y)]
+        return copy
 
-    def changed(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
-        """Another kernel and noise level for the same picture."""
-        return Degradation(kernel, noise_level, self.kernel_error)
+    def with_estimate(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
+        """A copy with another kernel and noise level for the same image."""
+        return Degradation(kernel, noise_level, self.expected_kernel_error)
 
     def detach(self) -> "Degradation":
-        """Without the graph that kernel and noise level were made by."""
+        """Kernel and noise level detached from the autograd graph."""
         if not (self.kernel.requires_grad or self.noise_level.requires_grad):
             return self
-        return self.changed(self.kernel.detach(), self.noise_level.detach())
+        return self.map(Tensor.detach)
 
     def repeat(self, times: int) -> "Degradation":
-        """Each image ``times`` times in a row."""
-        error = None if self.kernel_error is None else self.kernel_error.repeat_interleave(times, 0)
-        kernel, noise_level = (part.repeat_interleave(times, 0) for part in (self.kernel, self.noise_level))
-        return Degradation(kernel, noise_level, error)
+        """Each image repeated ``times`` times, copies consecutive."""
+        return self.map(lambda part: part.repeat_interleave(times, 0))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Degradation":
+        """Apply a function to kernel, noise level and kernel error."""
+        error = None if self.expected_kernel_error is None else change(self.expected_kernel_error)
+        return Degradation(change(self.kernel), change(self.noise_level), error)
 
     def __getitem__(self, images: slice) -> "Degradation":
-        error = None if self.kernel_error is None else self.kernel_error[images]
-        return Degradation(self.kernel[images], self.noise_level[images], error)
+        return self.map(lambda part: part[images])
 
 
-def data_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
-    """rho of the proximal step: (sigma^2 + model error^2) over the expected variance of the prior's error.
+def proximal_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
+    """rho of the proximal step: (sigma^2 + model error^2) / prior_error^2.
 
-    With the constants above, 4e-4 + (sigma / 255)^2 / 0.03^2, measured to serve noise from 0 to 15 grey levels.
-
-    Args:
-        noise_level: sigma in grey levels.
-        prior_error: RMS error of the image that the step starts from, in [0, 1].
+    noise_level: sigma in grey levels. prior_error: RMS error of the centre of the proximal term, in [0, 1]. With the
+    constants above, rho = 4e-4 + (sigma / 255)^2 / 0.03^2, tuned for noise levels from 0 to 15.
     """
     variance = (torch.as_tensor(noise_level) ** 2 + MODEL_ERROR**2) / 255**2
     return variance / torch.as_tensor(prior_error) ** 2
@@ -134,6 +133,6 @@ def data_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR
 def closed_form(
     y: Tensor, kernel: Tensor, noise_level: Tensor, scale: int, downsampling: Downsampling = BICUBIC
 ) -> Tensor:
-    """`Degradation.closed_form` for loose tensors and any downsampling: (B, 3, h, w) -> (B, 3, s*h, s*w)."""
+    """`Degradation.closed_form` for plain tensors and any downsampling: (B, 3, h, w) -> (B, 3, s*h, s*w)."""
     operator = DegradationOperator(kernel, scale, downsampling)
-    return operator.proximal(y, bicubic_upsample(y, scale), data_weight(noise_level))
+    return operator.proximal(y, bicubic_upsample(y, scale), proximal_weight(noise_level))

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.fft import irfft2, rfft2
+from torch.fft import fft, irfft2, rfft, rfft2
 
 from blinddiff.degradation.resize import (
     BICUBIC,
@@ -24,8 +24,7 @@ from blinddiff.errors import KernelError, ParameterError
 
 SCALES = (1, 2, 3, 4)
 BLOCK = 1024
-"""Side of the blocks in which A x is computed for images larger than four of them, which bounds the memory of the
-spectra."""
+"""Images of more than 4 * BLOCK^2 pixels are processed in blocks of this side, which bounds the spectra's memory."""
 
 
 def _fast(length: int) -> int:
@@ -39,14 +38,11 @@ class DegradationOperator:
         kernel: (B, kh, kw), or (kh, kw) for one kernel shared by the batch; HR pixels; any size, entries summing to 1.
         scale: 1, 2, 3 or 4.
         downsampling: `Bicubic()` (antialiased, as MATLAB) or `Decimate(offset)`.
-        boundary: ``"reflect"`` is how images are degraded (blur reflected without the edge pixel repeated, resampling
-            symmetric); ``"circular"`` wraps round, makes the closed forms exact, and is the faster.
+        boundary: ``"reflect"`` (used to degrade images): reflect padding for the blur, symmetric padding for the
+            resampling; ``"circular"``: periodic, makes `proximal` exact, and is faster.
 
-    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s).
-
-    Raises:
-        ParameterError: scale, offset or boundary outside its range, or image sides that are no multiple of the scale.
-        KernelError: the kernel is not a (batch of) 2-D array(s).
+    Images are (B, C, H, W); the LR image is (B, C, H / s, W / s). Raises ParameterError for an invalid scale, offset or
+    boundary and for image sides that are not a multiple of the scale, KernelError for a kernel of another shape.
     """
 
     def __init__(
@@ -61,9 +57,7 @@ class DegradationOperator:
         if boundary not in ("reflect", "circular"):
             raise ParameterError(f"boundary {boundary!r} is not 'reflect' or 'circular'")
         if kernel.ndim not in (2, 3):
-            raise KernelError(
-                f"a kernel of shape {tuple(kernel.shape)} is not (height, width) or (batch, height, width)"
-            )
+            raise KernelError(f"a kernel of shape {tuple(kernel.shape)} is not ([batch,] height, width)")
         self.kernel = kernel if kernel.ndim == 3 else kernel[None]
         self.scale = scale
         self.downsampling = downsampling
@@ -71,30 +65,30 @@ class DegradationOperator:
         self._taps, self._first = downsampling.taps(scale)
         self._last_transfer: tuple[object, Tensor] | None = None
         kh, kw = self.kernel.shape[-2:]
-        self._rows, self._columns = (kh - 1 - kh // 2, kh // 2), (kw - 1 - kw // 2, kw // 2)
+        self._pad_rows, self._pad_columns = (kh - 1 - kh // 2, kh // 2), (kw - 1 - kw // 2, kw // 2)
 
     def blur(self, x: Tensor) -> Tensor:
-        """x (*) k with the reflected border, the same size as ``x``: (B, C, H, W)."""
-        z = extend(x, self._rows, self._columns, "reflect")
+        """x (*) k with reflect padding, the same size as ``x``: (B, C, H, W)."""
+        z = extend(x, self._pad_rows, self._pad_columns, "reflect")
         size = _fast(z.shape[-2]), _fast(z.shape[-1])
         out = irfft2(self._spectrum(size, x) * rfft2(z, s=size), s=size)
         kh, kw = self.kernel.shape[-2:]
         return out[..., kh - 1 : kh - 1 + x.shape[-2], kw - 1 : kw - 1 + x.shape[-1]]
 
     def blur_adjoint(self, x: Tensor) -> Tensor:
-        """The adjoint of `blur`: correlation with k, the border folded back."""
+        """The adjoint of `blur`: correlation with k, then the adjoint of the padding."""
         kh, kw = self.kernel.shape[-2:]
         size = _fast(x.shape[-2] + kh - 1), _fast(x.shape[-1] + kw - 1)
         z = x.new_zeros(*x.shape[:-2], *size)
         z[..., kh - 1 : kh - 1 + x.shape[-2], kw - 1 : kw - 1 + x.shape[-1]] = x
         out = irfft2(self._spectrum(size, x).conj() * rfft2(z), s=size)
         out = out[..., : x.shape[-2] + kh - 1, : x.shape[-1] + kw - 1]
-        return extend_adjoint(out, self._rows, self._columns, "reflect")
+        return extend_adjoint(out, self._pad_rows, self._pad_columns, "reflect")
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (B, C, H, W) -> (B, C, H / s, W / s)."""
         if x.shape[-1] % self.scale or x.shape[-2] % self.scale:
-            raise ParameterError(f"an image of {x.shape[-1]}x{x.shape[-2]} is no multiple of scale {self.scale}")
+            raise ParameterError(f"image size {x.shape[-1]}x{x.shape[-2]} is not a multiple of the scale {self.scale}")
         if self.boundary == "circular":
             size = x.shape[-2], x.shape[-1]
             return self._subsample(self._transfer(size, x) * rfft2(x), size)
@@ -114,9 +108,9 @@ class DegradationOperator:
         for top in range(0, height, side):
             for left in range(0, width, side):
                 above, before = max(top - reach, 0), max(left - reach, 0)
-                seen = x[..., above * self.scale : (top + side + reach) * self.scale, :]
-                seen = seen[..., before * self.scale : (left + side + reach) * self.scale]
-                block = self._forward(seen)[..., top - above :, left - before :][..., :side, :side]
+                crop = x[..., above * self.scale : (top + side + reach) * self.scale, :]
+                crop = crop[..., before * self.scale : (left + side + reach) * self.scale]
+                block = self._forward(crop)[..., top - above :, left - before :][..., :side, :side]
                 y[..., top : top + side, left : left + side] = block
         return y
 
@@ -124,7 +118,7 @@ class DegradationOperator:
         """A^T y: (B, C, h, w) -> (B, C, s*h, s*w)."""
         if self.boundary == "circular":
             size = y.shape[-2] * self.scale, y.shape[-1] * self.scale
-            return irfft2(self._transfer(size, y).conj() * self._spread_spectrum(y), s=size)
+            return irfft2(self._transfer(size, y).conj() * self._upsampled_spectrum(y), s=size)
         return self.blur_adjoint(correlate_decimate_adjoint(y, self._taps, self._first, self.scale, "symmetric"))
 
     __call__ = forward
@@ -134,15 +128,15 @@ class DegradationOperator:
 
         Args:
             y: LR image, (B, C, h, w).
-            x_hat: where to stay near, (B, C, s*h, s*w).
-            rho: noise variance over the variance expected of x_hat's error; a number, or one for each image (B,).
+            x_hat: centre of the proximal term, (B, C, s*h, s*w).
+            rho: noise variance divided by the expected error variance of x_hat; a scalar or (B,).
 
         Returns:
-            (B, C, s*h, s*w). Exact for the circular boundary. For ``reflect`` the residual y - A x_hat is exact and the
-            inverse is taken on a symmetric extension of it, with a margin wider than the kernel.
+            (B, C, s*h, s*w). Exact for the circular boundary. For ``reflect`` the residual y - A x_hat is exact;
+            the inverse is applied to its symmetric extension, with a margin wider than the kernel.
 
         Source: N. Zhao et al., "Fast single image super-resolution using a new analytical solution for l2-l2 problems",
-        IEEE TIP 2016, in the push-through form.
+        IEEE TIP 2016, rewritten with the push-through identity.
         """
         s = self.scale
         residual = y - self.forward(x_hat)
@@ -160,18 +154,18 @@ class DegradationOperator:
         # A A^T: the autocorrelation of the filter, subsampled by s.
         gram = rfft2(self._subsample(transfer.abs() ** 2, full)).real
         dual = irfft2(rfft2(residual) / (gram + rho), s=size)
-        step = irfft2(transfer.conj() * self._spread_spectrum(dual), s=full)
+        step = irfft2(transfer.conj() * self._upsampled_spectrum(dual), s=full)
         top = margin * s
         return x_hat + step[..., top : top + height * s, top : top + width * s]
 
     def _subsample(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
-        """Every s-th sample of the (H, W) image with a given spectrum; rows are subsampled by folding the spectrum."""
+        """Every s-th sample of the image with this spectrum: rows by aliasing the spectrum, columns in space."""
         s, (height, width) = self.scale, size
-        folded = spectrum.unflatten(-2, (s, height // s)).mean(-3)
-        return irfft2(folded, s=(height // s, width))[..., ::s]
+        aliased = spectrum.unflatten(-2, (s, height // s)).mean(-3)
+        return irfft2(aliased, s=(height // s, width))[..., ::s]
 
-    def _spread_spectrum(self, y: Tensor) -> Tensor:
-        """Spectrum of the HR image with every LR sample at its place and zeros between: the adjoint of `_subsample`."""
+    def _upsampled_spectrum(self, y: Tensor) -> Tensor:
+        """Spectrum of the zero-filled upsampling of y: the adjoint of `_subsample`."""
         columns = y.new_zeros(*y.shape[:-1], y.shape[-1] * self.scale)
         columns[..., :: self.scale] = y
         spectrum = rfft2(columns)
@@ -182,27 +176,23 @@ class DegradationOperator:
         return rfft2(self.kernel.to(like), s=size)[:, None]
 
     def _transfer(self, size: tuple[int, int], like: Tensor) -> Tensor:
-        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a wrapped grid.
+        """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a periodic grid.
 
-        The last one is kept: solving for x_y and the image step need the same.
+        The last result is cached, because the closed-form image and the image step use the same one.
         """
         key = size, like.dtype, like.device
         if self._last_transfer is not None and self._last_transfer[0] == key:
             return self._last_transfer[1]
         kernel = self.kernel.to(like)
         (kh, kw), (height, width) = kernel.shape[-2:], size
-        # Kernels larger than the grid wrap around, as a circular boundary implies.
+        # Kernels larger than the grid wrap around, as on a periodic grid.
         rows = (torch.arange(kh, device=like.device) - kh // 2) % height
         columns = (torch.arange(kw, device=like.device) - kw // 2) % width
         wrapped = like.new_zeros(kernel.shape[0], height * width)
         wrapped.index_add_(1, (rows[:, None] * width + columns).flatten(), kernel.flatten(1))
-        transfer = rfft2(wrapped.view(-1, 1, height, width))
-        for axis, length in ((-2, height), (-1, width)):
-            line = like.new_zeros(length)
-            places = (-(self._first + torch.arange(len(self._taps), device=like.device))) % length
-            line.index_add_(0, places, self._taps.to(like))
-            response = torch.fft.fft(line) if axis == -2 else torch.fft.rfft(line)
-            transfer = transfer * (response[:, None] if axis == -2 else response)
-        if not transfer.requires_grad:  # a graph must not outlive its step
+        positions = -(self._first + torch.arange(len(self._taps), device=like.device))
+        down, across = (like.new_zeros(n).index_add_(0, positions % n, self._taps.to(like)) for n in size)
+        transfer = rfft2(wrapped.view(-1, 1, height, width)) * fft(down)[:, None] * rfft(across)
+        if not transfer.requires_grad:  # an autograd graph must not outlive its step
             self._last_transfer = key, transfer
         return transfer

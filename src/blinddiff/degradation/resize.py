@@ -1,10 +1,11 @@
-"""Resampling: borders, MATLAB's bicubic by whole factors with its exact adjoint, and the downsampling of the model.
+"""Resampling: padding, MATLAB's bicubic by integer factors with its exact adjoint, and the model's downsampling.
 
 Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -0.5; downsampling
-widens the cubic by the factor (antialiasing) and normalises the weights; the border is symmetric. By a whole factor the
-weights repeat, so that each axis is one strided correlation.
+widens the cubic by the factor (antialiasing) and normalises the weights; padding is symmetric. For an integer factor
+the weights repeat, so that each axis is one strided correlation.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -23,24 +24,21 @@ def border_indices(length: int, before: int, after: int, border: Border) -> Tens
     i = torch.arange(-before, length + after)
     if border == "circular":
         return i % length
-    if border == "symmetric":
-        i = i % (2 * length)
-        return torch.minimum(i, 2 * length - 1 - i)
-    if length == 1:
-        return torch.zeros_like(i)
-    i = i % (2 * length - 2)
-    return torch.minimum(i, 2 * length - 2 - i)
+    repeated = int(border == "symmetric")  # the edge sample is repeated
+    period = max(2 * (length - 1 + repeated), 1)
+    i = i % period
+    return torch.minimum(i, period - repeated - i)
 
 
 def extend(x: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
-    """Extend the last two axes of ``x`` by (before, after) rows and columns."""
+    """Pad the last two axes of ``x`` by (before, after) rows and columns."""
     height, width = x.shape[-2:]
     x = x.index_select(-2, border_indices(height, *rows, border).to(x.device))
     return x.index_select(-1, border_indices(width, *columns, border).to(x.device))
 
 
 def extend_adjoint(z: Tensor, rows: tuple[int, int], columns: tuple[int, int], border: Border) -> Tensor:
-    """The exact adjoint of `extend`: every extended sample is added back to the sample it was copied from."""
+    """The exact adjoint of `extend`: every padded sample is added to the sample it was copied from."""
     height, width = z.shape[-2] - sum(rows), z.shape[-1] - sum(columns)
     across = z.new_zeros(*z.shape[:-1], width)
     across.index_add_(-1, border_indices(width, *columns, border).to(z.device), z)
@@ -97,25 +95,19 @@ def correlate_decimate_adjoint(y: Tensor, weights: Tensor, first: int, scale: in
     z = F.conv_transpose2d(z, taps.view(1, 1, 1, -1), stride=(1, scale))
     z = F.conv_transpose2d(z, taps.view(1, 1, -1, 1), stride=(scale, 1))
     z = z.reshape(*y.shape[:-2], *z.shape[-2:])
-    # Weights shorter than the factor leave the last samples of each line untouched.
+    # With fewer weights than the factor, conv_transpose2d omits the last samples of each line.
     missing = [scale * n + sum(rows) - m for n, m in zip(y.shape[-2:], z.shape[-2:], strict=True)]
     return extend_adjoint(F.pad(z, (0, missing[1], 0, missing[0])), rows, rows, border)
 
 
 def bicubic_downsample(x: Tensor, scale: int) -> Tensor:
-    """Antialiased bicubic reduction, equal to MATLAB's ``imresize(x, 1/scale)``.
+    """Antialiased bicubic reduction, equal to MATLAB's ``imresize(x, 1/scale)``: (..., s*h, s*w) -> (..., h, w).
 
-    Args:
-        x: image, (..., H, W), any range; H and W multiples of ``scale``.
-        scale: whole factor, 1 or more; 1 returns ``x``.
-
-    Raises:
-        ParameterError: a side is not a multiple of ``scale``.
+    Raises ParameterError if a side is not a multiple of the scale.
     """
-    if x.shape[-1] % scale or x.shape[-2] % scale:
-        raise ParameterError(
-            f"an image of {x.shape[-1]}x{x.shape[-2]} cannot be reduced by {scale}: crop it to a multiple"
-        )
+    width, height = x.shape[-1], x.shape[-2]
+    if width % scale or height % scale:
+        raise ParameterError(f"an image of {width}x{height} cannot be reduced by {scale}: crop it to a multiple")
     return x if scale == 1 else correlate_decimate(x, *downsampling_taps(scale), scale, "symmetric")
 
 
@@ -125,47 +117,48 @@ def bicubic_upsample(y: Tensor, scale: int) -> Tensor:
         return y
     weights, first = _upsampling_taps(scale)
     taps = weights.to(y)
-    before, after = -first, first + weights.shape[1] - 1
-    lead = y.shape[:-2]
-    z = extend(y, (before, after), (before, after), "symmetric")
+    margin = -first, first + weights.shape[1] - 1
+    z = extend(y, margin, margin, "symmetric")
     z = z.reshape(-1, 1, *z.shape[-2:])
     z = F.conv2d(z, taps.view(scale, 1, -1, 1))  # (N, s, h, w + margin)
     z = z.transpose(1, 2).reshape(z.shape[0], 1, -1, z.shape[-1])
     z = F.conv2d(z, taps.view(scale, 1, 1, -1))  # (N, s, s*h, w)
     z = z.permute(0, 2, 3, 1).reshape(z.shape[0], z.shape[2], -1)
-    return z.reshape(*lead, *z.shape[-2:])
+    return z.reshape(*y.shape[:-2], *z.shape[-2:])
 
 
-@dataclass(frozen=True)
-class Bicubic:
-    """MATLAB's antialiased bicubic: the LR pixel lies in the middle of its block of HR pixels."""
+class Downsampling(ABC):
+    """How the blurred image is reduced to the LR grid."""
 
+    @abstractmethod
     def taps(self, scale: int) -> tuple[Tensor, int]:
         """Weights w and first offset d <= 0: y[i] = sum_t w[t] x[scale * i + d + t] along each axis."""
-        if scale == 1:
-            return torch.ones(1, dtype=torch.float64), 0
-        return downsampling_taps(scale)
 
 
 @dataclass(frozen=True)
-class Decimate:
+class Bicubic(Downsampling):
+    """MATLAB's antialiased bicubic: the LR pixel lies at the centre of its block of HR pixels."""
+
+    def taps(self, scale: int) -> tuple[Tensor, int]:
+        return (torch.ones(1, dtype=torch.float64), 0) if scale == 1 else downsampling_taps(scale)
+
+
+@dataclass(frozen=True)
+class Decimate(Downsampling):
     """Direct s-fold decimation: y[i] = x[scale * i + offset] along each axis.
 
-    With ``offset`` 0 the LR pixel lies on the *first* HR pixel of its block, (s - 1) / 2 pixels off its middle; DIV2KRK
-    uses that, and moves its kernels by (s - 1) / 2 to make up for it.
+    With ``offset`` 0 the LR pixel lies on the *first* HR pixel of its block, (s - 1) / 2 pixels off its centre; DIV2KRK
+    uses that, and shifts its kernels by (s - 1) / 2 to compensate.
     """
 
     offset: int = 0
 
     def taps(self, scale: int) -> tuple[Tensor, int]:
-        """Weights w and first offset d <= 0: y[i] = sum_t w[t] x[scale * i + d + t] along each axis."""
         if not 0 <= self.offset < scale:
             raise ParameterError(f"a decimation offset of {self.offset} is outside 0 to {scale - 1} (scale {scale})")
         weights = torch.zeros(self.offset + 1, dtype=torch.float64)
         weights[self.offset] = 1
         return weights, 0
 
-
-Downsampling = Bicubic | Decimate
 
 BICUBIC = Bicubic()

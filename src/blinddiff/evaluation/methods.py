@@ -222,7 +222,7 @@ class PipelineMethod(Method):
         return Restoration(
             image=out.images[0].cpu(),
             kernel=None if self.true_kernel else out.kernels[0].cpu(),
-            noise_level=float(out.noise_levels[0]) if self.pipeline.network.knows_noise else None,
+            noise_level=float(out.noise_levels[0]) if self.pipeline.network.estimates_noise else None,
             seconds=seconds,
             calls=len(calls),
             expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),

@@ -1,9 +1,8 @@
 """Colour profiles: converts between the tone curve of a profile and that of sRGB, on which the network was trained.
 
-A profile's tone curve maps stored values to light. A linear or a gamma 1.8 file taken for sRGB looks to the estimator
-like another blur and another noise; so the curve is undone before, and applied again after the restoration. The
-primaries only change the saturation and stay as they are: converting Display P3 or ProPhoto colours to sRGB would clip
-them. Everything is computed in floats, because Pillow's colour management has 8 bits.
+A linear or a gamma 1.8 file taken for sRGB looks to the estimator like another blur and another noise; so its curve is
+undone before, and applied again after the restoration. The primaries only change the saturation and stay: converting
+Display P3 or ProPhoto to sRGB would clip colours. All is computed in floats; Pillow's colour management has 8 bits.
 """
 
 import functools
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from blinddiff.errors import ImageError
 
 KNOTS = 4096
+STRAIGHT = np.linspace(0, 1, KNOTS)
 LEAST_SLOPE = 0.05
 """Share of a straight line in the curve. A pure power law is flat at black: inverted, it would turn half a grey level
 of error into five."""
@@ -24,21 +24,17 @@ of error into five."""
 
 @dataclass(frozen=True, eq=False)
 class ToneCurve:
-    """A strictly increasing map of [0, 1] onto itself.
-
-    Attributes:
-        srgb: the sRGB values, (n,), from 0 to 1, of the light that the profile assigns to 0, 1/(n-1), ..., 1.
-    """
+    """A strictly increasing map of [0, 1] onto itself: sRGB values, (KNOTS,), of evenly spaced values of the file."""
 
     srgb: NDArray[np.float64]
 
     def to_srgb(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Convert values of the file, (H, W) in [0, 1], to the tone curve of sRGB."""
-        return _interpolate(values, np.linspace(0, 1, len(self.srgb)), self.srgb)
+        return _interpolate(values, STRAIGHT, self.srgb)
 
     def from_srgb(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Invert `to_srgb`, exactly up to float32."""
-        return _interpolate(values, self.srgb, np.linspace(0, 1, len(self.srgb)))
+        return _interpolate(values, self.srgb, STRAIGHT)
 
 
 def _interpolate(values: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -55,19 +51,9 @@ def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     That is: no profile, one with the tone curve of sRGB, a damaged one, or one for another kind of pixel (such as CMYK
     in an RGB file, or RGB in a `grey` one). The values are then taken for sRGB, as most viewers do.
     """
-    light = None if icc_profile is None else _luminance_of_greys(icc_profile, grey)
-    if light is None:
+    if icc_profile is None:
         return None
-    straight = np.linspace(0, 1, KNOTS)
-    # Increasing even where a curve from a table has flat or falling parts.
-    tone = (1 - LEAST_SLOPE) * np.maximum.accumulate(_srgb_of_light(light)) + LEAST_SLOPE * straight
-    tone /= tone[-1]
-    return None if np.abs(tone - straight).max() < 1 / 1024 else ToneCurve(tone)
-
-
-def _luminance_of_greys(icc_profile: bytes, grey: bool) -> NDArray[np.float64] | None:
-    """Return the luminance, 0 to 1, of `KNOTS` grey values from 0 to 1; None if the profile cannot be used."""
-    ramp = np.linspace(0, 1, KNOTS, dtype=np.float32)[None, :, None]
+    ramp = STRAIGHT.astype(np.float32)[None, :, None]
     try:
         # In floats and without the optimisation for speed, LittleCMS neither rounds nor clips.
         xyz = imagecodecs.cms_transform(
@@ -86,12 +72,12 @@ def _luminance_of_greys(icc_profile: bytes, grey: bool) -> NDArray[np.float64] |
     black, white = luminance[0], luminance[-1]
     if not np.isfinite(luminance).all() or white - black < 0.1:
         return None
-    return np.clip((luminance - black) / (white - black), 0, 1)
-
-
-def _srgb_of_light(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Apply the tone curve of sRGB, IEC 61966-2-1."""
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
+    light = np.clip((luminance - black) / (white - black), 0, 1)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
+    # Increasing even where a curve from a table has flat or falling parts.
+    tone = (1 - LEAST_SLOPE) * np.maximum.accumulate(srgb) + LEAST_SLOPE * STRAIGHT
+    tone /= tone[-1]
+    return None if np.abs(tone - STRAIGHT).max() < 1 / 1024 else ToneCurve(tone)
 
 
 # Code points of ITU-T H.273, which AVIF (nclx) and PNG (cICP) use. Chromaticities of red, green, blue and white:
@@ -105,26 +91,22 @@ _PRIMARIES = {
 }
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
-_FIXED_DATE = struct.pack(">6H", 2020, 1, 1, 0, 0, 0)  # in place of the time of day: equal inputs give equal files
 
 
 def declared_profile(file_format: str, data: bytes) -> bytes | None:
     """Return an ICC profile of the colour space that a PNG or AVIF file names by code points; None for sRGB or none.
 
-    Transfer functions of television are taken for sRGB's, as viewers do. Raises ImageError for an image of high dynamic
-    range, whose values mean light far beyond white.
+    Transfer functions of television are taken for sRGB's, as viewers do. Raises ImageError for high dynamic range.
     """
+    offset, numbers = -1, ">BB"
     if file_format == "AVIF":
         offset, numbers = data.find(b"colrnclx"), ">HH"
     elif file_format == "PNG":
-        offset, numbers = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT")), ">BB"
-    else:
-        return None
+        offset = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT"))
     if offset < 0:
         return None
     primaries, transfer = struct.unpack_from(numbers, data, offset + 8)
-    if transfer in _HIGH_DYNAMIC_RANGE:
-        kind = _HIGH_DYNAMIC_RANGE[transfer]
+    if kind := _HIGH_DYNAMIC_RANGE.get(transfer):
         raise ImageError(f"is an image of high dynamic range ({kind}), which is not read: save it for ordinary screens")
     if _PRIMARIES.get(primaries, _BT709) is _BT709 and transfer not in _GAMMAS:
         return None
@@ -135,16 +117,16 @@ def declared_profile(file_format: str, data: bytes) -> bytes | None:
 def _make_profile(primaries: int, transfer: int) -> bytes:
     *colours, white = _PRIMARIES.get(primaries, _BT709)
     values = np.linspace(0, 1, 1024)
-    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)  # sRGB
-    if transfer in _GAMMAS:
-        light = values ** _GAMMAS[transfer]
+    srgb = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    light = values ** _GAMMAS[transfer] if transfer in _GAMMAS else srgb
     profile = imagecodecs.cms_profile(
         "rgb",
         whitepoint=[*white, 1.0],
         primaries=[number for x, y in colours for number in (x, y, 1.0)],
         transferfunction=(light * 65535).round().astype(np.uint16),
     )
-    return profile[:24] + _FIXED_DATE + profile[36:]
+    # A fixed date in place of the time of day: equal inputs give equal files.
+    return profile[:24] + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + profile[36:]
 
 
 def jpeg2000_profile(data: bytes) -> bytes | None:
@@ -160,8 +142,7 @@ def _find_box(data: bytes, start: int, end: int, kind: bytes) -> tuple[int, int]
     """Return start and end of the contents of the first box of a kind."""
     while start + 8 <= end:
         length, name = struct.unpack_from(">I4s", data, start)
-        if length == 0 or start + length > end:
-            length = end - start  # 0: up to the end
+        length = end - start if length == 0 or start + length > end else length  # 0: up to the end
         if length < 8:
             return None
         if name == kind:

@@ -10,6 +10,7 @@ from torch import Tensor
 from blinddiff.errors import KernelError, ParameterError
 from blinddiff.imaging.photograph import to_picture
 
+_NEAREST, _LANCZOS = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
 # Black over red to pale yellow, evenly rising in lightness, so that it reads the same in grey print.
 _HEAT = np.array(
     [(0.02, 0.02, 0.07), (0.27, 0.06, 0.40), (0.58, 0.15, 0.40), (0.86, 0.32, 0.22), (0.98, 0.61, 0.08), (1, 1, 0.75)]
@@ -19,20 +20,14 @@ _HEAT = np.array(
 def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 3) colours of (H, W) values in [0, 1]."""
     stops = np.linspace(0, 1, len(_HEAT))
-    return (
-        (np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1) * 255).round().astype(np.uint8)
-    )
+    colours = np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1)
+    return (colours * 255).round().astype(np.uint8)
 
 
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
-    """Return `kernel` enlarged to whole blocks of pixels, zero black and its largest entry lightest.
+    """Return `kernel`, (kh, kw) >= 0, enlarged to whole blocks of pixels, zero black and its largest entry lightest.
 
-    Args:
-        kernel: (kh, kw), >= 0.
-        side: the longer side of the picture in pixels, at most; a kernel larger than that is not reduced.
-
-    Raises:
-        KernelError: `kernel` is not (kh, kw), or has negative or non-finite entries, or none above zero.
+    Its longer side has at most `side` pixels, unless the kernel has more. Raises KernelError for any other tensor.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
@@ -44,15 +39,7 @@ def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
 
 
 def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
-    """Return the kernels of regions as a grid of `kernel_picture`, separated by white lines.
-
-    Args:
-        kernels: (rows, columns, kh, kw), >= 0.
-        side: of each, at most.
-
-    Raises:
-        KernelError: as for `kernel_picture`.
-    """
+    """Return the kernels of regions, (rows, columns, kh, kw), as a grid of `kernel_picture` with white lines."""
     pictures = [[kernel_picture(kernel, side) for kernel in row] for row in kernels]
     width, height = pictures[0][0].size
     grid = Image.new("RGB", (len(pictures[0]) * (width + 2) - 2, len(pictures) * (height + 2) - 2), "white")
@@ -63,44 +50,29 @@ def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
 
 
 def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
-    """Return a signed residual around mid-grey, and its range.
+    """Return a signed residual, (3, h, w) in grey levels, around mid-grey, `side` pixels on its longer side.
 
-    Args:
-        residual: (3, h, w) in grey levels.
-        side: the longer side of the picture in pixels.
-
-    Returns:
-        The picture, and the grey levels shown as black (negative) and as white (positive).
+    Also returns the grey levels shown as black (negative) and as white (positive).
     """
     levels = residual.detach().cpu().float()
     extent = max(1.0, 4 * float(levels.square().mean().sqrt()))
     picture = to_picture(0.5 + levels / (2 * extent))
-    enlarged = side >= max(picture.size)
-    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    method = _NEAREST if side >= max(picture.size) else _LANCZOS
     return picture.resize(_fit(picture.size, side, side), method), extent
 
 
 _PAPER, _INK, _PALE_INK, _FRAME = "#ffffff", "#1d1d1f", "#6e6e73", "#ffb000"
-_MARGIN, _GAP = 28, 16
-_TITLE_HEIGHT, _CAPTION_HEIGHT = 52, 34
-_PANEL_WIDTH, _PANEL_HEIGHT = 560, 480  # at most
-_NARROWEST_PANEL = 320
+_MARGIN, _GAP, _TITLE_HEIGHT, _CAPTION_HEIGHT = 28, 16, 52, 34
 _SMALL_PANEL = 248  # side of the kernel's and the residual's pictures
-_ZOOM_SHARE = 0.22  # of the image's width that the magnified row shows
-_LARGEST_ZOOM = 16
 
 
 @dataclass(frozen=True)
 class SheetFacts:
     """The figures of one restoration on its comparison sheet.
 
-    Attributes:
-        scale: enlargement, 1 to 4.
-        noise_level: standard deviation of the input's noise in grey levels (0..255).
-        residual_rms: root mean square of the residual in grey levels.
-        kernel_widths: standard deviations of the kernel along and across its main direction, in output pixels.
-        kernel_angle: the main direction in degrees from the x axis towards the y axis, clockwise on the screen.
-        seconds: time from the input's pixels to the result's.
+    The noise level (a standard deviation) and the residual's root mean square are in grey levels (0..255). The kernel's
+    widths are its standard deviations along and across its main direction, in output pixels; its angle is that
+    direction in degrees from the x axis towards the y axis, clockwise on the screen.
     """
 
     scale: int
@@ -122,36 +94,25 @@ def comparison_sheet(
 ) -> Image.Image:
     """Return input, bicubic and result side by side, the same magnified, and below them kernel, residual and figures.
 
-    The magnified row shows the place where the result differs most from bicubic, as whole blocks of pixels.
-
-    Args:
-        low: (3, h, w) in [0, 1], the input y.
-        bicubic: (3, H, W) in [0, 1], the input enlarged by bicubic interpolation.
-        result: (3, H, W) in [0, 1].
-        kernel: (kh, kw), the estimated blur kernel in output pixels.
-        residual: (3, h, w), y - A(x, k) in the units of `low`, signed.
-        facts: the figures.
-        title: heading, such as the input's file name; characters outside Latin-1 are shown as "?".
-
-    Raises:
-        ParameterError: the shapes do not belong together.
+    The magnified row shows the place where the result differs most from bicubic, as whole blocks of pixels. The input
+    `low` is (3, h, w) in [0, 1], `bicubic` and `result` are (3, H, W), `kernel` is the estimate (kh, kw) in output
+    pixels, and `residual` is y - A(x, k), (3, h, w), signed, in the units of `low`. Characters of `title` outside
+    Latin-1 are shown as "?". Raises ParameterError if the shapes do not belong together.
     """
     if low.ndim != 3 or low.shape != residual.shape:
         raise ParameterError(f"residual: shape {tuple(residual.shape)}; accepted is the input's, {tuple(low.shape)}")
     if result.ndim != 3 or bicubic.shape != result.shape:
         raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}; accepted is the result's, {tuple(result.shape)}")
     full = result.shape[-1], result.shape[-2]
-    pictures = [_enlarge(to_picture(low), full), to_picture(bicubic), to_picture(result)]
-    captions = (
-        f"input, {low.shape[-1]} x {low.shape[-2]}",
-        f"bicubic x{facts.scale}",
-        f"result, {full[0]} x {full[1]}",
-    )
-    size = _fit(full, _PANEL_WIDTH, _PANEL_HEIGHT)
-    width = max(size[0], _NARROWEST_PANEL)
-    zoom = min(_LARGEST_ZOOM, max(1, round(width / (_ZOOM_SHARE * full[0]))))
+    pictures = [to_picture(low).resize(full, _NEAREST), to_picture(bicubic), to_picture(result)]
+    sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
+    captions = (f"input, {sizes[0]}", f"bicubic x{facts.scale}", f"result, {sizes[1]}")
+    size = _fit(full, 560, 480)
+    width = max(size[0], 320)
+    zoom = min(16, max(1, round(width / (0.22 * full[0]))))  # the magnified row shows 22 % of the image's width
     box = _most_different_box(bicubic, result, width // zoom, width * 3 // 5 // zoom)
-    magnified = [_enlarge(p.crop(box), ((box[2] - box[0]) * zoom, (box[3] - box[1]) * zoom)) for p in pictures]
+    zoomed = (box[2] - box[0]) * zoom, (box[3] - box[1]) * zoom
+    magnified = [picture.crop(box).resize(zoomed, _NEAREST) for picture in pictures]
     top = _MARGIN + _TITLE_HEIGHT
     magnified_top = top + size[1] + _CAPTION_HEIGHT + _GAP
     last_top = magnified_top + magnified[0].height + _CAPTION_HEIGHT + _GAP
@@ -164,10 +125,6 @@ def comparison_sheet(
         _panel(sheet, detail, (left, magnified_top), f"magnified {zoom} times" if zoom > 1 else "pixel for pixel")
     _last_row(sheet, last_top, kernel, residual, facts)
     return sheet
-
-
-def _enlarge(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def _fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
@@ -190,7 +147,7 @@ def _most_different_box(bicubic: Tensor, result: Tensor, width: int, height: int
 
 def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
     """Return `picture` at a size, with a frame around `box`, given in its pixels."""
-    panel = picture.resize(size, Image.Resampling.LANCZOS)
+    panel = picture.resize(size, _LANCZOS)
     scaled = [round(edge * size[i % 2] / picture.size[i % 2]) for i, edge in enumerate(box)]
     scaled[2], scaled[3] = max(scaled[0], scaled[2] - 1), max(scaled[1], scaled[3] - 1)
     ImageDraw.Draw(panel).rectangle(scaled, outline=_FRAME, width=2)
@@ -199,9 +156,8 @@ def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tupl
 
 def _last_row(sheet: Image.Image, top: int, kernel: Tensor, residual: Tensor, facts: SheetFacts) -> None:
     """Draw kernel, residual and figures."""
-    rows, columns = kernel.shape
     picture = kernel_picture(kernel, _SMALL_PANEL)
-    _panel(sheet, picture, (_MARGIN, top), f"blur kernel, {columns} x {rows} pixels")
+    _panel(sheet, picture, (_MARGIN, top), f"blur kernel, {kernel.shape[1]} x {kernel.shape[0]} pixels")
     left = _MARGIN + max(picture.width, _SMALL_PANEL) + _GAP
     picture, extent = residual_picture(residual * 255, _SMALL_PANEL)
     _panel(sheet, picture, (left, top), f"residual, ±{extent:.1f} levels")

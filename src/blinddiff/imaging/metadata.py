@@ -18,8 +18,7 @@ _POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
 SHORT, LONG, UNDEFINED = 3, 4, 7  # types of values
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
-Order = Literal["<", ">"]
-"""Byte order, as in `struct`."""
+Order = Literal["<", ">"]  # of bytes, as in `struct`
 
 
 @dataclass
@@ -34,17 +33,11 @@ class Field:
 
 @dataclass
 class Directory:
-    """Fields by tag.
-
-    Attributes:
-        order: byte order of the values.
-        fields: the fields.
-        dangling: tags of fields whose values would lie outside of the file, or that point to no directory.
-    """
+    """Fields by tag, with values in a byte order."""
 
     order: Order
     fields: dict[int, Field] = field(default_factory=dict)
-    dangling: set[int] = field(default_factory=set)
+    dangling: set[int] = field(default_factory=set)  # whose values lie outside of the file, or that point to nothing
 
     def value(self, tag: int) -> bytes | None:
         """Return the bytes of a field, None if there is none."""
@@ -55,19 +48,16 @@ class Directory:
         found = self.fields.get(tag)
         if found is None or found.count != 1 or found.kind not in (SHORT, LONG):
             return None
-        return int(struct.unpack(self.order + ("H" if found.kind == SHORT else "I"), found.value)[0])
+        return int.from_bytes(found.value, "little" if self.order == "<" else "big")
 
     def put(self, tag: int, kind: int, *values: int) -> None:
         """Set a field of integers of type `SHORT` or `LONG`."""
-        letter = "H" if kind == SHORT else "I"
-        self.fields[tag] = Field(kind, len(values), struct.pack(f"{self.order}{len(values)}{letter}", *values))
+        layout = f"{self.order}{len(values)}{'H' if kind == SHORT else 'I'}"
+        self.fields[tag] = Field(kind, len(values), struct.pack(layout, *values))
 
 
 def read_directory(data: bytes) -> Directory:
-    """Return the first directory of a TIFF file or EXIF block, with those that it points to.
-
-    Raises ValueError or struct.error if this is no such file, or a damaged one.
-    """
+    """Return the first directory of a TIFF file or EXIF block, and those below; ValueError, struct.error if damaged."""
     data = data.removeprefix(EXIF_MARK)
     if data[:2] not in (b"II", b"MM"):
         raise ValueError("no byte order mark")
@@ -118,19 +108,14 @@ def write_directory(directory: Directory, offset: int) -> bytes:
     order, tags = directory.order, sorted(directory.fields)
     head = struct.pack(order + "H", len(tags))
     values = bytearray()  # those that do not fit into their field; they follow the directory
-    values_offset = offset + 2 + 12 * len(tags) + 4
     for tag in tags:
         found = directory.fields[tag]
-        here = values_offset + len(values)
-        if found.directory is not None:
-            values += write_directory(found.directory, here)
+        here = offset + 2 + 12 * len(tags) + 4 + len(values)
+        value = found.value if found.directory is None else write_directory(found.directory, here)
+        if len(value) > 4:
+            values += value + b"\0" * (len(value) % 2)  # every value at an even offset
             value = struct.pack(order + "I", here)
-        elif len(found.value) <= 4:
-            value = found.value.ljust(4, b"\0")
-        else:
-            values += found.value + b"\0" * (len(found.value) % 2)  # every value at an even offset
-            value = struct.pack(order + "I", here)
-        head += struct.pack(order + "HHI", tag, found.kind, found.count) + value
+        head += struct.pack(order + "HHI", tag, found.kind, found.count) + value.ljust(4, b"\0")
     return head + b"\0\0\0\0" + bytes(values)
 
 
@@ -140,15 +125,10 @@ def header(order: Order) -> bytes:
 
 
 def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> bytes:
-    """Return an EXIF block with the integers of existing fields replaced; nothing else moves.
+    """Return an EXIF block, without its mark, with integers of existing fields replaced; nothing else moves.
 
-    Args:
-        block: a TIFF header and what follows.
-        numbers: new values by tag, for the first directory and the EXIF directory.
-        unlink_next: remove the link from the first directory to the next one: the thumbnail.
-
-    Raises:
-        struct.error: the block is damaged.
+    `numbers` holds the new values by tag, for the first directory and the EXIF directory; `unlink_next` removes the
+    link from the first directory to the next one, the thumbnail. Raises struct.error if the block is damaged.
     """
     data = bytearray(block)
     order = "<" if data[:2] == b"II" else ">"
@@ -168,40 +148,31 @@ def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> b
     return bytes(data)
 
 
-_UPRIGHT = 1
-_WIDTHS = (ExifTags.Base.ImageWidth, ExifTags.Base.ExifImageWidth)
-_HEIGHTS = (ExifTags.Base.ImageLength, ExifTags.Base.ExifImageHeight)
 # The fields of a TIFF file that describe the photograph; the others describe how its pixels are stored.
 _DESCRIPTIVE_NAMES = """ImageDescription Make Model XResolution YResolution ResolutionUnit Software DateTime Artist
     HostComputer Rating RatingPercent Copyright ExifOffset GPSInfo XPTitle XPComment XPAuthor XPKeywords XPSubject"""
 _DESCRIPTIVE_TAGS = frozenset(ExifTags.Base[name] for name in _DESCRIPTIVE_NAMES.split())
-# Image descriptions by which scientific programs describe an array, of another shape than the result's
-_STRUCTURAL_DESCRIPTIONS = (b'{"shape"', b"ImageJ=", b"<?xml", b"<OME")
 
 
-def exif_orientation(picture: Image.Image) -> object:
-    """Return the orientation in a picture's EXIF block, of any type; None if there is none, or a damaged block."""
+def exif_orientation(picture: Image.Image) -> int | None:
+    """Return the orientation in a picture's EXIF block; None if there is no such integer, or a damaged block."""
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        return orientation if isinstance(orientation, int) else None
     except Exception:  # noqa: BLE001 - Pillow's reader fails in any way
         return None
 
 
 def upright_exif(picture: Image.Image) -> bytes | None:
-    """Return the EXIF block of a picture that is not a TIFF, its orientation set to upright, without its thumbnail.
-
-    None if there is none, or a damaged one, without which the image can still be used.
-    """
+    """Return a picture's EXIF block, set to upright, without its thumbnail; None if there is none, or a damaged one."""
     try:
         block = picture.info.get("exif")
         if not block:
             exif = picture.getexif()  # such as the hexadecimal text of ImageMagick's PNG files
             block = exif.tobytes() if len(exif) else b""
         block = bytes(block).removeprefix(EXIF_MARK)
-        if not block:
-            return None
         read_directory(block)
-        return EXIF_MARK + patch(block, {ORIENTATION_TAG: _UPRIGHT}, unlink_next=True)
+        return EXIF_MARK + patch(block, {ORIENTATION_TAG: 1}, unlink_next=True)
     except Exception:  # noqa: BLE001 - Pillow's reader fails in any way
         return None
 
@@ -216,16 +187,17 @@ def descriptive(directory: Directory) -> Directory:
     """Return the fields that describe the photograph, without those about how pixels are stored."""
     kept = {tag: found for tag, found in directory.fields.items() if tag in _DESCRIPTIVE_TAGS}
     title = kept.get(ExifTags.Base.ImageDescription)
-    if title is not None and title.value.startswith(_STRUCTURAL_DESCRIPTIONS):
+    # By these, scientific programs describe an array, of another shape than the result's.
+    if title is not None and title.value.startswith((b'{"shape"', b"ImageJ=", b"<?xml", b"<OME")):
         del kept[ExifTags.Base.ImageDescription]
     return Directory(directory.order, kept)
 
 
 def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
     """Return an EXIF block whose width and height, where it has them, are those of `size`."""
-    width, height = size
-    numbers: dict[int, int] = {**dict.fromkeys(_WIDTHS, width), **dict.fromkeys(_HEIGHTS, height)}
-    return EXIF_MARK + patch(block.removeprefix(EXIF_MARK), numbers)
+    tags = ExifTags.Base
+    sides = {tags.ImageWidth: 0, tags.ExifImageWidth: 0, tags.ImageLength: 1, tags.ExifImageHeight: 1}
+    return EXIF_MARK + patch(block.removeprefix(EXIF_MARK), {int(tag): size[side] for tag, side in sides.items()})
 
 
 def upright_xmp(packet: object) -> bytes | None:
@@ -234,15 +206,13 @@ def upright_xmp(packet: object) -> bytes | None:
         packet = packet.encode()
     if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
         return None
-    return _replace_number(packet, "tiff:Orientation", _UPRIGHT)
+    return _replace_number(packet, "tiff:Orientation", 1)
 
 
 def xmp_of_size(packet: bytes, size: tuple[int, int]) -> bytes:
     """Return an XMP packet whose width and height, where it has them, are those of `size`."""
-    for names, side in zip((("ImageWidth", "PixelXDimension"), ("ImageLength", "PixelYDimension")), size, strict=True):
-        for name in names:
-            packet = _replace_number(packet, f"(?:tiff|exif):{name}", side)
-    return packet
+    packet = _replace_number(packet, "(?:tiff|exif):(?:ImageWidth|PixelXDimension)", size[0])
+    return _replace_number(packet, "(?:tiff|exif):(?:ImageLength|PixelYDimension)", size[1])
 
 
 def _replace_number(packet: bytes, name: str, number: int) -> bytes:

@@ -1,8 +1,9 @@
 """A photograph in memory: float pixels for the network, and the metadata of its file."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,19 +21,16 @@ class Photograph:
     """A decoded image file.
 
     Attributes:
-        pixels: (3, H, W) float32 in [0, 1], RGB, upright (the file's orientation is applied), with the tone curve of
-            sRGB: that of the colour profile is undone, its primaries are kept (see `ToneCurve`). A grey image has three
-            equal channels.
+        pixels: (3, H, W) float32 in [0, 1], RGB, upright, with the tone curve of sRGB: that of the colour profile is
+            undone, its primaries are kept. A grey image has three equal channels.
         alpha: (1, H, W) float32 in [0, 1], 1 is opaque; None without transparency. Colours are not multiplied with it.
         grey: whether the file is grey; it is then written as grey.
-        bit_depth: bits of one channel in the file: 8 (also for a 1-bit or palette image), 16 (for everything above 8),
-            or 32 for floats.
-        mode: Pillow's name for the file's pixel format, such as "L", "RGB", "RGBA", "P" or "I;16"; made up in the same
-            way where Pillow has none, such as "RGB;16" or "RGB;32F".
-        file_format: name of the file's format, such as "PNG".
+        bit_depth: bits of one channel: 8 (also for 1-bit and palette images), 16 (for all above 8), or 32 for floats.
+        mode: Pillow's name for the file's pixel format, such as "RGB", "P" or "I;16"; made up in the same way where
+            Pillow has none, such as "RGB;16" or "RGB;32F".
+        file_format: such as "PNG".
         icc_profile: the embedded colour profile, unchanged; or one made from the colour space that the file names.
-        exif: the EXIF block, its orientation set to upright, without its thumbnail.
-        xmp: the XMP packet, its orientation set to upright.
+        exif, xmp: the EXIF block, without its thumbnail, and the XMP packet, their orientation set to upright.
         path: the file; None if from bytes.
     """
 
@@ -52,48 +50,39 @@ Samples: TypeAlias = NDArray[Any]
 """Pixels as files store them, (H, W, C): grey, grey and alpha, RGB or RGBA; uint8, uint16, or float32 in [0, 1]."""
 
 
-@dataclass(frozen=True, eq=False)
-class StoredImage:
+class StoredImage(NamedTuple):
     """What a decoder returns: pixels and orientation (as in EXIF) of the file, and attributes of the `Photograph`."""
 
     array: Samples
     mode: str
-    orientation: object
+    orientation: int | None
     icc_profile: bytes | None
     exif: bytes | None
     xmp: bytes | None
 
 
-_DTYPES: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.float32)}
-_GREY_MODES = frozenset({"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N"})
-_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBX", "RGBA", "RGBa"})
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
-_MODE_NAMES = {"CMYK": "CMYK (printing inks)", "LAB": "LAB (CIE Lab)"}
-_MODE_NAMES |= {"I": "I (32-bit integers)", "F": "F (32-bit floats)"}
+_CONVERTED_MODES |= {mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N")}
+_MODE_REMARKS = {"CMYK": " (printing inks)", "LAB": " (CIE Lab)", "I": " (32-bit integers)", "F": " (32-bit floats)"}
 
 
 def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
     """Return the colours (3, H, W) and the transparency (1, H, W) or None, float32 in [0, 1].
 
-    Accepts 1-bit, grey, 16-bit grey, palette, RGB and RGBA pictures; grey becomes three equal channels.
-
-    Raises:
-        ImageError: another pixel format (CMYK, Lab, 32-bit integers or floats).
+    Accepts 1-bit, grey, 16-bit grey, palette, RGB and RGBA (else ImageError); grey becomes three equal channels.
     """
     return split_channels(picture_array(picture))
 
 
 def picture_array(picture: Image.Image) -> Samples:
     """Return a picture's pixels, uint8, or uint16 for 16-bit grey. Accepts, and raises, what `from_picture` does."""
-    if picture.mode not in _GREY_MODES | _COLOUR_MODES:
-        kind = _MODE_NAMES.get(picture.mode, picture.mode)
+    mode = _CONVERTED_MODES.get(picture.mode)
+    if mode is None:
+        kind = picture.mode + _MODE_REMARKS.get(picture.mode, "")
         raise ImageError(f"pixels of kind {kind} are not supported: convert the image to grey, RGB or RGBA first")
-    if "transparency" in picture.info and not picture.mode.startswith("I;16"):
-        # one colour, or palette entries, declared transparent
-        picture = picture.convert("LA" if picture.mode in _GREY_MODES else "RGBA")
-    else:
-        picture = picture.convert(_CONVERTED_MODES.get(picture.mode, picture.mode))
-    return channels_last(np.asarray(picture))
+    if "transparency" in picture.info and not mode.startswith("I;16"):
+        mode = "RGBA" if mode.startswith("RGB") else "LA"  # one colour, or palette entries, declared transparent
+    return channels_last(np.asarray(picture.convert(mode)))
 
 
 def channels_last(array: Samples) -> Samples:
@@ -101,6 +90,11 @@ def channels_last(array: Samples) -> Samples:
     if array.ndim not in (2, 3) or array.size == 0:
         raise ImageError(f"pixels in {array.ndim} dimensions are not supported")
     return array[..., None] if array.ndim == 2 else array
+
+
+def white_of(array: Samples) -> float:
+    """Return the value of white in pixels of this type."""
+    return 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
 
 
 def stretch_to_16_bits(pixels: Samples, bits: int) -> Samples:
@@ -126,13 +120,8 @@ def refuse_too_many_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return the colours, with the tone curve of sRGB, and the transparency, as `from_picture`.
-
-    Args:
-        array: (H, W, C).
-        tone: the tone curve of the array's colours, if it is not that of sRGB.
-    """
-    white = np.float32(1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
+    """Return colours and transparency of (H, W, C) as `from_picture`; `tone`: their tone curve, if not that of sRGB."""
+    white = np.float32(white_of(array))
     channels = array.shape[-1]
     colours = channels - (channels in (2, 4))
     planes = torch.empty(3, *array.shape[:2])
@@ -141,17 +130,14 @@ def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tenso
         plane /= white
         planes[index] = torch.from_numpy(plane if tone is None else tone.to_srgb(plane))
     planes[colours:] = planes[0]
-    if colours == channels:
-        return planes, None
-    return planes, torch.from_numpy(array[..., -1][None].astype(np.float32) / white)
+    alpha = None if colours == channels else torch.from_numpy(array[..., -1][None].astype(np.float32) / white)
+    return planes, alpha
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
     """Return an 8-bit picture of (3, H, W) or (1, H, W) `pixels` in [0, 1]; values outside are clipped.
 
-    Raises:
-        ParameterError: `pixels` has another shape.
-        ImageError: `pixels` has non-finite values.
+    Raises ParameterError for another shape, and ImageError for non-finite values.
     """
     return picture_of(to_array(pixels))
 
@@ -162,16 +148,10 @@ def picture_of(array: Samples) -> Image.Image:
 
 
 def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> Samples:
-    """Return `pixels` as an (H, W, C) array, C = 1 or 3; errors as `to_picture`.
-
-    Args:
-        pixels: (3, H, W) or (1, H, W) in [0, 1]; values outside are clipped.
-        bit_depth: 8, 16, or 32 for floats.
-        tone: the tone curve to apply, if it is not that of sRGB.
-    """
+    """Return `pixels`, as for `to_picture`, as (H, W, C) of 8 or 16 bits, or 32 for floats, with `tone` applied."""
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
         raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; accepted is (3, H, W) or (1, H, W)")
-    array = np.empty((*pixels.shape[1:], len(pixels)), _DTYPES[bit_depth])
+    array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])
     for index, plane in enumerate(pixels.detach()):
         values = plane.cpu().float()
         if not bool(torch.isfinite(values).all()):
@@ -183,42 +163,30 @@ def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) 
     return array
 
 
-FULL_WEIGHT_ALPHA = 1 / 16
-"""Alpha from which a colour is used as it is. Below, in 8-bit files whose colours were once multiplied with alpha,
-colours are mostly rounding errors."""
-
-
 def visible_colours(photograph: Photograph) -> Tensor:
     """Return a photograph's pixels, (3, H, W), the colours of its transparent parts replaced: see `spread_colours`."""
     return photograph.pixels if photograph.alpha is None else spread_colours(photograph.pixels, photograph.alpha)
 
 
 def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
-    """Replace the colours under transparent parts by a smooth continuation of the visible ones; returns (3, H, W).
+    """Continue the visible colours of (3, H, W) smoothly under the transparent parts of `alpha`, (1, H, W) in [0, 1].
 
-    Transparent parts often hide black or arbitrary colours. A restoration would sharpen the edge between those and the
-    visible colours, so that it shows. They are replaced by alpha-weighted means over blocks, growing by powers of two
-    until they contain visible pixels.
-
-    Args:
-        pixels: (3, H, W).
-        alpha: (1, H, W) in [0, 1].
+    Transparent parts often hide black or arbitrary colours; a restoration would sharpen the edge between those and the
+    visible colours. They are replaced by alpha-weighted means over blocks that grow until they contain visible pixels.
     """
     if not bool((alpha > 0).any()):
         return pixels
-    return _fill(pixels[None], (alpha / FULL_WEIGHT_ALPHA).clamp(max=1)[None])[0]
+    # From alpha 1/16 colours stay. Below, where they were once multiplied with alpha, they are mostly rounding errors.
+    return _fill(pixels[None], (16 * alpha).clamp(max=1)[None])[0]
 
 
 def _fill(colours: Tensor, weight: Tensor) -> Tensor:
     """Keep (1, 3, h, w) colours of (1, 1, h, w) weight 1; blend others with the same filled at half the resolution."""
     if bool((weight >= 1).all()) or max(weight.shape[-2:]) == 1:
         return colours
-    share = _halve(weight)
-    means = _halve(colours * weight) / share.clamp(min=1e-6)
+    halve = partial(F.avg_pool2d, kernel_size=2, ceil_mode=True, count_include_pad=False)
+    share = halve(weight)
+    means = halve(colours * weight) / share.clamp(min=1e-6)
     coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel of four gives a block its full weight
     around = F.interpolate(coarse, size=weight.shape[-2:], mode="bilinear", align_corners=False)
     return weight * colours + (1 - weight) * around
-
-
-def _halve(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)

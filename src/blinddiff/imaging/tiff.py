@@ -29,19 +29,18 @@ _JPEG = {_C.JPEG, _C.OJPEG}
 _WITH_SIZE = _JPEG | {_C.APERIO_JP2000_RGB, _C.APERIO_JP2000_YCBC, _C.JPEG2000, _C.PNG, _C.WEBP}
 _WITHOUT_SIZE = {_C.NONE, _C.CCITTRLE, _C.CCITT_T4, _C.CCITT_T6, _C.LZW, _C.PACKBITS}
 _WITHOUT_SIZE |= {_C.ADOBE_DEFLATE, _C.DEFLATE, _C.LZMA, _C.ZSTD}
-_BLOCK = 16  # a JPEG may be larger than its strip by one block of pixels
 
 
 def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
-    """Decode a TIFF file; integers are stretched to 8 or 16 bits. Raises any type of exception for a damaged file.
-
-    Raises ImageError for several pages, more than `max_pixels` pixels, or a kind of pixel that is not read.
-    """
+    """Decode a TIFF file; integers are stretched to 8 or 16 bits. ImageError if of a kind not read; any if damaged."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
             raise ImageError("is a camera's raw file, which is not read: develop it first")
-        pages = sum(not _is_secondary(other) for other in itertools.islice(tiff.pages, 1000))
+        pages = sum(
+            not (isinstance(other, tifffile.TiffPage) and (other.is_reduced or other.is_mask))
+            for other in itertools.islice(tiff.pages, 1000)
+        )
         if pages > 1:
             raise ImageError(f"has {pages} pages; only single images are read")
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
@@ -57,23 +56,21 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
         array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
         array = photograph.channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
         if page.photometric == _KINDS.PALETTE:
-            array = _apply_palette(array, page.colormap)
-            mode = "1" if bits == 1 else "P"
+            if page.colormap is None or int(array[..., 0].max()) >= page.colormap.shape[-1]:
+                raise ImageError("is damaged or cut short (palette too short)")
+            # 16 bits by the standard, 8 in some old files
+            levels = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
+            array = levels.astype(np.uint8).T[array[..., 0]]
         else:
             # Channels of unequal bits, such as 5, 6 and 5, have been stretched to 8 by tifffile.
             array = _stretch(array, bits if bits == np.min(page.bitspersample) or bits > 8 else 8)
             if page.photometric == _KINDS.MINISWHITE:
-                array = np.concatenate([_white(array) - array[..., :1], array[..., 1:]], axis=-1)
+                array = np.concatenate([photograph.white_of(array) - array[..., :1], array[..., 1:]], axis=-1)
             array = _with_straight_alpha(array, colours, page.extrasamples)
-            mode = "1" if bits == 1 else photograph.mode_of(array)
+        mode = "P" if page.photometric == _KINDS.PALETTE else photograph.mode_of(array)
     orientation, profile = directory.number(metadata.ORIENTATION_TAG), directory.value(metadata.ICC_TAG) or None
     exif, xmp = metadata.exif_of_tiff(directory), metadata.upright_xmp(directory.value(metadata.XMP_TAG))
-    return StoredImage(array, mode, orientation, profile, exif, xmp)
-
-
-def _is_secondary(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
-    """Whether a page is the thumbnail or mask of another."""
-    return isinstance(page, tifffile.TiffPage) and (page.is_reduced or page.is_mask)
+    return StoredImage(array, "1" if bits == 1 else mode, orientation, profile, exif, xmp)
 
 
 def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
@@ -105,7 +102,8 @@ def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
             continue
         with Image.open(io.BytesIO(data[offset : offset + count])) as part:
             size = part.size
-        if any(side > most + _BLOCK for side, most in zip(size, allowed, strict=True)):
+        # A JPEG may be larger than its strip by one block of pixels.
+        if any(side > most + 16 for side, most in zip(size, allowed, strict=True)):
             raise ImageError(f"is damaged (a part of {allowed[0]} x {allowed[1]} pixels claims {size[0]} x {size[1]})")
 
 
@@ -128,17 +126,6 @@ def _stretch(array: Samples, bits: int) -> Samples:
     return ((array.astype(np.uint16) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def _apply_palette(indices: Samples, palette: Samples | None) -> Samples:
-    if palette is None or int(indices[..., 0].max()) >= palette.shape[-1]:
-        raise ImageError("is damaged or cut short (palette too short)")
-    levels = palette >> 8 if palette.max() > 255 else palette  # 16 bits by the standard, 8 in some old files
-    return levels.astype(np.uint8).T[indices[..., 0]]
-
-
-def _white(pixels: Samples) -> np.uint8 | np.uint16 | np.float32:
-    return pixels.dtype.type(1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
-
-
 def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) -> Samples:
     """Keep the colours and the first alpha channel, if there is one; undo a multiplication of the colours with it."""
     kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
@@ -147,7 +134,7 @@ def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...])
         return pixels[..., :colours]
     pixels = pixels[..., [*range(colours), colours + found[0]]]
     if extras[found[0]] == tifffile.EXTRASAMPLE.ASSOCALPHA:
-        white = np.float32(_white(pixels))
+        white = np.float32(photograph.white_of(pixels))
         share = np.maximum(pixels[..., -1].astype(np.float32) / white, np.float32(1 / 65535))
         for index in range(colours):
             straight = (pixels[..., index] / share).clip(0, white)
@@ -155,56 +142,40 @@ def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...])
     return pixels
 
 
-STRIP_BYTES = 1 << 20
-LARGEST_FILE = 2**32 - 1  # offsets in the file are 32-bit integers
-
-
 def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """Return a TIFF file of (H, W, C) uint8, uint16 or float32, C from 1 to 4, deflated. (TIFF 6.0; supplement 2.)
-
-    Raises ValueError if the file would be larger than 4 GiB.
-    """
+    """Return a deflated TIFF 6.0 file of (H, W, C) uint8, uint16 or float32, C from 1 to 4; ValueError above 4 GiB."""
     directory = metadata.Directory("<") if exif is None else metadata.descriptive(metadata.read_directory(exif))
-    order = directory.order
+    order, floats = directory.order, array.dtype.kind == "f"
     height, width, channels = array.shape
-    rows = max(1, STRIP_BYTES // (width * channels * array.itemsize))
+    rows = max(1, (1 << 20) // (width * channels * array.itemsize))
     file, offsets, lengths = bytearray(metadata.header(order)), [], []
     for top in range(0, height, rows):
-        strip = _horizontal_differences(array[top : top + rows]).astype(array.dtype.newbyteorder(order))
-        data = zlib.compress(strip.tobytes())
+        strip = array[top : top + rows]
+        if not floats:
+            strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)  # the predictor
+        data = zlib.compress(strip.astype(array.dtype.newbyteorder(order)).tobytes())
         offsets.append(len(file))
         lengths.append(len(data))
         file += data + b"\0" * (len(data) % 2)
-    floats = array.dtype.kind == "f"
-    for tag, kind, values in (
-        (256, LONG, (width,)),
-        (257, LONG, (height,)),
-        (258, SHORT, (8 * array.itemsize,) * channels),  # bits of a sample
-        (259, SHORT, (8,)),  # compression: deflate
-        (262, SHORT, (2 if channels > 2 else 1,)),  # RGB, or grey with 0 for black
-        (273, LONG, offsets),
-        (277, SHORT, (channels,)),
-        (278, LONG, (rows,)),
-        (279, LONG, lengths),
-        (284, SHORT, (1,)),  # samples of a pixel side by side
-        (317, SHORT, (1 if floats else 2,)),  # predictor: none, or the pixel to the left
-        (339, SHORT, (3 if floats else 1,) * channels),  # sample format
-    ):
-        directory.put(tag, kind, *values)
+    directory.put(256, LONG, width)
+    directory.put(257, LONG, height)
+    directory.put(258, SHORT, *[8 * array.itemsize] * channels)  # bits of a sample
+    directory.put(259, SHORT, 8)  # compression: deflate
+    directory.put(262, SHORT, 2 if channels > 2 else 1)  # RGB, or grey with 0 for black
+    directory.put(273, LONG, *offsets)
+    directory.put(277, SHORT, channels)
+    directory.put(278, LONG, rows)
+    directory.put(279, LONG, *lengths)
+    directory.put(284, SHORT, 1)  # samples of a pixel side by side
+    directory.put(317, SHORT, 1 if floats else 2)  # predictor: none, or the pixel to the left
+    directory.put(339, SHORT, *[3 if floats else 1] * channels)  # sample format
     if channels in (2, 4):
         directory.put(338, SHORT, 2)  # the last channel is alpha, colours not multiplied with it
     for tag, block in ((metadata.ICC_TAG, icc_profile), (metadata.XMP_TAG, xmp)):
         if block is not None:
             directory.fields[tag] = metadata.Field(metadata.UNDEFINED, len(block), block)
-    file[4:8] = struct.pack(order + "I", len(file) & LARGEST_FILE)
+    file[4:8] = struct.pack(order + "I", len(file) % 2**32)
     file += metadata.write_directory(directory, len(file))
-    if len(file) > LARGEST_FILE:
+    if len(file) >= 2**32:  # offsets are 32-bit integers
         raise ValueError("the file would be larger than 4 GiB")
     return bytes(file)
-
-
-def _horizontal_differences(strip: Samples) -> Samples:
-    """Return integers as differences from the pixel to the left; floats as they are."""
-    if strip.dtype.kind == "f":
-        return strip
-    return np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)

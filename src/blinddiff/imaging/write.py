@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 from types import MappingProxyType
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -17,87 +18,63 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.errors import OutputError, ParameterError
-from blinddiff.files import check_writable, write_file
+from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
 from blinddiff.imaging.metadata import EXIF_MARK, exif_of_size, xmp_of_size
 from blinddiff.imaging.photograph import Photograph, Samples, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
-
-_PNG_HEADER_END = 8 + 25  # signature, IHDR
 
 
 def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
     """Return a PNG file of (H, W, C) uint8 or uint16, C from 1 to 4. (PNG, third edition, section 11.)"""
     # By imagecodecs: Pillow writes no colours of 16 bits.
     bare = imagecodecs.png_encode(np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array))
-    chunks = []
+    chunks = {}
     if icc_profile is not None:
-        chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
+        chunks[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(icc_profile)
     if exif is not None:
-        chunks.append(_chunk(b"eXIf", exif.removeprefix(EXIF_MARK)))
+        chunks[b"eXIf"] = exif.removeprefix(EXIF_MARK)
     if xmp is not None:
-        chunks.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
-    return b"".join((bare[:_PNG_HEADER_END], *chunks, bare[_PNG_HEADER_END:]))
+        chunks[b"iTXt"] = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    file = bytes(bare[:33])  # signature and header
+    for kind, data in chunks.items():
+        file += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return file + bare[33:]
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _encode_by_pillow(
-    array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: object
-) -> bytes:
-    metadata = {"icc_profile": icc_profile, "exif": exif, "xmp": xmp}
+def _by_pillow(array: Samples, icc: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: Any) -> bytes:
+    metadata = {"icc_profile": icc, "exif": exif, "xmp": xmp}
     settings |= {key: value for key, value in metadata.items() if value is not None}
     buffer = io.BytesIO()
-    picture_of(array).save(buffer, **settings)  # type: ignore[arg-type]
+    picture_of(array).save(buffer, **settings)
     return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A format that is written.
-
-    Attributes:
-        name: for messages.
-        encode: from (H, W, C) pixels, colour profile, EXIF block and XMP packet to a file.
-        bit_depths: bits of a channel that it can hold; 32 for floats.
-        keeps_alpha: whether it can hold transparency.
-        keeps_grey: whether it can hold grey, with and without transparency, and so the profile of a grey image.
-        longest_side: in pixels.
-    """
+    """A format that is written; `encode` makes a file from (H, W, C) pixels, colour profile, EXIF block and XMP."""
 
     name: str
     encode: Callable[[Samples, bytes | None, bytes | None, bytes | None], bytes]
-    bit_depths: tuple[int, ...] = (8,)
+    longest_side: int = 2**31 - 1  # in pixels
+    bit_depths: tuple[int, ...] = (8,)  # of a channel; 32 for floats
     keeps_alpha: bool = True
-    keeps_grey: bool = True
-    longest_side: int = 2**31 - 1
+    keeps_grey: bool = True  # with and without transparency, and so the profile of a grey image
 
 
-_jpeg = partial(_encode_by_pillow, format="JPEG", quality=95, subsampling=0)
-_webp = partial(_encode_by_pillow, format="WEBP", quality=95, method=4)
-_avif = partial(_encode_by_pillow, format="AVIF", quality=90)
-_JPEG = OutputFormat("JPEG", _jpeg, keeps_alpha=False, longest_side=65_500)
+_PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16))
 _TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32))
+_JPEG = OutputFormat("JPEG", partial(_by_pillow, format="JPEG", quality=95, subsampling=0), 65_500, keeps_alpha=False)
+_WEBP = OutputFormat("WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False)
+_AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_535, keeps_grey=False)
 OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
-    {
-        ".png": OutputFormat("PNG", encode_png, bit_depths=(8, 16), longest_side=1_000_000),
-        ".tif": _TIFF,
-        ".tiff": _TIFF,
-        ".jpg": _JPEG,
-        ".jpeg": _JPEG,
-        ".webp": OutputFormat("WebP", _webp, keeps_grey=False, longest_side=16_383),
-        ".avif": OutputFormat("AVIF", _avif, keeps_grey=False, longest_side=65_535),
-    }
+    {".png": _PNG, ".tif": _TIFF, ".tiff": _TIFF, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
 )
 """What is written, by extension."""
 
 
-def write_image(
-    path: str | os.PathLike[str], pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None
-) -> None:
-    """Write `pixels` as an image file, atomically (see `write_file`); the extension selects one of `OUTPUT_FORMATS`.
+def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> None:
+    """Write an image file, atomically (see `write_file`); the extension selects one of `OUTPUT_FORMATS`.
 
     Args:
         path: the file; an existing one is replaced.
@@ -105,47 +82,39 @@ def write_image(
         like: the photograph that this one was made from. Its bit depth, its colour profile (with its tone curve), and
             its EXIF and XMP (with the new width and height) are kept as far as the format can hold them, grey stays
             grey, and its file is never overwritten. Without it, 8 bits are written.
-        alpha: (1, H, W) in [0, 1], the transparency, of the size of `pixels`.
+        alpha: (1, H, W) in [0, 1], the transparency; needed if `like` has any.
 
-    Raises:
-        ParameterError: a shape does not fit, or `like` has transparency and `alpha` is not given.
-        ImageError: `pixels` or `alpha` has non-finite values.
-        OutputError: the extension is unknown, the format cannot hold the image, or the file cannot be written.
+    Raises ParameterError for shapes that do not fit, ImageError for non-finite values, and OutputError if the extension
+    is unknown, the format cannot hold the image, or the file cannot be written.
     """
     path = Path(path)
     _refuse_input(path, like)
     write_file(path, encode_image(path, pixels, like, alpha))
 
 
-def encode_image(
-    path: str | os.PathLike[str], pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None
-) -> bytes:
+def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> bytes:
     """Return the bytes of the file that `write_image` would write; arguments and errors as there."""
     path = Path(path)
     if like is not None and like.alpha is not None and alpha is None:
         raise ParameterError("alpha: the photograph is transparent in places; its enlarged transparency is needed")
     if alpha is not None and alpha.shape != (1, *pixels.shape[1:]):
         raise ParameterError(f"alpha: shape {tuple(alpha.shape)}; accepted is {(1, *pixels.shape[1:])}")
+    if like is not None and like.grey:
+        pixels = pixels.mean(dim=0, keepdim=True)
     depth = written_bit_depth(path, like)
-    tone = None
-    if like is not None:
-        tone = tone_curve(_profile_kept(path, like), like.grey)
-        pixels = pixels.mean(dim=0, keepdim=True) if like.grey else pixels
-    array = to_array(pixels, depth, tone)
+    array = to_array(pixels, depth, None if like is None else tone_curve(_profile_kept(path, like), like.grey))
     if alpha is not None:
         array = np.concatenate([array, to_array(alpha, depth)], axis=-1)
     return _encode(path, array, like)
 
 
-def write_picture(path: str | os.PathLike[str], picture: Image.Image) -> None:
+def write_picture(path: FilePath, picture: Image.Image) -> None:
     """Write an 8-bit Pillow picture, such as a comparison sheet, atomically; errors as `write_image`."""
     path = Path(path)
     write_file(path, _encode(path, channels_last(np.asarray(picture)), None))
 
 
-def check_output(
-    path: str | os.PathLike[str], like: Photograph | None = None, size: tuple[int, int] | None = None
-) -> None:
+def check_output(path: FilePath, like: Photograph | None = None, size: tuple[int, int] | None = None) -> None:
     """Raise the `OutputError` that `write_image(path, ..., like)` would raise for a size of (width, height)."""
     path = Path(path)
     _refuse_input(path, like)
@@ -157,15 +126,12 @@ def check_format(path: PurePath, like: Photograph | None, size: tuple[int, int] 
     """Raise the `OutputError` that `encode_image(path, ..., like)` would raise for an image of `size`."""
     kind = _output_format(path)
     if size is not None and max(size) > kind.longest_side:
-        raise OutputError(
-            f"{path}: {kind.name} cannot hold this image of {size[0]} x {size[1]} pixels: "
-            f"sides of {kind.longest_side:,} are its limit"
-        )
+        pixels = f"{size[0]} x {size[1]} pixels: sides of {kind.longest_side:,} are its limit"
+        raise OutputError(f"{path}: {kind.name} cannot hold this image of {pixels}")
     if like is not None:
-        if like.alpha is not None and not kind.keeps_alpha and bool((like.alpha < 1).any()):
-            raise _lost_transparency(path, kind)
-        # The metadata may not fit either, such as over 64 KiB of EXIF in a JPEG: try with one pixel.
-        _encode(path, np.zeros((1, 1, 1 if like.grey else 3), np.uint8), like)
+        # The metadata may not fit either, such as over 64 KiB of EXIF in a JPEG: try with one (transparent) pixel.
+        transparent = like.alpha is not None and bool((like.alpha < 1).any())
+        _encode(path, np.zeros((1, 1, (1 if like.grey else 3) + transparent), np.uint8), like)
 
 
 def written_bit_depth(path: PurePath, like: Photograph | None) -> int:
@@ -190,15 +156,9 @@ def _profile_kept(path: PurePath, like: Photograph) -> bytes | None:
 def _refuse_input(path: Path, like: Photograph | None) -> None:
     """Refuse an unknown extension, and the input's own file under any name."""
     _output_format(path)
-    if like is None or like.path is None:
-        return
     with contextlib.suppress(OSError, ValueError):  # one of them does not exist
-        if os.path.samefile(path, like.path):
+        if like is not None and like.path is not None and os.path.samefile(path, like.path):
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
-
-
-def _lost_transparency(path: PurePath, kind: OutputFormat) -> OutputError:
-    return OutputError(f"{path}: {kind.name} cannot hold the image's transparency; choose .png, .tif, .webp or .avif")
 
 
 def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
@@ -206,14 +166,13 @@ def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):
         if bool((array[..., -1] < np.iinfo(array.dtype).max).any()):
-            raise _lost_transparency(path, kind)
+            choices = "choose .png, .tif, .webp or .avif"
+            raise OutputError(f"{path}: {kind.name} cannot hold the image's transparency; {choices}")
         array = array[..., :-1]
     height, width = array.shape[:2]
-    profile = exif = xmp = None
-    if like is not None:
-        profile = _profile_kept(path, like)
-        exif = None if like.exif is None else exif_of_size(like.exif, (width, height))
-        xmp = None if like.xmp is None else xmp_of_size(like.xmp, (width, height))
+    profile = None if like is None else _profile_kept(path, like)
+    exif = None if like is None or like.exif is None else exif_of_size(like.exif, (width, height))
+    xmp = None if like is None or like.xmp is None else xmp_of_size(like.xmp, (width, height))
     try:
         return kind.encode(array, profile, exif, xmp)
     except MemoryError as error:

@@ -20,10 +20,10 @@ def _linear() -> Tensor:
 
 
 def _log_sigma() -> Tensor:
-    """sigma = sqrt((1 - alpha_bar) / alpha_bar) growing geometrically from 0.01 to 10.
+    """sigma = sqrt((1 - alpha_bar) / alpha_bar), geometric from 0.01 to 10.
 
-    The residual to the closed-form image is small (RMS about 0.1 on [-1, 1]), so at most timesteps of a linear schedule
-    it is buried in noise. With equal steps in log sigma, a third of them lie where it emerges.
+    x - x_y is small (RMS about 0.1 on [-1, 1]), so under a linear schedule noise dominates it at nearly all timesteps.
+    With uniform steps in log sigma, a third of the timesteps have sigma comparable to it.
     """
     sigma = torch.logspace(math.log10(0.01), math.log10(10), NUM_TRAIN_TIMESTEPS, dtype=torch.float64)
     alpha_bar = 1 / (1 + sigma**2)
@@ -34,11 +34,7 @@ SCHEDULES = {"linear": _linear, "log_sigma": _log_sigma}
 
 
 def betas(name: str) -> Tensor:
-    """beta_t of a named schedule: (1000,) float64.
-
-    Raises:
-        ParameterError: the name is unknown.
-    """
+    """beta_t of a named schedule: (1000,) float64. Raises ParameterError for an unknown name."""
     if name not in SCHEDULES:
         raise ParameterError(f"noise schedule {name!r} is not one of {', '.join(SCHEDULES)}")
     return SCHEDULES[name]()
@@ -51,7 +47,7 @@ def alpha_bar(name: str) -> Tensor:
 
 @lru_cache
 def alpha_bar_on(name: str, device: torch.device) -> Tensor:
-    """`alpha_bar` in single precision on a device, whatever the network computes in: (1000,)."""
+    """`alpha_bar` in single precision on a device, whatever the network's dtype: (1000,)."""
     return alpha_bar(name).float().to(device)
 
 
@@ -61,7 +57,7 @@ class Prediction:
 
     Attributes:
         x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
-        degradation: its estimate of kernel and noise level at this step.
+        degradation: the estimate of kernel and noise level at this step.
     """
 
     x0_hat: Tensor
@@ -69,74 +65,59 @@ class Prediction:
 
 
 class Denoiser(Protocol):
-    """A prior for image and degradation, as the MAP loop uses it. `MCFormer` and `PublishedMCFormer` are two."""
+    """A learned model of image and degradation for the MAP loop. Implemented by `MCFormer` and `PublishedMCFormer`."""
 
     config: Any
-    """At least `dim`, `scales` and `noise_schedule`."""
+    """Has at least `dim`, `scales` and `noise_schedule`."""
     default_mode: str
-    """The mode of the pipeline that its training fits."""
-    knows_noise: bool
+    """The pipeline mode it was trained for."""
+    estimates_noise: bool
     """Whether it estimates the noise level."""
 
     @property
     def alpha_bar(self) -> Tensor:
         """alpha_bar_t of the noise schedule, (1000,)."""
-        ...
 
     @property
     def size_multiple(self) -> int:
-        """HR sides are mirrored up to a multiple of this inside the network; tiles begin at multiples of it."""
-        ...
+        """The network reflect-pads HR images to a multiple of this; tiles start at multiples of it."""
 
     @property
     def channels_per_pixel(self) -> float:
-        """Channels at full resolution, which the memory for a pixel grows with."""
-        ...
+        """Channels at full resolution; memory per HR pixel is proportional to it."""
 
     def __call__(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        observation: Observation,
-        degradation: Degradation | None,
-        *,
-        transform: int = 0,
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
         """One prior step.
 
         Args:
-            x_t: noisy HR image, (B, 3, s*h, s*w), in the range of `to_diffusion`.
-            timestep: (B,), 0 to 999.
+            x_t: noisy HR image, (B, 3, s*h, s*w), normalised as by `normalize`.
+            t: timesteps, (B,), 0 to 999.
             observation: the LR image and the scale.
-            degradation: what is known of kernel and noise level; None where nothing is.
-            transform: dihedral transform under which the image network sees its inputs; its output is transformed back.
+            degradation: kernel and noise level to condition on; None if there is no estimate yet.
+            transform: dihedral transform applied to the image network's inputs and undone on its output.
         """
-        ...
 
     def initial_estimate(self, observation: Observation) -> Degradation | None:
-        """Kernel and noise level from y alone; None for a network that estimates them only along the diffusion."""
-        ...
+        """Kernel and noise level from y alone; None for a network that estimates them only from x_t."""
 
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """The image around which the diffusion starts, (B, 3, H, W) in [0, 1]; None to start from noise alone."""
-        ...
+        """The image that is noised to give x_T, (B, 3, H, W) in [0, 1]; None to start from pure noise."""
 
-    def remaining_error(self, timestep: Tensor) -> float:
-        """RMS error of x0_hat at a timestep over that at pure noise, 0 to 1."""
-        ...
+    def relative_error(self, timestep: Tensor) -> float:
+        """RMS error of x0_hat at a timestep divided by that at pure noise, 0 to 1."""
 
-    def to_diffusion(self, image: Tensor) -> Tensor:
-        """Image in [0, 1] -> the range in which x_t is noised."""
-        ...
+    def normalize(self, image: Tensor) -> Tensor:
+        """Image in [0, 1] -> normalised to the value range of x_t."""
 
-    def to_image(self, x: Tensor) -> Tensor:
-        """The inverse of `to_diffusion`."""
-        ...
+    def denormalize(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
 
 
 def add_noise(denoiser: Denoiser, image: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:
-    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise, x an image in [0, 1]; the noise alone where that is None."""
+    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise, x = `image` in [0, 1]; just the noise if it is None."""
     if image is None:
         return noise
     a = denoiser.alpha_bar[timestep]
-    return a.sqrt() * denoiser.to_diffusion(image) + (1 - a).sqrt() * noise
+    return a.sqrt() * denoiser.normalize(image) + (1 - a).sqrt() * noise

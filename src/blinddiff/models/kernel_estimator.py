@@ -1,9 +1,9 @@
 """The kernel estimator: kernel, noise level and expected kernel error from the spectral statistics of y, and the
-correction of the kernel along the sampler's steps.
+correction of the kernel at each step of the sampler.
 
-A kernel has hundreds of entries, and the evidence for them is faint; so the correction learns only a few numbers: how
-much wider, longer, more skewed or flatter the kernel should be. Freer corrections (of every entry, or by convolutions
-on the image) memorise their training examples instead, see docs/lab-notes.md.
+A kernel has hundreds of entries, but y constrains few of them. So the correction predicts only the kernel's change in
+width, elongation, skewness and kurtosis. Less constrained corrections (of every entry, or by convolutions on the image)
+overfit, see docs/lab-notes.md.
 """
 
 from typing import NamedTuple
@@ -18,49 +18,45 @@ from blinddiff.models.statistics import BLOCK, STATISTICS, spectral_statistics
 
 
 def one_hot_scale(scale: Tensor, scales: tuple[int, ...]) -> Tensor:
-    """The scale of each image among a network's scales, one-hot: (B,) -> (B, ``scales``)."""
+    """One-hot encoding of each image's scale: (B,) -> (B, len(scales))."""
     return (scale[:, None] == torch.tensor(scales, device=scale.device)).float()
 
 
 POWERS = tuple((down, degree - down) for degree in (2, 3, 4) for down in range(degree + 1))
-"""Exponents of the monomials that the correction adds to log k: width and elongation (degree 2), skewness (3), flatness
+"""Exponents of the monomials that the correction adds to log k: width and elongation (degree 2), skewness (3), kurtosis
 (4). Shifts (degree 1) cannot be determined."""
-REACH = 4.0  # kernel widths from the centre beyond which the monomials are constant: there is no kernel left
-NEAR = 2.0  # kernel widths within which the residual's moments are taken
+REACH = 4.0  # kernel widths, beyond which monomials are constant along each ray; the kernel is practically zero there
+WINDOW_WIDTH = 2.0  # standard deviation, in kernel widths, of the Gaussian window for the residual's moments
 HIDDEN = 128
 BOTTLENECK = 64
 DROPOUT = 0.1
-LEAST_ENTRY = 1e-7  # lower bound of a kernel's entries inside the logarithm, so that the correction can revive them
-UNIT = 0.3  # scale of the monomials' coefficients
-LARGEST_INPUT = 6.0  # standard deviations; inputs are clipped there
+MIN_ENTRY = 1e-7  # lower bound of a kernel's entries inside the logarithm, so that zero entries can grow again
+COEFFICIENT_SCALE = 0.3  # of the monomials' coefficients
+MAX_INPUT = 6.0  # standard deviations; inputs are clipped there
 
 
-class Evidence(NamedTuple):
-    """Features of the kernel's error after a step of the sampler.
+class CorrectionFeatures(NamedTuple):
+    """Features for the kernel correction after a prior step.
 
     Attributes:
-        of_y: `spectral_statistics` of y, (B, `STATISTICS`).
-        of_x: those of x0_hat, (B, `STATISTICS`): too wide a kernel leaves ringing, too narrow a one leaves blur.
-        residual: the kernel error estimated from y - A(x0_hat, k), (B, floors, size, size), see `kernel_residual`.
+        of_y: `spectral_statistics` of y, (B, STATISTICS).
+        of_x: those of x0_hat, (B, STATISTICS): too wide a kernel causes ringing, too narrow a kernel leaves blur.
+        error_map: kernel error estimated from y - A(x0_hat, k), (B, len(FLOORS), n, n), see `kernel_residual`.
         log_snr: log of alpha_bar / (1 - alpha_bar) at the step's t, (B,).
     """
 
     of_y: Tensor
     of_x: Tensor
-    residual: Tensor
+    error_map: Tensor
     log_snr: Tensor
 
 
 class KernelCorrection(nn.Module):
-    """A step of mirror descent in a few learned directions: log k grows by a polynomial, and k stays on the simplex.
-
-    Args:
-        scales: scales it is made for; the scale is one of its inputs.
-    """
+    """Adds a low-order polynomial to log k and renormalises (a learned mirror-descent step)."""
 
     def __init__(self, scales: tuple[int, ...]) -> None:
         super().__init__()
-        self.scales = scales
+        self.scales = scales  # supported; the scale, one-hot, is an input
         inputs = 2 * STATISTICS + (1 + len(FLOORS)) * len(POWERS) + 3 + len(scales)
         self.normalise = nn.BatchNorm1d(inputs, affine=False, momentum=0.02)
         last = nn.Linear(HIDDEN, len(POWERS) + 1)
@@ -75,78 +71,64 @@ class KernelCorrection(nn.Module):
             nn.GELU(),
             last,
         )
-        # Until trained, nothing is corrected.
+        # Zero initialisation: no correction at the start of training.
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, current: Degradation, scale: Tensor, evidence: Evidence) -> Degradation:
-        """The current degradation, corrected.
+    def forward(self, current: Degradation, scale: Tensor, step: CorrectionFeatures) -> Degradation:
+        """Correct the degradation that the network was conditioned on.
 
-        Args:
-            current: kernel (B, size, size) and noise level (B,) that the network was given.
-            scale: of each image, (B,).
-            evidence: what the step's image shows under them.
+        scale: of each image, (B,). step: features computed from x0_hat with this kernel and noise level.
         """
         kernel, noise_level = current.kernel.clamp_min(0), current.noise_level
         with torch.no_grad():
             shapes, window, width = monomials(kernel)
-            features = self._features(current, scale, evidence, shapes, window, width)
-        features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+            moments = (shapes * current.kernel[:, None]).sum((-2, -1))
+            error = (shapes[:, None] * (step.error_map * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
+            error = error.sign() * error.abs().sqrt()  # compresses outliers
+            numbers = torch.stack([width.log(), (noise_level + 1).log(), step.log_snr], 1)
+            one_hot = one_hot_scale(scale, self.scales)
+            features = torch.cat([step.of_y, step.of_x, moments, error, numbers, one_hot], 1)
+        features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-MAX_INPUT, MAX_INPUT)
         change = self.mlp(features).float()
-        growth = UNIT * (change[:, :-1, None, None] * shapes).sum(1)
-        return current.changed(mirror_step(kernel, growth), noise_level * change[:, -1].exp())
-
-    def _features(
-        self, current: Degradation, scale: Tensor, evidence: Evidence, shapes: Tensor, window: Tensor, width: Tensor
-    ) -> Tensor:
-        """All inputs of the correction, of about one magnitude: (B, inputs)."""
-        moments = (shapes * current.kernel[:, None]).sum((-2, -1))
-        error = (shapes[:, None] * (evidence.residual * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
-        error = error.sign() * error.abs().sqrt()  # keeps a few large errors from hiding all others
-        numbers = torch.stack([width.log(), (current.noise_level + 1).log(), evidence.log_snr], 1)
-        return torch.cat([evidence.of_y, evidence.of_x, moments, error, numbers, one_hot_scale(scale, self.scales)], 1)
+        log_update = COEFFICIENT_SCALE * (change[:, :-1, None, None] * shapes).sum(1)
+        return current.with_estimate(mirror_step(kernel, log_update), noise_level * change[:, -1].exp())
 
 
-def mirror_step(kernel: Tensor, growth: Tensor) -> Tensor:
-    """softmax(log k + growth): a step of mirror descent, which keeps kernels (B, n, m) on the simplex."""
-    return (kernel.clamp_min(LEAST_ENTRY).log() + growth).flatten(1).softmax(1).view_as(kernel)
+def mirror_step(kernel: Tensor, log_update: Tensor) -> Tensor:
+    """softmax(log k + log_update): a step of mirror descent, which keeps kernels (B, n, m) on the simplex."""
+    return (kernel.clamp_min(MIN_ENTRY).log() + log_update).flatten(1).softmax(1).view_as(kernel)
 
 
 def log_ratio(kernel: Tensor, other: Tensor) -> Tensor:
-    """log(other / kernel), entry by entry, (B, n, m): the growth of log k that leads from one kernel to the other."""
-    return other.clamp_min(LEAST_ENTRY).log() - kernel.clamp_min(LEAST_ENTRY).log()
+    """log(other / kernel), entry by entry, (B, n, m): the `log_update` by which `mirror_step` gives other."""
+    return other.clamp_min(MIN_ENTRY).log() - kernel.clamp_min(MIN_ENTRY).log()
 
 
 def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The monomials of `POWERS` about the centre, in units of the kernel's own width.
-
-    Args:
-        kernel: (B, n, n).
+    """The monomials of `POWERS` about the centre of kernels (B, n, n), in units of the kernel's width.
 
     Returns:
-        The monomials (B, `POWERS`, n, n), each over its degree; a Gaussian window of `NEAR` widths (B, n, n); and the
-        width, (B,): the root of the mean second moment along an axis, in pixels.
+        The monomials, (B, len(POWERS), n, n), each divided by its degree; a Gaussian window, (B, n, n);
+        and the width, (B,): the root mean second moment along an axis, in pixels.
     """
     axis = torch.arange(kernel.shape[-1], device=kernel.device, dtype=kernel.dtype) - kernel.shape[-1] // 2
     square = axis[:, None].square() + axis.square()
     width = ((square * kernel).sum((-2, -1)) / 2 + 0.1).sqrt()
     distance = (square / width[:, None, None].square()).sqrt()
-    inwards = (REACH / distance.clamp_min(REACH)) / width[:, None, None]
-    down, right = axis[:, None] * inwards, axis * inwards
+    per_pixel = (REACH / distance.clamp_min(REACH)) / width[:, None, None]
+    down, right = axis[:, None] * per_pixel, axis * per_pixel
     shapes = torch.stack([down**i * right**j / (i + j) for i, j in POWERS], 1)
-    return shapes, (-distance.square() / (2 * NEAR**2)).exp(), width
+    return shapes, (-distance.square() / (2 * WINDOW_WIDTH**2)).exp(), width
 
 
-NOISE_UNIT = 10.0  # grey levels; brings the noise head's output near 1
+NOISE_UNIT = 10.0  # grey levels; makes the head's outputs of similar magnitude
 
 
 class SpectralEstimator(nn.Module):
     """Kernel and noise level from the spectral statistics of y, and their correction at each step of the sampler.
 
-    Args:
-        kernel_size: side of the kernel's support, odd.
-        hidden: width of the two hidden layers.
-        scales: scales it is made for; the scale is one of its inputs.
+    hidden: width of the two hidden layers. kernel_size, scales: those of the network.
     """
 
     def __init__(self, kernel_size: int, hidden: int, scales: tuple[int, ...]) -> None:
@@ -166,7 +148,7 @@ class SpectralEstimator(nn.Module):
         return self.features_from_statistics(spectral_statistics(y), torch.full((len(y),), scale, device=y.device))
 
     def features_from_statistics(self, statistics: Tensor, scale: Tensor) -> Tensor:
-        """Features from `spectral_statistics`, (B, `STATISTICS`), and the scale of each image, (B,): (B, hidden)."""
+        """Features from `spectral_statistics`, (B, STATISTICS), and the scale of each image, (B,): (B, hidden)."""
         dtype = self.head.weight.dtype
         normalised = self.normalise(statistics.to(dtype))
         return self.trunk(torch.cat([normalised, one_hot_scale(scale, self.scales).to(dtype)], 1))
@@ -178,11 +160,9 @@ class SpectralEstimator(nn.Module):
         return Degradation(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
 
     def expected_error(self, features: Tensor, pixels: Tensor) -> Tensor:
-        """Expected sum |k_hat - k| of the initial estimate: (B,), from 0 to 2.
+        """Expected sum |k_hat - k| of the initial estimate: (B,), 0 to 2.
 
-        Args:
-            features: of `features`.
-            pixels: pixels of each image, (B, 1): large images determine their kernel better than small ones.
+        features: the output of `features`, (B, hidden). pixels: number of pixels of each image, (B, 1).
         """
         octaves = (pixels / BLOCK**2).log2() / 4
         return 2 * self.confidence_head(torch.cat([features, octaves.to(features)], 1)).float().squeeze(1).sigmoid()

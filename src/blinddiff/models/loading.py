@@ -1,4 +1,4 @@
-"""Loading networks from folders and from the hub, with every fault said in one line."""
+"""Loads networks from folders and from the hub; every error is one WeightsError of one line."""
 
 import logging
 import os
@@ -17,18 +17,17 @@ from blinddiff.errors import WeightsError
 from blinddiff.models.mcformer import current_name
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default"
-"""The weights that ship with the package."""
+"""The bundled weights."""
 
 
 def weights_folder(weights: str | os.PathLike[str]) -> Path | None:
-    """The folder that holds a network: the one named, or the part of a pipeline's; None for a repository of the hub.
+    """The folder that holds a network, also inside a pipeline's folder; None for a repository of the hub.
 
-    Raises:
-        WeightsError: there is no such folder, or no weights in it.
+    Raises WeightsError if there is no such folder, or no weights in it.
     """
     folder = Path(weights)
-    # os.path, for what cannot be a name is no folder: Path raises. A name below a folder that exists is a mistyped
-    # folder, not a repository.
+    # os.path, because Path raises for invalid names. A name below an existing folder is a mistyped folder, not a
+    # repository.
     if not os.path.exists(folder.parent) and re.fullmatch(r"[\w.-]+/[\w.-]+", str(weights)) is not None:
         return None
     if not os.path.isdir(folder):
@@ -45,16 +44,15 @@ def load_network(
     name_of: Callable[[Mapping[str, Any]], str | None],
     **hub_options: Any,
 ) -> Any:
-    """A network from a folder (of a pipeline, or of the network alone), or from a repository of the hub.
+    """Load a network from a folder (of a pipeline, or of the network alone), or from a repository of the hub.
 
     Args:
         weights: the folder, or the repository's name.
         architectures: classes by name, each a `ModelMixin` of diffusers.
-        name_of: gives the name of a config's architecture.
-        **hub_options: of diffusers' `from_pretrained`, such as ``revision``.
+        name_of: returns the architecture's name in a config.
+        **hub_options: options of diffusers' `from_pretrained`, such as ``revision``.
 
-    Raises:
-        WeightsError: missing, damaged, or of another architecture.
+    Raises WeightsError for weights that are missing, damaged, or of another architecture.
     """
     folder = weights_folder(weights)
     source, subfolder = (str(weights), "network") if folder is None else (folder, None)
@@ -63,8 +61,7 @@ def load_network(
             config = next(iter(architectures.values())).load_config(source, subfolder=subfolder, **hub_options)
             name = name_of(config)
             if name is None or name not in architectures:
-                what = name or "no named architecture"
-                raise WeightsError(f"holds {what}, not {' or '.join(architectures)}")
+                raise WeightsError(f"holds {name or 'no named architecture'}, not {' or '.join(architectures)}")
             architecture = architectures[name]
             if folder is not None and (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
                 _check_fit(architecture, config, folder / SAFETENSORS_WEIGHTS_NAME)
@@ -90,15 +87,13 @@ def load_network(
 
 
 def _check_fit(architecture: Any, config: Mapping[str, Any], file: Path) -> None:
-    """Compare names and shapes of the weights in a file with those of a config, before memory is taken for either.
+    """Compare names and shapes of the weights in a file with those of a config, before memory is allocated.
 
-    Raises:
-        WeightsError: they are those of another network; the line does not name the folder.
-        Exception: of whatever type, from a damaged file or impossible values.
+    Raises WeightsError, without the folder's name, if they differ; any exception for a damaged file.
     """
     with safe_open(file, "pt") as weights:
         stored = {current_name(name): tuple(weights.get_slice(name).get_shape()) for name in list(weights.keys())}
-    # A network without memory for its weights still has its modules: no more of them than there are weights.
+    # Modules take memory even on the meta device: bound their number by that of the weights.
     blocks = sum(config.get("num_blocks", ())) + config.get("num_refinement_blocks", 0)
     if blocks > len(stored):
         raise WeightsError(f"does not fit its config.json: {blocks} blocks, {len(stored)} weights")
@@ -114,7 +109,7 @@ def _check_fit(architecture: Any, config: Mapping[str, Any], file: Path) -> None
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Keep libraries from logging what is raised as an error of one line."""
+    """Suppress the libraries' logging of what is raised as an error."""
     loggers = [logging.getLogger(name) for name in ("diffusers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,59 +1,54 @@
-"""MCFormer: one network that is the prior for both the image and its kernel."""
+"""MCFormer: one network that predicts the clean image and its kernel."""
 
 from collections.abc import MutableMapping, Sequence
-from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from blinddiff.degradation.kernel_fit import kernel_residual
 from blinddiff.degradation.kernel_measures import fit_size
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
-from blinddiff.errors import ParameterError
-from blinddiff.models.denoiser import Prediction, alpha_bar_on, betas
-from blinddiff.models.kernel_estimator import Evidence, SpectralEstimator
+from blinddiff.models.denoiser import Prediction
+from blinddiff.models.kernel_estimator import CorrectionFeatures, SpectralEstimator
 from blinddiff.models.statistics import spectral_statistics
-from blinddiff.models.unet import ModulatedUNet, check_unet, kernel_mlp, sinusoidal_embedding, time_mlp
+from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
 ESTIMATOR_TRANSFORMS = (0, 1, 4, 5)
-"""Dihedral transforms of the estimator's self-ensemble, no two half a turn apart: that leaves a spectrum unchanged."""
+"""For the estimator: no two differ by a 180-degree rotation, which leaves the power spectrum unchanged."""
 RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.read.": "estimator.correct.mlp."}
-"""Beginnings of the names of weights in older files, and those of today."""
+"""Old state-dict key prefixes and their current names."""
 
 
-class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
+class MCFormer(ModulatedNetwork):
     """Modulated conditional transformer (BlindDiff, arXiv 2403.10211, section 3.3), a `Denoiser`.
 
-    It sees x_t, the closed-form image x_y of (y, k, sigma) and y, on a pixel-unshuffled grid, and predicts the residual
-    x - x_y, scaled so that input and target have unit variance at every t (as Karras et al. 2022, with the residual for
-    the data). Its kernel estimator reads spectral statistics of y.
+    Its inputs are x_t, the closed-form image x_y and y upsampled, pixel-unshuffled. It predicts x - x_y with the c_skip
+    and c_out of Karras et al. 2022, applied to x - x_y instead of the image, so that its target has unit variance at
+    every t. Its kernel estimator uses spectral statistics of y.
 
     Args:
-        dim: channels at the top level.
+        dim: channels at the top level, doubled at each level below.
         num_blocks: modulated blocks at each level, top first.
         num_refinement_blocks: blocks after the decoder.
         heads: attention heads at each level.
-        expansion: of the gated feed-forward networks.
-        embedding_dim: length of the embedding of time, kernel, noise level and scale.
-        patch_size: side of the pixel blocks folded into channels before the first convolution.
+        expansion: ratio of hidden to input channels in the gated feed-forward networks.
+        embedding_dim: size of the embedding of time, kernel, noise level and scale.
+        patch_size: pixel-unshuffle factor before the first convolution.
         kernel_size: side of the kernel's support, odd.
         estimator_hidden: width of the spectral estimator.
-        scales: scales the weights are made for.
-        noise_schedule: name of the schedule x_t follows, see `schedule`.
-        image_mean, image_std: x_t is about (image - mean) / std.
-        residual_std: RMS of the image minus x_y, in units of x_t.
+        scales: scales the network is trained for.
+        noise_schedule: see `denoiser.SCHEDULES`.
+        image_mean, image_std: images are normalised to (image - image_mean) / image_std before noise is added.
+        residual_std: RMS of x - x_y after normalisation.
         kernel_modulation: False removes the kernel from the modulation (an ablation).
 
-    Raises:
-        ParameterError: an argument outside its range.
+    Raises ParameterError for an argument out of range.
     """
 
-    config: Any  # the arguments above, by name
     default_mode = "fidelity"
-    knows_noise = True
+    estimates_noise = True
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -74,171 +69,116 @@ class MCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own
         residual_std: float = 0.1,
         kernel_modulation: bool = True,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        above_0 = {
-            "embedding_dim": embedding_dim,
-            "expansion": expansion,
-            "patch_size": patch_size,
-            "estimator_hidden": estimator_hidden,
-            "image_std": image_std,
-            "residual_std": residual_std,
-        }
-        for name, number in above_0.items():
-            if not number > 0:
-                raise ParameterError(f"{name}: {number} is not above 0")
-        check_unet(dim, num_blocks, heads, kernel_size)
-        self.unet = ModulatedUNet(
-            9, 3, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim, patch_size
-        )
-        self.time_mlp = time_mlp(dim, embedding_dim)
-        self.kernel_mlp = kernel_mlp(kernel_size, embedding_dim)
+        super().__init__(in_channels=9, out_channels=3)
+        self.residual_std = residual_std
         self.noise_mlp = nn.Sequential(nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim))
         self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
-        betas(noise_schedule)  # raises for an unknown name
 
-    @property
-    def alpha_bar(self) -> Tensor:
-        """alpha_bar_t of the noise schedule, (1000,), on the network's device."""
-        return alpha_bar_on(self.config.noise_schedule, self.device)
-
-    @property
-    def size_multiple(self) -> int:
-        """HR sides are mirrored up to a multiple of this inside the network."""
-        return self.unet.size_multiple
-
-    @property
-    def channels_per_pixel(self) -> float:
-        """Channels of the top level per HR pixel."""
-        return self.config.dim / self.unet.patch_size**2
-
-    def to_diffusion(self, image: Tensor) -> Tensor:
-        """Image in [0, 1] -> the range in which x_t is noised."""
+    def normalize(self, image: Tensor) -> Tensor:
+        """Image in [0, 1] -> normalised to the value range of x_t."""
         return (image - self.config.image_mean).div_(self.config.image_std)
 
-    def to_image(self, x: Tensor) -> Tensor:
-        """The inverse of `to_diffusion`."""
+    def denormalize(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`."""
         return (x * self.config.image_std).add_(self.config.image_mean)
 
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """x_y, the closed-form image. See `Denoiser`."""
-        return self._known(observation, degradation).closed_form(observation)
-
-    def remaining_error(self, timestep: Tensor) -> float:
-        """sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau seen under noise sigma_t. See `Denoiser`."""
-        a = float(self.alpha_bar[timestep])
-        sigma2 = (1 - a) / a
-        return float((sigma2 / (sigma2 + self.config.residual_std**2)) ** 0.5)
+        """x_y, the closed-form image."""
+        return self._given_or_estimated(observation, degradation).closed_form(observation)
 
     def initial_estimate(self, observation: Observation) -> Degradation:
         """Kernel and noise level from y alone, as the mean of a self-ensemble, with the expected kernel error.
 
         The estimator is not exactly equivariant to dihedral transforms, so its errors partly average out. The expected
-        error was learned for the estimate from one transform, whose error is some percent larger: a safe bound.
-
-        Raises:
-            ParameterError: the scale is not one of the network's.
+        error was trained on single-transform estimates, whose error is a few percent larger, so it is slightly
+        conservative. Raises ParameterError for a scale the network was not trained for.
         """
         self.check_scale(observation.scale)
         y, scale = observation.y, observation.scale
         features = [self.estimator.features(dihedral(y, transform), scale) for transform in ESTIMATOR_TRANSFORMS]
         estimates = [self.estimator.initial_estimate(each) for each in features]
-        kernels = [
-            dihedral_inverse(estimate.kernel, transform)
-            for estimate, transform in zip(estimates, ESTIMATOR_TRANSFORMS, strict=True)
-        ]
-        kernel = torch.stack(kernels).mean(0)
+        pairs = zip(estimates, ESTIMATOR_TRANSFORMS, strict=True)
+        kernel = torch.stack([dihedral_inverse(each.kernel, transform) for each, transform in pairs]).mean(0)
         noise_level = torch.stack([estimate.noise_level for estimate in estimates]).mean(0)
         pixels = torch.full_like(features[0][:, :1], y.shape[-2] * y.shape[-1], dtype=torch.float32)
         error = self.estimator.expected_error(features[0], pixels)
+        # A power spectrum does not distinguish a kernel from its 180-degree rotation: average both.
         return Degradation((kernel + dihedral(kernel, HALF_TURN)) / 2, noise_level, error)
 
     def forward(
         self,
         x_t: Tensor,
-        timestep: Tensor,
+        t: Tensor,
         observation: Observation,
         degradation: Degradation | None = None,
         *,
         transform: int = 0,
         correct_kernel: bool = True,
     ) -> Prediction:
-        """One prior step: the clean image and the degradation, from the noisy image. See `Denoiser`.
+        """One prior step: predict clean image and degradation from the noisy image.
 
         Args:
-            x_t, timestep, observation, transform: see `Denoiser`.
-            degradation: kernel, of any size, and noise level to modulate by; the initial estimate where None.
-            correct_kernel: False returns the degradation as it was given, and saves the time to correct it.
+            x_t, t, observation, transform: see `Denoiser`.
+            degradation: kernel (any size) and noise level to condition on; None for the initial estimate.
+            correct_kernel: False returns the given degradation, its kernel fitted to the network's support.
         """
         self.check_scale(observation.scale)
-        degradation = self._known(observation, degradation)
-        x0_hat = self._clean_image(x_t, timestep, observation, degradation, transform)
-        fitted = degradation.changed(self._fit(degradation.kernel), degradation.noise_level)
+        degradation = self._given_or_estimated(observation, degradation)
+        x0_hat = self._clean_image(x_t, t, observation, degradation, transform)
+        fitted = degradation.with_estimate(self._fit(degradation.kernel), degradation.noise_level)
         if not correct_kernel:
             return Prediction(x0_hat, fitted)
-        evidence = self.evidence(x0_hat, timestep, observation, fitted)
-        return Prediction(x0_hat, self.estimator.correct(fitted, observation.scales, evidence))
+        features = self.correction_features(x0_hat, t, observation, fitted)
+        return Prediction(x0_hat, self.estimator.correct(fitted, observation.scales, features))
 
-    def evidence(
-        self, x0_hat: Tensor, timestep: Tensor, observation: Observation, degradation: Degradation
-    ) -> Evidence:
-        """Features of the error of the kernel that x0_hat was made with, before the image step.
-
-        Args:
-            x0_hat: the step's image, (B, 3, s*h, s*w), in [0, 1].
-            timestep, observation: as in `forward`.
-            degradation: with a kernel of the network's size.
-        """
+    def correction_features(
+        self, x0_hat: Tensor, t: Tensor, observation: Observation, degradation: Degradation
+    ) -> CorrectionFeatures:
+        """Features for the kernel correction, from x0_hat before the image step and the kernel it was made with."""
         image = x0_hat.detach()
         residual = kernel_residual(observation.y, image, degradation.kernel, observation.scale, self.config.kernel_size)
         of_x = spectral_statistics(image, informative=False)
-        return Evidence(spectral_statistics(observation.y), of_x, residual, self.alpha_bar[timestep].logit())
+        return CorrectionFeatures(spectral_statistics(observation.y), of_x, residual, self.alpha_bar[t].logit())
 
     def _clean_image(
-        self, x_t: Tensor, timestep: Tensor, observation: Observation, degradation: Degradation, transform: int
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation, transform: int
     ) -> Tensor:
         """x0_hat in [0, 1], up to overshoot."""
-        base = self.to_diffusion(degradation.closed_form(observation))
-        # z = r + sigma n: the residual r = x_0 - x_y under noise. c_skip z is its best linear estimate.
-        a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
-        tau2, sigma2 = self.config.residual_std**2, (1 - a) / a
-        z = x_t / a.sqrt() - base
+        x_y = self.normalize(degradation.closed_form(observation))
+        # z = r + sigma n, the residual r = x_0 - x_y plus noise; c_skip z is the best linear estimate of r.
+        a = self.alpha_bar[t].view(-1, 1, 1, 1)
+        tau2, sigma2 = self.residual_std**2, (1 - a) / a
+        z = x_t / a.sqrt() - x_y
         c_skip = tau2 / (tau2 + sigma2)
         c_out = (tau2 * sigma2 / (tau2 + sigma2)).sqrt()
 
-        upsampled = self.to_diffusion(bicubic_upsample(observation.y, observation.scale))
-        inputs = torch.cat([c_skip * z / tau2**0.5, base, upsampled], 1)
-        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim).to(self.dtype))
+        upsampled = self.normalize(bicubic_upsample(observation.y, observation.scale))
+        inputs = torch.cat([c_skip * z / tau2**0.5, x_y, upsampled], 1)
+        condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         condition = condition + self.noise_mlp((degradation.noise_level[:, None] / 10).to(self.dtype))
         condition = condition + self.scale_embedding.weight[list(self.config.scales).index(observation.scale)]
         if self.config.kernel_modulation:
-            # The square root has unit length for every kernel, wide or narrow.
+            # The square root of a kernel has unit L2 norm, whatever its width.
             kernel = dihedral(self._fit(degradation.kernel), transform).clamp_min(0).sqrt()
             condition = condition + self.kernel_mlp(kernel.flatten(1).to(self.dtype))
-        return self.to_image(base + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
+        return self.denormalize(x_y + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
 
-    def check_scale(self, scale: int) -> None:
-        """Raise ParameterError if the weights were not made for a scale."""
-        if scale not in self.config.scales:
-            raise ParameterError(
-                f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}"
-            )
-
-    def _known(self, observation: Observation, degradation: Degradation | None) -> Degradation:
+    def _given_or_estimated(self, observation: Observation, degradation: Degradation | None) -> Degradation:
         return self.initial_estimate(observation) if degradation is None else degradation
 
     def _fit(self, kernel: Tensor) -> Tensor:
-        """A kernel of any size on the support that the modulation was trained with."""
+        """Pad or crop a kernel to the network's support."""
         return fit_size(kernel, self.config.kernel_size, max_cut=1.0)
 
     def _fix_state_dict_keys_on_load(self, state_dict: MutableMapping[str, Tensor]) -> None:
-        """Called by diffusers before it loads weights."""
+        """Rename old keys; called by diffusers before it loads weights."""
         for old in list(state_dict):
             state_dict[current_name(old)] = state_dict.pop(old)
 
 
 def current_name(name: str) -> str:
-    """The name of a weight that an older file may call otherwise."""
+    """Map an old state-dict key to its current name."""
     for old, new in RENAMED.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -1,7 +1,7 @@
-"""Spectral statistics of an image, from which its blur and noise can be estimated whatever its content.
+"""Spectral statistics of an image, from which its blur and noise can be estimated regardless of its content.
 
-A blur multiplies the spectrum of the scene by its own, and the spectra of natural scenes are alike; so the average
-power spectrum of small blocks carries the kernel, and that of the flattest blocks the noise.
+A blur multiplies the spectrum of the scene by that of the kernel, and the spectra of natural scenes are similar. So the
+average power spectrum of small blocks reveals the kernel, and that of the flattest blocks the noise.
 """
 
 import math
@@ -19,7 +19,7 @@ GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statist
 QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # power of 0.03 grey levels: below rounding
-WINDOW = 128  # side of the windows that stand for a large image; a multiple of JPEG's lattice
+WINDOW = 128  # side of the windows sampled from a large image; a multiple of JPEG's block size
 MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
 
 STATISTICS = GROUPS * BLOCK * (BLOCK // 2 + 1) + len(DIRECTIONS) * len(QUANTILES) + 8
@@ -38,17 +38,16 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
 
     In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the
     tenth of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
-    differences in four directions; the harmonics of the differences' strength over the 8-pixel lattice (JPEG).
+    differences in four directions; the harmonics of the differences' strength over the 8-pixel grid of JPEG.
 
-    Of an image of more pixels than `MAX_WINDOWS` windows have, they are those of the windows with most gradient
-    energy, the most informative ones, so that the cost does not grow with the image.
+    For an image with more pixels than `MAX_WINDOWS` windows, they are computed on the windows with most gradient
+    energy, the most informative ones, so that the cost is bounded.
 
     Args:
-        y: images, (B, C, h, w), in [0, 1]; sides under 24 are extended by mirroring.
-        informative: False takes windows evenly over a large image instead: a fair sample of it.
+        y: images, (B, C, h, w), in [0, 1]; sides under 24 are padded symmetrically.
+        informative: False takes evenly spaced windows of a large image instead.
 
-    Returns:
-        (B, `STATISTICS`) float32.
+    The result is (B, `STATISTICS`), float32.
     """
     grey = y.float().mean(1, keepdim=True)
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
@@ -74,21 +73,18 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
 
 
 def gradient_energy(grey: Tensor) -> Tensor:
-    """Sum of squared differences of neighbours over the last two axes: how well the blur of an image shows."""
+    """Sum of squared differences of neighbouring pixels over the last two axes."""
     return sum((grey.diff(dim=axis).square().sum((-2, -1)) for axis in (-2, -1)), torch.zeros(()).to(grey))
 
 
 def _some_windows(grey: Tensor, informative: bool) -> Tensor:
-    """Windows of (B, 1, h, w), as many as `MAX_WINDOWS` in area: (B, windows, n, m).
-
-    Those with most gradient energy, or evenly spaced ones.
-    """
+    """Windows of (B, 1, h, w), those with most gradient energy or evenly spaced ones: (B, windows, n, m)."""
     rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
     windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
     count = min(MAX_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])
     if not informative:
         return windows[:, torch.linspace(0, windows.shape[1] - 1, count).round().long()]
-    # One after another, to save memory.
+    # Window by window, to save memory.
     energy = torch.stack([gradient_energy(window) for window in windows.unbind(1)], 1)
     best = energy.topk(count).indices.sort().values
     return torch.stack([image[chosen] for image, chosen in zip(windows, best, strict=True)])
@@ -109,13 +105,13 @@ def _gradient_quantiles(grey: Tensor) -> Tensor:
 
 def _of_rank(values: Tensor, ranks: list[int]) -> Tensor:
     """Order statistics of (B, N) at the given ranks, from 0: (B, len(ranks))."""
-    if values.is_cpu and not values.requires_grad:  # a partition takes a fifth of the time of a sort
+    if values.is_cpu and not values.requires_grad:  # a partition is five times as fast as a sort
         return torch.from_numpy(np.partition(values.numpy(), ranks, axis=1)[:, ranks])
     return values.sort(1).values[:, ranks]
 
 
 def _lattice_harmonics(grey: Tensor) -> Tensor:
-    """Strength of the differences at each phase of an 8-pixel lattice, as four harmonics along each axis: (B, 8)."""
+    """Mean absolute second difference at each phase of an 8-pixel grid, as four harmonics along each axis: (B, 8)."""
     out = []
     for axis in (2, 3):
         second = grey.diff(dim=axis).diff(dim=axis).abs().mean((1, 5 - axis))

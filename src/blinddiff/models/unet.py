@@ -1,20 +1,24 @@
-"""The U-Net of MCFormer and its blocks: transposed attention, gated feed-forward, and their modulation.
+"""The U-Net of MCFormer, its blocks (transposed attention, gated feed-forward, modulation), and both networks' base.
 
-Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); F. Li et al., "BlindDiff", arXiv 2403.10211 (the
-modulation of both by time and kernel). Tensors are (B, C, H, W), in channels-last memory: the layer norm then runs on
+Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); F. Li et al., "BlindDiff", arXiv 2403.10211 (their
+modulation by time and kernel). Tensors are (B, C, H, W), in channels-last memory, so that the layer norm runs on
 contiguous channels.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.observation import dihedral, dihedral_inverse
 from blinddiff.degradation.resize import extend
 from blinddiff.errors import ParameterError
+from blinddiff.models.denoiser import alpha_bar_on, betas
 
 
 class TransposedAttention(nn.Module):
@@ -31,14 +35,14 @@ class TransposedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W).
 
-        Queries and keys are normalised in their small product instead of pixel by pixel, and the output projection is
-        joined to the attention matrices: both are exact, and save a pass over the image each.
+        The L2 norms of queries and keys are divided out of the attention matrix, and the output projection is
+        multiplied into it. Both are exact, and each saves a pass over the image.
         """
         batch, channels, height, width = x.shape
         qkv = self.qkv_depthwise(self.qkv(x)).permute(0, 2, 3, 1).reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = qkv.unbind(2)  # (B, H*W, heads, c)
         q, k = q.transpose(1, 2), k.transpose(1, 2)
-        # Clamped before the root, whose gradient at 0 is infinite.
+        # The clamp avoids the infinite gradient of the root at 0.
         q_norm, k_norm = (part.square().sum(-2).clamp_min(1e-24).sqrt() for part in (q, k))
         cosines = q.transpose(-2, -1) @ k / (q_norm[..., :, None] * k_norm[..., None, :])
         attention = (cosines * self.temperature).softmax(-1)  # (B, heads, c, c)
@@ -98,7 +102,7 @@ class ModulatedBlock(nn.Module):
 
 
 class BlockStack(nn.ModuleList):
-    """Blocks one after another, all under the same condition."""
+    """A sequence of blocks with the same condition."""
 
     def __init__(self, count: int, dim: int, heads: int, expansion: float, embedding: int) -> None:
         super().__init__(ModulatedBlock(dim, heads, expansion, embedding) for _ in range(count))
@@ -111,49 +115,20 @@ class BlockStack(nn.ModuleList):
 
 
 def sinusoidal_embedding(t: Tensor, dim: int) -> Tensor:
-    """(B,) -> (B, dim): sines, then cosines, of t at dim / 2 frequencies from 1 falling towards 1e-4."""
+    """(B,) -> (B, dim): sines, then cosines, of t at dim / 2 geometric frequencies from 1 towards 1e-4."""
     steps = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)
     angles = t.float()[:, None] * torch.exp(-math.log(1e4) * steps)
     return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-def time_mlp(dim: int, embedding: int) -> nn.Sequential:
-    """From `sinusoidal_embedding` of t to the condition."""
-    return nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding))
-
-
-def kernel_mlp(kernel_size: int, embedding: int) -> nn.Sequential:
-    """From the kernel's entries to the condition."""
-    return nn.Sequential(nn.Linear(kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding))
-
-
-def check_unet(dim: int, num_blocks: Sequence[int], heads: Sequence[int], kernel_size: int) -> None:
-    """Raise ParameterError for impossible arguments of a network."""
-    if not num_blocks:
-        raise ParameterError("levels of blocks: 0 is not above 0")
-    if len(heads) != len(num_blocks):
-        raise ParameterError(f"{len(heads)} numbers of heads for {len(num_blocks)} levels of blocks")
-    if dim < 2 or dim % 2:
-        raise ParameterError(f"dim {dim} is not an even number of channels")
-    for level, count in enumerate(heads):
-        if count < 1 or dim * 2**level % count:
-            raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ParameterError(f"kernel_size {kernel_size} is not odd: a kernel's centre is a pixel")
 
 
 class ModulatedUNet(nn.Module):
     """Encoder, latent and decoder of modulated blocks with skip connections, then refinement blocks.
 
     Args:
-        in_channels, out_channels: of the image at full resolution.
-        dim: channels at the top; doubled at each level below.
-        num_blocks: blocks at each level, top first; its length is the number of levels.
-        num_refinement_blocks: blocks after the decoder, at the top.
-        heads: attention heads at each level.
-        expansion: of the feed-forward networks.
-        embedding: length of the condition's embedding.
-        patch_size: side of the pixel blocks folded into channels before the first convolution.
+        in_channels, out_channels: at full resolution, before pixel-unshuffle.
+        dim: channels at the top level, doubled at each level below.
+        embedding: size of the condition's embedding.
+        num_blocks, num_refinement_blocks, heads, expansion, patch_size: as for `MCFormer`.
     """
 
     def __init__(
@@ -174,7 +149,7 @@ class ModulatedUNet(nn.Module):
         self.size_multiple = patch_size * 2 ** (levels - 1)
         in_channels, out_channels = in_channels * patch_size**2, out_channels * patch_size**2
         dims = [dim * 2**level for level in range(levels)]
-        # At the top the skip is joined without a reduction, so decoding runs on twice the channels.
+        # As in Restormer, the top level concatenates its skip without a 1x1 reduction, so it decodes 2 * dim channels.
         top = 2 * dim if levels > 1 else dim
         decoder_dims = [top, *dims[1:-1]]
 
@@ -196,10 +171,10 @@ class ModulatedUNet(nn.Module):
         self.output = nn.Conv2d(top, out_channels, 3, padding=1, bias=False)
 
     def transformed(self, image: Tensor, condition: Tensor, transform: int) -> Tensor:
-        """The network under a dihedral transform, on an image of any size.
+        """Apply the network under a dihedral transform, to an image of any size.
 
         Args:
-            image: (B, in_channels, H, W); its lower and right sides are mirrored up to `size_multiple`.
+            image: (B, in_channels, H, W); reflect-padded at the bottom and right to a multiple of `size_multiple`.
             condition: (B, E).
             transform: the input is transformed, and the output transformed back.
 
@@ -209,12 +184,12 @@ class ModulatedUNet(nn.Module):
         image = dihedral(image, transform)
         height, width = image.shape[-2:]
         image = extend(image, (0, -height % self.size_multiple), (0, -width % self.size_multiple), "reflect")
-        folded = F.pixel_unshuffle(image, self.patch_size).contiguous(memory_format=torch.channels_last)
-        out = F.pixel_shuffle(self(folded.to(self.stem.weight.dtype), condition), self.patch_size).to(image)
+        unshuffled = F.pixel_unshuffle(image, self.patch_size).contiguous(memory_format=torch.channels_last)
+        out = F.pixel_shuffle(self(unshuffled.to(self.stem.weight.dtype), condition), self.patch_size).to(image)
         return dihedral_inverse(out[..., :height, :width], transform)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Folded image (B, C, H, W), sides multiples of 2 ** (levels - 1), and condition (B, E) -> (B, C', H, W)."""
+        """Unshuffled image (B, C, H, W), sides multiples of 2 ** (levels - 1), condition (B, E) -> (B, C', H, W)."""
         x, skips = self.stem(x), []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             x = blocks(x, condition)
@@ -228,3 +203,73 @@ class ModulatedUNet(nn.Module):
             x = self.decoder[level](x, condition)
         x = self.refinement(x, condition)
         return self.output(x)
+
+
+class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
+    """The base of both networks: a U-Net modulated by time and kernel, over a noise schedule.
+
+    in_channels, out_channels: of the U-Net at full resolution. Raises ParameterError for an argument out of range.
+    """
+
+    config: Any
+    """Arguments of the subclass's constructor by name; set before this constructor is called."""
+    residual_std: float
+    """tau of `relative_error`: RMS of the part of the image that is predicted, after normalisation."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        _check(self.config)
+        c, dim, embedding = self.config, self.config.dim, self.config.embedding_dim
+        sizes = dim, c.num_blocks, c.num_refinement_blocks, c.heads, c.expansion, embedding, c.get("patch_size", 1)
+        self.unet = ModulatedUNet(in_channels, out_channels, *sizes)
+        self.time_mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.Mish(), nn.Linear(4 * dim, embedding))
+        self.kernel_mlp = nn.Sequential(
+            nn.Linear(c.kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding)
+        )
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """alpha_bar_t of the noise schedule, (1000,), on the network's device."""
+        return alpha_bar_on(self.config.noise_schedule, self.device)
+
+    @property
+    def size_multiple(self) -> int:
+        """The network reflect-pads HR images to a multiple of this."""
+        return self.unet.size_multiple
+
+    @property
+    def channels_per_pixel(self) -> float:
+        """Channels of the top level per HR pixel."""
+        return self.config.dim / self.unet.patch_size**2
+
+    def relative_error(self, timestep: Tensor) -> float:
+        """sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau under noise sigma_t."""
+        a = float(self.alpha_bar[timestep])
+        sigma2 = (1 - a) / a
+        return float((sigma2 / (sigma2 + self.residual_std**2)) ** 0.5)
+
+    def check_scale(self, scale: int) -> None:
+        """Raise ParameterError if the network was not trained for a scale."""
+        if scale not in self.config.scales:
+            supported = ", ".join(map(str, self.config.scales))
+            raise ParameterError(f"scale {scale} is not one of the network's: {supported}")
+
+
+def _check(config: Any) -> None:
+    """Raise ParameterError for invalid arguments of a network."""
+    for name in ("embedding_dim", "expansion", "patch_size", "estimator_hidden", "image_std", "residual_std"):
+        if name in config and not config[name] > 0:
+            raise ParameterError(f"{name}: {config[name]} is not above 0")
+    dim, num_blocks, heads, kernel_size = config.dim, config.num_blocks, config.heads, config.kernel_size
+    if not num_blocks:
+        raise ParameterError("num_blocks is empty; at least one level is needed")
+    if len(heads) != len(num_blocks):
+        raise ParameterError(f"heads has {len(heads)} entries, but num_blocks has {len(num_blocks)}")
+    if dim < 2 or dim % 2:
+        raise ParameterError(f"dim {dim} is not a positive even number")
+    for level, count in enumerate(heads):
+        if count < 1 or dim * 2**level % count:
+            raise ParameterError(f"{count} heads do not divide the {dim * 2**level} channels of level {level + 1}")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ParameterError(f"kernel_size {kernel_size} is not odd and positive")
+    betas(config.noise_schedule)  # raises for an unknown name

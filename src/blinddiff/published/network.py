@@ -1,6 +1,6 @@
 """The published MCFormer: the architecture of the authors' code, and its checkpoints.
 
-Source of names and shapes: the public code of arXiv 2403.10211, as recorded in state dicts.
+Source of names and shapes: state dicts of the public code of arXiv 2403.10211.
 """
 
 import os
@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_measures import fit_size
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral
-from blinddiff.errors import ParameterError, WeightsError
-from blinddiff.models.denoiser import Prediction, alpha_bar_on, betas
-from blinddiff.models.unet import ModulatedUNet, check_unet, kernel_mlp, sinusoidal_embedding, time_mlp
+from blinddiff.errors import WeightsError
+from blinddiff.models.denoiser import Prediction
+from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
 
 @dataclass
 class PublishedPrediction(Prediction):
-    """A prediction with the network's outputs: noise, and where log Sigma lies in its range, (B, 3, H, W) each."""
+    """A prediction with the network's raw outputs: noise, and v, which interpolates log Sigma; (B, 3, H, W) each."""
 
     noise: Tensor
     variance: Tensor
@@ -39,36 +38,20 @@ class ConvolutionalEstimator(nn.Sequential):
         layers: list[nn.Module] = []
         for index, stride in enumerate((1, 1, 1, 2, 1, 1)):
             layers += [nn.Conv2d(dim if index else 6, dim, 5, stride, padding=2), nn.LeakyReLU(0.2)]
-        super().__init__(
-            *layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, kernel_size**2, 1), nn.Flatten(), nn.Softmax(1)
-        )
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, kernel_size**2, 1), nn.Flatten(), nn.Softmax(1)]
+        super().__init__(*layers)
 
 
-class PublishedMCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own clash over config_name
+class PublishedMCFormer(ModulatedNetwork):
     """The network of the released code of arXiv 2403.10211, a `Denoiser`.
 
-    It sees x_t and y upsampled, in [0, 1], predicts the noise and a variance, and estimates the kernel at each step by
-    convolution and pooling. It knows no noise level: its estimate of it is 0.
-
-    Args:
-        dim: channels at the top level.
-        num_blocks: modulated blocks at each level, top first.
-        num_refinement_blocks: blocks after the decoder.
-        heads: attention heads at each level.
-        expansion: of the gated feed-forward networks.
-        embedding_dim: length of the embedding of time and kernel.
-        kernel_size: side of the kernel's support, odd.
-        scales: scales the weights are made for.
-        noise_schedule: name of the schedule x_t follows, see `models.denoiser`.
-        kernel_modulation: False removes the kernel from the modulation (an ablation).
-
-    Raises:
-        ParameterError: an argument outside its range.
+    Its inputs are x_t and y upsampled, in [0, 1]. It predicts noise and variance, and estimates the kernel at each step
+    by convolution and pooling. It does not estimate the noise level, which is always 0. Arguments as for `MCFormer`.
     """
 
-    config: Any  # the arguments above, by name
     default_mode = "paper"
-    knows_noise = False
+    estimates_noise = False
+    residual_std = 0.1
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -84,89 +67,52 @@ class PublishedMCFormer(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffu
         noise_schedule: str = "linear",
         kernel_modulation: bool = True,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        for name, number in {"embedding_dim": embedding_dim, "expansion": expansion}.items():
-            if not number > 0:
-                raise ParameterError(f"{name}: {number} is not above 0")
-        check_unet(dim, num_blocks, heads, kernel_size)
-        self.unet = ModulatedUNet(6, 6, dim, num_blocks, num_refinement_blocks, heads, expansion, embedding_dim)
-        self.time_mlp = time_mlp(dim, embedding_dim)
-        self.kernel_mlp = kernel_mlp(kernel_size, embedding_dim)
+        super().__init__(in_channels=6, out_channels=6)
         self.estimator = ConvolutionalEstimator(dim, kernel_size)
-        betas(noise_schedule)  # raises for an unknown name
 
-    @property
-    def alpha_bar(self) -> Tensor:
-        """alpha_bar_t of the noise schedule, (1000,), on the network's device."""
-        return alpha_bar_on(self.config.noise_schedule, self.device)
-
-    @property
-    def size_multiple(self) -> int:
-        """HR sides are mirrored up to a multiple of this inside the network."""
-        return self.unet.size_multiple
-
-    @property
-    def channels_per_pixel(self) -> float:
-        """Channels of the top level per HR pixel."""
-        return self.config.dim / self.unet.patch_size**2
-
-    def to_diffusion(self, image: Tensor) -> Tensor:
-        """A copy: x_t is noised in the image's own range."""
+    def normalize(self, image: Tensor) -> Tensor:
+        """A copy: the value range of x_t is [0, 1]."""
         return image.clone()
 
-    def to_image(self, x: Tensor) -> Tensor:
-        """A copy. See `to_diffusion`."""
+    def denormalize(self, x: Tensor) -> Tensor:
+        """A copy, see `normalize`."""
         return x.clone()
 
     def initial_estimate(self, observation: Observation) -> None:
-        """None: the kernel is estimated at each step, from x_t. See `Denoiser`."""
+        """None: the kernel is estimated at each step, from x_t."""
 
     def initial_image(self, observation: Observation, degradation: Degradation | None) -> None:
-        """None: the diffusion starts from noise alone. See `Denoiser`."""
-
-    def remaining_error(self, timestep: Tensor) -> float:
-        """sigma_t / sqrt(sigma_t^2 + tau^2), tau = 0.1. See `Denoiser`."""
-        a = float(self.alpha_bar[timestep])
-        sigma2 = (1 - a) / a
-        return float((sigma2 / (sigma2 + 0.1**2)) ** 0.5)
-
-    def check_scale(self, scale: int) -> None:
-        """Raise ParameterError if the weights were not made for a scale."""
-        if scale not in self.config.scales:
-            raise ParameterError(
-                f"scale {scale} is not one of the network's: {', '.join(map(str, self.config.scales))}"
-            )
+        """None: the diffusion starts from pure noise."""
 
     def forward(
         self,
         x_t: Tensor,
-        timestep: Tensor,
+        t: Tensor,
         observation: Observation,
         degradation: Degradation | None = None,
         *,
         transform: int = 0,
     ) -> PublishedPrediction:
-        """One prior step. See `Denoiser`; the noise level is not used."""
+        """One prior step; the noise level is not used."""
         self.check_scale(observation.scale)
         y = F.interpolate(observation.y, scale_factor=observation.scale, mode="bicubic")
         inputs = torch.cat([x_t, y], 1)
         k_hat = self.estimator(inputs.to(self.dtype)).to(x_t).unflatten(1, (self.config.kernel_size, -1))
-        # The published code correlates where we convolve: its kernels are ours, rotated by half a turn.
+        # The published code correlates instead of convolving: its kernels are ours, rotated by 180 degrees.
         modulating = k_hat
         if degradation is not None:
             modulating = dihedral(fit_size(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
-        condition = self.time_mlp(sinusoidal_embedding(timestep, self.config.dim).to(self.dtype))
+        condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         if self.config.kernel_modulation:
             condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1).to(self.dtype))
-        # Both outputs are what has to be added to x_t.
+        # Both outputs are residuals to x_t.
         noise, variance = (x_t + part for part in self.unet.transformed(inputs, condition, transform).chunk(2, 1))
-        a = self.alpha_bar[timestep].view(-1, 1, 1, 1)
+        a = self.alpha_bar[t].view(-1, 1, 1, 1)
         x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
         estimate = Degradation(dihedral(k_hat, HALF_TURN), torch.zeros(len(x_t), device=x_t.device, dtype=x_t.dtype))
         return PublishedPrediction(x0_hat, estimate, noise, variance)
 
 
-LEVELS = 4
 EXPANSION = 2.66  # of all published networks
 
 _BLOCK = {
@@ -196,25 +142,23 @@ _PARTS = {
     r"k_mlp\.": "kernel_mlp.",
     r"predictor\.": "estimator.",
 }
-"""Beginnings of their names and of ours; {} is the level, counted from 0 instead of 1."""
+"""Key prefixes of published state dicts and ours; {} is the level, counted from 0 instead of 1."""
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
     """The state dict of a published checkpoint: ``.pth`` with ``params_ema``, ``params`` or bare, or ``.safetensors``.
 
-    Raises:
-        WeightsError: missing, unreadable, or no state dict. Files are read as data; code in them is never run.
+    Files are read as data; code in them is never run. Raises WeightsError: missing, unreadable, or no state dict.
     """
     if not os.path.isfile(path):
         raise WeightsError(f"{path}: no such file")
     try:
-        content: Any
         if path.suffix == ".safetensors":
-            content = load_file(path)
+            content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors raise errors of many kinds
-        reason = " ".join(str(error).split())[:200] or "it is empty or cut short"  # an EOFError says nothing
+        reason = " ".join(str(error).split())[:200] or "it is empty or cut short"  # an EOFError has no message
         raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
     for key in ("params_ema", "params", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -225,32 +169,26 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def network_from_published(state: Mapping[str, Tensor], scale: int = 4) -> PublishedMCFormer:
-    """The network with the weights of a published state dict, its architecture read off the shapes.
+    """Build the network of a published state dict, its architecture inferred from the shapes.
 
-    Args:
-        state: as `read_published` gives it.
-        scale: what the network was trained for, which no shape tells; 4 in all published settings.
-
-    Raises:
-        WeightsError: a tensor is missing, left over, or of a shape that no such network has.
+    scale: the scale it was trained for, which shapes do not show; 4 in all published settings. Raises WeightsError for
+    missing or unexpected tensors and for shapes that do not fit.
     """
     try:
         dim = state["patch_embed.proj.weight"].shape[0]
         top, deepest = state["encoder_level1.0.ffn.project_out.weight"], state["latent.0.ffn.project_out.weight"]
         kernel_entries = state["k_mlp.0.weight"].shape[1]
-        stages = [*(f"encoder_level{level}" for level in range(1, LEVELS)), "latent"]
+        stages = [*(f"encoder_level{level}" for level in range(1, 4)), "latent"]
         heads = [state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages]
     except KeyError as error:
         raise WeightsError(f"not a checkpoint of the published BlindDiff: {error.args[0]} is missing") from error
-    expansion = EXPANSION
-    if top.shape[1] != int(dim * EXPANSION):
-        expansion = (deepest.shape[1] + 0.5) / deepest.shape[0]
+    published = top.shape[1] == int(dim * EXPANSION)
     network = PublishedMCFormer(
         dim=dim,
         num_blocks=[_count(state, stage) for stage in stages],
         num_refinement_blocks=_count(state, "refinement"),
         heads=heads,
-        expansion=expansion,
+        expansion=EXPANSION if published else (deepest.shape[1] + 0.5) / deepest.shape[0],
         embedding_dim=dim,
         kernel_size=round(kernel_entries**0.5),
         scales=[scale],

@@ -18,10 +18,10 @@ class PublishedGuidance:
     """x_{t-1} <- x_{t-1} - grad_{x_t} (||y - A(x0_hat, k_t)|| + 0.1 ||x0_hat||), norms over an image, not squared.
 
     An image step (`sampling.image_steps.ImageStep`). Its strength halves each time the image's side doubles, and the
-    second term pulls the image to black; `Gradient` has neither fault. The kernel depends on x_t through the network,
-    and is differentiated too.
+    second term pulls the image to black; `Gradient` avoids both. The gradient also flows through the kernel, which the
+    network estimates from x_t.
 
-    Source: the released code of arXiv 2403.10211, as recorded.
+    Source: the released code of arXiv 2403.10211.
     """
 
     needs_gradient: bool = True
@@ -36,15 +36,14 @@ class PublishedGuidance:
 
 
 class PublishedDiffusion:
-    """x_{t-1} ~ N(posterior mean, Sigma), log Sigma between log beta~_t and log beta_t by the network's share.
+    """x_{t-1} ~ N(posterior mean, Sigma), log Sigma interpolated by the network's v between log beta~_t and log beta_t.
 
     beta_t is that of the respaced schedule, as in Nichol and Dhariwal, "Improved denoising diffusion probabilistic
-    models", 2021. diffusers' DDPMScheduler takes the upper end from the whole schedule instead, which differs for few
-    steps.
+    models", 2021. diffusers' DDPMScheduler takes beta_t from the full schedule instead, which differs for few steps.
 
     Args:
         noise_schedule: name of the network's schedule.
-        num_inference_steps: timesteps kept of 1000, evenly, first and last among them.
+        num_inference_steps: number of timesteps kept of 1000, evenly spaced, including first and last.
     """
 
     def __init__(self, noise_schedule: str, num_inference_steps: int, device: torch.device) -> None:
@@ -55,26 +54,26 @@ class PublishedDiffusion:
         before = torch.cat([torch.ones(1, dtype=a.dtype), a[:-1]])
         beta = 1 - a / before
         posterior = beta * (1 - before) / (1 - a)
-        # The first posterior variance is 0; its logarithm is taken from the second, or from beta.
+        # The first posterior variance is 0: use the second, or beta, for the logarithm.
         posterior[0] = posterior[1] if num_inference_steps > 1 else beta[0]
         self.timesteps = kept.flip(0).to(device)
         self._from_x0 = (beta * before.sqrt() / (1 - a)).float().to(device)
         self._from_x_t = ((1 - before) * (1 - beta).sqrt() / (1 - a)).float().to(device)
-        self._log_least, self._log_most = posterior.log().float().to(device), beta.log().float().to(device)
+        self._log_min, self._log_max = posterior.log().float().to(device), beta.log().float().to(device)
 
     def step(
         self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: Callable[[], Tensor]
     ) -> Tensor:
-        """x_{t-1} from x_t and the corrected x0_hat, see `sampling.schedulers.Scheduler`; other networks than the
-        published one predict no variance, and get the lower end of the range.
+        """x_{t-1} from x_t and the corrected x0_hat, see `sampling.schedulers.Scheduler`; for networks that
+        predict no variance, Sigma is beta~_t.
         """
         i = int((self.timesteps.flip(0) == t).nonzero())
         mean = self._from_x0[i] * x0_hat + self._from_x_t[i] * x_t
         drawn = noise()
         if i == 0:
             return mean
-        log_variance = self._log_least[i]
+        log_variance = self._log_min[i]
         if isinstance(prediction, PublishedPrediction):
-            share = (prediction.variance + 1) / 2
-            log_variance = share * self._log_most[i] + (1 - share) * self._log_least[i]
+            weight = (prediction.variance + 1) / 2
+            log_variance = weight * self._log_max[i] + (1 - weight) * self._log_min[i]
         return mean + (log_variance / 2).exp() * drawn

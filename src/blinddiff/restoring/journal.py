@@ -1,4 +1,7 @@
-"""Records of finished work that survive a kill, so that an interrupted run resumes."""
+"""Append-only files of finished work.
+
+They stay valid if the process is killed, so that an interrupted run resumes.
+"""
 
 import contextlib
 import errno
@@ -17,29 +20,25 @@ LEDGER = ".blinddiff-ledger.jsonl"
 
 
 class Journal:
-    """A text file with one entry a line: the ledger of a folder, or the log of an evaluation.
+    """A text file with one entry per line: the ledger of a folder, or the log of an evaluation.
 
-    Every line is on the disk when `append` returns. A last line that a kill cut short does not count; the next `append`
-    removes it. One run may write at a time: hold `lock_folder` meanwhile.
+    Every line is on the disk when `append` returns. An incomplete last line, left by a killed process, is ignored, and
+    the next `append` removes it. Only one run may write at a time: hold `lock_folder` while writing.
 
-    Args:
-        path: the file; made if it is not there.
-
-    Raises:
-        OutputError: the file cannot be opened.
+    The file is created if missing. Raises OutputError if it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with open(path, "ab"):  # found out now, not after the work
+            with open(path, "ab"):  # fail now, not after the work
                 pass
             self._size = sum(len(line) for _, line in self._lines())
         except OSError as error:
             raise OutputError(f"{path}: cannot be opened: {error.strerror}") from error
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """Each whole line without its end, and the offset at which it begins; undecodable bytes are replaced.
+        """The offset of each complete line, and the line without its newline; undecodable bytes are replaced.
 
         Raises OSError if the file can no longer be read.
         """
@@ -47,20 +46,19 @@ class Journal:
             yield offset, line[:-1].decode(errors="replace")
 
     def line(self, offset: int) -> str:
-        """The line that begins at an offset. Raises OSError if the file cannot be read."""
+        """The line at an offset. Raises OSError if the file cannot be read."""
         with open(self.path, "rb") as file:
             file.seek(offset)
             return file.readline()[:-1].decode()
 
     def append(self, *lines: str) -> int:
-        """Add lines; return the offset of the first.
+        """Add lines. Return the offset of the first.
 
-        Raises:
-            OutputError: the disk is full or gone; no line is added.
+        Raises OutputError if the disk is full or not available; no line is added.
         """
         data, offset = _encode(lines), self._size
         try:
-            # Unbuffered: what a full disk refuses must not be written again when the file is closed.
+            # Unbuffered: otherwise closing the file would retry a write that failed on a full disk.
             with open(self.path, "ab", buffering=0) as file:
                 file.truncate(offset)
                 try:
@@ -77,11 +75,7 @@ class Journal:
         return offset
 
     def rewrite(self, lines: Iterable[str]) -> None:
-        """Replace all lines, at once.
-
-        Raises:
-            OutputError: the disk is full or gone; the journal is as it was.
-        """
+        """Replace all lines atomically. Raises OutputError if the disk is full or missing; the file is unchanged."""
         data = _encode(lines)
         write_file(self.path, data)
         self._size = len(data)
@@ -101,13 +95,7 @@ def _encode(lines: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True)
 class Job:
-    """One photograph of a folder.
-
-    Attributes:
-        name: of the photograph, below the input folder.
-        output: name of its result, below the output folder.
-        source, target: paths of both.
-    """
+    """A photograph and its result: paths relative to the input and output folder (name, output), and full paths."""
 
     name: str
     output: str
@@ -117,7 +105,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """A result that is on the disk: SHA-256 of the photograph's file and of the result's, and `Result.facts`."""
+    """A result on the disk: SHA-256 of the photograph's file and of the result's file, and `Result.facts`."""
 
     input_sha256: str
     output_sha256: str
@@ -127,20 +115,14 @@ class Done:
 class Ledger:
     """The finished results of one output folder, in a hidden file there.
 
-    A result counts as finished if photograph, settings and result are those of its line, by hash. Modification times
-    are not used: copying changes them, and an edited photograph can keep its own. Every line is written after its
-    result is on the disk, so that a kill in between only costs doing that photograph again.
-
-    Args:
-        folder: the output folder.
-
-    Raises:
-        OutputError: the ledger cannot be opened.
+    A result counts as finished if the hashes of photograph, settings and result match its line. Modification times are
+    not used: copying changes them, and editing may not. Each line is written after its result is on the disk, so a kill
+    between the two only means that this photograph is restored again. Raises OutputError if the file cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:
         self._journal = Journal(folder / LEDGER)
-        self._offsets: dict[str, int] = {}  # of the newest line for each result
+        self._offsets: dict[str, int] = {}  # of the newest line of each result
         for offset, text in self._journal:
             with contextlib.suppress(ValueError):
                 line = json.loads(text)
@@ -148,29 +130,20 @@ class Ledger:
                     self._offsets[str(line["output"])] = offset
 
     def facts(self, job: Job, settings: str) -> dict[str, Any] | None:
-        """The facts of a result if it is finished, else None.
-
-        Args:
-            job: photograph and result.
-            settings: fingerprint of the settings.
-        """
+        """The facts of a finished result, else None. ``settings`` is the fingerprint of the settings."""
         if job.output not in self._offsets:
             return None
         with contextlib.suppress(OSError):  # a file that is missing or cannot be read
             line = json.loads(self._journal.line(self._offsets[job.output]))
             if line.get("settings") != settings or line.get("input") != job.name:
                 return None
-            # The result first: that is the one most often missing.
+            # The result first: it is missing more often.
             if line["output_sha256"] == file_hash(job.target) and line["input_sha256"] == file_hash(job.source):
                 facts: dict[str, Any] = line["facts"]
                 return facts
         return None
 
     def add(self, job: Job, settings: str, done: Done) -> None:
-        """Enter a result that is on the disk.
-
-        Raises:
-            OutputError: the disk is full or gone.
-        """
+        """Record a result that has been written to disk. Raises OutputError as `Journal.append`."""
         line = {"input": job.name, "output": job.output, "settings": settings, **asdict(done)}
         self._offsets[job.output] = self._journal.append(json.dumps(line))

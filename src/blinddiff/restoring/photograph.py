@@ -1,4 +1,4 @@
-"""Restores one photograph: settings in, one `Result` out. The command line, the page and the demo all come here."""
+"""Restores one photograph according to `RestoreSettings`. Used by the command line, the web page and the demo."""
 
 import hashlib
 import json
@@ -33,25 +33,22 @@ def load_pipeline(weights: str | Path | None = None, device: str | None = None) 
 
 @dataclass(frozen=True)
 class RestoreSettings:
-    """What to do with a photograph. Small and picklable: worker processes receive it.
+    """How to restore a photograph. Small and picklable: worker processes receive it.
 
     Attributes:
-        weights: folder of weights, or a repository of the Hugging Face hub; the weights in the package where None.
+        weights: folder of weights, or a repository of the Hugging Face hub; None for the included weights.
         device: as for `BlindDiffPipeline.from_pretrained`.
         scale: 1, 2, 3 or 4.
-        mode: a name of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
-        steps: of the reverse diffusion, 1 to 1000; the mode's default where None.
-        samples: restorations with different noise; the result is their mean.
-        seed: of the noise. Every photograph of a run starts from the same seed, so that its result does not depend on
-            the others.
-        kernel: file of the blur kernel, where it is known.
-        noise_level: standard deviation in grey levels, 0 to 255, where it is known.
-        max_pixels: limit of an input image, against decompression bombs.
-        max_memory: bytes that all restorations of a run may take together, see `BlindDiffPipeline`; half of the free
-            memory where None.
+        mode: a key of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
+        steps: number of steps of the reverse diffusion, 1 to 1000; None for the mode's default.
+        samples: number of restorations with different noise; the result is their mean.
+        seed: seed of the noise. It is the same for every photograph of a run, so that no result depends on the others.
+        kernel: file of the blur kernel, if it is known.
+        noise_level: standard deviation of the noise in grey levels, 0 to 255, if it is known.
+        max_pixels: maximum number of pixels of the input; protects against decompression bombs.
+        max_memory: limit in bytes for all parallel restorations together; None for half of the free memory.
 
-    Raises:
-        ParameterError: the noise level is not between 0 and 255.
+    Raises ParameterError if the noise level is not between 0 and 255.
     """
 
     weights: str | None = None
@@ -67,43 +64,36 @@ class RestoreSettings:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse now what would fail for every file."""
+        """Reject settings that would fail for every file."""
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
 
     @property
     def number_of_steps(self) -> int:
-        """Steps of the reverse diffusion: ``steps``, or the mode's default."""
+        """`steps`, or the mode's default."""
         return MODES[self.mode].num_inference_steps if self.steps is None else self.steps
 
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes a result: settings, contents of weights and kernel, package version.
 
-        The device and the limits are left out: they change a result by rounding at most.
-
-        Raises:
-            WeightsError: the folder of weights cannot be read.
-            KernelError: the kernel cannot be read.
+        The device and the limits are excluded: they change a result by rounding errors at most. Raises WeightsError or
+        KernelError if weights or kernel cannot be read.
         """
         facts = asdict(self)
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
             del facts["samples"]  # as in ledgers written before this setting existed
-        facts["kernel"] = None if self.kernel is None else _kernel_hash(self.kernel)
+        try:
+            facts["kernel"] = None if self.kernel is None else file_hash(self.kernel)
+        except OSError as error:
+            raise KernelError(f"{self.kernel}: cannot be read: {error.strerror}") from error
         facts["weights"] = _weights_hash(DEFAULT_WEIGHTS if self.weights is None else self.weights)
         facts["version"] = __version__
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _kernel_hash(kernel: Path) -> str:
-    try:
-        return file_hash(kernel)
-    except OSError as error:
-        raise KernelError(f"{kernel}: cannot be read: {error.strerror}") from error
-
-
 def _weights_hash(weights: str | Path) -> str:
-    """SHA-256 over the files of a folder of weights; the name itself for a repository on the hub."""
+    """SHA-256 of the files in a folder of weights; the name itself for a repository on the hub."""
     digest = hashlib.sha256()
     folder = Path(weights)
     try:
@@ -123,14 +113,15 @@ class Result:
 
     Attributes:
         photograph: the input, as read.
-        settings: what was asked for.
-        pixels: (3, H, W) in [0, 1]; with several samples, their mean.
-        alpha: transparency, (1, H, W) in [0, 1]; None where the photograph has none.
+        settings: settings of the restoration.
+        pixels: (3, H, W) in [0, 1]; the mean of the samples.
+        alpha: transparency, (1, H, W) in [0, 1]; None if the photograph has none.
         kernel: (n, m), in pixels of the result; sums to 1.
-        noise_level: standard deviation in grey levels.
-        expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None where the kernel was given.
+        noise_level: standard deviation of the noise in grey levels.
+        expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None if the kernel was given.
         residual: input minus degraded result, (3, h, w), in grey levels.
-        consistency: RMS of the residual over that of noise and rounding; near 1 where the result explains the input.
+        consistency: RMS of the residual divided by the RMS expected from noise and rounding; near 1 if the result is
+            consistent with the input.
         std: standard deviation over the samples, (3, H, W) in [0, 1]; None for one sample.
         seconds: duration of the restoration.
     """
@@ -158,14 +149,12 @@ class Result:
         return None if self.std is None else 255 * float(self.std.square().mean().sqrt())
 
     def facts(self, output: PurePath) -> dict[str, Any]:
-        """What was found, for JSON: ``--json`` prints it, the ledger stores it.
+        """The result's measurements as JSON-compatible values, for ``--json`` and the ledger.
 
-        ``width``, ``height`` and ``written_bit_depth`` are the result's; ``mode`` and ``bit_depth`` the photograph's;
-        ``kernel_widths`` are standard deviations along the kernel's axes in pixels of the result, the larger first;
-        ``kernel_angle`` is the larger one's, in degrees. The others are attributes.
-
-        Args:
-            output: the result's file, whose extension sets the bit depth.
+        ``width``, ``height`` and ``written_bit_depth`` describe the result; ``mode`` and ``bit_depth`` the photograph.
+        ``kernel_widths`` are the standard deviations along the kernel's principal axes in HR pixels, the larger first.
+        ``kernel_angle`` is the direction of the longer axis, in degrees. The other keys are attributes of `Result`.
+        The extension of ``output`` sets the written bit depth.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -196,28 +185,25 @@ def restore_photograph(
     """Restore a photograph. Colours hidden by its transparency do not affect the visible ones.
 
     Args:
-        pipeline: holds the weights that the settings name.
+        pipeline: loaded with ``settings.weights``.
         photograph: as read.
-        settings: scale, mode, steps, samples, seed, noise level and memory are used.
-        kernel: the known blur kernel, (n, m), in pixels of the result: the contents of ``settings.kernel``, or from
-            elsewhere.
+        settings: weights, device, kernel and max_pixels are not used here.
+        kernel: the known blur kernel, (n, m), in pixels of the result. The caller reads ``settings.kernel``; this
+            function does not.
         on_step: called after each step with the number of finished steps and the current estimate x0_hat,
-            (samples, 3, H, W). What it raises ends the restoration.
+            (samples, 3, H, W). An exception raised by it stops the restoration.
 
     Raises:
-        ImageError: the photograph is too small, or does not fit the memory even in the smallest tiles.
-        KernelError: the kernel does not fit the photograph.
-        ParameterError: a setting outside its range.
+        ImageError: the photograph is too small, or does not fit into memory even in the smallest tiles.
+        KernelError: the kernel is larger than the result.
+        ParameterError: a setting is outside its range.
     """
     started = time.perf_counter()
     pixels = visible_colours(photograph)
-    finished = 0
 
-    def after_step(_index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
-        nonlocal finished
-        finished += 1
+    def after_step(index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
         if on_step is not None:
-            on_step(finished, x0_hat)
+            on_step(index + 1, x0_hat)
 
     try:
         out = pipeline(
@@ -231,7 +217,7 @@ def restore_photograph(
             generator=torch.Generator().manual_seed(settings.seed),
             output_type="pt",
             max_memory=settings.max_memory,
-            on_step=None if on_step is None else after_step,
+            on_step=after_step,
         )
     except KernelError as error:
         if settings.kernel is None:
@@ -241,7 +227,7 @@ def restore_photograph(
         if not is_lack_of_memory(error):
             raise
         height, width = pixels.shape[-2:]
-        raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit the memory") from error
+        raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit into memory") from error
     return Result(
         photograph=photograph,
         settings=settings,
@@ -258,9 +244,9 @@ def restore_photograph(
 
 
 def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
-    """Enlarge transparency, (1, h, w), by bicubic interpolation, limited to the range of the 3 x 3 input pixels around.
+    """Enlarge transparency, (1, h, w), by bicubic interpolation, clamped to the range of the surrounding 3 x 3 pixels.
 
-    Bicubic interpolation alone overshoots beside an edge, which would show as a faint outline.
+    Bicubic interpolation alone overshoots at edges, which is visible as a faint outline.
     """
     if scale == 1:
         return alpha
@@ -271,13 +257,14 @@ def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Record:
-    """What happened to one file.
+    """The outcome for one file.
 
     Attributes:
-        input, output: paths, below their folders for a folder. The output is None where the file failed.
-        status: "done"; "skipped", where an earlier run has done it; "failed".
-        error: why it failed.
-        facts: see `Result.facts`; None where it failed.
+        input, output: paths; for a folder, relative to the input and output folder. The output is None if the file
+            failed.
+        status: "done"; "skipped" if an earlier run restored it; "failed".
+        error: the reason of a failure.
+        facts: see `Result.facts`; None if the file failed.
     """
 
     input: str
@@ -288,12 +275,7 @@ class Record:
 
     def line(self) -> str:
         """The record as one line of JSON."""
-        return json.dumps(
-            {
-                "input": self.input,
-                "output": self.output,
-                "status": self.status,
-                **({} if self.error is None else {"error": self.error}),
-                **(self.facts or {}),
-            }
-        )
+        record = {"input": self.input, "output": self.output, "status": self.status}
+        if self.error is not None:
+            record["error"] = self.error
+        return json.dumps({**record, **(self.facts or {})})

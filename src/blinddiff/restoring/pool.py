@@ -1,8 +1,8 @@
-"""Worker processes that do one task at a time. A process that dies costs one task; another takes its place.
+"""Worker processes with one task at a time. If a process dies, only its task fails, and a new process replaces it.
 
 Processes, not threads: a hostile file or a lack of memory then ends one process and not the run, and a small image does
-not keep many cores busy. `concurrent.futures` and `pebble` (5.2) were tried: the first gives up every task when a
-process dies, the second when an idle or a starting one does, and it hides the error of a worker that cannot start.
+not use many cores. `concurrent.futures` and `pebble` (5.2) were rejected: the first abandons all tasks when a process
+dies, the second when an idle or a starting process dies, and it hides the error of a worker that cannot start.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Died:
-    """The process of a task has died; ``how`` continues the sentence "its process ..."."""
+    """The process of a task died; ``how`` completes the sentence "its process ..."."""
 
     how: str
 
@@ -40,10 +40,6 @@ class Died:
 class _Raised:
     error: Exception
     traceback: str
-
-
-class _WorkerTraceback(Exception):
-    """Shows where an error was raised in another process."""
 
 
 @dataclass(eq=False)
@@ -57,18 +53,17 @@ class _Process(Generic[Task]):
 def run_tasks(
     tasks: Sequence[Task], make_worker: Callable[[], Callable[[Task], Outcome]], processes: int, threads: int
 ) -> Generator[tuple[Task, Outcome | Died]]:
-    """Do tasks side by side; yield each with its outcome, in the order in which they end.
+    """Run tasks in parallel; yield each with its outcome, in the order in which they finish.
 
-    What a worker raises is raised here. All processes end with the generator: close it to stop early.
+    Exceptions of a worker are raised here. All processes end with the generator: close it to stop early.
 
     Args:
-        tasks: picklable, none of them None.
+        tasks: picklable and not None.
         make_worker: picklable; called once in every process, for instance to load weights.
-        processes: how many there are at most.
-        threads: torch's threads in each process.
+        processes: maximum number of processes.
+        threads: number of torch's threads in each process.
 
-    Raises:
-        BlindDiffError: a process died before its worker was made.
+    Raises BlindDiffError if a process dies before its worker is created.
     """
     waiting = deque(tasks)
     running: list[_Process[Task]] = []
@@ -81,17 +76,17 @@ def run_tasks(
             for process in free:
                 if process.ready and waiting:
                     process.task = waiting.popleft()
-                    with contextlib.suppress(OSError):  # it has died, which is noticed below
+                    with contextlib.suppress(OSError):  # it has died; `_receive` reports that below
                         process.connection.send(process.task)
             with_messages = wait([process.connection for process in running])
             for process in [process for process in running if process.connection in with_messages]:
                 message = _receive(process)
                 if isinstance(message, _Raised):
-                    raise message.error from _WorkerTraceback(message.traceback)
+                    raise message.error from RuntimeError(message.traceback)
                 if isinstance(message, Died):
                     running.remove(process)
                     if not process.ready:
-                        raise BlindDiffError(f"a worker process {message.how} before it had begun")
+                        raise BlindDiffError(f"a worker process {message.how} before its first task")
                 task, process.task, process.ready = process.task, None, True
                 if task is not None:
                     yield task, message
@@ -105,33 +100,23 @@ def run_tasks(
 def _start(make_worker: Callable[[], Callable[[Task], Outcome]], threads: int) -> _Process[Task]:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_work, args=(theirs, make_worker, threads), daemon=True)
-    if os.name == "posix":
-        # Python's own helper process. Starting it unblocks SIGINT, so it must not be started below.
-        resource_tracker.ensure_running()
-    with delayed_interrupt(), _interrupt_blocked():
+    with delayed_interrupt(), contextlib.ExitStack() as stack:
+        if os.name == "posix":
+            # The new process inherits the blocked SIGINT: this process handles Ctrl-C and ends the others. Python's own
+            # helper process is started before, because starting it unblocks SIGINT.
+            resource_tracker.ensure_running()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
         process.start()
     theirs.close()
     return _Process(process, ours)
 
 
 @contextlib.contextmanager
-def _interrupt_blocked() -> Iterator[None]:
-    """Block SIGINT in processes started within: this process handles Ctrl-C and ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
 def delayed_interrupt() -> Iterator[None]:
-    """Handle a Ctrl-C that comes within this block at its end.
+    """Delay a Ctrl-C during this block until its end.
 
-    By a handler: if the signal were blocked in this thread, another thread would receive it.
+    Uses a handler: if the signal were blocked in this thread, another thread would receive it.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
@@ -147,7 +132,7 @@ def delayed_interrupt() -> Iterator[None]:
 
 
 def _receive(process: _Process[Task]) -> Any:
-    """The next message of a process; `Died` if there will be none."""
+    """The next message of a process; `Died` if it has ended."""
     try:
         return process.connection.recv()
     except (EOFError, OSError):
@@ -156,21 +141,21 @@ def _receive(process: _Process[Task]) -> Any:
     if code >= 0:
         return Died(f"ended with exit code {code}")
     name = signal.Signals(-code).name
-    return Died(f"was ended by {name}" + (": perhaps for want of memory" if name == "SIGKILL" else ""))
+    return Died(f"was ended by {name}" + (": perhaps for lack of memory" if name == "SIGKILL" else ""))
 
 
 def _work(
     connection: "Connection[Any, Any]", make_worker: Callable[[], Callable[[Task], Outcome]], threads: int
 ) -> None:
-    """Main function of a process: make the worker, then do tasks until the connection closes."""
+    """Main function of a process: create the worker, then run tasks until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
-    tqdm.set_lock(threading.RLock())  # its own is a named semaphore, which a killed process would leave behind
+    tqdm.set_lock(threading.RLock())  # the default is a named semaphore, which a killed process would leave behind
     try:
         worker = make_worker()
         connection.send(None)  # ready
         while True:
             connection.send(worker(connection.recv()))
-    except Exception as error:  # noqa: BLE001 - raised again in the process that sent the task
-        with contextlib.suppress(OSError):  # unless that has ended, and closed the connection
+    except Exception as error:  # noqa: BLE001 - raised again in the main process
+        with contextlib.suppress(OSError):  # the main process has ended
             connection.send(_Raised(error, traceback.format_exc()))

@@ -1,6 +1,6 @@
-"""The MAP loop: image and kernel refined by turns along the reverse diffusion.
+"""The MAP loop: image and kernel are refined alternately along the reverse diffusion.
 
-{x*, k*} = argmax log p(y | x, k) + log p(k | y, x) + log p(x)
+{x*, k*} = argmax log p(y | x, k) + log p(k | y, x) + log p(x); p(k | y, x) is a learned conditional model, not a prior.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from blinddiff.sampling.kernel_steps import KernelStep
 from blinddiff.sampling.schedulers import NoiseSource, Scheduler
 
 OnStep = Callable[[int, int, Tensor, Tensor, Tensor], Tensor | None]
-"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t; may return another x_{t-1}."""
+"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t; may return a replacement for x_{t-1}."""
 
 
 @dataclass
@@ -47,29 +47,28 @@ def restore(
     """Run the reverse diffusion over the scheduler's timesteps.
 
     Args:
-        observation: the LR image and the scale.
-        degradation: the initial kernel and noise level; None for a denoiser that has no initial estimate.
+        degradation: initial kernel and noise level; None for a denoiser without an initial estimate.
         noise: draws standard normal noise, (B, 3, H, W).
-        denoiser, scheduler, image_step, kernel_step: see their modules.
+        observation, denoiser, scheduler, image_step, kernel_step: see their modules.
     """
     x_t = add_noise(denoiser, denoiser.initial_image(observation, degradation), scheduler.timesteps[0], noise())
     kernels = []
     for index, t in enumerate(scheduler.timesteps):
         x_t.requires_grad_(image_step.needs_gradient)
         with torch.set_grad_enabled(image_step.needs_gradient):
-            # 1. Prior step: clean image and degradation from x_t.
+            # 1. Prior step: predict clean image and degradation from x_t.
             prediction = denoiser(x_t, t.expand(len(observation)), observation, degradation)
-            # 2. Kernel step: the better image gives a better kernel.
+            # 2. Kernel step: update kernel and noise level from the prediction.
             degradation = kernel_step(degradation, prediction, observation)
-            # 3. Image step: agreement with y, trusting x0_hat the more the less noise x_t had.
-            prior_error = PRIOR_ERROR * denoiser.remaining_error(t)
-            x0_hat, shift = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
+            # 3. Image step (data consistency): the less noise in x_t, the larger the weight of x0_hat.
+            prior_error = PRIOR_ERROR * denoiser.relative_error(t)
+            x0_hat, guidance = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
         # 4. Diffusion step.
-        x_t = scheduler.step(x_t.detach(), t, denoiser.to_diffusion(x0_hat), prediction, noise).detach() + shift
-        degradation = degradation.detach()  # this step's graph ends here
+        x_t = scheduler.step(x_t.detach(), t, denoiser.normalize(x0_hat), prediction, noise).detach() + guidance
+        degradation = degradation.detach()  # frees this step's autograd graph
         kernels.append(degradation.kernel)
         if on_step is not None:
-            changed = on_step(index, int(t), x_t, x0_hat, degradation.kernel)
-            x_t = x_t if changed is None else changed
+            replacement = on_step(index, int(t), x_t, x0_hat, degradation.kernel)
+            x_t = x_t if replacement is None else replacement
     assert degradation is not None  # a scheduler has at least one timestep
-    return Restored(denoiser.to_image(x_t), kernels, degradation)
+    return Restored(denoiser.denormalize(x_t), kernels, degradation)

@@ -1,4 +1,4 @@
-"""Devices and their memory: which to take, what is free, what the sampler needs, and errors that mean a lack of it."""
+"""Devices and their memory: choice of device, free memory, memory per pixel, out-of-memory errors."""
 
 from pathlib import Path
 
@@ -8,41 +8,39 @@ import torch
 from blinddiff.errors import ParameterError
 
 SHARE = 0.5
-"""Share of the free memory that is taken by default: other programs need some too."""
+"""Fraction of the free memory used by default, which leaves some to other programs."""
 IMAGES, INPUTS = 6, 4
-"""Largest number of images held by the sampler, of the result's and of the input's size, as floats: x_t, x_y, x0_hat
-before and after the image step, intermediate results, and the mean over steps. Measured by
-tests/reliability/tiles.py."""
+"""Peak number of float32 images held by the sampler, at HR and at LR size: x_t, x_y, x0_hat before and after the image
+step, intermediate results, and the mean over steps. Measured by tests/reliability/tiles.py."""
 BYTES, BYTES_PER_CHANNEL, GRADIENT = 400, 150, 4
-"""Bytes per pixel of a tile: for every network; for each channel at full resolution; and the factor where its steps are
-recorded for a gradient. Measured on a CPU with the default network (557 to 784 bytes in
-all), the published one (6,952) and a tiny one (262)."""
+"""Bytes per HR pixel of a tile: constant part; per channel at full resolution; factor if a gradient is computed.
+Measured on a CPU, in all: default network 557 to 784, published one 6,952, a tiny one 262."""
 CONTAINER = Path("/sys/fs/cgroup")
-"""Where Linux keeps the limits of a container."""
+"""Where Linux shows the limits of a container."""
 _MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "bad allocation")
 
 
 def bytes_per_pixel(channels: float, needs_gradient: bool) -> float:
-    """Memory per pixel of the result while its tile is restored, for `Denoiser.channels_per_pixel`."""
+    """Memory per HR pixel of a tile, from `Denoiser.channels_per_pixel`."""
     return (BYTES + BYTES_PER_CHANNEL * channels) * (GRADIENT if needs_gradient else 1)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a restoration may take on a device by default: `SHARE` of what is free."""
+    """Bytes a restoration may use on a device by default: `SHARE` of the free memory."""
     if device.type == "cuda":
         return int(SHARE * torch.cuda.mem_get_info(device)[0])
     return int(SHARE * min(psutil.virtual_memory().available, _left_in_container()))
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, or of Python, says that memory has run out."""
+    """Whether an error of torch or Python means that memory has run out."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in _MESSAGES)
     )
 
 
 def _left_in_container() -> float:
-    """What the limit of a Linux container leaves; infinity where there is none."""
+    """Bytes left under the memory limit of a Linux container; infinity without a limit."""
     try:
         return int((CONTAINER / "memory.max").read_text()) - int((CONTAINER / "memory.current").read_text())
     except (OSError, ValueError):  # another system, or "max"
@@ -50,11 +48,7 @@ def _left_in_container() -> float:
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The named device, or the first of CUDA, MPS and CPU that the machine has.
-
-    Raises:
-        ParameterError: the name is none, or the machine has no such device.
-    """
+    """The named device, or the first available of CUDA, MPS and CPU; ParameterError if it is not available."""
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -63,5 +57,5 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ParameterError(f"device {str(device)!r}: this machine has none; cpu, cuda and mps are known") from error
+        raise ParameterError(f"device {str(device)!r} is not available here; use cpu, cuda or mps") from error
     return chosen

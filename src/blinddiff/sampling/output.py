@@ -1,4 +1,4 @@
-"""The pipeline's inputs and outputs: images as users hold them (PIL, numpy, torch), the result, the kernel map."""
+"""The pipeline's inputs and outputs: PIL, numpy and torch images, given kernels, the result, the kernel map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +24,13 @@ KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
 
 SMALLEST_SIDE = 8
-"""Shorter sides hold no block from which a blur could be estimated."""
+"""Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
 
 
 def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
-    """A photograph that can be restored: `read_image`, refused now if the pipeline would refuse it.
+    """`read_image`, and check that the pipeline accepts the image.
 
-    Raises:
-        ImageError: it cannot be read, or is too small; the file is named, by ``name`` where that is given.
+    Raises ImageError naming the file (by ``name`` if given) if it cannot be read or is too small.
     """
     photograph = read_image(source, max_pixels, name)
     try:
@@ -44,11 +43,11 @@ def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: st
 def to_batch(image: ImageInput) -> Tensor:
     """Any image or list of images of one size as (B, 3, h, w) float32 in [0, 1], on the CPU.
 
-    PIL images are grey (16-bit grey too), palette, RGB or RGBA; transparency is left out. Arrays are (h, w), (h, w, 3)
+    PIL images are grey (8 or 16 bits), palette, RGB or RGBA; transparency is dropped. Arrays are (h, w), (h, w, 3)
     or (B, h, w, 3), uint8 or floats in [0, 1]. Tensors are (3, h, w) or (B, 3, h, w), floats in [0, 1].
 
     Raises:
-        ImageError: another kind of pixel, shape or range, non-finite values, sides under 8 px, or sizes that differ.
+        ImageError: unsupported pixel type, shape or range, non-finite values, sides under 8 px, or different sizes.
     """
     parts = [_one(part) for part in (image if isinstance(image, list | tuple) else [image])]
     if not any(len(part) for part in parts):
@@ -59,9 +58,7 @@ def to_batch(image: ImageInput) -> Tensor:
     batch = torch.cat(parts)
     height, width = batch.shape[-2:]
     if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(
-            f"an image of {width}x{height} px is too small: both sides must be at least {SMALLEST_SIDE} px"
-        )
+        raise ImageError(f"an image of {width}x{height} px is too small: sides must be at least {SMALLEST_SIDE} px")
     if not bool(torch.isfinite(batch).all()):
         raise ImageError("the image has values that are not finite")
     if float(batch.min()) < -0.01 or float(batch.max()) > 1.01:
@@ -70,7 +67,7 @@ def to_batch(image: ImageInput) -> Tensor:
 
 
 def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
-    """A user's kernel, checked, one for each image: (B, n, m)."""
+    """Check a user's kernel and expand it to one per image: (B, n, m). Raises KernelError if it is invalid."""
     given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(observation.y)
     if given.ndim == 2:
         given = given[None]
@@ -79,11 +76,9 @@ def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
         raise KernelError(f"a kernel of shape {shape} is not (height, width), or one for each of {count} images")
     for each in given:
         check_kernel(each)
-    height, width = observation.hr_size
-    if given.shape[-2] > height or given.shape[-1] > width:
-        raise KernelError(
-            f"a kernel of {given.shape[-1]}x{given.shape[-2]} is larger than the result, {width}x{height} pixels"
-        )
+    (n, m), (height, width) = given.shape[-2:], observation.hr_size
+    if n > height or m > width:
+        raise KernelError(f"a kernel of {m}x{n} is larger than the result, {width}x{height} pixels")
     return given.expand(len(observation), -1, -1)
 
 
@@ -117,28 +112,28 @@ def _one(image: Any) -> Tensor:
     return tensor if tensor.ndim == 4 else tensor[None]
 
 
-ROUNDING = 12**-0.5  # RMS of rounding to whole grey levels
+ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels
 UNKNOWABLE = 0.75
-"""Expected sum |k_hat - k| from which on a kernel is called unknown: about that of a default kernel."""
+"""Expected sum |k_hat - k| from which on y does not determine the kernel: about that of a default kernel."""
 
 
 @dataclass
 class BlindDiffOutput(BaseOutput):
-    """The restored images, with the estimated degradation and measures of trust.
+    """The restored images, the estimated degradation and measures of reliability.
 
     Attributes:
-        images: as asked for: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W), in [0, 1]; with
+        images: by output_type: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W), in [0, 1]; with
             several samples, their mean.
-        kernels: the blur kernels, (B, n, m), in pixels of the result; they sum to 1. Means over the steps.
+        kernels: the blur kernels, (B, n, m), HR pixels, of sum 1; means over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
         residuals: y - A(x, k), (B, 3, h, w), grey levels.
-        consistency: RMS of the residual over that of noise and rounding, (B,): near 1 is right; far above, the result
-            contradicts the input or the kernel is wrong; far below, the result repeats the input's noise.
+        consistency: RMS of the residual divided by that of noise and rounding, (B,); about 1 is expected. Far above it,
+            the result contradicts the input or the kernel is wrong; far below, it reproduces the input's noise.
         kernel_trajectory: the kernel after each step, (steps, B, n, m).
-        kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 where they agree, 2 at most.
+        kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.
         expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2; from `UNKNOWABLE` on,
-            the kernel cannot be determined. None where the kernel was given, or the network has no estimate from y.
-        samples: every sample, (B, K, 3, H, W), in [0, 1]; None for one sample.
+            y does not determine the kernel. None for a given kernel, or a network without an estimate from y.
+        samples: all K samples, (B, K, 3, H, W), in [0, 1]; None for one sample.
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
     """
 
@@ -157,13 +152,7 @@ class BlindDiffOutput(BaseOutput):
 def make_output(
     observation: Observation, restored: Restored, num_samples: int, output_type: OutputType
 ) -> BlindDiffOutput:
-    """Means over the samples of each image, and the residual and consistency of the mean.
-
-    Args:
-        observation: each image once.
-        restored: each image ``num_samples`` times in a row.
-        num_samples, output_type: see `BlindDiffPipeline.__call__`.
-    """
+    """Average the samples, consecutive for each image of the observation; compute residual and consistency."""
 
     def by_image(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
@@ -175,7 +164,7 @@ def make_output(
     kernels = trajectory.mean(0)
     noise_levels = by_image(restored.degradation.noise_level).mean(1)
     residuals = 255 * (observation.y - DegradationOperator(kernels, observation.scale)(x))
-    error = restored.degradation.kernel_error
+    error = restored.degradation.expected_kernel_error
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
         images=from_batch(x, output_type),
@@ -192,19 +181,19 @@ def make_output(
 
 
 REGION = 96
-"""Least side of a region in pixels of the input: below that, estimates are mostly noise."""
+"""Minimum side of a region in LR pixels: on smaller ones, estimates are mostly noise."""
 MAX_REGIONS = 8
-"""Regions along a side, at most."""
+"""Maximum number of regions along a side."""
 
 
 @dataclass(frozen=True, eq=False)
 class KernelMap:
-    """Kernels and noise levels by region, the regions in rows and columns of equal size.
+    """Kernels and noise levels of the regions of a regular grid.
 
     Attributes:
-        kernels: (rows, columns, n, n), in pixels of the result; they sum to 1.
+        kernels: (rows, columns, n, n), HR pixels, of sum 1.
         noise_levels: (rows, columns), grey levels.
-        contrasts: (rows, columns), RMS difference of neighbouring pixels, grey levels: where it is no larger than the
+        contrasts: (rows, columns), RMS difference of neighbouring pixels, grey levels; if it is no larger than the
             noise, the region's kernel is unreliable.
     """
 
@@ -213,7 +202,7 @@ class KernelMap:
     contrasts: Tensor
 
     def facts(self) -> dict[str, Any]:
-        """The map as numbers for JSON: lists of rows, and in `widths` and `angles` those of the kernels."""
+        """The map for JSON: lists of rows; `widths` and `angles` are those of the kernels."""
         major, minor, angles = widths_and_angle(self.kernels.flatten(0, 1))
         shape = self.noise_levels.shape
         return {
@@ -228,30 +217,24 @@ def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation
     """`Denoiser.initial_estimate`; ParameterError for a network that has none."""
     estimate = denoiser.initial_estimate(observation)
     if estimate is None:
-        raise ParameterError("this network estimates a kernel at each step, from x_t; not from y alone")
+        raise ParameterError("this network estimates the kernel only from x_t, not from y alone")
     return estimate
 
 
 def estimate_kernel_map(denoiser: Denoiser, observation: Observation) -> KernelMap:
-    """Estimate kernel and noise level of each region of one LR image on its own.
+    """Estimate kernel and noise level in each region of one LR image separately.
 
-    Raises:
-        ParameterError: more than one image, or a network without an estimate from y.
+    Raises ParameterError for more than one image, or a network without an estimate from y.
     """
     y = observation.y
     if len(y) != 1:
-        raise ParameterError(f"{len(y)} images: a kernel map is of one")
+        raise ParameterError(f"{len(y)} images: a kernel map needs exactly one")
     rows, columns = (min(MAX_REGIONS, max(1, side // REGION)) for side in y.shape[-2:])
-    found, contrasts = [], []
-    for band in y.tensor_split(rows, -2):
-        for region in band.tensor_split(columns, -1):
-            found.append(estimate_from_y(denoiser, Observation(region, observation.scale)))
-            differences = [region.diff(dim=axis).square().mean() for axis in (-2, -1)]
-            contrasts.append(255 * torch.stack(differences).mean().sqrt())
-    kernels = torch.cat([each.kernel for each in found]).cpu()
-    noise_levels = torch.cat([each.noise_level for each in found]).cpu()
+    regions = [region for band in y.tensor_split(rows, -2) for region in band.tensor_split(columns, -1)]
+    estimates = [estimate_from_y(denoiser, Observation(region, observation.scale)) for region in regions]
+    squares = [torch.stack([region.diff(dim=axis).square().mean() for axis in (-2, -1)]).mean() for region in regions]
     return KernelMap(
-        kernels.unflatten(0, (rows, columns)),
-        noise_levels.view(rows, columns),
-        torch.stack(contrasts).view(rows, columns).cpu(),
+        torch.cat([each.kernel for each in estimates]).unflatten(0, (rows, columns)).cpu(),
+        torch.cat([each.noise_level for each in estimates]).view(rows, columns).cpu(),
+        255 * torch.stack(squares).sqrt().view(rows, columns).cpu(),
     )

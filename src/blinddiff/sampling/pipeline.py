@@ -1,4 +1,4 @@
-"""The pipeline: one call from a photograph to the sharp photograph, its kernel and its noise level."""
+"""The pipeline: restores a photograph and estimates its blur kernel and noise level in one call."""
 
 import os
 import warnings
@@ -35,29 +35,22 @@ from blinddiff.sampling.output import (
     make_output,
     to_batch,
 )
-from blinddiff.sampling.schedulers import (
-    Generators,
-    LibraryScheduler,
-    NoiseSource,
-    Scheduler,
-    make_scheduler,
-    saved_scheduler,
-)
+from blinddiff.sampling.schedulers import Generators, NoiseSource, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import SelfEnsemble, Tiled, TiledImageStep, plan_tiles, tiled_kernel_step
 
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
 ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
 
 
 @dataclass(frozen=True)
 class Mode:
-    """What a mode sets where the caller does not.
+    """The defaults of a mode for options that the caller leaves None.
 
     Attributes:
-        scheduler: a name of `SCHEDULERS`, or ``"own"``: the one that the pipeline was made with.
+        scheduler: a name of `SCHEDULERS`, or ``"own"``: the scheduler that the pipeline was constructed with.
         num_inference_steps: steps of the reverse diffusion.
         image_step: a name of `IMAGE_STEPS`.
         kernel_step: a name of `KERNEL_STEPS`.
@@ -70,31 +63,16 @@ class Mode:
 
     @property
     def self_ensemble(self) -> bool:
-        """Whether steps see different dihedral transforms: they are averaged only by the mean."""
+        """Whether each step uses a different dihedral transform; only the `mean` scheduler averages its steps."""
         return self.scheduler == "mean"
-
-    def changed(
-        self,
-        num_inference_steps: int | None,
-        image_step: str | None,
-        kernel_step: str | None,
-        scheduler: str | None,
-    ) -> "Mode":
-        """This mode with the caller's options in place of its own; None keeps the mode's."""
-        return Mode(
-            self.scheduler if scheduler is None else scheduler,
-            self.num_inference_steps if num_inference_steps is None else num_inference_steps,
-            self.image_step if image_step is None else image_step,
-            self.kernel_step if kernel_step is None else kernel_step,
-        )
 
 
 MODES = {
-    # closest in the mean square: the mean of two posterior means, the second under a better kernel
+    # lowest MSE: mean of two posterior-mean estimates, the second with the updated kernel
     "fidelity": Mode("mean", 2),
-    # nearly that, in half the time: one call of the network
+    # nearly the same MSE in half the time: one network call
     "fast": Mode("mean", 1),
-    # a sample of the posterior: sharper, with a larger error
+    # a sample of the posterior: sharper, with a higher MSE
     "perceptual": Mode("own", 8),
     # the published sampler, with its guidance
     "paper": Mode("published", 500, image_step="published", kernel_step="network"),
@@ -105,7 +83,7 @@ class BlindDiffPipeline(DiffusionPipeline):
     """Blind image super-resolution: image, kernel and noise level from one low-resolution photograph.
 
     Args:
-        network: the prior for image and kernel, a `Denoiser`; set to evaluation mode.
+        network: the learned model of image and kernel, a `Denoiser`; it is set to evaluation mode.
         scheduler: a scheduler of diffusers for x0-prediction over the network's noise schedule.
     """
 
@@ -131,21 +109,21 @@ class BlindDiffPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: a folder written by `save_pretrained` or by training, or a repository of the
-                Hugging Face hub; the weights in the package where None.
-            device: ``"cuda"``, ``"mps"`` or ``"cpu"``; the first of these that the machine has where None.
-            torch_dtype: of weights and network; the degradation model, x_t and the results stay in single precision.
+                Hugging Face hub; None for the bundled weights.
+            device: ``"cuda"``, ``"mps"`` or ``"cpu"``; None for the first available.
+            torch_dtype: of the network's weights and activations; degradation model, x_t and results stay in float32.
             **kwargs: options of the hub, see `HUB_OPTIONS`; ``weights``, the former name of the first argument.
 
         Raises:
-            WeightsError: missing, damaged, or of another architecture.
-            ParameterError: the machine has no such device, or an option is unknown.
+            WeightsError: the weights are missing, damaged, or of another architecture.
+            ParameterError: the device is not available, or an option is unknown.
         """
         if "weights" in kwargs:
-            warnings.warn("weights: is now the first argument of from_pretrained", DeprecationWarning, stacklevel=2)
+            message = "from_pretrained: 'weights' is deprecated; pass it as the first argument"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
             pretrained_model_name_or_path = kwargs.pop("weights")
-        for name in kwargs:
-            if name not in HUB_OPTIONS:
-                raise ParameterError(f"from_pretrained: unknown option {name!r}")
+        if unknown := sorted(kwargs.keys() - HUB_OPTIONS):
+            raise ParameterError(f"from_pretrained: unknown option {unknown[0]!r}")
         weights = DEFAULT_WEIGHTS if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         network = load_denoiser(weights, **kwargs)
         network.requires_grad_(False)
@@ -180,53 +158,54 @@ class BlindDiffPipeline(DiffusionPipeline):
         """Restore a photograph.
 
         Args:
-            image: a PIL image, array or tensor, or a list or batch of one size, see `to_batch`.
+            image: a PIL image, array or tensor, or a list or batch of images of one size, see `to_batch`.
             scale: 1 (deblur and denoise), 2, 3 or 4.
-            mode: ``"fidelity"`` (closest in the mean square), ``"fast"`` (nearly that, in half the time),
-                ``"perceptual"`` (a sample: sharper) or ``"paper"`` (the published sampler); it sets what is None below,
-                see `MODES`.
-            num_inference_steps: steps, 1 to 1000.
-            num_samples: samples of each image; with more than one, ``images`` is their mean.
-            kernel: the blur kernel where it is known, (n, m) or (B, n, m), in pixels of the result: guides, and
-                modulates the network, in place of the estimate. With a ``kernel_step`` other than ``"fixed"`` it is
-                only the initial estimate.
-            noise_level: standard deviation of the noise in grey levels, where it is known.
+            mode: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``; it supplies defaults for
+                num_inference_steps, image_step, kernel_step and scheduler, see `MODES`.
+            num_inference_steps: 1 to 1000.
+            num_samples: samples per image; with more than one, ``images`` is their mean.
+            kernel: a known blur kernel, (n, m) or (B, n, m) in HR pixels; replaces the estimate in the data term and in
+                the network's conditioning. With a ``kernel_step`` not ``"fixed"`` it is only the initial estimate.
+            noise_level: a known standard deviation of the noise, in grey levels.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
-            kernel_step: ``"damped"``, ``"network"``, ``"refine"``, ``"first"`` (estimated once) or ``"fixed"`` (a given
-                kernel).
+            kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"refine"``
+                (least-squares fit), ``"first"`` (initial estimate, never updated) or ``"fixed"`` (the given kernel).
             scheduler: ``"mean"``, ``"own"`` (the pipeline's), ``"ddim"``, ``"ddpm"``, ``"dpm-solver++"`` or
                 ``"published"``.
-            generator: random generator, or a list of one for each image.
-            output_type: ``"pil"``, ``"np"`` or ``"pt"``.
+            generator: a random generator, or a list with one per image.
+            output_type: type of the images, ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: False returns the output's fields as a tuple, the images first.
-            max_memory: bytes that the restoration may take on its device beside the weights; half of what is free where
-                None. An image for which that is too little is restored in tiles, see `Tiled`; so is one for which
-                memory runs out, in ever smaller tiles (except where a gradient is taken through the network).
-            callback_on_step_end: as in diffusers, called with (pipeline, step, timestep, tensors by name) after each
-                step; an ``"x_t"`` in the mapping that it returns replaces x_{t-1}.
-            callback_on_step_end_tensor_inputs: the tensors it is given, of ``"x_t"``, ``"x0_hat"`` and ``"kernel"``.
-            on_step: called with (step, t, x_t, x0_hat, k_t) after each step, samples side by side; a tensor that it
-                returns replaces x_{t-1}.
+            max_memory: bytes the restoration may use on its device, excluding the weights; None for half of the free
+                memory. Larger images are restored in tiles, see `Tiled`. If memory still runs out, the tiles are made
+                smaller (not with gradient guidance).
+            callback_on_step_end: as in diffusers, called with (pipeline, step, t, dict of tensors). After the step,
+                "x_t" holds x_{t-1} (diffusers' latents); if the returned dict contains it, it replaces x_{t-1}.
+            callback_on_step_end_tensor_inputs: the tensors passed to it, of ``"x_t"``, ``"x0_hat"`` and ``"kernel"``.
+            on_step: called with (step, t, x_{t-1}, x0_hat, k_t) after each step; a tensor that it returns replaces
+                x_{t-1}. The samples of an image are consecutive in the batch.
 
         Raises:
             ImageError: the image cannot be used.
-            ParameterError: an argument outside its range.
-            KernelError: the kernel is none, or larger than the result.
+            ParameterError: an argument is out of range.
+            KernelError: the kernel is not a valid blur kernel, or is larger than the result.
         """
         y = to_batch(image).to(self.device)
-        options = MODES[_choice("mode", mode, MODES)].changed(num_inference_steps, image_step, kernel_step, scheduler)
         if kernel is not None and kernel_step is None:
-            options = replace(options, kernel_step="fixed")
+            kernel_step = "fixed"
+        names = "scheduler", "num_inference_steps", "image_step", "kernel_step"
+        values = scheduler, num_inference_steps, image_step, kernel_step
+        given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        options = replace(MODES[_choice("mode", mode, MODES)], **given)
         _choice("output_type", output_type, ("pil", "np", "pt"))
         self.check_scale(scale)
         if options.kernel_step == "fixed" and kernel is None:
             raise ParameterError("kernel_step 'fixed' needs a kernel")
         if num_samples < 1:
-            raise ParameterError(f"{num_samples} samples: 1 or more are possible")
+            raise ParameterError(f"num_samples must be at least 1, not {num_samples}")
         if noise_level is not None:
             check_noise_level(noise_level)
         if max_memory is not None and max_memory < 1:
-            raise ParameterError(f"max_memory: {max_memory} bytes; 1 or more are possible")
+            raise ParameterError(f"max_memory must be at least 1 byte, not {max_memory}")
         if isinstance(generator, Sequence):
             if len(generator) != len(y):
                 raise ParameterError(f"{len(generator)} generators for {len(y)} images")
@@ -239,31 +218,32 @@ class BlindDiffPipeline(DiffusionPipeline):
 
         observation = Observation(y, scale)
         degradation = self._initial_degradation(observation, kernel, noise_level)
-        samples = Observation(y.repeat_interleave(num_samples, 0), scale)
+        repeated = Observation(y.repeat_interleave(num_samples, 0), scale)
         max_memory = free_memory(self.device) if max_memory is None else max_memory
-        tiles = plan_tiles(samples.y, scale, self.network, update_image.needs_gradient, max_memory)
+        tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
         denoiser: Denoiser = Tiled(self.network, tiles)
         if options.self_ensemble:
             denoiser = SelfEnsemble(denoiser)
-        steps = self._scheduler(options)
-        with self.progress_bar(total=len(steps.timesteps)) as bar:
+        count = options.num_inference_steps
+        diffusion = make_scheduler(options.scheduler, self.network, count, self.device, self.scheduler)
+        with self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
                 bar.update()
-                changed = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
+                replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
                 if callback_on_step_end is None:
-                    return changed
-                tensors = {"x_t": x_t if changed is None else changed, "x0_hat": x0_hat, "kernel": k_t}
+                    return replacement
+                tensors = {"x_t": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
                 names = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
                 returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in names})
-                return (returned or {}).get("x_t", changed)
+                return (returned or {}).get("x_t", replacement)
 
             restored = restore(
                 denoiser,
-                steps,
-                samples,
+                diffusion,
+                repeated,
                 None if degradation is None else degradation.repeat(num_samples),
-                NoiseSource((len(samples), 3, *samples.hr_size), generator, y.device),
+                NoiseSource((len(repeated), 3, *repeated.hr_size), generator, y.device),
                 TiledImageStep(update_image, tiles),
                 tiled_kernel_step(update_kernel, tiles),
                 after_step,
@@ -271,58 +251,51 @@ class BlindDiffPipeline(DiffusionPipeline):
         out = make_output(observation, restored, num_samples, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
-    def _scheduler(self, options: Mode) -> Scheduler:
-        if options.scheduler == "own":
-            return LibraryScheduler(self.scheduler, options.num_inference_steps, self.device)
-        return make_scheduler(options.scheduler, self.network, options.num_inference_steps, self.device)
-
     def _initial_degradation(
         self, observation: Observation, kernel: KernelInput | None, noise_level: float | None
     ) -> Degradation | None:
-        """What is known of kernel and noise level before the first step."""
-        known: Degradation | None = self.network.initial_estimate(observation)
+        """Kernel and noise level before the first step, given or estimated; None if there is neither."""
+        initial: Degradation | None = self.network.initial_estimate(observation)
         if kernel is not None:
-            nothing = torch.zeros(len(observation), device=observation.y.device)
-            known = Degradation(given_kernel(kernel, observation), nothing if known is None else known.noise_level)
-        if noise_level is not None and known is not None:
-            known = known.changed(known.kernel, torch.full_like(known.noise_level, noise_level))
-        return known
+            levels = observation.y.new_zeros(len(observation)) if initial is None else initial.noise_level
+            initial = Degradation(given_kernel(kernel, observation), levels)
+        if noise_level is not None and initial is not None:
+            initial = initial.with_estimate(initial.kernel, torch.full_like(initial.noise_level, noise_level))
+        return initial
 
     @torch.no_grad()
     def estimate(self, image: ImageInput, scale: int = 4) -> Degradation:
-        """Kernel, (B, n, n) in pixels of the result, noise level, (B,) grey levels, and the expected kernel error."""
-        found = estimate_from_y(self.network, self._observation(image, scale))
-        error = None if found.kernel_error is None else found.kernel_error.cpu()
-        return Degradation(found.kernel.cpu(), found.noise_level.cpu(), error)
+        """Estimate kernel, (B, n, n) in HR pixels, noise level, (B,) in grey levels, and expected kernel error."""
+        return estimate_from_y(self.network, self._observation(image, scale)).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
-        """Expected sum |k_hat - k| of `estimate`'s kernel, (B,), 0 to 2. Near 1, y does not determine its kernel."""
-        error = self.estimate(image, scale).kernel_error
+        """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2. From `UNKNOWABLE` (0.75) on, y does not determine k."""
+        error = self.estimate(image, scale).expected_kernel_error
         assert error is not None  # an estimate from y has one
         return error
 
     @torch.no_grad()
     def kernel_map(self, image: ImageInput, scale: int = 4) -> KernelMap:
-        """Kernel and noise level for each region of one photograph, for blur that differs from place to place."""
+        """Estimate kernel and noise level in each region of one photograph, for spatially varying blur."""
         return estimate_kernel_map(self.network, self._observation(image, scale))
 
     @torch.no_grad()
     def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
-        """Estimated (or given) kernel and one proximal step from bicubic: (B, 3, H, W), without the image network."""
+        """One proximal step from bicubic with the estimated or given kernel, no image network: (B, 3, H, W)."""
         observation = self._observation(image, scale)
-        found = estimate_from_y(self.network, observation)
+        degradation = estimate_from_y(self.network, observation)
         if kernel is not None:
-            found = found.changed(given_kernel(kernel, observation), found.noise_level)
+            degradation = degradation.with_estimate(given_kernel(kernel, observation), degradation.noise_level)
         tiles = plan_tiles(observation.y, scale, self.network, False, free_memory(self.device))
-        x_y = Tiled(self.network, tiles).initial_image(observation, found)
-        assert x_y is not None  # only a network without an estimate has none
+        x_y = Tiled(self.network, tiles).initial_image(observation, degradation)
+        assert x_y is not None  # None only for a network without an initial estimate
         return x_y.clamp_(0, 1).cpu()
 
     def check_scale(self, scale: int) -> None:
-        """Raise ParameterError if the weights were not made for a scale."""
-        known = [s for s in SCALES if s in self.network.config.scales]
-        if not isinstance(scale, int) or scale not in known:
-            raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, known))}")
+        """Raise ParameterError if the network was not trained for a scale."""
+        supported = [s for s in SCALES if s in self.network.config.scales]
+        if not isinstance(scale, int) or scale not in supported:
+            raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, supported))}")
 
     def _observation(self, image: ImageInput, scale: int) -> Observation:
         self.check_scale(scale)
@@ -330,11 +303,11 @@ class BlindDiffPipeline(DiffusionPipeline):
 
 
 def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:
-    """A network of any of `ARCHITECTURES`, see `load_network`."""
+    """Load a network of one of `ARCHITECTURES`, see `load_network`."""
     return load_network(weights, ARCHITECTURES, architecture_name, **hub_options)
 
 
-def _choice(name: str, value: str, known: Any) -> str:
-    if value not in known:
-        raise ParameterError(f"{name} {value!r} is not one of {', '.join(known)}")
+def _choice(name: str, value: str, allowed: Any) -> str:
+    if value not in allowed:
+        raise ParameterError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     return value

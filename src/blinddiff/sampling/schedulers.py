@@ -1,6 +1,4 @@
-"""The diffusion step: diffusers' schedulers by name and two of our own, over the denoiser's noise schedule; and the
-source of their noise.
-"""
+"""The diffusion step: diffusers' schedulers by name, two of our own, and the noise source."""
 
 import inspect
 import os
@@ -21,14 +19,10 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class NoiseSource:
-    """Draws standard normal noise for a batch: from one generator, or from one for each image.
+    """Draws standard normal noise, (B, 3, H, W): from one generator, one per image, or the global one (None).
 
-    With a generator for each image, an image's noise does not depend on what else is in the batch. Numbers are drawn
-    where their generator lives, so that a seed gives the same image on every device.
-
-    Args:
-        shape: of the noise, (B, 3, H, W).
-        generator: one, a list of B, or None for the global one.
+    With one generator per image, an image's noise does not depend on the rest of the batch. Numbers are drawn on the
+    generator's device, so that a seed gives the same noise on every device.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], generator: Generators, device: torch.device) -> None:
@@ -36,7 +30,7 @@ class NoiseSource:
         self._shape, self._device = shape, device
 
     def __call__(self) -> Tensor:
-        """(B, 3, H, W) of new noise."""
+        """(B, 3, H, W) new noise."""
         if isinstance(self.generators, list):
             return torch.cat([self._draw((1, *self._shape[1:]), each) for each in self.generators])
         return self._draw(self._shape, self.generators)
@@ -52,15 +46,13 @@ class Scheduler(Protocol):
     timesteps: Tensor
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """x_{t-1} from x_t and the corrected x0_hat, both in the range in which x_t is noised."""
-        ...
+        """x_{t-1} from x_t and the corrected x0_hat, both normalised to the value range of x_t."""
 
 
 class LibraryScheduler(Scheduler):
     """A scheduler of diffusers for x0-prediction."""
 
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
-        _check_steps(num_inference_steps)
         self._scheduler = scheduler
         self._draws = "generator" in inspect.signature(scheduler.step).parameters
         scheduler.set_timesteps(num_inference_steps, device=device)
@@ -68,14 +60,13 @@ class LibraryScheduler(Scheduler):
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
         drawing = {"generator": noise.generators} if self._draws else {}
-        stepped: Tensor = self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
-        return stepped
+        return self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
 
 
 class PosteriorMean(Scheduler):
-    """Every step at the last timestep, from the same pure noise; the result is the mean of all x0_hat.
+    """Every step is at the last timestep, from the same pure noise; the result is the mean of all x0_hat.
 
-    Each step estimates the posterior mean, under an ever better kernel.
+    Each x0_hat estimates the posterior mean, with the kernel updated in between.
     """
 
     def __init__(self, num_inference_steps: int, device: torch.device) -> None:
@@ -90,14 +81,11 @@ class PosteriorMean(Scheduler):
 
 
 def _library(kind: Any, **options: Any) -> Callable[[Denoiser, int, torch.device], Scheduler]:
-    def make(denoiser: Denoiser, num_inference_steps: int, device: torch.device) -> Scheduler:
-        return LibraryScheduler(library_scheduler(kind, denoiser, **options), num_inference_steps, device)
-
-    return make
+    return lambda denoiser, steps, device: LibraryScheduler(library_scheduler(kind, denoiser, **options), steps, device)
 
 
 def library_scheduler(kind: Any, denoiser: Denoiser, **options: Any) -> Any:
-    """A scheduler class of diffusers, set up for a denoiser: x0-prediction, its noise schedule, last timestep first."""
+    """A scheduler class of diffusers, configured for a denoiser: x0-prediction, its schedule, trailing timesteps."""
     return kind.from_config(
         {
             "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
@@ -118,34 +106,31 @@ SCHEDULERS: dict[str, Callable[[Denoiser, int, torch.device], Scheduler]] = {
 }
 
 
-def make_scheduler(name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device) -> Scheduler:
-    """A scheduler by name, set to a number of steps.
+def make_scheduler(
+    name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device, own: Any = None
+) -> Scheduler:
+    """A scheduler by name, set to a number of steps; ``"own"`` is the given scheduler of diffusers.
 
-    Raises:
-        ParameterError: the name is unknown, or the number of steps is not between 1 and 1000.
+    Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
-    if name not in SCHEDULERS:
+    if name not in ("own", *SCHEDULERS):
         raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
-    _check_steps(num_inference_steps)
-    return SCHEDULERS[name](denoiser, num_inference_steps, device)
-
-
-def _check_steps(num_inference_steps: int) -> None:
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
-        raise ParameterError(f"{num_inference_steps} inference steps: 1 to {NUM_TRAIN_TIMESTEPS} are possible")
+        raise ParameterError(f"num_inference_steps must be 1 to {NUM_TRAIN_TIMESTEPS}, not {num_inference_steps}")
+    if name == "own":
+        return LibraryScheduler(own, num_inference_steps, device)
+    return SCHEDULERS[name](denoiser, num_inference_steps, device)
 
 
 def default_scheduler(denoiser: Denoiser) -> DDIMScheduler:
     """DDIM over a denoiser's noise schedule."""
-    scheduler: DDIMScheduler = library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
-    return scheduler
+    return library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
 
 
 def saved_scheduler(weights: str | os.PathLike[str], denoiser: Denoiser) -> Any:
-    """The scheduler that a pipeline's folder was saved with; DDIM for a folder without, or the hub.
+    """The scheduler saved in a pipeline's folder; DDIM if there is none, or for the hub.
 
-    Raises:
-        WeightsError: what is saved there is not a scheduler of diffusers.
+    Raises WeightsError if the saved scheduler cannot be loaded.
     """
     folder = Path(weights) / "scheduler"
     if not folder.is_dir():

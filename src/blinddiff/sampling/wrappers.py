@@ -1,14 +1,14 @@
-"""Wrappers around a denoiser and the steps: tiles, for images of any size in a bounded memory, and the self-ensemble.
+"""Wrappers around a denoiser and the steps: tiles, for images of any size in bounded memory, and the self-ensemble.
 
-All tiles share the noise, the kernel and the noise level, and their images are blended with cosine ramps at every step
-of the reverse diffusion, so there are no seams. The loop is the same with and without wrappers.
+All tiles are crops of one x_t and share kernel and noise level. Their images are blended with raised-cosine ramps at
+every step, which avoids seams. The loop is the same with and without wrappers.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,74 +22,72 @@ from blinddiff.sampling.kernel_steps import KernelStep
 from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, is_lack_of_memory
 
 HALO = 48
-"""Pixels along a tile's inner edges with weight 0: there network and operator lack the pixels beyond. More than half of
-a kernel of 31 with the reach of the resampling by 4."""
+"""Margin at a tile's inner edges, in HR pixels, that gets weight 0, because network and operator lack context there.
+Larger than the reach of a 31x31 kernel plus x4 resampling."""
 RAMP = 64
-"""Pixels over which one tile fades into the next."""
+"""Width of the ramp between two tiles, in HR pixels."""
 OVERLAP = 2 * HALO + RAMP
 MIN_PLANNED_SIDE = 512
-"""Side of the smallest tile that is planned: the network's attention spans a whole tile, and in smaller ones results
-differ from those of the whole image by more than half a grey level."""
+"""Smallest tile side chosen in advance; `MIN_SIDE` applies only after memory has run out. The network's attention spans
+a whole tile: with smaller ones, results differ from those of the whole image by more than half a grey level."""
 MIN_SIDE = 2 * OVERLAP
-"""Side of the smallest tile when memory runs out."""
 
-Parts = tuple[Sequence[Tensor | None], Sequence[Tensor | None]]
+Parts: TypeAlias = tuple[list[Tensor], list[Tensor]]
+"""A tile's images to blend, (1, C, n, m) each, and its estimates to average, (1, ...) each; either may be empty."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile's extent along one axis, in pixels of the result, and its weights there, (stop - start,)."""
+    """One tile's extent along one axis, in HR pixels, and its blending weights, (stop - start,)."""
 
     start: int
     stop: int
     weights: Tensor
 
 
+@dataclass(frozen=True)
 class Tile:
-    """One tile of one image of the batch; or all of the batch at once, where no spans are given."""
+    """One tile of one image of the batch, spans along rows and columns; or the whole batch, if `spans` is empty."""
 
-    def __init__(self, scale: int, image: int = 0, spans: tuple[Span, Span] | None = None) -> None:
-        self._scale, self._spans = scale, spans
-        self.images = slice(None) if spans is None else slice(image, image + 1)
+    scale: int
+    images: slice
+    spans: tuple[Span, ...]
 
     def hr(self, batch: Tensor) -> Tensor:
-        """Its part of HR images (B, C, H, W): (1, C, n, m)."""
-        return self._part(batch, 1)
+        """The tile's crop of HR images (B, C, H, W): (1, C, n, m)."""
+        return self._crop(batch, 1)
 
     def lr(self, batch: Tensor) -> Tensor:
-        """Its part of LR images (B, C, h, w): (1, C, n / s, m / s)."""
-        return self._part(batch, self._scale)
+        """The tile's crop of LR images (B, C, h, w): (1, C, n / s, m / s)."""
+        return self._crop(batch, self.scale)
 
     def observation(self, observation: Observation) -> Observation:
-        """Its part of the LR images; the observation itself where it is all of it."""
-        return observation if self._spans is None else replace(observation, y=self.lr(observation.y))
+        """The tile's crop of the observation; the same object if the tile is the whole batch."""
+        return replace(observation, y=self.lr(observation.y)) if self.spans else observation
 
     def degradation(self, degradation: Degradation | None) -> Degradation | None:
-        """Kernel and noise level of its image."""
-        return degradation if degradation is None or self._spans is None else degradation[self.images]
+        """Kernel and noise level of the tile's image."""
+        return degradation[self.images] if degradation is not None and self.spans else degradation
 
     def weighted(self, value: Tensor) -> Tensor:
-        """(1, C, n, m) times the weights, which over all tiles sum to 1 at each pixel."""
-        if self._spans is None:
-            return value
-        rows, columns = (span.weights.to(value) for span in self._spans)
+        """(1, C, n, m) times the blending weights, which sum to 1 over all tiles at each pixel."""
+        rows, columns = (span.weights.to(value) for span in self.spans)
         return value * rows[:, None] * columns
 
-    def _part(self, batch: Tensor, scale: int) -> Tensor:
-        if self._spans is None:
+    def _crop(self, batch: Tensor, scale: int) -> Tensor:
+        if not self.spans:
             return batch
-        rows, columns = (slice(span.start // scale, span.stop // scale) for span in self._spans)
+        rows, columns = (slice(span.start // scale, span.stop // scale) for span in self.spans)
         return batch[self.images, :, rows, columns]
 
 
 class Tiles:
-    """A regular lattice of overlapping tiles over each image of a batch, made finer when memory runs out.
+    """A regular grid of overlapping tiles over each image of a batch, refined when memory runs out.
 
     Args:
         y: LR images, (B, 3, h, w).
-        scale: 1, 2, 3 or 4.
-        unit: tiles begin at multiples of it and of the scale: `Denoiser.size_multiple`.
-        side: of the tiles, at most, in pixels of the result; None for all of the batch at once, as if there were none.
+        unit: tiles start at multiples of it and of the scale; `Denoiser.size_multiple`.
+        side: maximum tile side in HR pixels; None for no tiling.
     """
 
     def __init__(self, y: Tensor, scale: int, unit: int, side: int | None) -> None:
@@ -97,10 +95,11 @@ class Tiles:
         self.side = side
 
     def spans(self, length: int) -> list[Span]:
-        """The tiles along an axis of the result: all of one length, evenly spread, each over `OVERLAP` at least."""
+        """Tiles along one axis: equal length (the last may be cut off), evenly spaced, overlap >= `OVERLAP`."""
         unit, padded = self._unit, -(-length // self._unit) * self._unit
         overlap = -(-OVERLAP // unit) * unit
-        side = max((self.side or length) // unit * unit, 2 * overlap)  # the least at which ramps keep apart
+        # 2 * overlap: smallest side at which a tile's two ramps do not overlap
+        side = max((self.side or length) // unit * unit, 2 * overlap)
         if length <= side:
             return [Span(0, length, torch.ones(length))]
         count = -(-(padded - overlap) // (side - overlap))
@@ -108,68 +107,58 @@ class Tiles:
         cuts = [(start + before + side) / 2 for before, start in pairwise(starts)]
         spans = []
         for start, before, after in zip(starts, [None, *cuts], [*cuts, None], strict=True):
-            places = torch.arange(start, min(start + side, length)) + 0.5
-            weights = torch.ones(len(places))
+            positions = torch.arange(start, min(start + side, length)) + 0.5
+            weights = torch.ones(len(positions))
             for cut, sign in ((before, 1), (after, -1)):
-                if cut is not None:  # sin^2 of the one tile and of the next sum to 1
-                    ramp = (sign * (places - cut) / RAMP + 0.5).clamp(0, 1)
+                if cut is not None:  # sin^2 and cos^2 of neighbouring tiles sum to 1
+                    ramp = (sign * (positions - cut) / RAMP + 0.5).clamp(0, 1)
                     weights = weights * (ramp * math.pi / 2).sin().square()
-            spans.append(Span(start, start + len(places), weights))
+            spans.append(Span(start, start + len(positions), weights))
         return spans
 
     def __iter__(self) -> Iterator[Tile]:
-        if self.side is None:
-            yield Tile(self._scale)
-            return
         rows, columns = (self.spans(side * self._scale) for side in self._y.shape[-2:])
-        for image, *spans in product(range(len(self._y)), rows, columns):
-            yield Tile(self._scale, image, (spans[0], spans[1]))
+        for image, row, column in product(range(len(self._y)), rows, columns):
+            yield Tile(self._scale, slice(image, image + 1), (row, column))
 
-    def over(self, work: Callable[[Tile], Parts]) -> Parts:
-        """Blend images and average estimates over the tiles.
+    def map_and_blend(self, function: Callable[[Tile], Parts]) -> Parts:
+        """Apply a function to every tile; blend the images, (B, C, H, W), and average the estimates, (B, ...).
 
-        Args:
-            work: returns a tile's images, (1, C, n, m) each, and estimates, (1, ...) each. Where it runs out of memory,
-                the tiles are halved and all are done again.
-
-        Returns:
-            The images, (B, C, H, W), and the estimates, (B, ...), averaged with the tiles' gradient energy as weights.
-            None stays None.
+        The average is weighted by the tiles' gradient energy. If memory runs out, the tile side is halved and all
+        tiles are recomputed.
         """
         while True:
             try:
-                return self._over(work)
+                return self._map_and_blend(function)
             except (MemoryError, RuntimeError) as error:
                 if not is_lack_of_memory(error) or not self._halve():
                     raise
             if self._y.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _over(self, work: Callable[[Tile], Parts]) -> Parts:
+    def _map_and_blend(self, function: Callable[[Tile], Parts]) -> Parts:
         if self.side is None:
-            return work(Tile(self._scale))
+            return function(Tile(self._scale, slice(None), ()))
         height, width = (side * self._scale for side in self._y.shape[-2:])
-        images: list[Tensor | None] = []
-        estimates: list[Tensor | None] = []
+        images: list[Tensor] = []
+        estimates: list[Tensor] = []
         weights = self._y.new_zeros(len(self._y))
         for tile in self:
-            made, found = work(tile)
+            tile_images, tile_estimates = function(tile)
             if not images and not estimates:
-                images = [None if m is None else m.new_zeros(len(self._y), m.shape[1], height, width) for m in made]
-                estimates = [None if f is None else f.new_zeros(len(self._y), *f.shape[1:]) for f in found]
-            for total, part in zip(images, made, strict=True):
-                if total is not None and part is not None:
-                    tile.hr(total).add_(tile.weighted(part))
-            # In a flat image all tiles count alike.
+                images = [part.new_zeros(len(self._y), part.shape[1], height, width) for part in tile_images]
+                estimates = [part.new_zeros(len(self._y), *part.shape[1:]) for part in tile_estimates]
+            for total, part in zip(images, tile_images, strict=True):
+                tile.hr(total).add_(tile.weighted(part))
+            # tiny keeps the weights positive, and equal, for a constant image.
             weight = gradient_energy(tile.lr(self._y)).sum() + torch.finfo(self._y.dtype).tiny
             weights[tile.images] += weight
-            for total, part in zip(estimates, found, strict=True):
-                if total is not None and part is not None:
-                    total[tile.images] += weight * part
-        return images, [None if f is None else f / weights.view(-1, *(1,) * (f.ndim - 1)) for f in estimates]
+            for total, part in zip(estimates, tile_estimates, strict=True):
+                total[tile.images] += weight * part
+        return images, [total / weights.view(-1, *(1,) * (total.ndim - 1)) for total in estimates]
 
     def _halve(self) -> bool:
-        """Halve the tiles' side, after a batch has been taken image by image; False where that cannot be."""
+        """First split the batch into single images, then halve the side; False if tiles are already the smallest."""
         longest = max(self._y.shape[-2:]) * self._scale
         if self.side is None and len(self._y) > 1:
             self.side = longest
@@ -180,41 +169,39 @@ class Tiles:
 
 
 def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, max_memory: int) -> Tiles:
-    """Tiles as large as the memory allows: one over the whole batch where that fits, else image by image.
+    """The largest tiles that fit into memory: the whole batch if possible, otherwise tiles of single images.
 
     Args:
         y: LR images, (B, 3, h, w).
-        scale: 1, 2, 3 or 4.
-        network: determines the cost of a pixel.
-        needs_gradient: of the image step.
-        max_memory: bytes, beyond the weights, for the images and a tile's work. Where the images alone take more, or
-            leave less than the smallest tile needs, the smallest tile is taken.
+        network: the memory per pixel depends on its width.
+        needs_gradient: whether the image step needs a gradient.
+        max_memory: bytes for images and activations, excluding the weights; if too few, the smallest planned tiles.
     """
     batch, height, width = len(y), y.shape[-2] * scale, y.shape[-1] * scale
     images = (IMAGES + INPUTS / scale**2) * 4 * 3 * batch * height * width
     pixels = max(0, max_memory - images) / bytes_per_pixel(network.channels_per_pixel, needs_gradient)
     if batch * height * width <= pixels:
         return Tiles(y, scale, network.size_multiple, None)
-    # Tiles of a long and thin image have its own height, and are longer for that.
+    # In a long, thin image a tile spans the short side, so it can be longer for the same area.
     side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), MIN_PLANNED_SIDE)
     return Tiles(y, scale, network.size_multiple, side)
 
 
 class _Wrapper:
-    """A denoiser around another, with the attributes of the inner one."""
+    """A denoiser that wraps another and forwards its attributes."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self._denoiser = denoiser
-        self.default_mode, self.knows_noise = denoiser.default_mode, denoiser.knows_noise
+        self.default_mode, self.estimates_noise = denoiser.default_mode, denoiser.estimates_noise
         self.config, self.alpha_bar = denoiser.config, denoiser.alpha_bar
         self.size_multiple, self.channels_per_pixel = denoiser.size_multiple, denoiser.channels_per_pixel
         self.initial_estimate, self.initial_image = denoiser.initial_estimate, denoiser.initial_image
-        self.remaining_error = denoiser.remaining_error
-        self.to_diffusion, self.to_image = denoiser.to_diffusion, denoiser.to_image
+        self.relative_error = denoiser.relative_error
+        self.normalize, self.denormalize = denoiser.normalize, denoiser.denormalize
 
 
 class SelfEnsemble(_Wrapper):
-    """A denoiser whose image network sees another of the eight dihedral transforms at each call. See `Denoiser`.
+    """A denoiser that applies the next of the eight dihedral transforms at each call.
 
     The network is not exactly equivariant, so its errors under different transforms partly average out.
 
@@ -226,21 +213,15 @@ class SelfEnsemble(_Wrapper):
         self._calls = 0
 
     def __call__(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        observation: Observation,
-        degradation: Degradation | None,
-        *,
-        transform: int = 0,
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
         transform = (transform + self._calls) % N_TRANSFORMS
         self._calls += 1
-        return self._denoiser(x_t, timestep, observation, degradation, transform=transform)
+        return self._denoiser(x_t, t, observation, degradation, transform=transform)
 
 
 class Tiled(_Wrapper):
-    """A denoiser that works tile by tile. See `Denoiser`."""
+    """A denoiser that is applied tile by tile."""
 
     def __init__(self, denoiser: Denoiser, tiles: Tiles) -> None:
         super().__init__(denoiser)
@@ -249,53 +230,46 @@ class Tiled(_Wrapper):
         self.initial_image = self._initial_image
 
     def _initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """The blended image; kept, for the tiles of the next call are parts of it."""
+        """The blended x_y, cached because the next call crops its tiles from it."""
 
-        def work(tile: Tile) -> Parts:
-            return [self._denoiser.initial_image(tile.observation(observation), tile.degradation(degradation))], []
+        def tile_image(tile: Tile) -> Parts:
+            image = self._denoiser.initial_image(tile.observation(observation), tile.degradation(degradation))
+            return ([] if image is None else [image]), []
 
         if self._initial is None or self._initial[0] is not degradation:
-            self._initial = degradation, self._tiles.over(work)[0][0]
+            images, _ = self._tiles.map_and_blend(tile_image)
+            self._initial = degradation, images[0] if images else None
         return self._initial[1]
 
     def __call__(
-        self,
-        x_t: Tensor,
-        timestep: Tensor,
-        observation: Observation,
-        degradation: Degradation | None,
-        *,
-        transform: int = 0,
+        self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
-        """One prior step; kernel and noise level are the tiles' means."""
+        """One prior step; kernel and noise level are averaged over tiles, weighted by gradient energy."""
         x_y = self._initial_image(observation, degradation)
         kinds: list[type[Prediction]] = []
 
-        def work(tile: Tile) -> Parts:
-            part, known = tile.observation(observation), tile.degradation(degradation)
-            if known is not degradation and known is not None and x_y is not None:
-                known = known.with_closed_form(part, tile.hr(x_y))
-            arguments: tuple[Any, ...] = tile.hr(x_t), timestep[tile.images], part, known
+        def predict(tile: Tile) -> Parts:
+            part, part_degradation = tile.observation(observation), tile.degradation(degradation)
+            if part_degradation is not degradation and part_degradation is not None and x_y is not None:
+                part_degradation = part_degradation.with_closed_form(part, tile.hr(x_y))
+            arguments: tuple[Any, ...] = tile.hr(x_t), t[tile.images], part, part_degradation
             if x_t.requires_grad and self._tiles.side is not None:
-                # Recorded tile by tile only when the gradient comes to it.
+                # Gradient checkpointing: each tile is recomputed in the backward pass.
                 p = checkpoint(self._denoiser, *arguments, transform=transform, use_reentrant=False)
             else:
                 p = self._denoiser(*arguments, transform=transform)
             kinds[:] = [type(p)]
-            images = [getattr(p, field.name) for field in fields(p) if field.name != "degradation"]
+            images = [getattr(p, each.name) for each in fields(p) if each.name != "degradation"]
             return images, [p.degradation.kernel, p.degradation.noise_level]
 
-        (x0_hat, *others), (kernel, noise_level) = self._tiles.over(work)
-        assert x0_hat is not None
-        assert kernel is not None
-        assert noise_level is not None
-        estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
+        (x0_hat, *others), (kernel, noise_level) = self._tiles.map_and_blend(predict)
+        estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
         return kinds[0](x0_hat, estimate, *others)
 
 
 @dataclass(frozen=True)
 class TiledImageStep(ImageStep):
-    """An image step without a gradient, tile by tile; one with a gradient reaches through the whole image anyway."""
+    """Applies an image step tile by tile; to the whole image (graph checkpointed by tile) if it needs a gradient."""
 
     step: ImageStep
     tiles: Tiles
@@ -310,36 +284,33 @@ class TiledImageStep(ImageStep):
         if self.needs_gradient:
             return self.step(x_t, x0_hat, observation, degradation, prior_error)
 
-        def work(tile: Tile) -> Parts:
-            part, known = tile.observation(observation), tile.degradation(degradation)
-            assert known is not None
-            corrected, shift = self.step(tile.hr(x_t), tile.hr(x0_hat), part, known, prior_error)
-            return [corrected, shift if isinstance(shift, Tensor) else None], []
+        def correct(tile: Tile) -> Parts:
+            part, part_degradation = tile.observation(observation), tile.degradation(degradation)
+            assert part_degradation is not None
+            corrected, guidance = self.step(tile.hr(x_t), tile.hr(x0_hat), part, part_degradation, prior_error)
+            return ([corrected, guidance] if isinstance(guidance, Tensor) else [corrected]), []
 
-        (corrected, shift), _ = self.tiles.over(work)
-        assert corrected is not None
-        return corrected, 0.0 if shift is None else shift
+        (corrected, *guidance), _ = self.tiles.map_and_blend(correct)
+        return corrected, guidance[0] if guidance else 0.0
 
 
 def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
-    """A kernel step on each tile, from the shared degradation to a shared one: the tiles' mean."""
+    """Wrap a kernel step: it is applied to each tile, and the results are averaged to one degradation."""
 
-    def shared(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:
-        moved = False
+    def tiled_step(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:
+        updated = False
 
-        def work(tile: Tile) -> Parts:
-            nonlocal moved
+        def update(tile: Tile) -> Parts:
+            nonlocal updated
             before, estimate = tile.degradation(degradation), tile.degradation(prediction.degradation)
             assert estimate is not None
             after = step(before, Prediction(tile.hr(prediction.x0_hat), estimate), tile.observation(observation))
-            moved = moved or after is not before
+            updated = updated or after is not before
             return [], [after.kernel, after.noise_level]
 
-        _, (kernel, noise_level) = tiles.over(work)
-        if degradation is not None and not moved:
+        _, (kernel, noise_level) = tiles.map_and_blend(update)
+        if degradation is not None and not updated:
             return degradation
-        assert kernel is not None
-        assert noise_level is not None
-        return Degradation(kernel, noise_level, None if degradation is None else degradation.kernel_error)
+        return Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
 
-    return shared
+    return tiled_step

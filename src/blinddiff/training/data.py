@@ -1,4 +1,4 @@
-"""Training data: photographs in memory, random crops of them, pairs (x, y) made from crops, and replayed examples."""
+"""Training data: photographs in memory, random crops, pairs (x, y) made from the crops, and replayed examples."""
 
 import csv
 import os
@@ -16,20 +16,19 @@ from torch import Tensor
 
 from blinddiff.degradation import NOISES, Decimate, DegradationOperator, Observation, sample_kernels
 from blinddiff.degradation.kernel_measures import shift_kernel
-from blinddiff.errors import ImageError, RecipeError
+from blinddiff.errors import RecipeError
+from blinddiff.imaging import read_8bit
 from blinddiff.training.recipe import DATA_VARIABLE, DegradationRecipe
 
 Pixels = npt.NDArray[np.uint8]
 MAX_REDUCTION = 2.0
 """Largest factor by which photographs are downscaled before a crop is cut."""
 MARGIN = 24
-"""HR pixels cut from each side after blurring: a multiple of every scale, wider than kernel and resampling reach."""
+"""HR pixels cut from each side after blurring: a multiple of every scale, and wider than the border effects."""
 MAX_KERNEL_SIZE = 37
-"""Side of the largest kernel whose reach, with that of the resampling by 4, is within `MARGIN`."""
-ALIGNMENT = 48
-"""HR sides at scale 3 are multiples of this: of the scale, and of 16 for the network."""
+"""Side of the largest kernel whose border effects, with those of downsampling by 4, stay within `MARGIN`."""
 REPLAY_SIZE = 8192
-"""Most examples kept for replay: few enough to be replaced before the network memorises them."""
+"""Maximum number of examples stored for replay: few enough to be replaced before the network memorises them."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -37,22 +36,21 @@ class ImagePool:
     """Photographs from folders and tile sheets, decoded once to 8-bit arrays, from which random crops are cut.
 
     Args:
-        folders: each is searched for image files; one with a ``tiles.csv`` is read as tile sheets (256x256 tiles, the
-            sheet, row, column and source image of each in the table).
-        held_out: endings of the paths (or of the tiles' source images) that are left out.
-        smallest: photographs with a shorter side are left out.
+        folders: folders searched recursively for image files. A folder with a ``tiles.csv`` is read as sheets of
+            256 x 256 tiles; the table lists sheet, row, column and source image of each tile.
+        held_out: endings of the paths (or of the tiles' source images) to exclude.
+        smallest: photographs with a shorter side are excluded.
 
-    Raises:
-        RecipeError: there is no folder, a table of tiles lacks a column or a number, or no photograph is left.
-        ImageError: an image file cannot be read.
+    Raises RecipeError if there is no folder, the table of tiles lacks a column or a number, or no photograph is left;
+    ImageError if an image file cannot be read.
     """
 
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
         if not folders:
-            raise RecipeError(f"no photographs to train on: name their folders by --data or in {DATA_VARIABLE}")
+            raise RecipeError(f"no photographs to train on: give their folders by --data or in {DATA_VARIABLE}")
         self.images: list[Pixels] = []
         for folder in map(Path, folders):
-            if not os.path.isdir(folder):  # Path raises for what cannot be a name
+            if not os.path.isdir(folder):  # Path.is_dir raises for names that are too long
                 raise RecipeError(f"{folder}: no such folder of training photographs")
             if (folder / "tiles.csv").exists():
                 self.images += _read_tiles(folder, held_out)
@@ -60,7 +58,7 @@ class ImagePool:
                 paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
                 paths = [p for p in paths if not p.as_posix().endswith(tuple(held_out))]
                 with ThreadPoolExecutor() as workers:
-                    self.images += workers.map(_read, paths)
+                    self.images += workers.map(read_8bit, paths)
         self.images = [image for image in self.images if min(image.shape[:2]) >= smallest]
         if not self.images:
             raise RecipeError(f"no photograph of at least {smallest} px in {', '.join(folders)}")
@@ -68,10 +66,10 @@ class ImagePool:
         self._shares = areas / areas.sum()
 
     def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
-        """(count, 3, side, side) random crops, uniform over the pixels of the pool, rotated and mirrored at random.
+        """(count, 3, side, side) random crops, uniform over the pixels of the pool, randomly rotated and mirrored.
 
-        A share ``reduced`` of them is cut from downscaled photographs, by a factor uniform from 1 to `MAX_REDUCTION`
-        where the photograph is large enough: they are sharper per pixel, and show objects at other sizes.
+        A share ``reduced`` of them is cut from downscaled photographs, which are sharper and show objects at other
+        sizes. The factor is uniform from 1 to `MAX_REDUCTION`, or to what the photograph's size allows.
         """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
         for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
@@ -88,30 +86,20 @@ class ImagePool:
         return out
 
 
-def _read(path: Path) -> Pixels:
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would clip it to 255
-                raise ValueError("grey of more than 8 bits")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: cannot be read as a photograph: {error}") from error
-
-
 def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
     path = folder / "tiles.csv"
     with path.open(newline="") as file:
-        table = csv.DictReader(file, restval="")  # of a line cut short
+        table = csv.DictReader(file, restval="")  # for incomplete lines
         if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
             raise RecipeError(f"{path}: column {min(missing)!r} is missing")
         rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
-    sheets = {name: _read(folder / name) for name in sorted({row["sheet"] for row in rows})}
+    sheets = {name: read_8bit(folder / name) for name in sorted({row["sheet"] for row in rows})}
     tiles = []
     for row in rows:
         try:
             top, left = int(row["row"]) * side, int(row["col"]) * side
         except ValueError:
-            raise RecipeError(f"{path}: row {row['row']!r}, col {row['col']!r}: should be numbers of tiles") from None
+            raise RecipeError(f"{path}: row {row['row']!r}, col {row['col']!r}: should be integers") from None
         tiles.append(sheets[row["sheet"]][top : top + side, left : left + side])
     return tiles
 
@@ -131,11 +119,11 @@ class Pairs:
 
     @property
     def observation(self) -> Observation:
-        """y and the scale."""
+        """The LR images with their scale."""
         return Observation(self.y, self.scale)
 
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
-        """Random square of HR side ``side``: its HR rows and columns, then its LR rows and columns."""
+        """HR rows, HR columns, LR rows and LR columns of a random square with HR side ``side``."""
         s, n = self.scale, side // self.scale
         top, left = (int(torch.randint((m - side) // s + 1, (1,), generator=generator)) for m in self.x.shape[-2:])
         hr = slice(s * top, s * top + side), slice(s * left, s * left + side)
@@ -143,12 +131,12 @@ class Pairs:
 
 
 def aligned(side: int, scale: int) -> int:
-    """An HR side near ``side`` that is divisible by the scale and by the network's 16."""
-    return max(round(side / ALIGNMENT), 1) * ALIGNMENT if scale == 3 else side // 16 * 16
+    """An HR side near ``side`` that is divisible by the scale and, for the network, by 16."""
+    return max(round(side / 48), 1) * 48 if scale == 3 else side // 16 * 16
 
 
 def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
-    """Draw one scale for a batch, with the recipe's shares as probabilities."""
+    """Draw the scale of a batch, with the recipe's shares as probabilities."""
     shares = torch.tensor(list(recipe.scales.values()))
     return list(recipe.scales)[int(torch.multinomial(shares, 1, generator=generator))]
 
@@ -160,12 +148,12 @@ def degrade(
 
     Args:
         photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs.
-        kernel_size: at most `MAX_KERNEL_SIZE`.
-        generator: a CPU generator, the source of all random numbers.
+        kernel_size: side of the kernels, at most `MAX_KERNEL_SIZE`.
+        generator: CPU generator of all random numbers.
     """
     x = photographs.float() / 255
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
-    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # the margin that wraps around is cut off below
+    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # what wraps around is cut off below
     if scale > 1 and recipe.decimated:
         where = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
         if len(where):
@@ -190,14 +178,14 @@ def degrade(
 
 
 class Replay:
-    """Ring buffer of the last `REPLAY_SIZE` examples, each a row of the same few tensors."""
+    """Ring buffer of the last `REPLAY_SIZE` examples. An example is one row of each of several tensors."""
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
         self.added = 0
 
     def add(self, *new: Tensor) -> None:
-        """Store rows (B, ...) of each tensor in place of the oldest; the same tensors in the same order each time."""
+        """Store new rows, (B, ...) of each tensor, in place of the oldest. All calls must give the same tensors."""
         if not self.rows:
             self.rows = [part.new_empty((REPLAY_SIZE, *part.shape[1:])) for part in new]
         # Accelerate loads checkpoints onto the CPU.
@@ -213,9 +201,9 @@ class Replay:
         return [rows[places.to(rows.device)] for rows in self.rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """For checkpoints."""
+        """The state for a checkpoint."""
         return {"rows": self.rows, "added": self.added}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.rows, self.added = state["rows"], state["added"]

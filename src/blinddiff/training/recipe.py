@@ -1,4 +1,4 @@
-"""Training recipes: the keys of the YAML files, checked by pydantic, and the reader of the files."""
+"""Training recipes: the keys of the YAML files, checked by pydantic, and functions that read the files."""
 
 import difflib
 import os
@@ -18,11 +18,9 @@ from blinddiff.errors import RecipeError
 from blinddiff.models.mcformer import MCFormer
 
 DATA_VARIABLE = "BLINDDIFF_PHOTOGRAPHS"
-"""Environment variable with the folders of photographs, separated as those in PATH are."""
-MIN_PATCH = 16
-"""Smallest HR side of a training patch: the network's coarsest level needs one pixel at least."""
+"""Environment variable with the folders of photographs, separated like those in PATH."""
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-"""Of every section: no unknown keys, no conversion of types."""
+"""Configuration of every section: no unknown keys, no conversion of types."""
 
 Count = Annotated[int, Field(gt=0)]
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -42,12 +40,8 @@ else:
 
 
 def _names(known: Iterable[Any]) -> Any:
-    """The keys that a mapping may have, for the JSON schema."""
+    """The allowed keys of a mapping, for the JSON schema."""
     return Field(json_schema_extra={"propertyNames": {"enum": [str(name) for name in known]}})
-
-
-def _default_folders() -> list[str]:
-    return [folder for folder in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if folder]
 
 
 class _Section(BaseModel):
@@ -57,20 +51,22 @@ class _Section(BaseModel):
 class DataRecipe(_Section):
     """The photographs, and the size of crops and batches."""
 
-    folders: Annotated[list[str], Field(min_length=1)] = Field(default_factory=_default_folders)
-    """Folders of images (searched through) or of tile sheets (with a tiles.csv); better given by --data."""
+    folders: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: list(filter(None, os.environ.get(DATA_VARIABLE, "").split(os.pathsep)))
+    )
+    """Folders of images (searched recursively) or of tile sheets (with a tiles.csv); preferably given by --data."""
     held_out: list[str] = []
-    """Photographs to keep out of training: endings of their paths, such as ``gb82/cat.webp``."""
+    """Photographs to exclude from training: endings of their paths, such as ``gb82/cat.webp``."""
     context: Count = 256
     """HR side of the crop from which kernel and noise level are estimated."""
-    patch: Annotated[int, Field(ge=MIN_PATCH)] = 128
-    """HR side of the crop on which the network is trained, inside the context."""
+    patch: Annotated[int, Field(ge=16)] = 128
+    """HR side of the crop on which the network is trained, inside the context; the coarsest level is 1/16 of it."""
     reduced: Share = 0.0
-    """Share of the crops that are cut from downscaled photographs, by a factor of up to 2."""
+    """Share of the crops that are cut from photographs downscaled by a factor of up to 2."""
     batch: Count = 8
-    """Crops in a step, of each process."""
+    """Number of crops per step and process."""
     replayed: CountOrZero = 0
-    """Earlier examples added to each step's batch by the stages ``estimator``, ``confidence`` and ``correction``."""
+    """Number of earlier examples added to each batch by the stages ``estimator``, ``confidence`` and ``correction``."""
 
     @model_validator(mode="after")
     def _check_patch(self) -> "DataRecipe":
@@ -80,16 +76,16 @@ class DataRecipe(_Section):
 
 
 class DegradationRecipe(_Section):
-    """The degradations drawn, each with its share. Shares need not sum to 1."""
+    """The random degradations, each with its share. Shares need not sum to 1."""
 
     scales: Annotated[dict[int, NotNegative], _names(SCALES)] = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5}
-    """Downsampling factors; a batch has one."""
+    """Downsampling factors; one is drawn for each batch."""
     kernels: Annotated[dict[str, NotNegative], _names(FAMILIES)] = {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2}
     """Kernel families."""
     noise: Annotated[dict[str, NotNegative], _names(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
     """Kinds of noise and compression."""
     decimated: Share = 0.0
-    """Share of the images subsampled directly, without MATLAB's bicubic antialiasing."""
+    """Share of the images that are subsampled directly, without the antialiasing of MATLAB's bicubic resizing."""
 
     @field_validator("scales", "kernels", "noise")
     @classmethod
@@ -103,27 +99,27 @@ class DegradationRecipe(_Section):
 
 
 class LossRecipe(_Section):
-    """Weights of the constraints, and what the network is conditioned on while it trains."""
+    """Weights of the constraints, and the degradations that the network is conditioned on."""
 
     noise: NotNegative = 1.0
     logarithmic: bool = False
-    """Average the logarithms of the images' errors in the noise constraint, so that all images count alike."""
+    """Average the logarithms of the images' errors in the noise constraint, so that all images have equal weight."""
     kernel: NotNegative = 0.02
     noise_level: NotNegative = 0.02
     restoration: NotNegative = 0.0
-    """Of stage ``correction``: the decibels that the kernel's error costs the closed-form image."""
+    """In stage ``correction``: weight of the decibels that the closed-form image loses by the kernel's error."""
     confidence: NotNegative = 1.0
     true_kernel_share: Share = 0.3
     """Share of the examples conditioned on the true kernel and noise level, for non-blind restoration."""
     own_kernel_share: Share = 0.0
-    """Share conditioned on the estimate itself; the rest on a random mixture of truth and estimate."""
+    """Share of the examples conditioned on the estimate; the rest on a random mixture of truth and estimate."""
     pure_noise_share: Share = 0.5
-    """Share of the examples at the last timestep, where sampling begins; the rest are uniform in t."""
+    """Share of the examples at the last timestep, where sampling starts; the others are uniform in t."""
 
     @model_validator(mode="after")
     def _check_kernel_shares(self) -> "LossRecipe":
         if (total := self.true_kernel_share + self.own_kernel_share) > 1:
-            raise ValueError(f"true_kernel_share and own_kernel_share are {total:g} together, above 1")
+            raise ValueError(f"the sum of true_kernel_share and own_kernel_share is {total:g}, above 1")
         return self
 
 
@@ -132,29 +128,29 @@ class Recipe(_Section):
 
     data: DataRecipe = Field(default_factory=DataRecipe)
     stage: Literal["estimator", "confidence", "network", "correction", "joint"] = "joint"
-    """What is trained: the kernel and noise estimator; its confidence head; the image network with the estimator fixed;
-    the estimator's correction along the sampler's steps; or all but the confidence head together."""
+    """The trained part: the kernel and noise estimator; its confidence head; the image network with a fixed estimator;
+    the estimator's correction during sampling; or all but the confidence head jointly."""
     model: ModelArguments = {}
-    """Arguments of MCFormer; its defaults where absent."""
+    """Arguments of MCFormer, if they differ from its defaults."""
     init: str | None = None
     """Folder of weights to start from."""
     init_estimator: str | None = None
-    """Folder of weights of which only the estimator is taken."""
+    """Folder of weights to start the estimator from."""
     degradation: DegradationRecipe = DegradationRecipe()
     loss: LossRecipe = LossRecipe()
     steps: Count = 10000
     learning_rate: Positive = 1e-3
     final_rate: Share = 0.0
-    """Share of the learning rate left at the last step, to which it falls along half a cosine."""
+    """Learning rate at the last step, as a share of the highest; it decreases along half a cosine."""
     warmup: CountOrZero = 200
-    """Steps over which the learning rate rises from 0."""
+    """Number of steps over which the learning rate increases from 0."""
     weight_decay: NotNegative = 0.01
     clip: Positive = 1.0
-    """Largest norm of the gradient; longer ones are scaled down to it."""
+    """Largest norm of the gradient; larger gradients are scaled down."""
     ema: Share = 0.999
     """Decay of the moving average of the weights."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the network's blocks compute in; weights, kernels and closed-form images stay in single precision."""
+    """Precision of the network's blocks; weights, kernels and closed-form images stay in single precision."""
     seed: CountOrZero = 0
     checkpoint_minutes: NotNegative = 3.0
     """Minutes between checkpoints."""
@@ -173,38 +169,36 @@ class RecipeFile(Recipe):
     """A training recipe of blinddiff: the settings of one stage, or of several."""
 
     like: str | None = None
-    """A recipe beside this file; this file gives only what differs from it."""
+    """A recipe in the same folder; this file contains only the differences from it."""
     stages: list[Recipe] = []
-    """Stages in order, each laid over the settings outside this list; each starts from the weights before it."""
+    """Stages in order. Each changes the settings outside this list and starts from the weights of the stage before."""
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON schema of recipe files, for editors."""
+    """The JSON schema of recipe files, for completion and checks in editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecipeFile.model_json_schema()}
 
 
 def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe]:
-    """Read and check a recipe file.
+    """Read and check a recipe file. Return its stages in order, one for a recipe without ``stages``.
 
     Args:
-        path: a YAML file. With ``like: OTHER.yaml``, a file beside it, it gives only what differs from that.
-        folders: photographs to train on, instead of those that the recipe or the environment names.
-
-    Returns the stages in order; one for a recipe without ``stages``.
+        path: a YAML file. With ``like: OTHER.yaml`` it contains only the differences from a recipe in the same folder.
+        folders: folders of photographs, in place of those of the recipe or the environment.
 
     Raises:
-        RecipeError: unreadable, not YAML, or unknown keys or impossible values, of which all are listed.
+        RecipeError: the file cannot be read, is not YAML, or has unknown keys or impossible values. All are listed.
     """
     content, names = _read(path, ())
     recipes = parse_recipe(content, names)
     if not folders:
         return recipes
-    data = [recipe.data.model_copy(update={"folders": list(folders)}) for recipe in recipes]
-    return [recipe.model_copy(update={"data": part}) for recipe, part in zip(recipes, data, strict=True)]
+    new = {"folders": list(folders)}
+    return [recipe.model_copy(update={"data": recipe.data.model_copy(update=new)}) for recipe in recipes]
 
 
 def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
-    """The content of a file laid over that of the recipe it is like; and the names of both, for errors."""
+    """The content of a file, merged with the recipe that it is like; and the names of both files, for errors."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -217,51 +211,48 @@ def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
     if not isinstance(other, str):
         raise RecipeError(f"{path}: like: should be the name of a recipe, not {other!r}")
     if path.resolve() in liked_by:
-        raise RecipeError(f"{path}: is like itself, by way of {', '.join(map(str, liked_by))}")
+        raise RecipeError(f"{path}: is like itself, through {', '.join(map(str, liked_by))}")
     base, names = _read(path.parent / other, (*liked_by, path.resolve()))
     # `parse_recipe` reports a base that is not a mapping.
     return (_overlay(base, content) if isinstance(base, dict) else base), f"{path}, like {names}"
 
 
 def _overlay(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
-    """Change sections key by key; what is inside them, such as the shares of kernels, is replaced as a whole."""
-    merged = dict(base)
-    for key, value in changes.items():
-        sections = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = {**base[key], **value} if sections else value
-    return merged
+    """Merge sections key by key. The values in a section, such as the shares of kernels, are replaced as a whole."""
+    sections = [key for key in changes if isinstance(changes[key], dict) and isinstance(base.get(key), dict)]
+    return {**base, **changes, **{key: {**base[key], **changes[key]} for key in sections}}
 
 
-def parse_recipe(content: Any, where: str) -> list[Recipe]:
-    """Check a recipe given as nested mappings, and return its stages; ``where`` names it in errors.
+def parse_recipe(content: Any, name: str) -> list[Recipe]:
+    """Check a recipe given as nested mappings, and return its stages. ``name`` is used in errors.
 
-    Raises:
-        RecipeError: unknown keys or impossible values, one argument and line each.
+    Raises RecipeError for unknown keys or impossible values, with one argument and line for each.
     """
     common, sections = content, [dict[Any, Any]()]
     if isinstance(content, dict) and "stages" in content:
         common = {key: value for key, value in content.items() if key != "stages"}
         sections = content["stages"]
         if not (isinstance(sections, list) and sections and all(isinstance(section, dict) for section in sections)):
-            raise RecipeError(f"{where}: stages: should be a list of mappings, not {sections!r}")
-    recipes, mistakes = [], []
+            raise RecipeError(f"{name}: stages: should be a list of mappings, not {sections!r}")
+    recipes, errors = [], []
     for number, section in enumerate(sections, 1):
         if number > 1:
             inits = [key for key in ("init", "init_estimator") if key in section]
-            mistakes += [f"stages: {number}: {key}: starts from the weights of the stage before it" for key in inits]
+            reason = "cannot be set, because the stage starts from the weights of the stage before"
+            errors += [f"stages: {number}: {key}: {reason}" for key in inits]
         try:
             recipes.append(Recipe.model_validate(_overlay(common, section) if section else common))
-        except ValidationError as error:
-            for mistake in error.errors():
-                inside = section and (not mistake["loc"] or mistake["loc"][0] in section)
-                mistakes.append((f"stages: {number}: " if inside else "") + _describe(mistake))
-    if mistakes:
-        raise RecipeError(*dict.fromkeys(f"{where}: {mistake}" for mistake in mistakes))
+        except ValidationError as invalid:
+            for item in invalid.errors():
+                inside = section and (not item["loc"] or item["loc"][0] in section)
+                errors.append((f"stages: {number}: " if inside else "") + _describe(item))
+    if errors:
+        raise RecipeError(*dict.fromkeys(f"{name}: {item}" for item in errors))
     return recipes
 
 
 def _describe(error: ErrorDetails) -> str:
-    """``KEY: what is wrong``, of one of pydantic's errors."""
+    """Turn one of pydantic's errors into ``KEY: reason``."""
     kind, value = error["type"], error["input"]
     place = [part for part in error["loc"] if part != "[key]"]
     message = error["msg"].removeprefix("Input ")

@@ -1,4 +1,4 @@
-"""What training minimises, stage by stage: the constraints on image, kernel and noise level.
+"""The training stages and their losses: constraints on image, kernel and noise level.
 
 Each constraint is a mean over examples, so that the batch size does not change its weight.
 """
@@ -10,38 +10,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.observation import Degradation, Observation, data_weight
+from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.errors import RecipeError
-from blinddiff.models.denoiser import Prediction
-from blinddiff.models.kernel_estimator import Evidence, log_ratio, mirror_step
+from blinddiff.models.denoiser import Prediction, add_noise
+from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_step
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import spectral_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
 
 MIN_CONFIDENCE_CROP = 16
-"""LR side of the smallest images on which the confidence head learns."""
+"""LR side of the smallest crops on which the confidence head is trained."""
 ERROR_FLOOR = 1e-3
-"""Share of a scene's energy below which restoration errors count alike, about 43 dB of PSNR."""
+"""Added to the error in `restoration_constraint`, as a share of the scene's energy; about 43 dB of PSNR."""
 NOISE_ERROR_FLOOR = 0.04
-"""Weighted error added before the logarithm in `noise_constraint`: 40 dB PSNR at pure noise, for tau = 0.1."""
+"""Added to the error before the logarithm in `noise_constraint`: 40 dB of PSNR at pure noise, for tau = 0.1."""
 PERTURB_SHARE = 0.45
-"""Share of the examples of stage ``correction`` whose kernel is perturbed, so that it meets better and worse ones."""
+"""Share of the examples of stage ``correction`` with a perturbed kernel, which may be better or worse."""
 PERTURB_RANGE = (-0.6, 1.0)
-"""How far a kernel is moved in log k, in parts of the log ratio to the true kernel: 1 reaches it, -0.6 moves away."""
+"""Range of the perturbation in log k, relative to the log ratio to the true kernel: 1 yields the true kernel."""
 MAX_LOG_RATIO = 3.0
 """Bound on the log ratio of a single kernel entry."""
 
 
 class Stage(ABC):
-    """What a stage trains, and on which losses.
+    """The trained parts of the network, and the losses, of one training stage.
 
     Attributes:
-        trained: parts of the network that learn, "" for all of it.
-        fixed: parts of these that do not.
-        min_batch: smallest batch; batch normalisation needs two examples.
+        trained: names of the trained submodules; "" is the whole network.
+        fixed: names of submodules within these that are not trained.
+        min_batch: smallest batch size; batch normalisation needs two examples.
         shows_images: whether sheets of sample images show the stage's progress.
-        replay: earlier examples, a part of the checkpoint.
+        replay: earlier examples; saved in the checkpoint.
     """
 
     trained: ClassVar[tuple[str, ...]] = ("",)
@@ -50,20 +50,20 @@ class Stage(ABC):
     shows_images: ClassVar[bool] = True
 
     def __init__(self, recipe: Recipe) -> None:
-        """Raises RecipeError where the recipe's batch is too small."""
+        """Raises RecipeError if the recipe's batch is too small."""
         if recipe.data.batch < self.min_batch:
             raise RecipeError(f"recipe: data: batch: stage {recipe.stage} needs {self.min_batch} or more")
         self.recipe = recipe
         self.replay = Replay()
 
     def parameters(self, net: MCFormer) -> list[nn.Parameter]:
-        """The parameters that learn, in the network's order."""
+        """The trained parameters, in the network's order."""
         trained = {parameter for name in self.trained for parameter in net.get_submodule(name).parameters()}
-        fixed = {parameter for name in self.fixed for parameter in net.get_submodule(name).parameters()}
-        return [parameter for parameter in net.parameters() if parameter in trained - fixed]
+        trained -= {parameter for name in self.fixed for parameter in net.get_submodule(name).parameters()}
+        return [parameter for parameter in net.parameters() if parameter in trained]
 
     def set_mode(self, net: MCFormer) -> None:
-        """Training mode for what learns; the rest uses its running statistics and no dropout."""
+        """Set the trained parts to training mode; the rest uses its running statistics and no dropout."""
         net.eval()
         for name in self.trained:
             net.get_submodule(name).train()
@@ -80,7 +80,7 @@ class Stage(ABC):
         return {"total": total, **losses}
 
     def _with_replayed(self, rows: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """The new examples and as many earlier ones as the recipe asks for; stores the new ones."""
+        """Store new examples. Return them together with the recipe's number of earlier ones."""
         if not self.recipe.data.replayed:
             return rows
         self.replay.add(*rows)
@@ -92,39 +92,37 @@ class Stage(ABC):
     ) -> tuple[Prediction, Tensor]:
         """The network's prediction for a random patch at a random t, given a degradation, and its noise constraint.
 
-        The closed form x_y is computed on the whole context, so that the patch's borders are not an image's borders.
+        The closed form x_y is computed on the whole crop, so that the patch has no border effects.
         """
         x_y = known.closed_form(pairs.observation)
         rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
-        x_0 = net.to_diffusion(pairs.x[..., rows, columns])
-        t, x_t = self._noised(net, x_0, generator)
+        x_0 = net.normalize(pairs.x[..., rows, columns])
+        t, x_t = self._noised(net, pairs.x[..., rows, columns], generator)
         patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
         known = known.with_closed_form(patch, x_y[..., rows, columns])
         prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct)
-        a, x0_hat = net.alpha_bar[t], net.to_diffusion(prediction.x0_hat)
+        a, x0_hat = net.alpha_bar[t], net.normalize(prediction.x0_hat)
         sigma, tau = ((1 - a) / a).sqrt(), net.config.residual_std
         return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
 
-    def _noised(self, net: MCFormer, x_0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A timestep t for each image, (B,), with the recipe's share of pure noise, and x_t."""
+    def _noised(self, net: MCFormer, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A random timestep t for each image in [0, 1], (B,), and x_t. The recipe's share of t is the last one."""
         last = len(net.alpha_bar) - 1
-        t = torch.randint(last + 1, (len(x_0),), generator=generator)
+        t = torch.randint(last + 1, (len(image),), generator=generator)
         t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
-        t = t.to(x_0.device)
-        a = net.alpha_bar[t].view(-1, 1, 1, 1)
-        noise = torch.randn(x_0.shape, generator=generator).to(x_0)
-        return t, a.sqrt() * x_0 + (1 - a).sqrt() * noise
+        t = t.to(image.device)
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        return t, add_noise(net, image, t.view(-1, 1, 1, 1), noise)
 
 
 class Estimator(Stage):
-    """Trains kernel and noise level from y alone, without correction and confidence head."""
+    """Trains the estimate of kernel and noise level from y. Replayed examples store only the statistics of y."""
 
     trained = ("estimator",)
     fixed = ("estimator.correct", "estimator.confidence_head")
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the estimate. Of replayed examples only the statistics of y are kept."""
         rows = [spectral_statistics(pairs.y), pairs.observation.scales, pairs.kernel, pairs.noise_level]
         statistics, scale, kernel, noise_level = self._with_replayed(rows, generator)
         estimate = net.estimator.initial_estimate(net.estimator.features_from_statistics(statistics, scale))
@@ -132,18 +130,16 @@ class Estimator(Stage):
 
 
 class Confidence(Stage):
-    """Trains the estimator's prediction of its own kernel error."""
+    """Trains the prediction of sum |k_hat - k|; its squared error has its minimum at the conditional mean.
+
+    Each batch is cropped to a random side, log-uniform from `MIN_CONFIDENCE_CROP` to the side of y.
+    """
 
     trained = ("estimator.confidence_head",)
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The squared error of the predicted sum |k_hat - k|, minimal at its conditional mean.
-
-        Each batch is cut to crops of one side, log-uniform from `MIN_CONFIDENCE_CROP` to that of y.
-        """
-        estimator = net.estimator
-        side = pairs.y.shape[-1]
+        estimator, side = net.estimator, pairs.y.shape[-1]
         crop = round(MIN_CONFIDENCE_CROP * (side / MIN_CONFIDENCE_CROP) ** float(torch.rand((), generator=generator)))
         with torch.no_grad():
             y = pairs.y[..., :crop, :crop]
@@ -155,21 +151,20 @@ class Confidence(Stage):
 
 
 class Network(Stage):
-    """Trains the image network on a fixed estimator."""
+    """Trains the image network at a random t, with a fixed estimator."""
 
     fixed = ("estimator",)
     min_batch = 1
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The noise constraint at a random t."""
         known = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
         _, noise = self._image_constraint(net, pairs, known, generator)
         return self._weighted(noise=noise)
 
     def _mixed_degradation(self, estimate: Degradation, pairs: Pairs, generator: torch.Generator) -> Degradation:
-        """The true degradation, the estimate, or a random mixture of both, by the recipe's shares.
+        """The true degradation, the estimate, or a random mixture of both, with the recipe's shares.
 
-        Estimates from crops are worse than those from whole photographs; mixtures cover the errors in between.
+        Estimates from crops have larger errors than those from whole photographs; mixtures cover the range between.
         """
         weight = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
         kind = torch.rand(len(weight), generator=generator).to(weight)
@@ -180,13 +175,12 @@ class Network(Stage):
 
 
 class Joint(Network):
-    """Trains image network, estimator and correction together."""
+    """Trains image network, estimator and correction jointly, the correction at the random t of the image network."""
 
     fixed = ("estimator.confidence_head",)
     min_batch = 2
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the image, on the estimate from y and on its correction at a random t."""
         estimate = net.initial_estimate(pairs.observation)
         known = self._mixed_degradation(estimate, pairs, generator)
         prediction, noise = self._image_constraint(net, pairs, known, generator, correct=True)
@@ -196,28 +190,27 @@ class Joint(Network):
 
 
 class Correction(Stage):
-    """Trains the correction of kernel and noise level that follows a sampling step."""
+    """Trains the correction of kernel and noise level after a sampling step, from the estimate or a perturbed kernel.
+
+    The correction's inputs do not depend on its weights, so they can be replayed. New pairs also have the noise
+    constraint with the corrected kernel: a kernel closer to the true one does not always give a better image.
+    """
 
     trained = ("estimator.correct",)
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints on the corrected degradation, starting from the estimate or from a kernel near it.
-
-        The correction's inputs do not depend on its weights, so they can be replayed. On new pairs the image made with
-        the corrected kernel counts too: a kernel nearer to the true one does not always give a better image.
-        """
         with torch.no_grad():
             observation = pairs.observation
             estimate = net.initial_estimate(observation)
             current = Degradation(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
-            t, x_t = self._noised(net, net.to_diffusion(pairs.x), generator)
+            t, x_t = self._noised(net, pairs.x, generator)
             prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
-            evidence = net.evidence(prediction.x0_hat, t, observation, current)
-        rows = [current.kernel, current.noise_level, *evidence, pairs.kernel, pairs.noise_level, observation.scales]
+            features = net.correction_features(prediction.x0_hat, t, observation, current)
+        rows = [current.kernel, current.noise_level, *features, pairs.kernel, pairs.noise_level, observation.scales]
         rows = self._with_replayed(rows, generator)
-        current, evidence = Degradation(*rows[:2]), Evidence(*rows[2:6])
+        current, features = Degradation(*rows[:2]), CorrectionFeatures(*rows[2:6])
         kernel, noise_level, scale = rows[6:]
-        corrected = net.estimator.correct(current, scale, evidence)
+        corrected = net.estimator.correct(current, scale, features)
         losses = degradation_constraints(corrected, kernel, noise_level)
         losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
         if self.recipe.loss.noise:
@@ -228,21 +221,21 @@ class Correction(Stage):
 STAGES: dict[str, type[Stage]] = {
     stage.__name__.lower(): stage for stage in (Estimator, Confidence, Network, Correction, Joint)
 }
-"""The stages by the names that recipes use."""
+"""The stages by their names in recipes."""
 
 
 def kernel_constraint(k_hat: Tensor, k: Tensor) -> Tensor:
-    """Mean over the batch of sum |k_hat - k| of kernels (B, n, n) that sum to 1: from 0 to 2."""
+    """Mean over the batch of sum |k_hat - k|, 0 to 2, for kernels (B, n, n) that sum to 1."""
     return (k_hat - k).abs().sum((-2, -1)).mean()
 
 
 def noise_level_constraint(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
-    """Mean of |sigma_hat - sigma| / (1 + sigma), (B,) in grey levels: small levels matter as much as large ones."""
+    """Mean of |sigma_hat - sigma| / (1 + sigma), (B,) in grey levels, so that large levels do not dominate."""
     return ((sigma_hat - sigma).abs() / (1 + sigma)).mean()
 
 
 def degradation_constraints(estimate: Degradation, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
-    """`kernel_constraint` and `noise_level_constraint` of an estimate, by the names of their weights."""
+    """`kernel_constraint` and `noise_level_constraint` of an estimate, by the names of their weights in recipes."""
     return {
         "kernel": kernel_constraint(estimate.kernel, kernel),
         "noise_level": noise_level_constraint(estimate.noise_level, noise_level),
@@ -250,22 +243,19 @@ def degradation_constraints(estimate: Degradation, kernel: Tensor, noise_level: 
 
 
 def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
-    """Mean loss in decibels when the closed form uses k_hat instead of k, for a scene of power spectrum 1 / f^2.
+    """Mean loss in decibels if the closed form uses k_hat instead of k, for a scene with power spectrum 1 / f^2.
 
-    Two kernels equally far from k in `kernel_constraint` can differ much in this. Within the LR grid's band the closed
-    form is a Wiener filter of y; above it nothing is recovered. Aliasing and the noise itself are left out: at scales
-    above 1 this overestimates the loss by a factor of two or three. Errors below `ERROR_FLOOR` count alike.
-
-    Args:
-        k_hat, k: (B, n, n).
-        sigma, scale: noise level in grey levels, and scale, (B,).
+    Two kernels with the same `kernel_constraint` can differ much in this loss. Within the band of the LR grid the
+    closed form is a Wiener filter of y; above it nothing is recovered. Aliasing and noise are neglected: at scales
+    above 1 this overestimates the loss by a factor of two or three. k_hat and k are (B, n, n); sigma, the noise level
+    in grey levels, and scale are (B,).
     """
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)
     scene = 1 / (f_y.square() + f_x.square() + (0.5 / side) ** 2)
     scene[:, 1:-1] *= 2  # the conjugate half of the spectrum, which rfft2 leaves out
     band = torch.maximum(f_y.abs(), f_x) <= (0.5 / scale)[:, None, None]
-    rho = data_weight(sigma)[:, None, None]
+    rho = proximal_weight(sigma)[:, None, None]
     pad, centre = side - k.shape[-1], k.shape[-1] // 2
     K, K_hat = (
         torch.fft.rfft2(F.pad(kernel, (0, pad, 0, pad)).roll((-centre, -centre), (-2, -1))) for kernel in (k, k_hat)
@@ -282,16 +272,17 @@ def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tenso
 def noise_constraint(
     x0_hat: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float, *, logarithmic: bool = False
 ) -> Tensor:
-    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the error in noise, weighted by the signal-to-noise ratio.
+    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2, the noise error weighted by the signal-to-noise ratio.
 
-    tau is the RMS of the residual that the network predicts. The weight makes the target's variance 1 at every t
-    (Karras et al. 2022, with the residual for the data), so that no t dominates. sigma^2 = (1 - alpha_bar) / alpha_bar.
+    The weight makes the variance of the network's target 1 at every t, so that no t dominates (Karras et al. 2022, with
+    the residual in place of the data).
 
     Args:
         x0_hat, x_0: (B, 3, H, W) in the range of the diffusion.
-        sigma, residual_std: (B,); tau.
-        logarithmic: average the logarithms of the images' errors, so that each image's decibels count alike; the plain
-            mean is dominated by fine texture, much noise and wide blur. Errors below `NOISE_ERROR_FLOOR` count alike.
+        sigma: sqrt((1 - alpha_bar) / alpha_bar), (B,).
+        residual_std: tau, the RMS of the residual that the network predicts.
+        logarithmic: average the logarithms of the images' errors. The plain mean is dominated by images with fine
+            texture, strong noise or wide blur.
     """
     weight = 1 / residual_std**2 + 1 / sigma**2
     error = weight * (x0_hat - x_0).square().mean((1, 2, 3))
@@ -299,7 +290,7 @@ def noise_constraint(
 
 
 def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
-    """Kernels (B, n, n), a share `PERTURB_SHARE` moved in log k, towards the true ones or away, by `PERTURB_RANGE`."""
+    """Move a share `PERTURB_SHARE` of kernels (B, n, n) in log k, towards the true ones or away, by `PERTURB_RANGE`."""
     low, high = PERTURB_RANGE
     part = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
     part[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0

@@ -34,26 +34,26 @@ from blinddiff.training.stages import STAGES
 LOG_STEPS = 20
 ESTIMATOR_ARGUMENTS = ("scales", "kernel_size")
 IMAGE_ARGUMENTS = ("noise_schedule", "image_mean", "image_std", "residual_std", "heads", "kernel_modulation")
-"""Arguments of `MCFormer` that the shapes of its weights do not show: of its estimator, and of the image network."""
+"""Arguments of `MCFormer` that a comparison of weight shapes would miss, for its estimator and its image network."""
 
 
 def averaged(network: nn.Module, decay: float, device: torch.device | None = None) -> AveragedModel:
-    """An exponential moving average of a network's weights, for `AveragedModel.update_parameters` after each step.
+    """An exponential moving average of a network's weights; call its ``update_parameters`` after each step.
 
-    The decay of step n is min(decay, (1 + n) / (10 + n)), so that the start is forgotten. Buffers are copied.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), so that the influence of the start fades. Buffers are copied.
     """
 
-    def update(average: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+    def update(average: Any, current: Any, n: Tensor | int) -> None:
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
-    model = AveragedModel(network, device, multi_avg_fn=update)  # type: ignore[arg-type]
+    model = AveragedModel(network, device, multi_avg_fn=update)
     model.update_parameters(network)  # the first call copies, so that n counts the steps
     return model
 
 
 @torch.no_grad()
 def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
-    """One row an example: y enlarged, the closed form, one call from pure noise, the truth."""
+    """Write one row per example: y enlarged, the closed form, x0_hat from pure noise, and x."""
     network.eval()
     observation = Observation(pairs.y, pairs.scale)
     degradation = network.initial_estimate(observation)
@@ -75,37 +75,37 @@ def train(
     max_minutes: float = math.inf,
     device: str | None = None,
 ) -> Path:
-    """Run a recipe, or resume it.
+    """Run or resume a recipe. Return the folder of the averaged weights of the stage that ran last.
 
-    Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (all
-    that a resumed run needs), ``losses.csv``, TensorBoard's events where it is installed, and ``sheet_*.png``. Each of
-    several stages writes into its own subfolder, such as ``02-network``, and starts from the weights before it.
+    Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (to
+    resume), ``losses.csv``, TensorBoard's events if it is installed, and ``sheet_*.png``. If there are several stages,
+    each writes into a subfolder, such as ``02-network``, and starts from the weights of the stage before.
 
-    All random numbers of a step come from the recipe's seed and the step's number, so that a resumed run gives the same
-    weights as an uninterrupted one. (With several processes only in stage ``network``: the checkpoint holds the main
-    process's replayed examples and batch statistics.)
+    All random numbers of a step are derived from the recipe's seed and the step's number, so that a resumed run gives
+    the same weights as an uninterrupted one. With several processes this holds only for stage ``network``: the
+    checkpoint contains the replayed examples and batch statistics of the main process only.
 
     Args:
         recipes: one stage, or several in order.
-        folder: must not hold a run already, unless ``resume``, which continues from the last checkpoint.
-        max_minutes: stop, with a checkpoint, after so long.
-        device: ``"cpu"`` keeps Accelerate from choosing another.
-
-    Returns the folder of the averaged weights of the stage that ran last.
+        folder: must not contain a run, unless ``resume`` is set.
+        resume: continue from the last checkpoint in ``folder``.
+        max_minutes: time after which a checkpoint is saved and the run stops.
+        device: ``"cpu"`` to use no accelerator.
 
     Raises:
-        TrainingError: the loss or its gradient is not finite, or ``folder`` holds a run, or none to resume.
-        RecipeError: no photographs, or impossible settings.
-        WeightsError: weights to start from that are missing or do not fit.
+        TrainingError: the loss or its gradient is not finite, or ``folder`` contains a run, or none to resume.
+        RecipeError: there are no photographs, or a setting is impossible.
+        WeightsError: the weights to start from are missing or do not fit.
+        OutputError: ``folder`` cannot be created or written to.
     """
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
     folders = [folder / f"{n:02d}-{recipe.stage}" for n, recipe in enumerate(recipes, 1)] if several else [folder]
     begun = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
     if resume and not any(begun) and not (several and os.path.isdir(folders[0])):
-        raise TrainingError(f"{folder}: holds no checkpoint to resume from")
+        raise TrainingError(f"{folder}: contains no checkpoint to resume from")
     if any(begun) and not resume:
-        raise TrainingError(f"{folder}: holds a run already; resume it, or choose another folder")
+        raise TrainingError(f"{folder}: already contains a run; resume it, or choose another folder")
     if several and not resume:
         _check_stages(recipes)
     end = time.monotonic() + 60 * max_minutes
@@ -123,7 +123,7 @@ def train(
 
 
 class Trainer:
-    """The run of one stage: network, optimiser, moving average, data and logs. Arguments as for `train`."""
+    """Runs one stage: network, optimiser, moving average, data and logs. Arguments as for `train`."""
 
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, device: str | None = None) -> None:
         self.recipe, self.folder, self.step = recipe, folder, 0
@@ -131,7 +131,7 @@ class Trainer:
         self.accelerator = Accelerator(
             # Without cpu=True, Accelerate treats several processes on a machine without accelerator as separate runs.
             cpu=device == "cpu" or not torch.accelerator.is_available(),
-            step_scheduler_with_optimizer=False,  # else the schedule advances once for each process in a step
+            step_scheduler_with_optimizer=False,  # otherwise each process advances the schedule
             log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
@@ -142,13 +142,11 @@ class Trainer:
         self.side = max(map(self._side, recipe.degradation.scales))
         self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
         self.average = averaged(self.network, recipe.ema, self.accelerator.device)
-        make_folder(folder)  # not before weights and photographs have been read
-        optimiser = torch.optim.AdamW(
-            self.learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
-        )
+        make_folder(folder)  # only after weights and photographs have been read
+        optimiser = torch.optim.AdamW(self.learned, recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        # The losses call several methods of the network, which DistributedDataParallel does not wrap: Accelerate only
-        # places and saves it, and `_average_gradients` averages over processes.
+        # The losses call several methods of the network, which DistributedDataParallel does not support. So Accelerate
+        # only moves and saves the network, and `_average_gradients` averages over processes.
         self.accelerator.prepare_model(self.network, evaluation_mode=True)
         self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
         if recipe.precision == "bfloat16":
@@ -159,10 +157,10 @@ class Trainer:
         if resume:
             self._load(folder / "checkpoint")
         elif self.accelerator.is_main_process:
-            (folder / "losses.csv").unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+            (folder / "losses.csv").unlink(missing_ok=True)  # from a run without a checkpoint
 
     def run(self, max_minutes: float) -> None:
-        """Train to the recipe's last step, or for ``max_minutes``, and save."""
+        """Train until the recipe's last step, for at most ``max_minutes``, and save a checkpoint."""
         recipe, hidden = self.recipe, not self.accelerator.is_main_process
         started = checkpointed = time.monotonic()
         with (
@@ -178,8 +176,9 @@ class Trainer:
                 bar.update()
                 if self.step % LOG_STEPS == 0 or self.step == recipe.steps:
                     self._log(losses, bar)
-                if self.step % recipe.sheet_steps == 0:
-                    self._write_sheet()
+                if self.step % recipe.sheet_steps == 0 and self.stage.shows_images and not hidden:
+                    pairs = self.pairs(torch.from_numpy(self.photographs(0)[:4]), self._generator(0))
+                    write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
                 if self._agree(time.monotonic() - checkpointed > 60 * recipe.checkpoint_minutes):
                     self._save()
                     checkpointed = time.monotonic()
@@ -196,10 +195,10 @@ class Trainer:
         self.accelerator.backward(losses["total"])
         self._average_gradients()
         norm = self.accelerator.clip_grad_norm_(self.learned, self.recipe.clip)
-        # A finite loss can have a gradient that is not, which would make the weights NaN.
+        # A finite loss can have a gradient with NaN, which would make the weights NaN.
         if not torch.isfinite(losses["total"] + norm):
             checkpoint = self.folder / "checkpoint"
-            kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "no checkpoint was made yet"
+            kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "there is no checkpoint yet"
             values = f"the loss is {losses['total'].item()} and its gradient {float(norm)}"
             raise TrainingError(f"{values} at step {self.step}; {kept}")
         self.optimiser.step()
@@ -209,7 +208,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _average_gradients(self) -> None:
-        """Average the gradients over processes in one message, so that a NaN in one stops all."""
+        """Average the gradients over processes. A NaN in one process reaches all, so that all stop."""
         if self.accelerator.num_processes > 1:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
@@ -217,13 +216,13 @@ class Trainer:
                 gradient.copy_(part.view_as(gradient))
 
     def _agree(self, decision: bool) -> bool:
-        """The main process's decision: clocks differ, and processes that disagree would wait for each other."""
+        """Return the main process's decision: clocks differ, and if processes disagreed, they would wait forever."""
         if self.accelerator.num_processes == 1:
             return decision
         return bool(broadcast(torch.tensor(int(decision), device=self.accelerator.device)))
 
     def pairs(self, photographs: Tensor, generator: torch.Generator) -> Pairs:
-        """Pairs of one scale, drawn by the recipe's shares, from crops (B, 3, side, side) of the largest side."""
+        """Pairs with a random scale from crops (B, 3, side, side), whose side suits every scale of the recipe."""
         recipe = self.recipe.degradation
         scale = draw_scale(recipe, generator)
         side = self._side(scale)
@@ -231,12 +230,12 @@ class Trainer:
         return degrade(photographs, scale, self.network.config.kernel_size, recipe, generator)
 
     def photographs(self, step: int) -> Pixels:
-        """The crops of a step, (B, 3, side, side) uint8, of the side that the largest scale needs."""
+        """The crops of a step, (B, 3, side, side) uint8, whose side suits every scale of the recipe."""
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
         return self.images.crops(self.recipe.data.batch, self.side, rng, self.recipe.data.reduced)
 
     def _side(self, scale: int) -> int:
-        """HR side of the crops cut for a scale, with the margin that the blur needs."""
+        """HR side of the crops for a scale, including the margin for the blur."""
         return aligned(self.recipe.data.context, scale) + 2 * MARGIN
 
     def _generator(self, step: int) -> torch.Generator:
@@ -244,7 +243,7 @@ class Trainer:
         return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
     def _rate(self, step: int) -> float:
-        """Warm-up, then half a cosine down to the final rate at the recipe's last step."""
+        """Learning rate relative to its maximum: warm-up, then half a cosine down to the recipe's final rate."""
         recipe = self.recipe
         if step < recipe.warmup:
             return (step + 1) / recipe.warmup
@@ -252,7 +251,7 @@ class Trainer:
         return recipe.final_rate + (1 - recipe.final_rate) * fall
 
     def _log(self, losses: dict[str, Tensor], bar: "tqdm[Any]") -> None:
-        # Every process's losses count; gathering is a step all of them take.
+        # The mean over all processes. All of them must call `gather`.
         row = {name: self.accelerator.gather(value[None]).mean().item() for name, value in losses.items()}
         row["learning_rate"] = self.schedule.get_last_lr()[0]
         self.accelerator.log(row, step=self.step)
@@ -260,28 +259,21 @@ class Trainer:
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "learning_rate"})
             with (self.folder / "losses.csv").open("a", newline="") as file:
                 table = csv.DictWriter(file, ["step", *row])
-                if file.tell() == 0:  # new, or left empty by a kill
+                if file.tell() == 0:  # new, or left empty by a killed run
                     table.writeheader()
                 table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
 
-    def _write_sheet(self) -> None:
-        if self.accelerator.is_main_process and self.stage.shows_images:
-            pairs = self.pairs(torch.from_numpy(self.photographs(0)[:4]), self._generator(0))
-            write_sheet(self.folder / f"sheet_{self.step:06d}.png", self.network, pairs)
-
     def _save(self) -> None:
-        """Write weights, then a checkpoint, each beside the old one before it takes its place.
+        """Write weights, then a checkpoint; each replaces the old one once it is complete.
 
-        In this order a checkpoint of the last step implies finished weights, see `_is_finished`.
+        Because of this order, a checkpoint of the last step implies finished weights, see `_is_finished`.
         """
         self.accelerator.wait_for_everyone()
         new = self.folder / "checkpoint.new"
         self.accelerator.save_state(str(new))
         if self.accelerator.is_main_process:
             (new / "progress.yaml").write_text(yaml.safe_dump({"step": self.step}))
-            network = self.average.module
-            assert isinstance(network, MCFormer)
-            network.save_pretrained(self.folder / "weights.new")
+            self.average.module.save_pretrained(self.folder / "weights.new")  # type: ignore[operator]
             replace_folder(self.folder / "weights.new", self.folder / "weights")
             replace_folder(new, self.folder / "checkpoint")
         self.accelerator.wait_for_everyone()
@@ -292,10 +284,9 @@ class Trainer:
             self.accelerator.load_state(str(checkpoint))
             self.step = int(yaml.safe_load((checkpoint / "progress.yaml").read_text())["step"])
         except Exception as error:  # pickle, zip, YAML and safetensors raise errors of many kinds
-            reason = next(iter(str(error).splitlines()), "it is damaged")  # an EOFError says nothing
+            reason = next(iter(str(error).splitlines()), "it is damaged")  # an EOFError has no message
             raise TrainingError(f"{checkpoint}: does not fit the recipe: {reason}") from error
-        # Rows after the checkpoint will be written again.
-        path = self.folder / "losses.csv"
+        path = self.folder / "losses.csv"  # rows after the checkpoint will be written again
         if path.exists() and self.accelerator.is_main_process:
             rows = path.read_text().splitlines(keepends=True)
             kept = [row for row in rows[1:] if int(row.split(",")[0]) <= self.step]
@@ -303,13 +294,10 @@ class Trainer:
 
 
 def initial_network(recipe: Recipe) -> MCFormer:
-    """The network a recipe starts from: new, or from its ``init`` and ``init_estimator``.
+    """The network at the start of a recipe: new, or from its ``init`` and ``init_estimator``.
 
-    It may have more refinement blocks than ``init``: new ones start as identities, so that the output stays the same.
-
-    Raises:
-        RecipeError: impossible arguments of the model.
-        WeightsError: weights that are missing or do not fit.
+    It may have more refinement blocks than ``init``: new blocks are initialised as identities and keep the output.
+    Raises RecipeError if an argument of the model is impossible, WeightsError if weights are missing or do not fit.
     """
     network = _new_network(recipe)
     for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
@@ -317,7 +305,7 @@ def initial_network(recipe: Recipe) -> MCFormer:
             try:
                 loaded = MCFormer.from_pretrained(weights_folder(source) or source)
             except (OSError, RuntimeError, ValueError) as error:
-                raise WeightsError(f"{source}: cannot be started from: {str(error).splitlines()[0]}") from error
+                raise WeightsError(f"{source}: cannot be loaded: {str(error).splitlines()[0]}") from error
             _copy_weights(loaded, network, part, source)
     return network
 
@@ -328,12 +316,14 @@ def _new_network(recipe: Recipe) -> MCFormer:
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe: model: {str(error).splitlines()[0]}") from error
     if (size := network.config.kernel_size) > MAX_KERNEL_SIZE:
-        raise RecipeError(f"recipe: model: kernel_size: {size}: at most {MAX_KERNEL_SIZE} can be trained")
+        raise RecipeError(
+            f"recipe: model: kernel_size: {size}: is more than {MAX_KERNEL_SIZE}, the largest for training"
+        )
     return network.to(memory_format=torch.channels_last)
 
 
 def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -> None:
-    """Copy the weights whose names begin with ``part``. Raises WeightsError where they do not fit."""
+    """Copy the weights whose names begin with ``part``. Raises WeightsError if they do not fit."""
     for key in ESTIMATOR_ARGUMENTS + (() if part else IMAGE_ARGUMENTS):
         theirs, ours = loaded.config[key], network.config[key]
         if theirs != ours and not (isinstance(ours, Sequence) and list(theirs) == list(ours)):  # JSON has no tuples
@@ -342,9 +332,8 @@ def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise WeightsError(
-            f"{source}: does not fit the recipe's model: {str(error).splitlines()[1].strip()}"
-        ) from error
+        reason = str(error).splitlines()[1].strip()
+        raise WeightsError(f"{source}: does not fit the recipe's model: {reason}") from error
     lacking = [name for name in missing if name.startswith(part) and not name.startswith("unet.refinement.")]
     if lacking or unexpected:
         raise WeightsError(f"{source}: does not fit the recipe's model: {[*lacking, *unexpected][0]}")
@@ -354,7 +343,7 @@ def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -
 
 
 def _check_stages(recipes: Sequence[Recipe]) -> None:
-    """Raise before the first stage runs what `Trainer` would raise for a later one."""
+    """Raise the errors that `Trainer` would raise for later stages before the first stage runs."""
     network = initial_network(recipes[0])
     for n, recipe in enumerate(recipes):
         STAGES[recipe.stage](recipe)
@@ -364,7 +353,7 @@ def _check_stages(recipes: Sequence[Recipe]) -> None:
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether a stage's checkpoint is of its last step."""
+    """Whether a stage's checkpoint is from its last step."""
     with suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         return int(yaml.safe_load((folder / "checkpoint" / "progress.yaml").read_text())["step"]) >= recipe.steps
     return False
