@@ -39,7 +39,7 @@ def full_network() -> PublishedMCFormer:
 
 
 def plain_attention(self: TransposedAttention, x: Tensor) -> Tensor:
-    """MDTA in the order of its formula."""
+    """Multi-Dconv head transposed attention (MDTA), in the order of its formula."""
     batch, channels, height, width = x.shape
     qkv = self.qkv_depthwise(self.qkv(x))
     q, k, v = (part.reshape(batch, self.heads, -1, height * width) for part in qkv.chunk(3, 1))
@@ -50,7 +50,7 @@ def plain_attention(self: TransposedAttention, x: Tensor) -> Tensor:
 
 
 def plain_layer_norm(self: ModulatedLayerNorm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Mean and variance over channels, on rows of pixels, modulated afterwards."""
+    """Layer norm from the mean and variance over channels, on rows of pixels; modulated afterwards."""
     rows = x.flatten(2).transpose(1, 2).contiguous()
     mean, variance = rows.mean(-1, keepdim=True), rows.var(-1, keepdim=True, unbiased=False)
     normed = (rows - mean) / torch.sqrt(variance + self.eps) * self.weight + self.bias
@@ -60,7 +60,7 @@ def plain_layer_norm(self: ModulatedLayerNorm, x: Tensor, shift: Tensor, scale: 
 
 @contextmanager
 def as_published() -> Iterator[None]:
-    """Every network computes in the published order."""
+    """Within this block, every network computes in the published order."""
     with (
         mock.patch.object(TransposedAttention, "forward", plain_attention),
         mock.patch.object(ModulatedLayerNorm, "forward", plain_layer_norm),

@@ -3,8 +3,8 @@
 python scripts/compare_kernel_steps.py --data DIR [--workers 2] [--limit N] [--protocols NAME ...]
 
 Runs every kernel step on Gaussian blur, motion, DIV2KRK and noise. Writes records and reports to
-results/kernel_steps/PROTOCOL and, for all four, a record over all images of each protocol to results/kernel_steps, from
-which docs/sampler.md quotes. Resumes.
+results/kernel_steps/PROTOCOL. If all four protocols were run, also writes a record over all images of each protocol to
+results/kernel_steps; docs/sampler.md quotes from this record. An interrupted run resumes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DEGRADATIONS = {
 
 
 def combined_record(results: dict[str, Sequence[ImageResult]], command: str) -> dict[str, Any]:
-    """A record in which each protocol is one set: the images of all its test sets."""
+    """A record in which each protocol is one set, with the images of all its test sets."""
     images = [
         replace(result, set=protocol, name=f"{result.set}/{result.name}")
         for protocol, found in results.items()

@@ -1,4 +1,4 @@
-"""Does the standard deviation over samples predict the error? Measured on Set14, Gaussian8's middle width, x4.
+"""Does the standard deviation over samples predict the error? Measured on Set14, blurred with sigma 2.4, x4.
 
 python scripts/measure_uncertainty.py --data DIR [--limit 14] [--out results/benchmarks/uncertainty/record.json]
 

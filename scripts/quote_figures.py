@@ -3,8 +3,9 @@
 python scripts/quote_figures.py README.md docs/*.md
 python scripts/quote_figures.py --check README.md docs/*.md
 
-With --check, only names the documents that differ from their records. A table stands between two comments, the first of
-which, on one line, says what it holds; paths are relative to the working directory, the root of the repository:
+With --check, documents are not changed; those that differ from their records are listed. A table is enclosed by two
+comments. The first one, on one line, specifies the table. Paths are relative to the working directory, which must be
+the root of the repository:
 
     <!-- figures: results/benchmarks/gaussian8_x4/record.json rows=bicubic,fidelity columns=Set5/psnr_y -->
     <!-- end of figures -->
@@ -107,7 +108,7 @@ def _column(column: str, where: str) -> tuple[str, str, str]:
 
 
 def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
-    """The figure as text, empty where the method has none."""
+    """The figure as text; empty if the method has none."""
     set_name, metric, baseline = _column(column, where)
     if method not in record["methods"]:
         raise ParameterError(f"{where}: method '{method}' is not in the record")

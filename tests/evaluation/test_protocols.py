@@ -15,7 +15,7 @@ from blinddiff.evaluation.data import Case, case_seed, checksum
 from blinddiff.evaluation.protocols import PROTOCOLS, SyntheticProtocol, protocol
 
 SYNTHETIC = [
-    (name, scale) for name, kind in PROTOCOLS.items() if issubclass(kind, SyntheticProtocol) for scale in kind.scales
+    (name, scale) for name, plan in PROTOCOLS.items() if isinstance(plan, SyntheticProtocol) for scale in plan.scales
 ]
 
 
@@ -124,9 +124,9 @@ def test_settings_stay_in_their_ranges(data: Path) -> None:
     for name, low, high in (("setting1", 0.2, 4.0), ("setting2", 0.6, 5.0)):
         plan = protocol(name, 4)
         assert isinstance(plan, SyntheticProtocol)
-        draw = plan.parameters()[0].kernel
-        assert not isinstance(draw, torch.Tensor)
-        kernels = torch.stack([draw(generator) for _ in range(200)]).double()
+        family = plan.parameters(4)[0].kernel
+        assert not isinstance(family, torch.Tensor)
+        kernels = torch.cat([family.sample(1, 4, plan.kernel_size, generator) for _ in range(200)]).double()
         major, minor, _ = widths_and_angle(kernels)
         # The support of 21x21 cuts the widest: a sigma of 4 reads 3.8, one of 5 reads 4.6.
         assert float(minor.min()) > low - 0.25

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 from scipy.io import loadmat
 from torch import Tensor
@@ -19,6 +18,7 @@ from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.resize import BICUBIC, Downsampling
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.files import hash_of
+from blinddiff.imaging import read_8bit
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -84,22 +84,8 @@ def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
 
 
 def read_pixels(path: Path) -> Tensor:
-    """An 8-bit image file as float32 (3, H, W) in [0, 1], RGB, the stored values without colour management.
-
-    Grey images are repeated on three channels; an alpha channel is dropped. Raises ImageError for an unreadable file,
-    and for grey of more than 8 bits.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would clip it to 255
-                raise ValueError("grey of more than 8 bits")
-            pixels = np.asarray(image.convert("RGB"))
-    except Exception as error:  # damaged files make Pillow raise errors of many types
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        if isinstance(error, FileNotFoundError | UnidentifiedImageError):
-            reason = "no such file" if isinstance(error, FileNotFoundError) else "no known image format"
-        raise ImageError(f"{path}: cannot be read as an image ({reason})") from error
-    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1).contiguous()
+    """`read_8bit` as float32 (3, H, W) in [0, 1]. Raises ImageError."""
+    return torch.from_numpy(read_8bit(path).astype(np.float32) / 255).permute(2, 0, 1).contiguous()
 
 
 def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
@@ -172,7 +158,7 @@ class Case:
     """One degraded image with its ground truth. Images are float32 in [0, 1], already rounded to 8 bit.
 
     Attributes:
-        hr: ground truth (3, s*h, s*w), or None where there is none.
+        hr: ground truth (3, s*h, s*w); None if there is none.
         y: LR image (3, h, w).
         kernel: true blur kernel (kh, kw) in HR pixels, to be used with ``downsampling``; None if unknown.
         noise_level: true standard deviation of the noise in grey levels, before clipping and rounding; None if unknown.
@@ -198,7 +184,7 @@ class Case:
         return self.kernel if self.centred_kernel is None else self.centred_kernel
 
     def operator(self) -> DegradationOperator:
-        """The true degradation without noise. Raises ParameterError if the kernel is not known."""
+        """The true degradation without noise. Raises ParameterError if the kernel is unknown."""
         if self.kernel is None:
             raise ParameterError(f"{self.id}: the true kernel is not known")
         return DegradationOperator(self.kernel, self.scale, self.downsampling)

@@ -277,7 +277,7 @@ METHODS: dict[str, Entry] = {
 
 
 def method(name: str, options: Options) -> Method:
-    """The named method; ``NAME@STEPS`` for another number of steps. Raises ParameterError for an unknown name."""
+    """The named method; ``NAME@STEPS`` sets the number of steps. Raises ParameterError for an unknown name."""
     base, at, steps = name.partition("@")
     if base in options.checkpoints:
         pipeline = options.load(options.checkpoints[base])

@@ -105,7 +105,7 @@ def scatter(
     centres = {method: (x.mean, y.mean) for method, (x, y) in points.items()}
     placed: list[Bbox] = []
     for name in sorted(points, key=lambda name: -axes.transData.transform(centres[name])[1]):
-        text = axes.annotate(name, centres[name], (6, 4), textcoords="offset points", color=colours[name])
+        text = axes.annotate(name, centres[name], (6, 4), textcoords="offset points", size=9, color=colours[name])
         if text.get_window_extent().x1 > axes.bbox.x1:
             text.set(ha="right", x=-6)
         while any(text.get_window_extent().overlaps(other) for other in placed):
@@ -160,7 +160,8 @@ def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot
         if measured:
             axes.plot([measured.low, measured.high], [y, y], color=colour)
         axes.plot(mean, y, "o", color=colour, markerfacecolor=colour if measured else "white")
-        axes.annotate(f"{mean:.2f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", color=colour)
+        place = axes.get_yaxis_transform()
+        axes.text(1.01, y, f"{mean:.2f}", transform=place, va="center", size=9, color=colour)
         axes.get_yticklabels()[y].set_color(colour)
     caption = f"{summary.set}: measured here (filled, with interval) and published, not run here (hollow)."
     return [Plot(f"{summary.set}: measured and published PSNR-Y", figure, caption)]

@@ -1,9 +1,9 @@
-"""Protocols: reproducible ways of making test images. A new one is a class and its name in `PROTOCOLS`."""
+"""Protocols: reproducible ways of making test images. A new one is an entry in `_ALL`."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -43,8 +43,9 @@ from blinddiff.evaluation.data import (
 )
 
 
+@dataclass(frozen=True)
 class Protocol(ABC):
-    """A reproducible way of making test images at one scale. Each case depends only on its id and the seed.
+    """A reproducible way of making test images. Each case depends only on the scale, its id and the seed.
 
     Attributes:
         name: as given on the command line.
@@ -53,20 +54,16 @@ class Protocol(ABC):
         scales: the scales that the protocol is defined for.
         sets: its usual test sets.
         truth: whether the true image and kernel are known.
+        scale: the chosen scale; 0 in `PROTOCOLS`.
     """
 
-    name: ClassVar[str]
-    source: ClassVar[str]
-    degradation: ClassVar[str]
-    scales: ClassVar[tuple[int, ...]]
-    sets: ClassVar[tuple[str, ...]]
-    truth: ClassVar[bool] = True
-
-    def __init__(self, scale: int) -> None:
-        if scale not in self.scales:
-            accepted = ", ".join(map(str, self.scales))
-            raise ParameterError(f"scale {scale}: protocol {self.name} is defined for {accepted}")
-        self.scale = scale
+    name: str
+    source: str
+    degradation: str
+    scales: tuple[int, ...]
+    sets: tuple[str, ...]
+    truth: bool = True
+    scale: int = 0
 
     @property
     @abstractmethod
@@ -105,39 +102,42 @@ class Parameter(NamedTuple):
 
     Attributes:
         label: its name in tables.
-        kernel: (kh, kw), or makes the kernel of a case from the case's own generator.
+        kernel: (kh, kw), or a family of which every case has a random kernel.
         noise_level: standard deviation of the Gaussian noise in grey levels.
     """
 
     label: str
-    kernel: Tensor | Callable[[torch.Generator], Tensor]
+    kernel: Tensor | KernelFamily
     noise_level: float = 0.0
 
 
+@dataclass(frozen=True)
 class SyntheticProtocol(Protocol):
     """Blur by a kernel, subsample, add Gaussian noise, clip, round to 8 bit.
 
     HR images are cropped at the bottom and right to a multiple of the scale. The generators of kernels and noise are
     seeded by protocol, scale, case and seed, so that no case depends on another.
+
+    Attributes:
+        parameters: gives the degradations that are applied to every image at a scale.
+        kernel_size: side of random kernels.
     """
 
-    sets: ClassVar[tuple[str, ...]] = ("Set5", "Set14", "BSD100", "Urban100")
-
-    @abstractmethod
-    def parameters(self) -> Sequence[Parameter]:
-        """The degradations that are applied to every image."""
+    parameters: Callable[[int], Sequence[Parameter]] = field(kw_only=True)
+    kernel_size: int = PRESET_KERNEL_SIZE
 
     @property
     def labels(self) -> Sequence[str]:
-        return [parameter.label for parameter in self.parameters()]
+        return [parameter.label for parameter in self.parameters(self.scale)]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
         def generator(purpose: str) -> torch.Generator:
             return torch.Generator().manual_seed(self.random_seed(reference, seed, purpose))
 
-        _, kernel, level = self.parameters()[reference.id.parameter]
+        _, kernel, level = self.parameters(self.scale)[reference.id.parameter]
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
-        kernel = kernel if isinstance(kernel, Tensor) else kernel(generator("kernel"))
+        if isinstance(kernel, KernelFamily):
+            kernel = kernel.sample(1, self.scale, self.kernel_size, generator("kernel"))[0]
         y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
         if level > 0:
             y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), generator("noise"))
@@ -145,166 +145,11 @@ class SyntheticProtocol(Protocol):
         return Case(reference.id, self.scale, hr, to_8bit(y[0]).float(), kernel, level, method_seed)
 
 
-class RandomKernels(SyntheticProtocol):
-    """One parameter per kernel family; every case has a random kernel of its parameter's family.
-
-    Attributes:
-        families: label and family of each parameter.
-        kernel_size: side of the kernels.
-        noise_level: standard deviation of the Gaussian noise in grey levels.
-    """
-
-    families: ClassVar[tuple[tuple[str, KernelFamily], ...]]
-    kernel_size: ClassVar[int] = PRESET_KERNEL_SIZE
-    noise_level: ClassVar[float] = 0.0
-
-    def parameters(self) -> Sequence[Parameter]:
-        def random_kernel(family: KernelFamily, generator: torch.Generator) -> Tensor:
-            return family.sample(1, self.scale, self.kernel_size, generator)[0]
-
-        return [Parameter(label, partial(random_kernel, family), self.noise_level) for label, family in self.families]
-
-
-class Gaussian8(SyntheticProtocol):
-    """Isotropic Gaussians of eight widths, evenly spaced over the scale's range, both ends included."""
-
-    name = "gaussian8"
-    source = "J. Gu et al., Blind super-resolution with iterative kernel correction (IKC), CVPR 2019"
-    degradation = "isotropic Gaussian blur 21x21 of eight widths, antialiased bicubic downsampling, 8 bit"
-    scales = (2, 3, 4)
-
-    def parameters(self) -> Sequence[Parameter]:
-        sigmas, kernels = GAUSSIAN8_SIGMAS[self.scale], gaussian8_kernels(self.scale)
-        return [Parameter(f"sigma {s:.2f}", k) for s, k in zip(sigmas, kernels, strict=True)]
-
-
-class Aniso9(SyntheticProtocol):
-    """Nine fixed kernels at three noise levels; parameter = noise index * 9 + kernel index.
-
-    DASR's paper only shows pictures of the kernels; the numbers are from the authors of DSAT.
-    """
-
-    name = "aniso9"
-    source = (
-        "L. Wang et al., Unsupervised degradation representation learning (DASR), CVPR 2021, table 3; kernel "
-        "parameters as stated by the authors of DSAT (github.com/I2-Multimedia-Lab/DSAT/issues/2)"
-    )
-    degradation = (
-        "nine anisotropic Gaussian kernels 21x21, antialiased bicubic downsampling, Gaussian noise 0, 10 or 20, 8 bit"
-    )
-    scales = (4,)
-    sets = ("Set14",)
-
-    noise_levels = (0.0, 10.0, 20.0)
-    # (sigma_1, sigma_2, theta in degrees). DASR calls the first two eigenvalues lambda; its code squares them.
-    kernels = (
-        (2.0, 0.2, 0),
-        (2.0, 1.0, 10),
-        (3.5, 1.5, 30),
-        (3.5, 2.0, 45),
-        (3.5, 2.0, 90),
-        (4.0, 1.5, 120),
-        (4.0, 2.0, 135),
-        (4.0, 3.0, 165),
-        (4.0, 4.0, 180),
-    )
-
-    def parameters(self) -> Sequence[Parameter]:
-        return [
-            Parameter(
-                f"noise {noise:.0f}, {a:g} x {b:g} at {theta}",
-                anisotropic_gaussian(a, b, math.radians(theta), PRESET_KERNEL_SIZE),
-                noise,
-            )
-            for noise in self.noise_levels
-            for a, b, theta in self.kernels
-        ]
-
-
-_BLINDDIFF = (
-    "BlindDiff, arXiv 2403.10211, and its published code (ranges of training; its test kernels are not published)"
-)
-
-
-class Setting1(RandomKernels):
-    """Isotropic Gaussians."""
-
-    name = "setting1"
-    source = _BLINDDIFF
-    degradation = "isotropic Gaussian blur 21x21, sigma uniform in [0.2, 4], antialiased bicubic downsampling, 8 bit"
-    scales = (4,)
-    families = (("random isotropic Gaussian", SETTING1),)
-
-
-class Setting2(RandomKernels):
-    """Anisotropic Gaussians with multiplicative noise on their entries."""
-
-    name = "setting2"
-    source = _BLINDDIFF
-    degradation = (
-        "anisotropic Gaussian blur 21x21, both sigmas uniform in [0.6, 5], any angle, entries changed by up to 25 %, "
-        "antialiased bicubic downsampling, 8 bit"
-    )
-    scales = (4,)
-    families = (("random anisotropic Gaussian", SETTING2),)
-
-
-class Setting2Noise10(Setting2):
-    """Setting 2 with noise of 10 grey levels: the paper's "complex degradation", for which it names no test set."""
-
-    name = "setting2_noise10"
-    degradation = Setting2.degradation.replace(", 8 bit", ", Gaussian noise 10, 8 bit")
-    noise_level = 10.0
-
-
-class Motion(RandomKernels):
-    """Four random kernels per image: two camera shakes, a straight motion, a disk."""
-
-    name = "motion"
-    source = "this package (random kernels of its own families, fixed seeds)"
-    degradation = "camera shake, straight motion and disk blur within 31x31, antialiased bicubic downsampling, 8 bit"
-    scales = (2, 3, 4)
-    sets = ("Set5", "Set14")
-    families = (
-        ("camera shake", CameraShake()),
-        ("camera shake, another", CameraShake()),
-        ("straight motion", LineMotion(min_length=4.0)),
-        ("disk", Disk()),
-    )
-    kernel_size = 31
-
-
-class Deblur(RandomKernels):
-    """Four random kernels per image, without subsampling. Noise of 1 % of the range, as in deblurring papers."""
-
-    name = "deblur"
-    source = Motion.source
-    degradation = "Gaussian, camera shake and disk blur within 31x31, no downsampling, Gaussian noise of 2.55, 8 bit"
-    scales = (1,)
-    sets = ("Set5", "Set14")
-    families = (
-        ("isotropic Gaussian", IsotropicGaussian(min_sigma=0.8)),
-        ("anisotropic Gaussian", AnisotropicGaussian(min_sigma=0.8)),
-        ("camera shake", CameraShake()),
-        ("disk", Disk()),
-    )
-    kernel_size = 31
-    noise_level = 2.55
-
-
-class Real(Protocol):
+class RealProtocol(Protocol):
     """Photographs as they are, without ground truth."""
 
-    name = "real"
-    source = "K. Zhang et al., Designing a practical degradation model (BSRGAN), ICCV 2021, for RealSRSet"
-    degradation = "none: photographs as found, no ground truth"
-    scales = (1, 2, 3, 4)
-    sets = ("RealSRSet",)
-    truth = False
     labels = ("as found",)
-
-    # clean copies of images of Set5 and Set14
-    left_out: ClassVar[dict[str, tuple[str, ...]]] = {"RealSRSet": ("butterfly", "ppt3")}
+    left_out: ClassVar = {"RealSRSet": ("butterfly", "ppt3")}  # clean copies of images of Set5 and Set14
 
     def images(self, root: Path, set_name: str) -> list[Path]:
         return [path for path in images_of(root, set_name) if path.stem not in self.left_out.get(set_name, ())]
@@ -314,17 +159,9 @@ class Real(Protocol):
         return Case(reference.id, self.scale, None, read_pixels(reference.source), None, None, method_seed)
 
 
-class Div2krk(Protocol):
+class Div2krkProtocol(Protocol):
     """The stored LR images and kernels of DIV2KRK."""
 
-    name = "div2krk"
-    source = "S. Bell-Kligler et al., Blind super-resolution kernel estimation using KernelGAN, NeurIPS 2019"
-    degradation = (
-        "stored LR images: anisotropic Gaussian kernels 31x31 with multiplicative noise, moved to the middle of the LR "
-        "pixel, decimation, truncation to 8 bit"
-    )
-    scales = (4,)
-    sets = ("DIV2KRK",)
     labels = ("stored kernel",)
 
     def images(self, root: Path, set_name: str) -> list[Path]:
@@ -363,14 +200,151 @@ class Div2krk(Protocol):
         )
 
 
-PROTOCOLS: dict[str, type[Protocol]] = {
-    protocol.name: protocol
-    for protocol in (Gaussian8, Setting1, Setting2, Setting2Noise10, Aniso9, Div2krk, Motion, Deblur, Real)
-}
+def _gaussian8(scale: int) -> list[Parameter]:
+    """Isotropic Gaussians of eight widths, evenly spaced over the scale's range, both ends included."""
+    sigmas, kernels = GAUSSIAN8_SIGMAS[scale], gaussian8_kernels(scale)
+    return [Parameter(f"sigma {s:.2f}", k) for s, k in zip(sigmas, kernels, strict=True)]
+
+
+# (sigma_1, sigma_2, theta in degrees), from the authors of DSAT: DASR's paper only shows pictures of the kernels.
+# DASR calls the first two eigenvalues lambda; its code squares them.
+ANISO9_KERNELS = (
+    (2.0, 0.2, 0),
+    (2.0, 1.0, 10),
+    (3.5, 1.5, 30),
+    (3.5, 2.0, 45),
+    (3.5, 2.0, 90),
+    (4.0, 1.5, 120),
+    (4.0, 2.0, 135),
+    (4.0, 3.0, 165),
+    (4.0, 4.0, 180),
+)
+
+
+def _aniso9(_: int) -> list[Parameter]:
+    """Nine fixed kernels at three noise levels; parameter = noise index * 9 + kernel index."""
+    return [
+        Parameter(
+            f"noise {noise:.0f}, {a:g} x {b:g} at {theta}",
+            anisotropic_gaussian(a, b, math.radians(theta), PRESET_KERNEL_SIZE),
+            noise,
+        )
+        for noise in (0.0, 10.0, 20.0)
+        for a, b, theta in ANISO9_KERNELS
+    ]
+
+
+def _random(*families: tuple[str, KernelFamily], noise_level: float = 0.0) -> Callable[[int], list[Parameter]]:
+    """One parameter per family, all with the same noise level."""
+    return lambda _: [Parameter(label, family, noise_level) for label, family in families]
+
+
+_USUAL_SETS = ("Set5", "Set14", "BSD100", "Urban100")
+_BLINDDIFF = (
+    "BlindDiff, arXiv 2403.10211, and its published code (ranges of training; its test kernels are not published)"
+)
+_OWN = "this package (random kernels of its own families, fixed seeds)"
+_SETTING2 = (
+    "anisotropic Gaussian blur 21x21, both sigmas uniform in [0.6, 5], any angle, entries changed by up to 25 %, "
+    "antialiased bicubic downsampling, "
+)
+_ALL: tuple[Protocol, ...] = (
+    SyntheticProtocol(
+        "gaussian8",
+        "J. Gu et al., Blind super-resolution with iterative kernel correction (IKC), CVPR 2019",
+        "isotropic Gaussian blur 21x21 of eight widths, antialiased bicubic downsampling, 8 bit",
+        scales=(2, 3, 4),
+        sets=_USUAL_SETS,
+        parameters=_gaussian8,
+    ),
+    SyntheticProtocol(
+        "setting1",
+        _BLINDDIFF,
+        "isotropic Gaussian blur 21x21, sigma uniform in [0.2, 4], antialiased bicubic downsampling, 8 bit",
+        scales=(4,),
+        sets=_USUAL_SETS,
+        parameters=_random(("random isotropic Gaussian", SETTING1)),
+    ),
+    SyntheticProtocol(
+        "setting2",
+        _BLINDDIFF,
+        f"{_SETTING2}8 bit",
+        scales=(4,),
+        sets=_USUAL_SETS,
+        parameters=_random(("random anisotropic Gaussian", SETTING2)),
+    ),
+    SyntheticProtocol(  # the paper's "complex degradation", for which it names no test set
+        "setting2_noise10",
+        _BLINDDIFF,
+        f"{_SETTING2}Gaussian noise 10, 8 bit",
+        scales=(4,),
+        sets=_USUAL_SETS,
+        parameters=_random(("random anisotropic Gaussian", SETTING2), noise_level=10.0),
+    ),
+    SyntheticProtocol(
+        "aniso9",
+        "L. Wang et al., Unsupervised degradation representation learning (DASR), CVPR 2021, table 3; kernel "
+        "parameters as stated by the authors of DSAT (github.com/I2-Multimedia-Lab/DSAT/issues/2)",
+        "nine anisotropic Gaussian kernels 21x21, antialiased bicubic downsampling, Gaussian noise 0, 10 or 20, 8 bit",
+        scales=(4,),
+        sets=("Set14",),
+        parameters=_aniso9,
+    ),
+    Div2krkProtocol(
+        "div2krk",
+        "S. Bell-Kligler et al., Blind super-resolution kernel estimation using KernelGAN, NeurIPS 2019",
+        "stored LR images: anisotropic Gaussian kernels 31x31 with multiplicative noise, moved to the middle of the LR "
+        "pixel, decimation, truncation to 8 bit",
+        scales=(4,),
+        sets=("DIV2KRK",),
+    ),
+    SyntheticProtocol(
+        "motion",
+        _OWN,
+        "camera shake, straight motion and disk blur within 31x31, antialiased bicubic downsampling, 8 bit",
+        scales=(2, 3, 4),
+        sets=("Set5", "Set14"),
+        kernel_size=31,
+        parameters=_random(
+            ("camera shake", CameraShake()),
+            ("camera shake, another", CameraShake()),
+            ("straight motion", LineMotion(min_length=4.0)),
+            ("disk", Disk()),
+        ),
+    ),
+    SyntheticProtocol(
+        "deblur",
+        _OWN,
+        "Gaussian, camera shake and disk blur within 31x31, no downsampling, Gaussian noise of 2.55, 8 bit",
+        scales=(1,),
+        sets=("Set5", "Set14"),
+        kernel_size=31,
+        parameters=_random(
+            ("isotropic Gaussian", IsotropicGaussian(min_sigma=0.8)),
+            ("anisotropic Gaussian", AnisotropicGaussian(min_sigma=0.8)),
+            ("camera shake", CameraShake()),
+            ("disk", Disk()),
+            noise_level=2.55,  # 1 % of the range, as in deblurring papers
+        ),
+    ),
+    RealProtocol(
+        "real",
+        "K. Zhang et al., Designing a practical degradation model (BSRGAN), ICCV 2021, for RealSRSet",
+        "none: photographs as found, no ground truth",
+        scales=(1, 2, 3, 4),
+        sets=("RealSRSet",),
+        truth=False,
+    ),
+)
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
 
 def protocol(name: str, scale: int) -> Protocol:
-    """The named protocol at a scale. Raises ParameterError for an unknown name or a scale it is not defined for."""
+    """The named protocol at a scale. Raises ParameterError if the name is unknown or the protocol lacks the scale."""
     if name not in PROTOCOLS:
         raise ParameterError(f"protocol '{name}': one of {', '.join(PROTOCOLS)} is accepted")
-    return PROTOCOLS[name](scale)
+    chosen = PROTOCOLS[name]
+    if scale not in chosen.scales:
+        accepted = ", ".join(map(str, chosen.scales))
+        raise ParameterError(f"scale {scale}: protocol {name} is defined for {accepted}")
+    return replace(chosen, scale=scale)

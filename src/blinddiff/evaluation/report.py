@@ -287,10 +287,9 @@ class Report:
     def _set_section(self, summary: SetSummary) -> Iterator[Block]:
         images = len({r.name for r in self.results if r.set == summary.set and r.error is None})
         yield Heading(2, f"{summary.set} ({images} images)")
-        known = SETS.get(summary.set)
         share = f"{images} images"
-        if known and images < known.full:
-            share = f"{images} of {known.full} images"
+        if summary.set in SETS and images < SETS[summary.set].full:
+            share = f"{images} of {SETS[summary.set].full} images"
             yield Paragraph(f"**{share}**: not comparable with published means over the whole set.")
 
         def titled(title: str, table: Table | None) -> list[Block]:
@@ -311,7 +310,9 @@ class Report:
         histograms, kernels = plots.width_histogram(self.results, self.record["methods"]), self.showcase.kernels
         if histograms or kernels:
             yield Heading(2, "Kernels")
-            yield Paragraph("`report.html` beside this file shows histograms of width error, and kernels.", True)
+            yield Paragraph(
+                "`report.html` in this folder has histograms of width error, and pictures of kernels.", True
+            )
             yield from histograms
         if kernels:
             known = self.protocol.truth
@@ -328,7 +329,7 @@ class Report:
                 "is the region with the most structure in the true image, or in the input if there is no true image."
             )
             titles = "; ".join(strip.title for strip in showcase.strips)
-            yield Paragraph(f"`report.html` beside this file has the pictures of: {titles}.", True)
+            yield Paragraph(f"`report.html` in this folder has pictures of: {titles}.", True)
             yield from showcase.strips
 
     def _cost_section(self) -> Iterator[Block]:

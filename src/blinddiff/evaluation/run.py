@@ -315,6 +315,5 @@ def _external(settings: Settings) -> dict[str, str] | None:
     folder = settings.options.external
     if folder is None:
         return None
-    folders = [folder / name for name in settings.sets]
-    files = [path for place in folders if place.is_dir() for path in place.iterdir() if path.is_file()]
+    files = [path for name in settings.sets for path in (folder / name).glob("*") if path.is_file()]
     return {"folder": str(folder), "sha256": files_hash(files)}

@@ -1,4 +1,4 @@
-"""Means and paired differences with bootstrap intervals; which methods are compared, and which cases are shown."""
+"""Means and paired differences with bootstrap intervals; the choice of compared methods and of example cases."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ def estimate(values: Mapping[tuple[str, int], float]) -> Estimate:
 
 @cache
 def _draws(images: int) -> npt.NDArray[np.int64]:
-    """The images of each resample, (RESAMPLES, images): fixed for a given number of images."""
+    """Indices of the images of each resample, (RESAMPLES, images); they depend only on the number of images."""
     return np.random.Generator(np.random.PCG64(SEED)).integers(0, images, size=(RESAMPLES, images))
 
 
