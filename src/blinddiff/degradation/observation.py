@@ -86,8 +86,7 @@ class Degradation:
         rho = `proximal_weight(noise_level)`. Not clipped; cached for the last observation.
         """
         if not self._closed_forms or self._closed_forms[0][0] is not observation:
-            y, scale = observation.y, observation.scale
-            x_y = self.operator(scale).proximal(y, bicubic_upsample(y, scale), proximal_weight(self.noise_level))
+            x_y = _from_bicubic(self.operator(observation.scale), observation.y, self.noise_level)
             self._closed_forms[:] = [(observation, x_y)]
         return self._closed_forms[0][1]
 
@@ -134,5 +133,9 @@ def closed_form(
     y: Tensor, kernel: Tensor, noise_level: Tensor, scale: int, downsampling: Downsampling = BICUBIC
 ) -> Tensor:
     """`Degradation.closed_form` for plain tensors and any downsampling: (B, 3, h, w) -> (B, 3, s*h, s*w)."""
-    operator = DegradationOperator(kernel, scale, downsampling)
-    return operator.proximal(y, bicubic_upsample(y, scale), proximal_weight(noise_level))
+    return _from_bicubic(DegradationOperator(kernel, scale, downsampling), y, noise_level)
+
+
+def _from_bicubic(operator: DegradationOperator, y: Tensor, noise_level: Tensor) -> Tensor:
+    """One proximal step from the bicubic image."""
+    return operator.proximal(y, bicubic_upsample(y, operator.scale), proximal_weight(noise_level))
