@@ -210,7 +210,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             if len(generator) != len(y):
                 raise ParameterError(f"{len(generator)} generators for {len(y)} images")
             generator = [g for g in generator for _ in range(num_samples)]
-        for name in callback_on_step_end_tensor_inputs:
+        tensor_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
+        for name in tensor_inputs:
             _choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         update_kernel = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
         update_kernel = update_kernel if noise_level is None else keep_noise_level(update_kernel, noise_level)
@@ -234,8 +235,7 @@ class BlindDiffPipeline(DiffusionPipeline):
                 if callback_on_step_end is None:
                     return replacement
                 tensors = {"x_t": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
-                names = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
-                returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in names})
+                returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in tensor_inputs})
                 return (returned or {}).get("x_t", replacement)
 
             restored = restore(
