@@ -23,7 +23,7 @@ from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and
 from blinddiff.errors import BlindDiffError
 from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture, residual_picture
 from blinddiff.restoring.photograph import Result
-from blinddiff.sampling.output import UNKNOWABLE
+from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 
 Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: the picture in both places, the region, the status line
 LONGEST_SIDE = 1600  # pixels, of pictures on the page; the file to download has its full size
@@ -72,7 +72,7 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
         "Noise level": f"{facts['noise_level']:.1f} grey levels",
         "Residual": f"{residual:.2f} grey levels (root mean square); drawn from -{residual_extent:.1f}, black, to "
         f"+{residual_extent:.1f}, white",
-        "Consistency": f"{facts['consistency']:.2f} ({_consistency_text(facts['consistency'])})",
+        "Residual ratio": f"{facts['residual_ratio']:.2f} ({_residual_ratio_text(facts['residual_ratio'])})",
         "Uncertainty": None
         if uncertainty is None
         else f"{uncertainty:.2f} grey levels over {facts['samples']} samples; drawn from 0, dark, to "
@@ -86,14 +86,14 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
 
 def kernel_error_text(expected: float) -> str:
     """The expected error of the kernel, and whether the kernel can be known at all, see `BlindDiffOutput`."""
-    note = "it cannot be determined from this image" if expected >= UNKNOWABLE else "expected"
+    note = "it cannot be determined from this image" if expected >= UNRELIABLE_KERNEL_ERROR else "expected"
     return f"{expected:.2f} of 2 ({note})"
 
 
-def _consistency_text(consistency: float) -> str:
-    if consistency > 1.5:
+def _residual_ratio_text(ratio: float) -> str:
+    if ratio > 1.5:
         return "far above 1: kernel or noise level are not quite right"
-    if consistency < 0.6:
+    if ratio < 0.6:
         return "far below 1: the result repeats the input's noise"
     return "near 1: the result explains the input"
 

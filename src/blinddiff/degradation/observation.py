@@ -13,11 +13,11 @@ N_TRANSFORMS = 8
 """Elements of the dihedral group of the square."""
 HALF_TURN = 2
 """Index of the rotation by 180 degrees, which leaves a power spectrum unchanged."""
-PRIOR_ERROR = 0.03
-"""Assumed RMS error, images in [0, 1], of bicubic upsampling and of x0_hat at pure noise, at the frequencies that y
-determines. Tuned, see `proximal_weight`."""
+START_ERROR = 0.03
+"""Assumed RMS error of the centre of a proximal step (the bicubic image, or x0_hat from pure noise), for images in
+[0, 1], at the frequencies that y determines. Tuned, see `proximal_weight`."""
 MODEL_ERROR = 0.15
-"""Model error in grey levels, added to the noise level; tuned together with PRIOR_ERROR."""
+"""RMS error of the degradation model in grey levels, added in quadrature to the noise; tuned with START_ERROR."""
 
 
 def dihedral(image: Tensor, transform: int) -> Tensor:
@@ -60,7 +60,7 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Degradation:
-    """A kernel and a noise level, estimated or given; caches the operator and the closed-form image for them.
+    """A kernel and a noise level, estimated or given. Caches their operator and closed-form image.
 
     Attributes:
         kernel: (B, n, m), HR pixels, each of sum 1.
@@ -83,7 +83,7 @@ class Degradation:
     def closed_form(self, observation: Observation) -> Tensor:
         """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, (B, 3, s*h, s*w).
 
-        rho = `proximal_weight(noise_level)`. Not clipped; cached for the last observation.
+        rho = `proximal_weight(noise_level)`. x_y is not clipped; it is cached for the last observation.
         """
         if not self._closed_forms or self._closed_forms[0][0] is not observation:
             x_y = _from_bicubic(self.operator(observation.scale), observation.y, self.noise_level)
@@ -91,27 +91,27 @@ class Degradation:
         return self._closed_forms[0][1]
 
     def with_closed_form(self, observation: Observation, x_y: Tensor) -> "Degradation":
-        """A copy for one tile, with the tile's crop of the full closed-form image already cached."""
+        """A copy with x_y for the observation already cached: for a crop of y, x_y is cropped from the full one."""
         copy = replace(self)
         copy._closed_forms[:] = [(observation, x_y)]
         return copy
 
     def with_estimate(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
-        """A copy with another kernel and noise level for the same image."""
+        """Another kernel and noise level for the same image, with the same expected kernel error."""
         return Degradation(kernel, noise_level, self.expected_kernel_error)
 
     def detach(self) -> "Degradation":
-        """Kernel and noise level detached from the autograd graph."""
+        """All tensors detached from the autograd graph."""
         if not (self.kernel.requires_grad or self.noise_level.requires_grad):
             return self
         return self.map(Tensor.detach)
 
     def repeat(self, times: int) -> "Degradation":
-        """Each image repeated ``times`` times, copies consecutive."""
+        """The degradation of each image repeated ``times`` times, the copies consecutive."""
         return self.map(lambda part: part.repeat_interleave(times, 0))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Degradation":
-        """Apply a function to kernel, noise level and kernel error."""
+        """Apply a function to kernel, noise level and expected kernel error."""
         error = None if self.expected_kernel_error is None else change(self.expected_kernel_error)
         return Degradation(change(self.kernel), change(self.noise_level), error)
 
@@ -119,11 +119,11 @@ class Degradation:
         return self.map(lambda part: part[images])
 
 
-def proximal_weight(noise_level: Tensor | float, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
-    """rho of the proximal step: (sigma^2 + model error^2) / prior_error^2.
+def proximal_weight(noise_level: Tensor | float, prior_error: Tensor | float = START_ERROR) -> Tensor:
+    """rho of the proximal step: (sigma^2 + sigma_model^2) / prior_error^2, all in the same unit.
 
-    noise_level: sigma in grey levels. prior_error: RMS error of the centre of the proximal term, in [0, 1]. With the
-    constants above, rho = 4e-4 + (sigma / 255)^2 / 0.03^2, tuned for noise levels from 0 to 15.
+    noise_level: sigma in grey levels. prior_error: expected RMS error of the proximal step's centre, for images in
+    [0, 1]. By default, rho = 4e-4 + (sigma / 255)^2 / 0.03^2, tuned for noise levels from 0 to 15.
     """
     variance = (torch.as_tensor(noise_level) ** 2 + MODEL_ERROR**2) / 255**2
     return variance / torch.as_tensor(prior_error) ** 2
@@ -137,5 +137,5 @@ def closed_form(
 
 
 def _from_bicubic(operator: DegradationOperator, y: Tensor, noise_level: Tensor) -> Tensor:
-    """One proximal step from the bicubic image."""
+    """x_y: one proximal step whose centre is the bicubic image."""
     return operator.proximal(y, bicubic_upsample(y, operator.scale), proximal_weight(noise_level))

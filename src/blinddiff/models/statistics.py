@@ -1,11 +1,12 @@
 """Spectral statistics of an image, from which its blur and noise can be estimated regardless of its content.
 
-A blur multiplies the spectrum of the scene by that of the kernel, and the spectra of natural scenes are similar. So the
-average power spectrum of small blocks reveals the kernel, and that of the flattest blocks the noise.
+A blur multiplies the power spectrum of the scene by that of the kernel, and natural scenes have similar spectra. So the
+mean power spectrum of small blocks reveals the kernel, and that of the flattest blocks reveals the noise.
 """
 
 import math
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ STRIDE = 8
 GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statistics`
 QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
-FLOOR = 1e-8  # power of 0.03 grey levels: below rounding
+FLOOR = 1e-8  # added to a power spectrum: the power of noise of 0.03 grey levels, less than rounding
 WINDOW = 128  # side of the windows sampled from a large image; a multiple of JPEG's block size
 MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
 
@@ -33,19 +34,18 @@ def _window() -> Tensor:
     return window / window.square().sum().sqrt()
 
 
-def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
+def spectral_statistics(y: Tensor, *, windows: Literal["textured", "even"] = "textured") -> Tensor:
     """Log power spectra of Hann-windowed 16x16 blocks (stride 8) of the mean channel, and gradient statistics.
 
-    In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the
-    tenth of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
-    differences in four directions; the harmonics of the differences' strength over the 8-pixel grid of JPEG.
+    In this order: the log of the mean power spectrum; the mean log of the energy-normalised spectra, over all blocks,
+    and over the tenth with most energy; the log of the mean power spectrum over the tenth with least; log quantiles of
+    absolute differences in four directions; harmonics of absolute second differences over the 8-pixel grid of JPEG.
 
-    For an image with more pixels than `MAX_WINDOWS` windows, they are computed on the windows with most gradient
-    energy, the most informative ones, so that the cost is bounded.
+    If an image has more pixels than `MAX_WINDOWS` windows, only that many windows are used, which bounds the cost.
 
     Args:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are padded symmetrically.
-        informative: False takes evenly spaced windows of a large image instead.
+        windows: those with most gradient energy, which are the most informative, or evenly spaced ones.
 
     The result is (B, `STATISTICS`), float32.
     """
@@ -53,7 +53,7 @@ def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
     short = [max(BLOCK + STRIDE - n, 0) for n in grey.shape[-2:]]
     grey = extend(grey, (0, short[0]), (0, short[1]), "symmetric")
     if grey.shape[-2] * grey.shape[-1] > MAX_WINDOWS * WINDOW**2:
-        grey = _some_windows(grey, informative)
+        grey = _some_windows(grey, windows)
     blocks = grey.unfold(2, BLOCK, STRIDE).unfold(3, BLOCK, STRIDE).flatten(1, 3)  # (B, N, 16, 16)
     blocks = (blocks - blocks.mean((-2, -1), keepdim=True)) * _window().to(grey)
     power = torch.fft.rfft2(blocks).abs().square().flatten(2) + FLOOR  # (B, N, 144)
@@ -77,12 +77,12 @@ def gradient_energy(grey: Tensor) -> Tensor:
     return sum((grey.diff(dim=axis).square().sum((-2, -1)) for axis in (-2, -1)), torch.zeros(()).to(grey))
 
 
-def _some_windows(grey: Tensor, informative: bool) -> Tensor:
+def _some_windows(grey: Tensor, choice: Literal["textured", "even"]) -> Tensor:
     """Windows of (B, 1, h, w), those with most gradient energy or evenly spaced ones: (B, windows, n, m)."""
     rows, columns = min(WINDOW, grey.shape[-2]), min(WINDOW, grey.shape[-1])
     windows = grey[:, 0].unfold(1, rows, rows).unfold(2, columns, columns).flatten(1, 2)
     count = min(MAX_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[1])
-    if not informative:
+    if choice == "even":
         return windows[:, torch.linspace(0, windows.shape[1] - 1, count).round().long()]
     # Window by window, to save memory.
     energy = torch.stack([gradient_energy(window) for window in windows.unbind(1)], 1)

@@ -26,9 +26,9 @@ MAX_REDUCTION = 2.0
 MARGIN = 24
 """HR pixels cut from each side after blurring: a multiple of every scale, and wider than the border effects."""
 MAX_KERNEL_SIZE = 37
-"""Side of the largest kernel whose border effects, with those of downsampling by 4, stay within `MARGIN`."""
+"""Side of the largest kernel whose border effects stay within `MARGIN`, together with those of downsampling by 4."""
 REPLAY_SIZE = 8192
-"""Maximum number of examples stored for replay: few enough to be replaced before the network memorises them."""
+"""Maximum number of examples stored for replay, so few that they are replaced before the network memorises them."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -39,10 +39,10 @@ class ImagePool:
         folders: folders searched recursively for image files. A folder with a ``tiles.csv`` is read as sheets of
             256 x 256 tiles; the table lists sheet, row, column and source image of each tile.
         held_out: endings of the paths (or of the tiles' source images) to exclude.
-        smallest: photographs with a shorter side are excluded.
+        smallest: photographs with a side below this many pixels are excluded.
 
-    Raises RecipeError if there is no folder, the table of tiles lacks a column or a number, or no photograph is left;
-    ImageError if an image file cannot be read.
+    Raises RecipeError if a folder is missing or none is given, the table of tiles is incomplete, or no photograph is
+    left; ImageError if an image file cannot be read.
     """
 
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
@@ -65,21 +65,21 @@ class ImagePool:
         areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
         self._shares = areas / areas.sum()
 
-    def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
+    def crops(self, count: int, side: int, rng: np.random.Generator, reduced_share: float = 0.0) -> Pixels:
         """(count, 3, side, side) random crops, uniform over the pixels of the pool, randomly rotated and mirrored.
 
-        A share ``reduced`` of them is cut from downscaled photographs, which are sharper and show objects at other
-        sizes. The factor is uniform from 1 to `MAX_REDUCTION`, or to what the photograph's size allows.
+        A share ``reduced_share`` of them is cut from downscaled photographs, which are sharper and show objects at
+        other sizes. The factor is uniform from 1 to `MAX_REDUCTION`, or to the largest that the photograph allows.
         """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
         for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
             image = self.images[index]
-            wide = side
-            if reduced and rng.random() < reduced:
-                wide = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
-            top, left = (int(rng.integers(n - wide + 1)) for n in image.shape[:2])
-            crop = image[top : top + wide, left : left + wide]
-            if wide > side:
+            source_side = side
+            if reduced_share and rng.random() < reduced_share:
+                source_side = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
+            top, left = (int(rng.integers(n - source_side + 1)) for n in image.shape[:2])
+            crop = image[top : top + source_side, left : left + source_side]
+            if source_side > side:
                 crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
             crop = np.rot90(crop, int(rng.integers(4)))
             slot[:] = (crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1)
@@ -89,7 +89,7 @@ class ImagePool:
 def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
     path = folder / "tiles.csv"
     with path.open(newline="") as file:
-        table = csv.DictReader(file, restval="")  # for incomplete lines
+        table = csv.DictReader(file, restval="")  # "" for what is missing in incomplete lines
         if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
             raise RecipeError(f"{path}: column {min(missing)!r} is missing")
         rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
@@ -108,7 +108,7 @@ def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[
 class Pairs:
     """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,) in grey levels.
 
-    The noise level is the measured RMS of y - A(x, k), rounding to 8 bits included.
+    The noise level is the RMS of y minus the noiseless LR image, so it includes the rounding of y to 8 bits.
     """
 
     x: Tensor
@@ -131,7 +131,7 @@ class Pairs:
 
 
 def aligned(side: int, scale: int) -> int:
-    """An HR side near ``side`` that is divisible by the scale and, for the network, by 16."""
+    """An HR side near ``side`` that is divisible by the scale, and by 16, as the network requires."""
     return max(round(side / 48), 1) * 48 if scale == 3 else side // 16 * 16
 
 
@@ -144,22 +144,22 @@ def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
 def degrade(
     photographs: Tensor, scale: int, kernel_size: int, recipe: DegradationRecipe, generator: torch.Generator
 ) -> Pairs:
-    """Blur, downsample, add noise or compress, round to 8 bits.
+    """Make pairs: blur, downsample, add noise or compress, and round to 8 bits.
 
     Args:
-        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs.
+        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8; their device computes the pairs.
         kernel_size: side of the kernels, at most `MAX_KERNEL_SIZE`.
         generator: CPU generator of all random numbers.
     """
     x = photographs.float() / 255
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
-    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # what wraps around is cut off below
+    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # wrap-around is cut off below
     if scale > 1 and recipe.decimated:
-        where = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
-        if len(where):
+        decimated = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
+        if len(decimated):
             middle = -(scale - 1) / 2  # shifts the sampling point to the middle of each block
-            shifted = shift_kernel(kernel[where], middle, middle)
-            clean[where] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[where])
+            shifted = shift_kernel(kernel[decimated], middle, middle)
+            clean[decimated] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[decimated])
     margin = MARGIN // scale
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
@@ -167,25 +167,24 @@ def degrade(
     choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
     y = clean.clone()
     for index, name in enumerate(recipe.noise):
-        chosen = torch.nonzero(choice == index).flatten()
+        chosen = torch.nonzero(choice == index).flatten().to(x.device)
         if name != "none" and len(chosen):
-            where = chosen.to(x.device)
             level = NOISES[name].sample_level(len(chosen), generator, x.device)
-            y[where] = NOISES[name].apply(y[where], level, generator)
+            y[chosen] = NOISES[name].apply(y[chosen], level, generator)
     y = (y.clamp(0, 1) * 255).round() / 255
     noise_level = 255 * (y - clean).square().mean((1, 2, 3)).sqrt()
     return Pairs(x, y, kernel, noise_level, scale)
 
 
 class Replay:
-    """Ring buffer of the last `REPLAY_SIZE` examples. An example is one row of each of several tensors."""
+    """Ring buffer of the last `REPLAY_SIZE` examples. An example has one row in each of several tensors."""
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
         self.added = 0
 
     def add(self, *new: Tensor) -> None:
-        """Store new rows, (B, ...) of each tensor, in place of the oldest. All calls must give the same tensors."""
+        """Store new rows, (B, ...) for each tensor, in place of the oldest. All calls must pass the same tensors."""
         if not self.rows:
             self.rows = [part.new_empty((REPLAY_SIZE, *part.shape[1:])) for part in new]
         # Accelerate loads checkpoints onto the CPU.
@@ -196,7 +195,7 @@ class Replay:
         self.added += len(new[0])
 
     def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
-        """Random stored rows, (count, ...) of each tensor."""
+        """Draw random examples: (count, ...) from each tensor."""
         places = torch.randint(min(self.added, REPLAY_SIZE), (count,), generator=generator)
         return [rows[places.to(rows.device)] for rows in self.rows]
 

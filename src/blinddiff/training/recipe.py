@@ -60,7 +60,7 @@ class DataRecipe(_Section):
     context: Count = 256
     """HR side of the crop from which kernel and noise level are estimated."""
     patch: Annotated[int, Field(ge=16)] = 128
-    """HR side of the crop on which the network is trained, inside the context; the coarsest level is 1/16 of it."""
+    """HR side of the crop, inside the context, on which the network is trained; at the coarsest level, 1/16 remains."""
     reduced: Share = 0.0
     """Share of the crops that are cut from photographs downscaled by a factor of up to 2."""
     batch: Count = 8
@@ -76,7 +76,7 @@ class DataRecipe(_Section):
 
 
 class DegradationRecipe(_Section):
-    """The random degradations, each with its share. Shares need not sum to 1."""
+    """The random degradations and their shares, which need not sum to 1."""
 
     scales: Annotated[dict[int, NotNegative], _names(SCALES)] = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5}
     """Downsampling factors; one is drawn for each batch."""
@@ -85,7 +85,7 @@ class DegradationRecipe(_Section):
     noise: Annotated[dict[str, NotNegative], _names(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
     """Kinds of noise and compression."""
     decimated: Share = 0.0
-    """Share of the images that are subsampled directly, without the antialiasing of MATLAB's bicubic resizing."""
+    """Share of the images that are subsampled without the antialiasing of MATLAB's bicubic downsampling."""
 
     @field_validator("scales", "kernels", "noise")
     @classmethod
@@ -99,22 +99,23 @@ class DegradationRecipe(_Section):
 
 
 class LossRecipe(_Section):
-    """Weights of the constraints, and the degradations that the network is conditioned on."""
+    """Weights of the losses, and shares of the examples by the degradation they are conditioned on and by timestep."""
 
     noise: NotNegative = 1.0
+    """Weight of the denoising loss of the image network."""
     logarithmic: bool = False
-    """Average the logarithms of the images' errors in the noise constraint, so that all images have equal weight."""
+    """Average the logarithms of the images' errors in the denoising loss, so that all images have equal weight."""
     kernel: NotNegative = 0.02
     noise_level: NotNegative = 0.02
     restoration: NotNegative = 0.0
-    """In stage ``correction``: weight of the decibels that the closed-form image loses by the kernel's error."""
+    """In stage ``correction``: weight of the PSNR in dB that the closed-form image loses by the kernel's error."""
     confidence: NotNegative = 1.0
     true_kernel_share: Share = 0.3
     """Share of the examples conditioned on the true kernel and noise level, for non-blind restoration."""
     own_kernel_share: Share = 0.0
-    """Share of the examples conditioned on the estimate; the rest on a random mixture of truth and estimate."""
+    """Share of the examples conditioned on the estimate; all others are conditioned on a random mixture of both."""
     pure_noise_share: Share = 0.5
-    """Share of the examples at the last timestep, where sampling starts; the others are uniform in t."""
+    """Share of the examples at the noisiest timestep, t = T, where sampling starts; the others are uniform in t."""
 
     @model_validator(mode="after")
     def _check_kernel_shares(self) -> "LossRecipe":
@@ -128,8 +129,8 @@ class Recipe(_Section):
 
     data: DataRecipe = Field(default_factory=DataRecipe)
     stage: Literal["estimator", "confidence", "network", "correction", "joint"] = "joint"
-    """The trained part: the kernel and noise estimator; its confidence head; the image network with a fixed estimator;
-    the estimator's correction during sampling; or all but the confidence head jointly."""
+    """What is trained: the kernel and noise estimator; its confidence head; the image network with a fixed estimator;
+    the kernel correction after each prior step; or all but the confidence head jointly."""
     model: ModelArguments = {}
     """Arguments of MCFormer, if they differ from its defaults."""
     init: str | None = None
@@ -141,7 +142,7 @@ class Recipe(_Section):
     steps: Count = 10000
     learning_rate: Positive = 1e-3
     final_rate: Share = 0.0
-    """Learning rate at the last step, as a share of the highest; it decreases along half a cosine."""
+    """Learning rate at the last step, as a share of the highest one; in between, it decreases along half a cosine."""
     warmup: CountOrZero = 200
     """Number of steps over which the learning rate increases from 0."""
     weight_decay: NotNegative = 0.01
@@ -184,10 +185,10 @@ def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe
 
     Args:
         path: a YAML file. With ``like: OTHER.yaml`` it contains only the differences from a recipe in the same folder.
-        folders: folders of photographs, in place of those of the recipe or the environment.
+        folders: folders of photographs, which replace those of the recipe or the environment.
 
     Raises:
-        RecipeError: the file cannot be read, is not YAML, or has unknown keys or impossible values. All are listed.
+        RecipeError: the file cannot be read, is not YAML, or has unknown keys or impossible values; it lists all.
     """
     content, names = _read(path, ())
     recipes = parse_recipe(content, names)
@@ -198,7 +199,7 @@ def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe
 
 
 def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
-    """The content of a file, merged with the recipe that it is like; and the names of both files, for errors."""
+    """The content of a file, merged with the recipe under its key ``like``, and the names of both files, for errors."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -226,7 +227,7 @@ def _overlay(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
 def parse_recipe(content: Any, name: str) -> list[Recipe]:
     """Check a recipe given as nested mappings, and return its stages. ``name`` is used in errors.
 
-    Raises RecipeError for unknown keys or impossible values, with one argument and line for each.
+    Raises RecipeError for unknown keys or impossible values, with one argument (a line of the message) for each.
     """
     common, sections = content, [dict[Any, Any]()]
     if isinstance(content, dict) and "stages" in content:

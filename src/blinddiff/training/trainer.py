@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
+from blinddiff.files import make_folder, recover_folder, replace_folder, write_file
 from blinddiff.imaging.write import write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
@@ -34,26 +34,26 @@ from blinddiff.training.stages import STAGES
 LOG_STEPS = 20
 ESTIMATOR_ARGUMENTS = ("scales", "kernel_size")
 IMAGE_ARGUMENTS = ("noise_schedule", "image_mean", "image_std", "residual_std", "heads", "kernel_modulation")
-"""Arguments of `MCFormer` that a comparison of weight shapes would miss, for its estimator and its image network."""
+"""Arguments of `MCFormer`, for its estimator and its image network, that do not change the shapes of the weights."""
 
 
 def averaged(network: nn.Module, decay: float, device: torch.device | None = None) -> AveragedModel:
     """An exponential moving average of a network's weights; call its ``update_parameters`` after each step.
 
-    The decay at step n is min(decay, (1 + n) / (10 + n)), so that the influence of the start fades. Buffers are copied.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), so the initial weights lose influence. Buffers are copied.
     """
 
     def update(average: Any, current: Any, n: Tensor | int) -> None:
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
     model = AveragedModel(network, device, multi_avg_fn=update)
-    model.update_parameters(network)  # the first call copies, so that n counts the steps
+    model.update_parameters(network)  # the first call only copies; after it, n counts the steps
     return model
 
 
 @torch.no_grad()
 def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
-    """Write one row per example: y enlarged, the closed form, x0_hat from pure noise, and x."""
+    """Write one row of images per example: bicubic(y), the closed form x_y, x0_hat at t = T, and x."""
     network.eval()
     observation = Observation(pairs.y, pairs.scale)
     degradation = network.initial_estimate(observation)
@@ -93,7 +93,7 @@ def train(
         device: ``"cpu"`` to use no accelerator.
 
     Raises:
-        TrainingError: the loss or its gradient is not finite, or ``folder`` contains a run, or none to resume.
+        TrainingError: the loss or its gradient is not finite, or ``folder`` contains a run, or none for ``resume``.
         RecipeError: there are no photographs, or a setting is impossible.
         WeightsError: the weights to start from are missing or do not fit.
         OutputError: ``folder`` cannot be created or written to.
@@ -101,7 +101,7 @@ def train(
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
     folders = [folder / f"{n:02d}-{recipe.stage}" for n, recipe in enumerate(recipes, 1)] if several else [folder]
-    begun = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
+    begun = [recover_folder(stage_folder / "checkpoint") for stage_folder in folders]
     if resume and not any(begun) and not (several and os.path.isdir(folders[0])):
         raise TrainingError(f"{folder}: contains no checkpoint to resume from")
     if any(begun) and not resume:
@@ -146,7 +146,7 @@ class Trainer:
         optimiser = torch.optim.AdamW(self.learned, recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         # The losses call several methods of the network, which DistributedDataParallel does not support. So Accelerate
-        # only moves and saves the network, and `_average_gradients` averages over processes.
+        # only moves and saves the network, and `_average_gradients` averages the gradients over the processes.
         self.accelerator.prepare_model(self.network, evaluation_mode=True)
         self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
         if recipe.precision == "bfloat16":
@@ -195,7 +195,7 @@ class Trainer:
         self.accelerator.backward(losses["total"])
         self._average_gradients()
         norm = self.accelerator.clip_grad_norm_(self.learned, self.recipe.clip)
-        # A finite loss can have a gradient with NaN, which would make the weights NaN.
+        # The gradient of a finite loss can contain NaN, which would make the weights NaN.
         if not torch.isfinite(losses["total"] + norm):
             checkpoint = self.folder / "checkpoint"
             kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "there is no checkpoint yet"
@@ -216,13 +216,13 @@ class Trainer:
                 gradient.copy_(part.view_as(gradient))
 
     def _agree(self, decision: bool) -> bool:
-        """Return the main process's decision: clocks differ, and if processes disagreed, they would wait forever."""
+        """Return the main process's decision: clocks differ, and processes that disagree would wait forever."""
         if self.accelerator.num_processes == 1:
             return decision
         return bool(broadcast(torch.tensor(int(decision), device=self.accelerator.device)))
 
     def pairs(self, photographs: Tensor, generator: torch.Generator) -> Pairs:
-        """Pairs with a random scale from crops (B, 3, side, side), whose side suits every scale of the recipe."""
+        """Draw a scale and make pairs from crops (B, 3, side, side) that are large enough for all scales."""
         recipe = self.recipe.degradation
         scale = draw_scale(recipe, generator)
         side = self._side(scale)
@@ -230,7 +230,7 @@ class Trainer:
         return degrade(photographs, scale, self.network.config.kernel_size, recipe, generator)
 
     def photographs(self, step: int) -> Pixels:
-        """The crops of a step, (B, 3, side, side) uint8, whose side suits every scale of the recipe."""
+        """The crops of a step, (B, 3, side, side) uint8, large enough for all scales of the recipe."""
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
         return self.images.crops(self.recipe.data.batch, self.side, rng, self.recipe.data.reduced)
 
