@@ -22,9 +22,7 @@ except ImportError:  # Windows
 
 FilePath: TypeAlias = str | os.PathLike[str]
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
-_FOLDER_LOCK = _HIDDEN_NAME.format(
-    "run"
-)  # matched by `remove_leftovers`, which removes it after a kill
+_FOLDER_LOCK = _HIDDEN_NAME.format("run")  # matched by `remove_leftovers`, which removes it after a kill
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # errors of file systems without locks
 
 
