@@ -172,7 +172,7 @@ class Network(Stage):
 
 
 class Joint(Network):
-    """Trains image network, estimator and correction jointly, the latter at the random t of the image network."""
+    """Trains image network, estimator and correction jointly; the correction uses x0_hat at the network's random t."""
 
     fixed = ("estimator.confidence_head",)
     min_batch = 2
