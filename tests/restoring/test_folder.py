@@ -50,7 +50,7 @@ def test_everything_is_done_once(source, tmp_path, settings, here):
         assert np.array(line["kernel"]).sum() == pytest.approx(1, abs=1e-3)
         assert line["seconds"] > 0
         expected = np.hypot(line["noise_level"], 12**-0.5)
-        assert line["residual_ratio"] == pytest.approx(line["residual_rms"] / expected, rel=1e-3)
+        assert line["consistency"] == pytest.approx(line["residual_rms"] / expected, rel=1e-3)
 
     again = []
     report = restore_folder(source, output, settings, listener=Listener(record=again.append))

@@ -31,7 +31,7 @@ def modulations(tiny_pipeline, monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("kernel_step", [None, "fixed", "initial"])
+@pytest.mark.parametrize("kernel_step", [None, "fixed", "first"])
 def test_it_is_returned_unchanged(restore, motion, kernel_step):
     expected = torch.from_numpy(motion).float()[None]
     for kernel in (motion, motion.astype(np.float32), torch.from_numpy(motion), expected):
@@ -114,7 +114,7 @@ def test_a_given_noise_level_is_trusted(restore):
     assert unexplained[0] < 0.8 * unexplained[1] < 0.64 * unexplained[2]
 
 
-@pytest.mark.parametrize("kernel_step", ["network", "least_squares", "initial"])
+@pytest.mark.parametrize("kernel_step", ["network", "refine", "first"])
 def test_a_given_noise_level_is_returned(restore, modulations, kernel_step):
     out = restore(noise_level=3, kernel_step=kernel_step, num_inference_steps=2)
     assert out.noise_levels.tolist() == [3]

@@ -59,14 +59,14 @@ def test_residuals_are_what_image_and_kernel_leave_unexplained(restore, photogra
     assert np.allclose(residual[inside], expected[inside], atol=5e-3)
 
 
-def test_the_residual_ratio_compares_residual_and_noise(restore):
+def test_the_consistency_compares_residual_and_noise(restore):
     for noise_level in (0.0, 4.0):
         out = restore(noise_level=noise_level)
         rms = float(out.residuals.double().square().mean().sqrt())
-        assert float(out.residual_ratio) == pytest.approx(rms / np.hypot(noise_level, 1 / np.sqrt(12)), rel=1e-4)
+        assert float(out.consistency) == pytest.approx(rms / np.hypot(noise_level, 1 / np.sqrt(12)), rel=1e-4)
 
 
-@pytest.mark.parametrize("scheduler", [*SCHEDULERS, "pipeline"])
+@pytest.mark.parametrize("scheduler", [*SCHEDULERS, "own"])
 def test_the_seed_decides(restore, scheduler):
     settings = {"scale": 2, "scheduler": scheduler, "num_inference_steps": 3}
     torch.manual_seed(1)
@@ -93,7 +93,7 @@ def test_a_batch_is_its_images(restore, photograph, scheduler):
         assert torch.allclose(batch.noise_levels[index], single.noise_levels[0], atol=1e-4)
         assert torch.allclose(batch.residuals[index], single.residuals[0], atol=255e-5)
         assert torch.allclose(batch.kernel_trajectory[:, index], single.kernel_trajectory[:, 0], atol=1e-5)
-        assert torch.allclose(batch.residual_ratio[index], single.residual_ratio[0], rtol=1e-4)
+        assert torch.allclose(batch.consistency[index], single.consistency[0], rtol=1e-4)
     assert not torch.allclose(batch.images[0], batch.images[1], atol=1e-2)
 
 
@@ -139,7 +139,7 @@ def test_trajectory_and_spread_of_the_kernel(restore):
     distances = np.abs(out.kernel_trajectory.numpy() - out.kernels.numpy()).sum((2, 3))
     assert np.allclose(out.kernel_spread, distances.mean(0), atol=1e-6)
     assert 0 < float(out.kernel_spread) < 2
-    assert float(restore(kernel_step="initial", num_inference_steps=3).kernel_spread) == pytest.approx(0, abs=1e-6)
+    assert float(restore(kernel_step="first", num_inference_steps=3).kernel_spread) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_expected_kernel_error_is_the_estimates_and_of_no_given_kernel(restore, tiny_pipeline, photograph):
@@ -163,7 +163,7 @@ def test_modes_set_what_is_not_given(restore, tiny_pipeline, photograph):
     assert torch.equal(restore().images, restore(mode="fidelity").images)
     perceptual = restore(mode="perceptual", num_inference_steps=3)
     assert not torch.allclose(perceptual.images, restore(num_inference_steps=3).images, atol=1e-3)
-    spelled = {"scheduler": "pipeline", "image_step": "proximal", "kernel_step": "damped", "num_inference_steps": 3}
+    spelled = {"scheduler": "own", "image_step": "proximal", "kernel_step": "damped", "num_inference_steps": 3}
     assert torch.equal(perceptual.images, restore(mode="paper", **spelled).images)
 
 
@@ -188,7 +188,7 @@ def test_result_by_name_and_by_place(restore):
 
 def test_estimate_is_the_first_kernel(tiny_pipeline, photograph, restore):
     estimate = tiny_pipeline.estimate(photograph, 3)
-    out = restore(scale=3, kernel_step="initial")
+    out = restore(scale=3, kernel_step="first")
     assert torch.allclose(estimate.kernel, out.kernels, atol=1e-7)
     assert torch.allclose(estimate.noise_level, out.noise_levels)
 

@@ -77,7 +77,7 @@ def test_the_residual_tells_a_wrong_kernel(pipe: BlindDiffPipeline, photographs:
     for x in photographs:
         y = degraded(x, true, 4)
         right, misled = (
-            float(pipe(y, scale=4, kernel=kernel, noise_level=1.0, output_type="pt").residual_ratio[0])
+            float(pipe(y, scale=4, kernel=kernel, noise_level=1.0, output_type="pt").consistency[0])
             for kernel in (true, wrong)
         )
         assert right < 1.3

@@ -90,7 +90,7 @@ def test_mean_stays_at_pure_noise(followed):
 
 
 def test_mean_comes_round_to_its_first_transform_after_eight(followed):
-    _, seen, _ = followed(num_inference_steps=9, scheduler="mean", kernel_step="initial", image_step="none")
+    _, seen, _ = followed(num_inference_steps=9, scheduler="mean", kernel_step="first", image_step="none")
     estimates = [step[3] for step in seen]
     assert torch.equal(estimates[8], estimates[0])
     assert all((one - other).abs().max() > 1e-5 for one, other in combinations(estimates[:8], 2))
@@ -100,12 +100,12 @@ def test_own_is_the_pipelines_scheduler(tiny_pipeline, followed, monkeypatch):
     from diffusers import DPMSolverMultistepScheduler
 
     named, _, _ = followed(scheduler="dpm-solver++", num_inference_steps=5)
-    default, _, _ = followed(scheduler="pipeline", num_inference_steps=5)
+    default, _, _ = followed(scheduler="own", num_inference_steps=5)
     assert not torch.allclose(named.images, default.images, atol=1e-3)
     monkeypatch.setattr(
         tiny_pipeline, "scheduler", configured_scheduler(DPMSolverMultistepScheduler, tiny_pipeline.network)
     )
-    own, _, _ = followed(scheduler="pipeline", num_inference_steps=5)
+    own, _, _ = followed(scheduler="own", num_inference_steps=5)
     assert torch.equal(named.images, own.images)
 
 
@@ -114,7 +114,7 @@ def test_schedulers_that_take_no_generator(tiny_pipeline, followed, monkeypatch)
 
     scheduler = configured_scheduler(UniPCMultistepScheduler, tiny_pipeline.network)
     monkeypatch.setattr(tiny_pipeline, "scheduler", scheduler)
-    out, seen, _ = followed(scheduler="pipeline", num_inference_steps=3)
+    out, seen, _ = followed(scheduler="own", num_inference_steps=3)
     assert len(seen) == 3
     assert bool(torch.isfinite(out.images).all())
 
@@ -261,7 +261,7 @@ def test_the_kernel_is_carried_to_the_next_prior_step(tiny_pipeline, photograph,
 
 
 def test_kernel_step_initial_never_changes(followed, tiny_pipeline, photograph):
-    out, seen, _ = followed(kernel_step="initial", num_inference_steps=3)
+    out, seen, _ = followed(kernel_step="first", num_inference_steps=3)
     first = tiny_pipeline.estimate(photograph, 2)
     assert all(torch.equal(step[4], first.kernel) for step in seen)
     assert torch.allclose(out.kernels, first.kernel, atol=1e-7)
@@ -270,24 +270,24 @@ def test_kernel_step_initial_never_changes(followed, tiny_pipeline, photograph):
     assert not torch.allclose(moving.kernels, first.kernel, atol=1e-6)
 
 
-def test_kernel_step_least_squares_gives_a_kernel_that_explains_more(followed, motion, sharp, degraded, tiny_pipeline):
+def test_kernel_step_refine_gives_a_kernel_that_explains_more(followed, motion, sharp, degraded, tiny_pipeline):
     """Given the true image, least squares finds the kernel that the network does not know."""
     y = torch.from_numpy(degraded(sharp, motion, 1)).permute(2, 0, 1)[None].float()
     wrong = torch.full((1, 31, 31), 1 / 961)
     x0_hat = torch.from_numpy(sharp).permute(2, 0, 1)[None].float()
     prediction = Prediction(x0_hat, Degradation(wrong, torch.tensor([1.0])))
-    state = KERNEL_STEPS["least_squares"](None, prediction, Observation(y, 1))
+    state = KERNEL_STEPS["refine"](None, prediction, Observation(y, 1))
     true = torch.zeros(31, 31)
     true[15 - 8 : 15 + 9, 15 - 4 : 15 + 5] = torch.from_numpy(motion)
     assert float(state.kernel.min()) >= 0
     assert float(state.kernel.sum()) == pytest.approx(1, abs=1e-4)
     assert float((state.kernel - true).abs().sum()) < 0.7 * float((wrong - true).abs().sum())
-    _, seen, predicted = followed(kernel_step="least_squares", num_inference_steps=2)
+    _, seen, predicted = followed(kernel_step="refine", num_inference_steps=2)
     assert not torch.allclose(seen[0][4], predicted[0].degradation.kernel, atol=1e-6)
     assert float(seen[1][4].sum()) == pytest.approx(1, abs=1e-4)
 
 
-def test_kernel_step_least_squares_does_not_fit_noise(motion, sharp, degraded):
+def test_kernel_step_refine_does_not_fit_noise(motion, sharp, degraded):
     """A good kernel stays good if the noise level is given, and becomes worse if it is not."""
     true = torch.zeros(1, 31, 31)
     true[0, 15 - 8 : 15 + 9, 15 - 4 : 15 + 5] = torch.from_numpy(motion)
@@ -297,7 +297,7 @@ def test_kernel_step_least_squares_does_not_fit_noise(motion, sharp, degraded):
     errors = []
     for noise_level in (0.0, 20.0):
         prediction = Prediction(x0_hat, Degradation(true, torch.tensor([noise_level])))
-        found = KERNEL_STEPS["least_squares"](None, prediction, Observation(y, 1))
+        found = KERNEL_STEPS["refine"](None, prediction, Observation(y, 1))
         errors.append(float((found.kernel - true).abs().sum()))
     assert errors[0] > 0.05
     assert errors[1] < 0.1 * errors[0]
@@ -311,7 +311,7 @@ def test_kernel_steps_by_hand():
     observation, known = Observation(torch.zeros(1, 3, 8, 8), 1), estimate(3.0, 1.0)
     moved = KERNEL_STEPS["network"](known, prediction, observation)
     assert (float(moved.kernel), float(moved.noise_level)) == (6, 2)
-    for name in ("initial", "fixed"):
+    for name in ("first", "fixed"):
         assert KERNEL_STEPS[name](known, prediction, observation) is known
         # A network that has no estimate before the first step gives it then.
         assert float(KERNEL_STEPS[name](None, prediction, observation).kernel) == 6

@@ -72,7 +72,7 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
         "Noise level": f"{facts['noise_level']:.1f} grey levels",
         "Residual": f"{residual:.2f} grey levels (root mean square); drawn from -{residual_extent:.1f}, black, to "
         f"+{residual_extent:.1f}, white",
-        "Residual ratio": f"{facts['residual_ratio']:.2f} ({_residual_ratio_text(facts['residual_ratio'])})",
+        "Consistency": f"{facts['consistency']:.2f} ({_consistency_text(facts['consistency'])})",
         "Uncertainty": None
         if uncertainty is None
         else f"{uncertainty:.2f} grey levels over {facts['samples']} samples; drawn from 0, dark, to "
@@ -90,7 +90,7 @@ def kernel_error_text(expected: float) -> str:
     return f"{expected:.2f} of 2 ({note})"
 
 
-def _residual_ratio_text(ratio: float) -> str:
+def _consistency_text(ratio: float) -> str:
     if ratio > 1.5:
         return "far above 1: kernel or noise level are not quite right"
     if ratio < 0.6:

@@ -120,7 +120,7 @@ class Result:
         noise_level: standard deviation of the noise in grey levels.
         expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None if the kernel was given.
         residual: input minus degraded result, (3, h, w), in grey levels.
-        residual_ratio: RMS of the residual divided by the RMS expected from noise and rounding; near 1 if the result is
+        consistency: RMS of the residual divided by the RMS expected from noise and rounding; near 1 if the result is
             consistent with the input.
         std: standard deviation over the samples, (3, H, W) in [0, 1]; None for one sample.
         seconds: duration of the restoration.
@@ -134,7 +134,7 @@ class Result:
     noise_level: float
     expected_kernel_error: float | None
     residual: Tensor
-    residual_ratio: float
+    consistency: float
     std: Tensor | None
     seconds: float
 
@@ -169,7 +169,7 @@ class Result:
             "kernel_angle": angle,
             "noise_level": self.noise_level,
             "residual_rms": self.residual_rms,
-            "residual_ratio": self.residual_ratio,
+            "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,
             "seconds": self.seconds,
         }
@@ -237,7 +237,7 @@ def restore_photograph(
         noise_level=float(out.noise_levels[0]),
         expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
         residual=out.residuals[0],
-        residual_ratio=float(out.residual_ratio[0]),
+        consistency=float(out.consistency[0]),
         std=None if out.std is None else out.std[0],
         seconds=time.perf_counter() - started,
     )

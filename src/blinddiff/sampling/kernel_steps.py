@@ -11,7 +11,7 @@ from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import log_ratio, mirror_step
 
 STEP_SIZE = 0.3  # eta in `damped`
-PRIOR_WEIGHT = 0.01  # lambda / (1 + sigma^2) in `least_squares`
+PRIOR_WEIGHT = 0.01  # lambda / (1 + sigma^2) in `refine`
 
 
 class KernelStep(Protocol):
@@ -29,7 +29,7 @@ def network(degradation: Degradation | None, prediction: Prediction, observation
 
 
 def fixed(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:  # noqa: ARG001
-    """k_t = k_{t+1}: the given kernel ("fixed"), or the kernel before the first step ("initial"), is kept."""
+    """k_t = k_{t+1}: the given kernel ("fixed"), or the kernel before the first step ("first"), is kept."""
     return prediction.degradation if degradation is None else degradation
 
 
@@ -48,7 +48,7 @@ def damped(degradation: Degradation | None, prediction: Prediction, observation:
     return degradation.with_estimate(kernel, degradation.noise_level.lerp(estimate.noise_level, STEP_SIZE))
 
 
-def least_squares(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:  # noqa: ARG001
+def refine(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:  # noqa: ARG001
     """k_t = argmin_k mean |y - A(x0_hat, k)|^2 + lambda ||k - k_hat_t||^2, k on the simplex.
 
     lambda = 0.01 (1 + sigma^2), sigma in grey levels: the more noise, the smaller the weight of the data. y and x0_hat
@@ -77,7 +77,7 @@ def keep_noise_level(kernel_step: KernelStep, noise_level: float) -> KernelStep:
 KERNEL_STEPS: dict[str, KernelStep] = {
     "damped": damped,
     "network": network,
-    "least_squares": least_squares,
-    "initial": fixed,
+    "refine": refine,
+    "first": fixed,
     "fixed": fixed,
 }

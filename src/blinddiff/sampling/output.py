@@ -127,7 +127,7 @@ class BlindDiffOutput(BaseOutput):
         kernels: the blur kernels, (B, n, m), HR pixels, of sum 1: for each image the mean of k_t over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
         residuals: y - A(x, k), (B, 3, h, w), grey levels.
-        residual_ratio: RMS of the residual divided by sqrt(noise_level^2 + 1/12), the RMS of noise and rounding, (B,).
+        consistency: RMS of the residual divided by sqrt(noise_level^2 + 1/12), the RMS of noise and rounding, (B,).
             Near 1 is good. Far above 1, x and k do not explain y; far below 1, x reproduces the noise of y.
         kernel_trajectory: k_t after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.
@@ -141,7 +141,7 @@ class BlindDiffOutput(BaseOutput):
     kernels: Tensor
     noise_levels: Tensor
     residuals: Tensor
-    residual_ratio: Tensor
+    consistency: Tensor
     kernel_trajectory: Tensor
     kernel_spread: Tensor
     expected_kernel_errors: Tensor | None = None
@@ -152,7 +152,7 @@ class BlindDiffOutput(BaseOutput):
 def make_output(
     observation: Observation, restored: Restored, num_samples: int, output_type: OutputType
 ) -> BlindDiffOutput:
-    """Average each image's samples, which are consecutive in the batch, and compute residual and residual ratio."""
+    """Average each image's samples, which are consecutive in the batch, and compute residual and consistency."""
 
     def by_image(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
@@ -171,7 +171,7 @@ def make_output(
         kernels=kernels.cpu(),
         noise_levels=noise_levels.cpu(),
         residuals=residuals.cpu(),
-        residual_ratio=(residuals.square().mean((1, 2, 3)).sqrt() / expected).cpu(),
+        consistency=(residuals.square().mean((1, 2, 3)).sqrt() / expected).cpu(),
         kernel_trajectory=trajectory.cpu(),
         kernel_spread=(trajectory - kernels).abs().sum((-2, -1)).mean(0).cpu(),
         expected_kernel_errors=None if error is None else by_image(error)[:, 0].cpu(),

@@ -50,7 +50,7 @@ class Mode:
     """A mode: the defaults of options for which the caller passes None.
 
     Attributes:
-        scheduler: a name of `SCHEDULERS`, or ``"pipeline"`` for the scheduler that the pipeline was constructed with.
+        scheduler: a name of `SCHEDULERS`, or ``"own"`` for the scheduler that the pipeline was constructed with.
         num_inference_steps: steps of the reverse diffusion.
         image_step: a name of `IMAGE_STEPS`.
         kernel_step: a name of `KERNEL_STEPS`.
@@ -73,7 +73,7 @@ MODES = {
     # nearly the same MSE in half the time: one estimate of the posterior mean
     "fast": Mode("mean", 1),
     # an approximate sample of the posterior: sharper, with a higher MSE
-    "perceptual": Mode("pipeline", 8),
+    "perceptual": Mode("own", 8),
     # the published sampler, with its guidance
     "paper": Mode("published", 500, image_step="published", kernel_step="network"),
 }
@@ -85,7 +85,7 @@ class BlindDiffPipeline(DiffusionPipeline):
     Args:
         network: the learned model of image and kernel, a `Denoiser`; it is set to evaluation mode.
         scheduler: a diffusers scheduler for x0-prediction over the network's noise schedule; used only by modes and
-            options with scheduler ``"pipeline"``.
+            options with scheduler ``"own"``.
     """
 
     _callback_tensor_inputs = ("latents", "x0_hat", "kernel")
@@ -166,13 +166,13 @@ class BlindDiffPipeline(DiffusionPipeline):
             num_inference_steps: 1 to 1000.
             num_samples: samples per image; with more than one, ``images`` contains their means.
             kernel: a known blur kernel, (n, m) or (B, n, m) in HR pixels; replaces the initial estimate in data term
-                and network. It is fixed, unless kernel_step is "damped", "network" or "least_squares".
+                and network. It is fixed, unless kernel_step is "damped", "network" or "refine".
             noise_level: a known standard deviation of the noise, in grey levels.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
-            kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"least_squares"``
-                (a fit), ``"initial"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
+            kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"refine"``
+                (a fit), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
             scheduler: ``"mean"`` (no diffusion: the mean of estimates at t = T), ``"ddim"``, ``"ddpm"``,
-                ``"dpm-solver++"``, ``"published"``, or ``"pipeline"`` (the one of the constructor).
+                ``"dpm-solver++"``, ``"published"``, or ``"own"`` (the one of the constructor).
             generator: a random generator, or a list with one per image.
             output_type: type of the images, ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: False returns the output's fields as a tuple, the images first.

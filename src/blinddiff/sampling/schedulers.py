@@ -109,15 +109,15 @@ SCHEDULERS: dict[str, Callable[[Denoiser, int, torch.device], Scheduler]] = {
 def make_scheduler(
     name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device, of_pipeline: Any = None
 ) -> Scheduler:
-    """The scheduler of a name, with a number of steps; ``"pipeline"`` is `of_pipeline`, a diffusers scheduler.
+    """The scheduler of a name, with a number of steps; ``"own"`` is `of_pipeline`, a diffusers scheduler.
 
     Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
-    if name not in ("pipeline", *SCHEDULERS):
+    if name not in ("own", *SCHEDULERS):
         raise ParameterError(f"scheduler {name!r} is not one of pipeline, {', '.join(SCHEDULERS)}")
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
         raise ParameterError(f"num_inference_steps must be 1 to {NUM_TRAIN_TIMESTEPS}, not {num_inference_steps}")
-    if name == "pipeline":
+    if name == "own":
         return DiffusersScheduler(of_pipeline, num_inference_steps, device)
     return SCHEDULERS[name](denoiser, num_inference_steps, device)
 
