@@ -147,17 +147,11 @@ class ClosedFormOracle(Method):
 
 @dataclass(frozen=True)
 class ExternalMethod(Method):
-    """Reads ``FOLDER/Set14/comic_3.png`` for case Set14/comic/3, and ``comic_3_kernel.npy`` if it exists.
-
-    ``--export`` gives the same names to the LR images.
-    """
+    """Reads ``Set14/comic_3.png`` in `folder` for case Set14/comic/3, and ``comic_3_kernel.npy`` if it exists."""
 
     folder: Path
     name: str = "external"
-
-    @property
-    def parameters(self) -> None:
-        return None
+    parameters = None
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """Read a result. Raises ImageError if the file is missing, corrupt or of another size."""
@@ -291,11 +285,9 @@ def method(name: str, options: Options) -> Method:
         if at:
             raise ParameterError(f"method '{name}': {base} has no steps")
         return made
-    if not at:
-        return replace(made, name=name)
-    if not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
+    if at and not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
         raise ParameterError(f"method '{name}': after @, 1 to {NUM_TRAIN_TIMESTEPS} steps are accepted")
-    return replace(made, name=name, steps=int(steps))
+    return replace(made, name=name, steps=int(steps) if at else None)
 
 
 def weights_checksum(folder: Path | None) -> str | None:
