@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
-from blinddiff.degradation.observation import closed_form
+from blinddiff.degradation.observation import Degradation, closed_form
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes
@@ -121,13 +121,12 @@ class ClosedFormMethod(Method):
         return sum(parameter.numel() for parameter in self.pipeline.network.estimator.parameters())
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        def work() -> tuple[Tensor, Tensor, Tensor]:
+        def work() -> tuple[Tensor, Degradation]:
             estimate = self.pipeline.estimate(y, scale)
-            image = closed_form(y[None], estimate.kernel, estimate.noise_level, scale)
-            return image[0], estimate.kernel[0], estimate.noise_level[0]
+            return closed_form(y[None], estimate.kernel, estimate.noise_level, scale), estimate
 
-        (image, kernel, noise_level), seconds = timed(work)
-        return Restoration(image, kernel, float(noise_level), seconds, 0)
+        (image, estimate), seconds = timed(work)
+        return Restoration(image[0], estimate.kernel[0], float(estimate.noise_level[0]), seconds, 0)
 
 
 @dataclass(frozen=True)

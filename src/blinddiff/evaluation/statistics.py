@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -70,10 +70,7 @@ class Difference:
     estimate: Estimate
 
     def verdict(self, higher_is_better: bool | None) -> Literal["better", "worse", "undecided", "too few images", ""]:
-        """What may be claimed. "better" and "worse" need an interval that excludes 0, and `FEWEST_IMAGES` images.
-
-        Empty for a metric without a direction.
-        """
+        """What may be claimed: "better" and "worse" need an interval without 0 and `FEWEST_IMAGES` images."""
         if higher_is_better is None:
             return ""
         if self.estimate.images < FEWEST_IMAGES:
@@ -101,17 +98,17 @@ USUAL_BASELINES = ("closed-form", "fidelity")
 
 @dataclass(frozen=True)
 class SetSummary:
-    """The results of one test set.
+    """The results of one test set, an entry of `sets` in a record.
 
     Attributes:
         means: method -> metric -> mean over all its cases.
-        by_parameter: method -> parameter index -> mean PSNR on Y.
+        psnr_y_by_parameter: method -> parameter index -> mean PSNR on Y.
         differences: metric -> differences of the pairs of `compared_pairs` and of the ablations.
     """
 
     set: str
     means: dict[str, dict[str, Estimate]]
-    by_parameter: dict[str, dict[int, float]]
+    psnr_y_by_parameter: dict[str, dict[int, float]]
     differences: dict[str, list[Difference]]
 
 
@@ -119,13 +116,6 @@ def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequ
     """One summary per set, in the given order. Results with an error are left out."""
     valid = sorted((r for r in results if r.error is None and r.method in methods), key=lambda r: r.key)
     return [_summarise_set(name, [r for r in valid if r.set == name], methods) for name in sets]
-
-
-def summary_json(summary: SetSummary) -> dict[str, Any]:
-    """An entry of `sets` in a record."""
-    content = asdict(summary)
-    content["psnr_y_by_parameter"] = content.pop("by_parameter")
-    return content
 
 
 def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
