@@ -45,7 +45,7 @@ SETS = {
 
 
 def data_root(folder: Path | None) -> Path:
-    """`folder`, else $BLINDDIFF_DATA. Raises ParameterError if neither is given or there is no such folder."""
+    """The folder of test sets: `folder`, else $BLINDDIFF_DATA. Raises ParameterError if it is not given or missing."""
     chosen = folder or os.environ.get(ENVIRONMENT)
     if not chosen:
         raise ParameterError(f"no folder of test sets: give --data or set {ENVIRONMENT}; {LAYOUT}")

@@ -111,11 +111,7 @@ def psnr_rgb(image: Tensor, reference: Tensor, crop: int) -> float:
 
 
 def psnr_full_swing(image: Tensor, reference: Tensor) -> float:
-    """PSNR on full-swing luma, peak 255, nothing cropped: images (3, H, W) in [0, 1].
-
-    The published bicubic row of Gaussian8 agrees with this value within 0.03 dB on Set5, Set14 and BSD100. It is 1.3 to
-    1.5 dB below `psnr_y`, which the other rows of that table report.
-    """
+    """PSNR on full-swing luma, peak 255, nothing cropped, as in a row of `published_results`: (3, H, W) in [0, 1]."""
     a, b = cropped_pair(image, reference, 0)
     return psnr(full_swing_luma(a), full_swing_luma(b), peak=255.0)
 
@@ -231,8 +227,7 @@ def niqe_parameters() -> tuple[Array, Array]:
     return np.array(content["mean"]), np.array(content["covariance"])
 
 
-Distance: TypeAlias = Callable[..., Tensor]
-"""Distance of two images (1, 3, H, W) in [0, 1], float32."""
+Distance: TypeAlias = Callable[..., Tensor]  # of two images (1, 3, H, W) in [0, 1], float32
 
 
 def _load(package: str, network: str, backbone: str, **options: Any) -> Distance | None:
@@ -305,6 +300,7 @@ def _with_truth(measure: Callable[[Tensor, Tensor, int], float | None]) -> Calla
 
 
 def _uncropped(measure: Callable[[Tensor, Tensor], float | None]) -> Callable[[Sample], float | None]:
+    """A metric of image and ground truth; None without ground truth."""
     return _with_truth(lambda image, truth, _: measure(image, truth))
 
 

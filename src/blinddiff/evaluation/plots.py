@@ -134,14 +134,11 @@ def trade_offs(summary: SetSummary) -> Iterator[Plot]:
 
 
 def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot]:
-    """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top.
-
-    Published values that follow another convention are only in the table.
-    """
+    """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top."""
     rows: list[tuple[float, str, Estimate | None]] = [
         (result.value, f"{result.method} (published)", None)
         for result in published_results(protocol.name, protocol.scale, summary.set)
-        if result.metric == "psnr_y" and result.last is None
+        if result.metric == "psnr_y" and result.last is None  # others are only in the table
     ]
     if not rows:
         return []

@@ -100,7 +100,7 @@ class Protocol(ABC):
 class Parameter(NamedTuple):
     """One degradation of a synthetic protocol, named `label` in tables.
 
-    kernel: (kh, kw), or a family of which every case has a random kernel. noise_level: in grey levels.
+    kernel: (kh, kw), or a family with a random kernel for every case. noise_level: standard deviation in grey levels.
     """
 
     label: str
