@@ -90,7 +90,7 @@ def releasing_memory() -> Iterator[None]:
         yield
     finally:
         gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # another C library than GNU's
+        with contextlib.suppress(OSError, AttributeError):  # not the GNU C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
@@ -109,12 +109,14 @@ def restore(
     output = folder / f"{Path(name).stem}-x{settings.scale}.{request.file_format}"
     check_format(Path(output.name), photograph, (width * settings.scale, height * settings.scale))
     kernel = request.read_kernel()
+    kernel_from = "photograph" if kernel is None else "given"
     region = parse_region(request.region, width, height)
     check_stop()
     y = visible_colours(photograph)
     if region is not None:
         part = y[:, region.top :, region.left :][:, : region.height, : region.width]
         kernel = pipeline.estimate(part, settings.scale).kernel[0]
+        kernel_from = f"region {request.region.strip()}"
     before = folder / "before.jpg"
     before.write_bytes(display_jpeg(bicubic_upsample(y, settings.scale).clamp(0, 1), photograph))
 
@@ -137,7 +139,7 @@ def restore(
         "steps": settings.number_of_steps,
         "samples": settings.samples,
         "seed": settings.seed,
-        "kernel_from": request.kernel_source,
+        "kernel_from": kernel_from,
         **result.facts(output),
     }
     if result.uncertainty is not None:

@@ -62,13 +62,6 @@ class Request:
         if self.file_format not in FORMATS:
             raise ParameterError(f"format {self.file_format!r} is not one of {', '.join(FORMATS)}")
 
-    @property
-    def kernel_source(self) -> str:
-        """Where the kernel comes from: "given", "region ..." or "photograph"."""
-        if self.kernel_file is not None or self.kernel_numbers.strip():
-            return "given"
-        return f"region {self.region.strip()}" if self.region.strip() else "photograph"
-
     def read_kernel(self) -> Tensor | None:
         """The given kernel, (n, m), or None. Raises KernelError if it is not a kernel, or is too large."""
         if self.kernel_file is not None:
@@ -99,7 +92,7 @@ def _read_kernel_file(file: Path, name: str) -> Tensor:
         return read_kernel(file)
     except OSError as error:
         raise KernelError(f"{name}: is no longer on the server; choose it again") from error
-    except KernelError as error:  # it names the file on the server, not the visitor's
+    except KernelError as error:  # use the visitor's name for the file
         raise KernelError(str(error).replace(str(file), name)) from None
 
 
@@ -122,7 +115,7 @@ def parse_region(text: str, width: int, height: int) -> Region | None:
 
 
 def add_corner(text: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:
-    """Add a click at (x, y) to the text of a region. Return the corner, if it is the only one, and the new text."""
+    """Add a click at (x, y) to the text of a region. Return the new corner if it is the first, and the text."""
     numbers = _parse_integers(text)
     if len(numbers) != 2:
         return (x, y), f"{x}, {y}"
@@ -137,7 +130,7 @@ def _parse_integers(text: str) -> list[int]:
 
 
 def read_photograph(path: Path, limits: Limits) -> Photograph:
-    """Read an uploaded photograph. Its limit is that of results.
+    """Read an uploaded photograph of at most as many pixels as a result.
 
     Raises ImageError, which names the file as the visitor does, if it cannot be read or restored.
     """
@@ -191,7 +184,7 @@ class VisitorFiles:
         return total
 
     def leave(self, visitor: str) -> None:
-        """Let the files of a visitor be removed after the grace period, unless the visitor uses the page again."""
+        """Mark a visitor as gone, until the visitor uses the page again."""
         with self._lock:
             self._left_at[visitor] = time.monotonic()
 

@@ -28,7 +28,7 @@ from blinddiff.app.request import private_files
 from blinddiff.errors import ParameterError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
-# What Gradio would otherwise read from the environment, and its telemetry.
+# Environment variables that Gradio reads, set to safe values and without telemetry
 _SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -25,7 +25,7 @@ from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_pic
 from blinddiff.restoring.photograph import Result
 from blinddiff.sampling.output import UNKNOWABLE
 
-Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: the picture in both places, the region, the status line
+Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: its two pictures, the region, the status line
 LONGEST_SIDE = 1600  # pixels, of pictures on the page; the file to download has its full size
 _SMALL_SIDE = 372  # pixels, of the pictures of kernel and residual
 _OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillow's lines are not antialiased
@@ -125,8 +125,7 @@ def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[in
     draw = ImageDraw.Draw(picture)
     if region is not None:
         left, top, width, height = (number * factor for number in region)
-        box = (left, top, left + width - 1, top + height - 1)
-        draw.rectangle(box, outline=_REGION_COLOUR, width=line_width)
+        draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_REGION_COLOUR, width=line_width)
     if corner is not None:
         x, y, arm = corner[0] * factor, corner[1] * factor, 5 * line_width
         for line in ((x - arm, y, x + arm, y), (x, y - arm, x, y + arm)):

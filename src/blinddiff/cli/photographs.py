@@ -248,9 +248,8 @@ def run_demo(args: argparse.Namespace) -> None:
         sheet = imaging.comparison_sheet(*images, imaging.SheetFacts(DEMO_SCALE, *measured), title=args.photograph.name)
         bar.update()
         bar.set_description_str("writing the folder")
-        imaging.write_image(args.output / "input.png", pixels, opaque)
-        imaging.write_image(args.output / "bicubic.png", bicubic, opaque)
-        imaging.write_image(args.output / "result.png", result.pixels, opaque)
+        for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
+            imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
         write_kernel(args.output / DEMO_KERNEL, result.kernel)
         # The sheet has the colour profile of its pictures; but a greyscale profile cannot describe RGB channels.

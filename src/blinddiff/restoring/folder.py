@@ -59,9 +59,7 @@ def restore_folder(
     not stop the others.
 
     Args:
-        source: folder of photographs.
         output: folder of results; created if missing.
-        settings: the same for every file.
         suffix: extension of the results, one of `OUTPUT_FORMATS`, or `SAME`.
         processes: number of files restored in parallel; None for `default_processes`.
         listener: receives the progress.
@@ -217,8 +215,7 @@ def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = Non
     inputs.pop(None, None)  # the key None stands for files that do not exist
     for name in found:
         target = output / results[name]
-        overwritten = inputs.get(_identity(target))
-        if overwritten is not None:
+        if overwritten := inputs.get(_identity(target)):
             plan.failures.append((name, f"{source / name}: its result {target} would overwrite {overwritten}"))
         else:
             plan.jobs.append(Job(name, results[name], source / name, target))

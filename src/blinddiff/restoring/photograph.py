@@ -111,8 +111,6 @@ class Result:
     """One restored photograph; write it with ``write_image(path, result.pixels, result.photograph, result.alpha)``.
 
     Attributes:
-        photograph: the input, as read.
-        settings: settings of the restoration.
         pixels: (3, H, W) in [0, 1]; the mean of the samples.
         alpha: transparency, (1, H, W) in [0, 1]; None if the photograph has none.
         kernel: (n, m), in pixels of the result; sums to 1.
@@ -185,7 +183,6 @@ def restore_photograph(
 
     Args:
         pipeline: loaded with ``settings.weights``.
-        photograph: as read.
         settings: weights, device, kernel and max_pixels are not used here.
         kernel: the known blur kernel, (n, m), in pixels of the result; the caller reads it from ``settings.kernel``.
         on_step: called after each step with the number of finished steps and the current estimate x0_hat,
