@@ -70,8 +70,8 @@ def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     black, white = luminance[0], luminance[-1]
     if not np.isfinite(luminance).all() or white - black < 0.1:
         return None
-    light = np.clip((luminance - black) / (white - black), 0, 1)
-    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-12) ** (1 / 2.4) - 0.055)
+    linear = np.clip((luminance - black) / (white - black), 0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-12) ** (1 / 2.4) - 0.055)
     # Tables may have flat or decreasing parts; the running maximum and the straight line make the curve invertible.
     tone = (1 - MIN_SLOPE) * np.maximum.accumulate(srgb) + MIN_SLOPE * GRID
     tone /= tone[-1]
@@ -116,12 +116,12 @@ def _make_profile(primaries: int, transfer: int) -> bytes:
     *colours, white = _PRIMARIES.get(primaries, _BT709)
     values = np.linspace(0, 1, 1024)
     srgb = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    light = values ** _GAMMAS[transfer] if transfer in _GAMMAS else srgb
+    linear = values ** _GAMMAS[transfer] if transfer in _GAMMAS else srgb
     profile = imagecodecs.cms_profile(
         "rgb",
         whitepoint=[*white, 1.0],
         primaries=[number for x, y in colours for number in (x, y, 1.0)],
-        transferfunction=(light * 65535).round().astype(np.uint16),
+        transferfunction=(linear * 65535).round().astype(np.uint16),
     )
     # A fixed creation date, so that equal inputs give equal files.
     return profile[:24] + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + profile[36:]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from PIL import ExifTags, Image
 
-EXIF_MARK = b"Exif\0\0"
+EXIF_PREFIX = b"Exif\0\0"
 EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY = 0x8769, 0x8825, 0xA005
 XMP_TAG, ICC_TAG, ORIENTATION_TAG = 700, 34675, 274
 _POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
@@ -58,7 +58,7 @@ class Directory:
 
 def read_directory(data: bytes) -> Directory:
     """Return the first directory of a TIFF file or EXIF block. Raises ValueError or struct.error if it is damaged."""
-    data = data.removeprefix(EXIF_MARK)
+    data = data.removeprefix(EXIF_PREFIX)
     if data[:2] not in (b"II", b"MM"):
         raise ValueError("no byte order mark")
     order: Order = "<" if data[:2] == b"II" else ">"
@@ -125,7 +125,7 @@ def header(order: Order) -> bytes:
 
 
 def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> bytes:
-    """Return an EXIF block (without `EXIF_MARK`) with integers of existing fields replaced in place.
+    """Return an EXIF block (without `EXIF_PREFIX`) with integers of existing fields replaced in place.
 
     `numbers` are the new values by tag, for the first directory and the EXIF directory. `unlink_next` removes the first
     directory's link to the second one, the thumbnail. Raises struct.error if the block is damaged.
@@ -170,9 +170,9 @@ def upright_exif(picture: Image.Image) -> bytes | None:
         if not block:
             exif = picture.getexif()  # also decodes other forms, such as the hexadecimal text of ImageMagick
             block = exif.tobytes() if len(exif) else b""
-        block = bytes(block).removeprefix(EXIF_MARK)
+        block = bytes(block).removeprefix(EXIF_PREFIX)
         read_directory(block)  # raises if it is damaged
-        return EXIF_MARK + patch(block, {ORIENTATION_TAG: 1}, unlink_next=True)
+        return EXIF_PREFIX + patch(block, {ORIENTATION_TAG: 1}, unlink_next=True)
     except Exception:  # noqa: BLE001 - Pillow raises many types for damaged blocks
         return None
 
@@ -180,7 +180,7 @@ def upright_exif(picture: Image.Image) -> bytes | None:
 def exif_of_tiff(directory: Directory) -> bytes | None:
     """Return an EXIF block with a TIFF file's fields that describe the photograph; None if there are none."""
     kept = descriptive(directory)
-    return EXIF_MARK + header(kept.order) + write_directory(kept, 8) if kept.fields else None
+    return EXIF_PREFIX + header(kept.order) + write_directory(kept, 8) if kept.fields else None
 
 
 def descriptive(directory: Directory) -> Directory:
@@ -197,7 +197,7 @@ def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
     """Return an EXIF block with its width and height, if it has them, set to `size`."""
     tags = ExifTags.Base
     sides = {tags.ImageWidth: 0, tags.ExifImageWidth: 0, tags.ImageLength: 1, tags.ExifImageHeight: 1}
-    return EXIF_MARK + patch(block.removeprefix(EXIF_MARK), {int(tag): size[side] for tag, side in sides.items()})
+    return EXIF_PREFIX + patch(block.removeprefix(EXIF_PREFIX), {int(tag): size[side] for tag, side in sides.items()})
 
 
 def upright_xmp(packet: object) -> bytes | None:

@@ -80,7 +80,7 @@ MAX_PIXELS = 89_478_485
 for _library in ("PIL", "tifffile", "imagecodecs"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
-_GLOBALS = threading.Lock()  # Pillow's limits and Python's warning filters are global to the process
+_SETTINGS_LOCK = threading.Lock()  # Pillow's limits and Python's warning filters are global to the process
 
 
 def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
@@ -108,7 +108,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
                 raise ImageError(f"{name}: is a {other} file, which is not read: save it as PNG, TIFF or JPEG")
         raise ImageError(f"{name}: is not an image of a known format")
     try:
-        with _GLOBALS, warnings.catch_warnings(), _pillow_limits():
+        with _SETTINGS_LOCK, warnings.catch_warnings(), _pillow_limits():
             warnings.simplefilter("ignore")  # such as about damaged EXIF, which does not affect the pixels
             stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
             array, mode, orientation, profile, exif, xmp = stored

@@ -20,7 +20,7 @@ from torch import Tensor
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
-from blinddiff.imaging.metadata import EXIF_MARK, exif_of_size, xmp_of_size
+from blinddiff.imaging.metadata import EXIF_PREFIX, exif_of_size, xmp_of_size
 from blinddiff.imaging.photograph import Photograph, Samples, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
 
@@ -33,7 +33,7 @@ def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xm
     if icc_profile is not None:
         chunks[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(icc_profile)
     if exif is not None:
-        chunks[b"eXIf"] = exif.removeprefix(EXIF_MARK)
+        chunks[b"eXIf"] = exif.removeprefix(EXIF_PREFIX)
     if xmp is not None:
         chunks[b"iTXt"] = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
     file = bytes(bare[:33])  # signature and header
