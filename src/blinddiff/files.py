@@ -157,7 +157,7 @@ def _open_hidden(folder: Path) -> tuple[Path, int]:
 
 def lock(descriptor: int) -> None:
     """Lock an open file until it is closed or its process dies. Raises BlockingIOError if another holds the lock."""
-    if fcntl is not None:  # on Windows, a locked file could be neither written nor renamed
+    if fcntl is not None:  # filelock takes no descriptor, and on Windows a locked file could not be written or renamed
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:  # others come from file systems without locks
