@@ -18,7 +18,8 @@ from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import ImageError, KernelError, WeightsError
 from blinddiff.files import file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours, written_bit_depth
+from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours
+from blinddiff.imaging.write import written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
