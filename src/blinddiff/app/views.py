@@ -20,14 +20,9 @@ from torch.nn import functional as F
 from blinddiff.app import Limits
 from blinddiff.app.request import Region, VisitorFiles, add_corner, parse_region, read_photograph
 from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
-<<<<<<< HEAD
 from blinddiff.errors import BlindDiffError, ImageError
-from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture, residual_picture
-=======
-from blinddiff.errors import BlindDiffError
 from blinddiff.imaging import Photograph, encode_image, kernel_picture
 from blinddiff.imaging.drawing import heat_colours, residual_picture
->>>>>>> trimimg
 from blinddiff.restoring.photograph import Result
 from blinddiff.sampling.output import UNKNOWABLE
 
