@@ -1,4 +1,4 @@
-"""Training data: photographs in memory, random crops, pairs (x, y) made from the crops, and replayed examples."""
+"""Training data: photographs in memory, random crops, degraded pairs (x, y), and replayed examples."""
 
 import csv
 import os
@@ -26,9 +26,9 @@ MAX_REDUCTION = 2.0
 MARGIN = 24
 """HR pixels cut from each side after blurring: a multiple of every scale, and wider than the border effects."""
 MAX_KERNEL_SIZE = 37
-"""Side of the largest kernel whose border effects stay within `MARGIN`, together with those of downsampling by 4."""
+"""Largest kernel side whose border effects, with those of downsampling by 4, stay within `MARGIN`."""
 REPLAY_SIZE = 8192
-"""Maximum number of examples stored for replay, so few that they are replaced before the network memorises them."""
+"""Number of examples stored for replay; few, so that they are replaced before the network memorises them."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -36,13 +36,13 @@ class ImagePool:
     """Photographs from folders and tile sheets, decoded once to 8-bit arrays, from which random crops are cut.
 
     Args:
-        folders: folders searched recursively for image files. A folder with a ``tiles.csv`` is read as sheets of
-            256 x 256 tiles; the table lists sheet, row, column and source image of each tile.
+        folders: folders of image files, searched recursively; or of sheets of 256 x 256 tiles, with a ``tiles.csv``
+            that lists sheet, row, column and source image of each tile.
         held_out: endings of the paths (or of the tiles' source images) to exclude.
-        smallest: photographs with a side below this many pixels are excluded.
+        smallest: minimum length of the shorter side; smaller photographs are excluded.
 
-    Raises RecipeError if a folder is missing or none is given, the table of tiles is incomplete, or no photograph is
-    left; ImageError if an image file cannot be read.
+    Raises RecipeError if a folder is missing, a ``tiles.csv`` lacks a column or a number, or no photograph is left;
+    ImageError if an image file cannot be read.
     """
 
     def __init__(self, folders: Sequence[str], held_out: Sequence[str], smallest: int) -> None:
@@ -63,18 +63,17 @@ class ImagePool:
         if not self.images:
             raise RecipeError(f"no photograph of at least {smallest} px in {', '.join(folders)}")
         areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
-        self._shares = areas / areas.sum()
+        self._probabilities = areas / areas.sum()
 
     def crops(self, count: int, side: int, rng: np.random.Generator, reduced_share: float = 0.0) -> Pixels:
-        """(count, 3, side, side) random crops, uniform over the pixels of the pool, randomly rotated and mirrored.
+        """Random crops (count, 3, side, side), uniform over the pixels of the pool, randomly rotated and mirrored.
 
-        A share ``reduced_share`` of them is cut from downscaled photographs, which are sharper and show objects at
-        other sizes. The factor is uniform from 1 to `MAX_REDUCTION`, or to the largest that the photograph allows.
+        A share ``reduced_share`` of them is downscaled by a factor that is uniform from 1 to `MAX_REDUCTION`, or to the
+        largest that the photograph allows. These crops are sharper and show objects at other sizes.
         """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
-        for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
-            image = self.images[index]
-            source_side = side
+        for slot, index in zip(out, rng.choice(len(self.images), count, p=self._probabilities), strict=True):
+            image, source_side = self.images[index], side
             if reduced_share and rng.random() < reduced_share:
                 source_side = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
             top, left = (int(rng.integers(n - source_side + 1)) for n in image.shape[:2])
@@ -89,7 +88,7 @@ class ImagePool:
 def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
     path = folder / "tiles.csv"
     with path.open(newline="") as file:
-        table = csv.DictReader(file, restval="")  # "" for what is missing in incomplete lines
+        table = csv.DictReader(file, restval="")  # incomplete lines are filled with ""
         if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
             raise RecipeError(f"{path}: column {min(missing)!r} is missing")
         rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
@@ -106,9 +105,9 @@ def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[
 
 @dataclass
 class Pairs:
-    """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,) in grey levels.
+    """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,).
 
-    The noise level is the RMS of y minus the noiseless LR image, so it includes the rounding of y to 8 bits.
+    The noise level is the measured RMS of y - A(x, k) in grey levels, including the rounding to 8 bits.
     """
 
     x: Tensor
@@ -123,7 +122,7 @@ class Pairs:
         return Observation(self.y, self.scale)
 
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
-        """HR rows, HR columns, LR rows and LR columns of a random square with HR side ``side``."""
+        """The HR rows, HR columns, LR rows and LR columns of a random square with HR side ``side``."""
         s, n = self.scale, side // self.scale
         top, left = (int(torch.randint((m - side) // s + 1, (1,), generator=generator)) for m in self.x.shape[-2:])
         hr = slice(s * top, s * top + side), slice(s * left, s * left + side)
@@ -131,12 +130,12 @@ class Pairs:
 
 
 def aligned(side: int, scale: int) -> int:
-    """An HR side near ``side`` that is divisible by the scale, and by 16, as the network requires."""
+    """An HR side near ``side`` that is divisible by the scale and, as the network requires, by 16."""
     return max(round(side / 48), 1) * 48 if scale == 3 else side // 16 * 16
 
 
 def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
-    """Draw the scale of a batch, with the recipe's shares as probabilities."""
+    """A random scale for a batch, with the recipe's shares as probabilities."""
     shares = torch.tensor(list(recipe.scales.values()))
     return list(recipe.scales)[int(torch.multinomial(shares, 1, generator=generator))]
 
@@ -144,22 +143,20 @@ def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
 def degrade(
     photographs: Tensor, scale: int, kernel_size: int, recipe: DegradationRecipe, generator: torch.Generator
 ) -> Pairs:
-    """Make pairs: blur, downsample, add noise or compress, and round to 8 bits.
+    """Make pairs from photographs: blur, downsample, add noise or compress, and round to 8 bits.
 
-    Args:
-        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8; their device computes the pairs.
-        kernel_size: side of the kernels, at most `MAX_KERNEL_SIZE`.
-        generator: CPU generator of all random numbers.
+    The photographs are (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs;
+    `kernel_size` is at most `MAX_KERNEL_SIZE`; `generator` is on the CPU.
     """
     x = photographs.float() / 255
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
-    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # wrap-around is cut off below
+    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # the margin contains the wrapped pixels
     if scale > 1 and recipe.decimated:
-        decimated = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
-        if len(decimated):
-            middle = -(scale - 1) / 2  # shifts the sampling point to the middle of each block
-            shifted = shift_kernel(kernel[decimated], middle, middle)
-            clean[decimated] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[decimated])
+        chosen = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
+        if len(chosen):
+            shift = -(scale - 1) / 2  # moves the sampling point to the centre of each block
+            shifted = shift_kernel(kernel[chosen], shift, shift)
+            clean[chosen] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[chosen])
     margin = MARGIN // scale
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
@@ -177,14 +174,14 @@ def degrade(
 
 
 class Replay:
-    """Ring buffer of the last `REPLAY_SIZE` examples. An example has one row in each of several tensors."""
+    """Ring buffer of the last `REPLAY_SIZE` examples. An example consists of one row of each tensor."""
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
         self.added = 0
 
     def add(self, *new: Tensor) -> None:
-        """Store new rows, (B, ...) for each tensor, in place of the oldest. All calls must pass the same tensors."""
+        """Replace the oldest examples by new ones, (B, ...) of each tensor. Number and order of tensors are fixed."""
         if not self.rows:
             self.rows = [part.new_empty((REPLAY_SIZE, *part.shape[1:])) for part in new]
         # Accelerate loads checkpoints onto the CPU.
@@ -195,14 +192,14 @@ class Replay:
         self.added += len(new[0])
 
     def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
-        """Draw random examples: (count, ...) from each tensor."""
+        """Random stored examples, (count, ...) of each tensor."""
         places = torch.randint(min(self.added, REPLAY_SIZE), (count,), generator=generator)
         return [rows[places.to(rows.device)] for rows in self.rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint."""
+        """The content, for a checkpoint."""
         return {"rows": self.rows, "added": self.added}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state from a checkpoint."""
+        """Restore the content from a checkpoint."""
         self.rows, self.added = state["rows"], state["added"]

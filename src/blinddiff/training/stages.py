@@ -17,7 +17,7 @@ from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
 
 MIN_CONFIDENCE_CROP = 16
-"""LR side of the smallest crops on which the confidence head is trained."""
+"""Minimum LR side of the crops on which the confidence head is trained."""
 ERROR_FLOOR = 1e-3
 """Added to the error in `closed_form_loss`, as a share of the scene's variance: 43 dB of PSNR if this is 0.22^2."""
 NOISE_ERROR_FLOOR = 0.04
@@ -31,14 +31,14 @@ MAX_LOG_RATIO = 3.0
 
 
 class Stage(ABC):
-    """The trained parts of the network, and the losses, of one training stage.
+    """A training stage: the trained parts of the network, and their losses.
 
     Attributes:
         trained: names of the trained submodules; "" is the whole network.
         fixed: names of submodules of these that are not trained.
         min_batch: smallest batch size; batch normalisation needs two examples.
         shows_images: whether sheets of sample images show the stage's progress.
-        replay: earlier examples; saved in the checkpoint.
+        replay: earlier examples; part of the checkpoint.
     """
 
     trained: ClassVar[tuple[str, ...]] = ("",)
@@ -60,7 +60,7 @@ class Stage(ABC):
         return [parameter for parameter in net.parameters() if parameter in trained]
 
     def set_mode(self, net: MCFormer) -> None:
-        """Set the trained parts to training mode; the rest uses its running statistics and no dropout."""
+        """Set the trained parts to training mode and the rest to evaluation mode."""
         net.eval()
         for name in self.trained:
             net.get_submodule(name).train()
@@ -77,7 +77,7 @@ class Stage(ABC):
         return {"total": total, **losses}
 
     def _with_replayed(self, rows: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Store new examples. Return them together with the recipe's number of earlier ones."""
+        """Store new examples, and return them with the recipe's number of earlier ones."""
         if not self.recipe.data.replayed:
             return rows
         self.replay.add(*rows)
@@ -250,7 +250,7 @@ def closed_form_loss(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> 
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)
     scene = 1 / (f_y.square() + f_x.square() + (0.5 / side) ** 2)
-    scene[:, 1:-1] *= 2  # the conjugate half of the spectrum, which rfft2 leaves out
+    scene[:, 1:-1] *= 2  # for the conjugate half of the spectrum, which rfft2 omits
     band = torch.maximum(f_y.abs(), f_x) <= (0.5 / scale)[:, None, None]
     rho = proximal_weight(sigma)[:, None, None]
     pad, centre = side - k.shape[-1], k.shape[-1] // 2
