@@ -54,7 +54,7 @@ from blinddiff.evaluation.protocols import PROTOCOLS, Parameter, Protocol, Synth
 from blinddiff.evaluation.records import RECORD, ImageResult, ResultLog, cost_case, now, processor, versions, write_json
 from blinddiff.evaluation.report import Block, Heading, Items, Paragraph, Table, as_markdown, differences, heading
 from blinddiff.evaluation.run import measure
-from blinddiff.evaluation.statistics import METRICS, Estimate, SetSummary, estimate, summarise, summary_json
+from blinddiff.evaluation.statistics import METRICS, Estimate, SetSummary, estimate, summarise
 from blinddiff.files import files_hash, make_folder, write_file
 
 WORKER = Path(__file__).with_name("rival_worker.py")
@@ -606,7 +606,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         },
         "sets": [
             {
-                **summary_json(outcome.summary),
+                **asdict(outcome.summary),
                 CPU_SECONDS: {name: asdict(value) for name, value in outcome.cpu_seconds.items()},
             }
             for outcome in outcomes
