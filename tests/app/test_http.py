@@ -73,7 +73,7 @@ def test_a_photograph_is_restored(client, photograph):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"scale": 4, "samples": 16}, "0.5 megapixels, and this page takes 0.3"),
+        ({"scale": 4, "samples": 16}, "0.5 megapixels; the limit of this page is 0.3"),
         ({"kernel_numbers": "1 2\n3"}, "Kernel numbers: needs rows of equal length"),
         ({"kernel_numbers": "1", "region": "0, 0, 40, 40"}, "can come from one of them only"),
         ({"region": "1, 2"}, "four whole numbers are needed"),

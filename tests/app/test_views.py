@@ -23,7 +23,7 @@ from blinddiff.app.views import (
 from blinddiff.cli.photographs import describe_kernel
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.imaging import read_image
-from blinddiff.sampling.output import UNKNOWABLE
+from blinddiff.sampling.output import UNDETERMINED_KERNEL_ERROR
 
 
 def read(array, **extra):
@@ -119,14 +119,14 @@ def test_the_preview_has_the_tone_of_the_photograph(tmp_path, kind):
     assert np.abs(np.asarray(displayed).astype(int) - 128).max() <= 4
 
 
-def test_an_unknowable_kernel_is_reported_as_such():
+def test_an_undetermined_kernel_is_reported_as_such():
     kernel, words = isotropic_gaussian(2.0, 31), "the kernel cannot be determined from this image"
-    assert words in describe_kernel(kernel, 1.0, UNKNOWABLE)
-    assert words not in describe_kernel(kernel, 1.0, UNKNOWABLE - 0.01)
+    assert words in describe_kernel(kernel, 1.0, UNDETERMINED_KERNEL_ERROR)
+    assert words not in describe_kernel(kernel, 1.0, UNDETERMINED_KERNEL_ERROR - 0.01)
     assert (
         describe_kernel(kernel, 1.0)
         == describe_kernel(kernel, 1.0, 0.1)
         == "kernel 2.00 x 2.00 px, noise 1.0 grey levels"
     )
-    assert "cannot be determined" in kernel_error_text(UNKNOWABLE)
-    assert kernel_error_text(0.123) == "0.12 of 2 (expected)"
+    assert "cannot be determined" in kernel_error_text(UNDETERMINED_KERNEL_ERROR)
+    assert kernel_error_text(0.123) == "0.12 expected, on a scale from 0 to 2"

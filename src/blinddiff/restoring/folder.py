@@ -204,8 +204,7 @@ def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = Non
     The output folder need not exist. ``suffix`` is as in `restore_folder`; ``kernel`` is a file that no result may
     overwrite. Raises ImageError if there is no photograph, OutputError if the output folder is the input folder.
     """
-    identity = _identity(source)
-    if identity is not None and _identity(output) == identity:
+    if (identity := _identity(source)) is not None and _identity(output) == identity:
         raise OutputError(f"{output}: is the input folder; choose another for the results")
     plan = Plan()
     found = _find_photographs(source, output, plan)

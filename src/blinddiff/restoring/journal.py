@@ -108,10 +108,9 @@ class Done:
 class Ledger:
     """The finished results of one output folder, in a hidden file there.
 
-    A result counts as finished if the hashes of photograph, settings and result match its line. Modification times are
-    not used: copying a file changes them, and editing it may not. Each line is written after its result is on the disk:
-    if the process is killed in between, the photograph is restored again. Raises OutputError if the file cannot be
-    opened.
+    A result is finished if the hashes of photograph, settings and result match its line. Modification times are not
+    used: copying a file changes them, and editing it may not. Each line is written after its result is on the disk: if
+    the process is killed in between, the photograph is restored again. Raises OutputError if the file cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:

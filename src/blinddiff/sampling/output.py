@@ -113,8 +113,8 @@ def _one(image: Any) -> Tensor:
 
 
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels
-UNKNOWABLE = 0.75
-"""Expected sum |k_hat - k| from which on y does not determine the kernel: about that of a default kernel."""
+UNDETERMINED_KERNEL_ERROR = 0.75
+"""If the expected sum |k_hat - k| is at least this, y does not determine the kernel: a default kernel is as good."""
 
 
 @dataclass
@@ -131,8 +131,8 @@ class BlindDiffOutput(BaseOutput):
             the result contradicts the input or the kernel is wrong; far below, it reproduces the input's noise.
         kernel_trajectory: the kernel after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.
-        expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2; from `UNKNOWABLE` on,
-            y does not determine the kernel. None for a given kernel, or a network without an estimate from y.
+        expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2, see
+            `UNDETERMINED_KERNEL_ERROR`; None for a given kernel, or a network without an estimate from y.
         samples: all K samples, (B, K, 3, H, W), in [0, 1]; None for one sample.
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
     """

@@ -269,7 +269,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         return estimate_from_y(self.network, self._observation(image, scale)).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
-        """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2. From `UNKNOWABLE` (0.75) on, y does not determine k."""
+        """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2; see `UNDETERMINED_KERNEL_ERROR`."""
         error = self.estimate(image, scale).expected_kernel_error
         assert error is not None  # an estimate from y has one
         return error
