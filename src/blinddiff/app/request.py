@@ -44,10 +44,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One requested restoration.
-
-    Raises ParameterError if the kernel has more than one source, or if `file_format` is not one of `FORMATS`.
-    """
+    """One requested restoration. Raises ParameterError for several kernel sources or a format not in `FORMATS`."""
 
     photograph: Path
     settings: RestoreSettings

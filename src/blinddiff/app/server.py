@@ -2,7 +2,7 @@
 
 Gradio's answers contain absolute paths of files. In requests, Gradio accepts any such path, and URLs of other machines.
 `PrivatePaths` replaces the path of the page's folder by `PUBLIC` in all answers, and accepts only paths that begin with
-`PUBLIC`. It also refuses what pages of other sites send through a visitor's browser, such as uploads.
+`PUBLIC`. It also refuses what pages of other sites send through a visitor's browser: Gradio accepts their uploads.
 """
 
 import asyncio

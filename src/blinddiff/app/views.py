@@ -57,8 +57,7 @@ def page_error(error: Exception) -> gr.Error:
 def measurements_table(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
     """The measurements of a restoration as an HTML table. ``facts`` is as in `Answer`.
 
-    ``residual_extent`` is the grey level shown as white. ``uncertainty_extent`` is that of the lightest colour; it is
-    None for a single sample.
+    ``residual_extent`` and ``uncertainty_extent`` (None for one sample) are the grey levels of the lightest colours.
     """
     major, minor = facts["kernel_widths"]
     angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"
@@ -86,9 +85,8 @@ def measurements_table(facts: Mapping[str, Any], residual_extent: float, uncerta
 
 def kernel_error_text(expected: float) -> str:
     """The expected error of the kernel, and whether the image determines the kernel, see `BlindDiffOutput`."""
-    text = f"{expected:.2f} expected, on a scale from 0 to 2"
-    undetermined = expected >= UNDETERMINED_KERNEL_ERROR
-    return f"{text}: the kernel cannot be determined from this image" if undetermined else text
+    note = ": the kernel cannot be determined from this image" if expected >= UNDETERMINED_KERNEL_ERROR else ""
+    return f"{expected:.2f} expected, on a scale from 0 to 2{note}"
 
 
 def _consistency_text(consistency: float) -> str:

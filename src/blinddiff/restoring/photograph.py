@@ -221,8 +221,7 @@ def restore_photograph(
         if not is_lack_of_memory(error):
             raise
         height, width = pixels.shape[-2:]
-        message = f"a photograph of {width} x {height} pixels does not fit into memory at scale {settings.scale}"
-        raise ImageError(message) from error
+        raise ImageError(f"{width} x {height} pixels at scale {settings.scale} do not fit into memory") from error
     return Result(
         photograph=photograph,
         settings=settings,
