@@ -80,7 +80,7 @@ def test_a_photograph_is_restored(client, photograph):
         ({"region": "--5, 0, 40, 40"}, "four whole numbers are needed"),
         ({"scale": None}, "Scale: is empty"),
         ({"mode": None}, "Mode: is empty"),
-        ({"region": "20, 0, 40, 40"}, "outside the photograph of 48 x 40 pixels"),
+        ({"region": "20, 0, 40, 40"}, "beyond the photograph of 48 x 40 pixels"),
         ({"mode": "magic"}, "magic"),
         ({"noise_level": 300}, "255"),
     ],

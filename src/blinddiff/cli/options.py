@@ -190,7 +190,7 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff evaluate`."""
-    # Imported here, because they import torch, which the other commands' help does not need.
+    # Imported here: these modules import torch, which the help of the other commands does not need.
     from blinddiff.evaluation.methods import METHODS
     from blinddiff.evaluation.protocols import PROTOCOLS
 

@@ -36,7 +36,7 @@ class Format:
 
     name: str  # in Pillow
     suffixes: tuple[str, ...]  # the usual one first
-    signatures: tuple[tuple[int, bytes], ...]  # pairs of an offset and the bytes there; one of them must match
+    signatures: tuple[tuple[int, bytes], ...]  # pairs (offset, bytes at the offset); one pair must match
 
 
 FORMATS = (
@@ -69,7 +69,7 @@ def has_image_name(path: PurePath) -> bool:
 
 
 def has_raw_name(path: PurePath) -> bool:
-    """Whether a file's extension is that of a camera's raw format; many have the signature of TIFF."""
+    """Whether a file's extension is that of a camera's raw format; many raw files have the signature of TIFF."""
     return path.suffix.lower() in _RAW_SUFFIXES
 
 

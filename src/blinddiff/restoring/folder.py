@@ -123,7 +123,7 @@ def restore_folder(
 def default_processes(device: str | None) -> int:
     """The number of files to restore in parallel."""
     if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        return 2  # one reads and writes while the other uses the accelerator
+        return 2  # one process reads and writes files while the other uses the accelerator
     return max(1, min(4, torch.get_num_threads() // 2))
 
 

@@ -106,7 +106,7 @@ class Done:
 
 
 class Ledger:
-    """The finished results of one output folder, in a hidden file there.
+    """The finished results of one output folder, listed in a hidden file of the folder.
 
     A result is finished if the hashes of photograph, settings and result match its line. Modification times are not
     used: copying a file changes them, and editing it may not. Each line is written after its result is on the disk: if
