@@ -202,7 +202,7 @@ def _check_kernel_outputs(paths: list[Path], *reserved: Path | None, endings: tu
         if path.suffix.lower() not in endings:
             raise OutputError(f"{path}: must end in {' or '.join(endings)}, not in {path.suffix!r}")
         if _is_one_of(path, reserved):
-            raise OutputError(f"{path}: is another file of this run; choose another name")
+            raise OutputError(f"{path}: is another file of this run; choose another name for this output")
         check_writable(path)
 
 
