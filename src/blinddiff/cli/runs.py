@@ -33,7 +33,7 @@ MAX_PRINTED_FAILURES = 20  # the report lists all
 
 
 def run_train(args: argparse.Namespace) -> None:
-    """Train by a recipe."""
+    """Train a network from a recipe."""
     recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
     weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
@@ -42,14 +42,14 @@ def run_train(args: argparse.Namespace) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate and print the tables. Return 0, or 1 if an image could not be evaluated."""
-    kind = PROTOCOLS[args.protocol]
-    scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
-    plan = protocol(args.protocol, scale)
+    scales = PROTOCOLS[args.protocol].scales
+    scale = args.scale if args.scale is not None else (4 if 4 in scales else scales[0])
+    chosen_protocol = protocol(args.protocol, scale)
     checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
     trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
     if args.ablation_weights is not None and not trained:
         raise ParameterError(f"{args.ablation_weights}: contains no weights of {', '.join(TRAINED.values())}")
-    methods = list(args.methods or [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"])
+    methods = list(args.methods or [name for name in DEFAULT_METHODS if chosen_protocol.truth or name != "oracle"])
     methods += checkpoints
     if args.external is not None:
         methods.append("external")
@@ -57,7 +57,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     settings = Settings(
         protocol=args.protocol,
         scale=scale,
-        sets=tuple(dict.fromkeys(args.sets or plan.sets)),
+        sets=tuple(dict.fromkeys(args.sets or chosen_protocol.sets)),
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
         out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
@@ -90,7 +90,7 @@ def _print_failures(what: str, failures: Sequence[str]) -> None:
 
 
 def _checkpoint(text: str) -> tuple[str, Path]:
-    """Split ``NAME=DIR``. Raises ParameterError if the name is invalid or the name of another method."""
+    """Split ``NAME=DIR``. Raises ParameterError if the name is invalid or belongs to another method."""
     name, equals, folder = text.partition("=")
     if not (equals and folder and re.fullmatch(r"[\w.-]+", name)) or name in METHODS or name in TRAINED:
         raise ParameterError(f"--checkpoint '{text}': must be NAME=DIR with a name that no other method has")
@@ -101,7 +101,7 @@ def run_app(args: argparse.Namespace) -> None:
     """Serve the web page until interrupted."""
     if importlib.util.find_spec("gradio") is None:
         raise BlindDiffError("the web page needs more packages: pip install '.[ui]' in a copy of the repository")
-    from blinddiff.app.server import is_loopback, served  # imports these packages
+    from blinddiff.app.server import is_loopback, served  # imports Gradio
 
     limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
     # Handle these signals like Ctrl-C, which removes the page's files. Ignored signals, as under nohup, stay ignored.
@@ -122,7 +122,7 @@ def run_app(args: argparse.Namespace) -> None:
 def run_convert(args: argparse.Namespace) -> None:
     """Convert a checkpoint of the published code into a folder of weights."""
     if os.path.exists(args.folder):
-        raise OutputError(f"{args.folder}: exists already")
+        raise OutputError(f"{args.folder}: already exists")
     state = read_published(args.checkpoint)
     try:
         network = network_from_published(state, args.scale)

@@ -27,13 +27,13 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
     """Return a picture of `kernel`, (kh, kw) >= 0: one square per entry, black at 0 and lightest at the maximum.
 
-    The longer side is at most `side` pixels, or one pixel per entry. Raises KernelError for any other tensor.
+    The longer side is at most `side` pixels, or one pixel per entry. Raises KernelError for other shapes or values.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
-        raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
+        raise KernelError(f"kernel: shape {tuple(kernel.shape)}; it must be (kh, kw)")
     values = kernel.detach().cpu().double().numpy()
     if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
-        raise KernelError("kernel: has negative or non-finite entries, or none above zero")
+        raise KernelError("kernel: has negative or non-finite entries, or no entry above zero")
     block = max(1, side // max(values.shape))
     return Image.fromarray(heat_colours(np.kron(values / values.max(), np.ones((block, block)))))
 
@@ -95,9 +95,9 @@ def comparison_sheet(
     in the units of `low`. Characters of `title` outside Latin-1 become "?". Raises ParameterError for other shapes.
     """
     if low.ndim != 3 or low.shape != residual.shape:
-        raise ParameterError(f"residual: shape {tuple(residual.shape)}; accepted is the input's, {tuple(low.shape)}")
+        raise ParameterError(f"residual: shape {tuple(residual.shape)}, but the input has {tuple(low.shape)}")
     if result.ndim != 3 or bicubic.shape != result.shape:
-        raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}; accepted is the result's, {tuple(result.shape)}")
+        raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}, but the result has {tuple(result.shape)}")
     full = result.shape[-1], result.shape[-2]
     pictures = [to_picture(low).resize(full, _NEAREST), to_picture(bicubic), to_picture(result)]
     sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
@@ -129,7 +129,7 @@ def _fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
 
 
 def _most_different_box(bicubic: Tensor, result: Tensor, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the window of width x height with the largest square difference."""
+    """Return (left, top, right, bottom) of the window of width x height with the largest squared difference."""
     height, width = min(height, result.shape[-2]), min(width, result.shape[-1])
     energy = (result - bicubic).detach().cpu().double().square().sum(dim=0).numpy()
     # The integral image gives the sum over every window.
