@@ -184,6 +184,7 @@ class Restorer:
             )
             kernel_path = None if kernel_file is None else Path(kernel_file)
             job = Request(Path(photograph), settings, file_format, kernel_path, kernel_numbers or "", region or "")
+            # The other fields are given too, to clear the previous restoration's outputs; omitted fields would stay.
             yield Answer(status("Waiting for the machine"), None, "", *[None] * 6)
             visitor = str(request.session_hash)
             for upload in filter(None, (job.photograph, job.kernel_file)):
@@ -192,7 +193,8 @@ class Restorer:
             started = time.perf_counter()
 
             def work(send: Callable[[Answer], None]) -> None:
-                # The final answer is sent after the memory is released: a heartbeat meanwhile would replace its status.
+                # `restore` returns the final answer after releasing memory. Sent before, its status would be replaced by
+                # that of a heartbeat during the release.
                 send(restore(self._pipeline, job, self._limits, result_folder, send))
 
             async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as answers:

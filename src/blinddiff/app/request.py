@@ -115,7 +115,10 @@ def parse_region(text: str, width: int, height: int) -> Region | None:
 
 
 def add_corner(text: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:
-    """Add a click at (x, y) to the text of a region. Return (corner, new text); corner is None if it was the second."""
+    """Add a click at (x, y) to the text of a region. Return (corner, new text).
+
+    corner is (x, y) after the first click of a region, and None after the second.
+    """
     numbers = _parse_integers(text)
     if len(numbers) != 2:
         return (x, y), f"{x}, {y}"
@@ -130,7 +133,7 @@ def _parse_integers(text: str) -> list[int]:
 
 
 def read_photograph(path: Path, limits: Limits) -> Photograph:
-    """Read an uploaded photograph of at most `limits.megapixels`, the limit for results.
+    """Read an uploaded photograph. Its limit is that of results, `limits.megapixels`: no result is smaller.
 
     Raises ImageError if it cannot be read or restored; the message contains the uploaded file's own name.
     """
@@ -145,7 +148,8 @@ class VisitorFiles:
     """Uploads and results of all visitors, in one folder.
 
     Removes files unused for ``max_age`` seconds, and a visitor's files ``grace_period`` seconds after the visitor has
-    left. The server cannot tell leaving from a lost connection, so the grace period must exceed any restoration time.
+    left. A lost connection counts as leaving, although a restoration may still be running and need the files. So the
+    grace period must exceed any restoration time.
     """
 
     def __init__(self, folder: Path, max_age: float = 3600, grace_period: float = 1200) -> None:

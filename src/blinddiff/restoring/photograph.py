@@ -82,7 +82,7 @@ class RestoreSettings:
         facts = asdict(self)
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
-            del facts["samples"]  # ledgers written before this setting existed stay valid
+            del facts["samples"]  # left out, so that ledgers from before this setting stay valid
         try:
             facts["kernel"] = None if self.kernel is None else file_hash(self.kernel)
         except OSError as error:
