@@ -193,8 +193,8 @@ class Restorer:
             started = time.perf_counter()
 
             def work(send: Callable[[Answer], None]) -> None:
-                # `restore` returns the final answer after releasing memory. Sent before, its status would be replaced by
-                # that of a heartbeat during the release.
+                # `restore` returns the final answer after releasing memory. If it sent the answer before, a heartbeat
+                # during the release would replace its status.
                 send(restore(self._pipeline, job, self._limits, result_folder, send))
 
             async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as answers:
