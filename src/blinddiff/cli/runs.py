@@ -53,6 +53,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     methods += checkpoints
     external = dict(_external(text) for text in args.external)
     methods += external
+    for name in external.keys() & checkpoints.keys():
+        raise ParameterError(f"{name}: is the name of several methods")
     methods += all_ablation_methods(list(trained)) if args.ablations else trained
     settings = Settings(
         protocol=args.protocol,
