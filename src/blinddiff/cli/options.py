@@ -222,8 +222,14 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     text = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
     add("--ablation-weights", **_DIR, help=text)
     add("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
-    add("--seed", type=int, default=0, help="seed of degradations and methods (default: 0)")
-    add("--external", **_DIR, help="folder of another program's results, to add as the method external")
+    text = "seed of degradations and methods (default: 0); several seeds: also the spread of their means"
+    add("--seed", type=int, nargs="+", default=[0], help=text)
+    text = "add a method: the results of another program in DIR (without NAME=, it is 'external'); may be repeated"
+    add("--external", action="append", default=[], metavar="NAME=DIR", help=text)
+    text = "folder of weights: LPIPS (alexnet-owt-7be5be79.pth, alex.pth) or DISTS (vgg16-397923af.pth, weights.pt)"
+    add("--learned-weights", **_DIR, help=text)
+    text = "also write all results as CSV and every table of the report as LaTeX, to the folder tables in --out"
+    add("--export-tables", action="store_true", help=text)
     add("--no-costs", action="store_true", help="do not measure memory, multiplications and parameters")
     add("--no-pictures", action="store_true", help="do not include pictures in report.html")
     add("--export", **_DIR, help="only write the LR images, HR images and kernels to this folder; evaluate nothing")

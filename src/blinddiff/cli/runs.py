@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from blinddiff.app import Limits
 from blinddiff.cli.options import DEFAULT_METHODS, print_line
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
-from blinddiff.evaluation.methods import METHODS, Options
+from blinddiff.evaluation.methods import EXTERNAL, METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.report import overview
-from blinddiff.evaluation.run import Settings, evaluate, export
+from blinddiff.evaluation.run import Settings, evaluate, evaluate_seeds, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.published.network import network_from_published, read_published
 from blinddiff.restoring.photograph import load_pipeline
@@ -42,17 +42,20 @@ def run_train(args: argparse.Namespace) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate and print the tables. Return 0, or 1 if an image could not be evaluated."""
-    scales = PROTOCOLS[args.protocol].scales
-    scale = args.scale if args.scale is not None else (4 if 4 in scales else scales[0])
+    kind = PROTOCOLS[args.protocol]
+    scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
     chosen_protocol = protocol(args.protocol, scale)
-    checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
+    checkpoints = dict(_named_folder("--checkpoint", text) for text in args.checkpoint)
     trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
     if args.ablation_weights is not None and not trained:
         raise ParameterError(f"{args.ablation_weights}: contains no weights of {', '.join(TRAINED.values())}")
-    methods = list(args.methods or [name for name in DEFAULT_METHODS if chosen_protocol.truth or name != "oracle"])
+    known = chosen_protocol.kernel_known
+    methods = list(args.methods or [name for name in DEFAULT_METHODS if known or name != "oracle"])
     methods += checkpoints
-    if args.external is not None:
-        methods.append("external")
+    external = dict(_external(text) for text in args.external)
+    methods += external
+    for name in external.keys() & checkpoints.keys():
+        raise ParameterError(f"{name}: is the name of several methods")
     methods += all_ablation_methods(list(trained)) if args.ablations else trained
     settings = Settings(
         protocol=args.protocol,
@@ -61,25 +64,37 @@ def run_evaluate(args: argparse.Namespace) -> int:
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
         out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
-        options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
-        seed=args.seed,
+        options=Options(args.weights, args.device, external, {**checkpoints, **trained}),
+        seed=args.seed[0],
         limit=args.limit,
         workers=args.workers,
         costs=not args.no_costs,
         pictures=not args.no_pictures,
+        tables=args.export_tables,
+        learned_weights=args.learned_weights,
         command=shlex.join(["blinddiff", *sys.argv[1:]]),
     )
+    seeds = list(dict.fromkeys(args.seed))
     if args.export is not None:
+        if len(seeds) > 1:
+            raise ParameterError("--export: needs a single --seed")
         count, failures = export(settings, args.export)
         _print_failures("not exported", failures)
         print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
         return 1 if failures else 0
-    outcome = evaluate(settings)
-    for summary in outcome.summaries:
-        print(overview(summary), end="\n\n")
-    _print_failures("not evaluated", [f"{f.method}, {f.case_id}: {f.error}" for f in outcome.failures])
-    print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
-    return 1 if outcome.failures else 0
+    if len(seeds) > 1:
+        outcomes, tables = evaluate_seeds(settings, seeds)
+        printed, reports = [table.markdown() for table in tables], str(settings.out / "report.md")
+    else:
+        outcomes = [evaluate(settings)]
+        printed = [overview(summary) for summary in outcomes[0].summaries]
+        reports = f"{settings.out / 'report.md'} and {settings.out / 'report.html'}"
+    for text in printed:
+        print(text, end="\n\n")
+    failures = [f"{f.method}, {f.case_id}: {f.error}" for outcome in outcomes for f in outcome.failures]
+    _print_failures("not evaluated", failures)
+    print(f"report: {reports}")
+    return 1 if failures else 0
 
 
 def _print_failures(what: str, failures: Sequence[str]) -> None:
@@ -89,12 +104,17 @@ def _print_failures(what: str, failures: Sequence[str]) -> None:
         print(f"... and {len(failures) - MAX_PRINTED_FAILURES} more", file=sys.stderr)
 
 
-def _checkpoint(text: str) -> tuple[str, Path]:
-    """Split ``NAME=DIR``. Raises ParameterError if the name is invalid or belongs to another method."""
+def _named_folder(option: str, text: str) -> tuple[str, Path]:
+    """Split ``NAME=DIR``. Raises ParameterError if the name is invalid or the name of another method."""
     name, equals, folder = text.partition("=")
     if not (equals and folder and re.fullmatch(r"[\w.-]+", name)) or name in METHODS or name in TRAINED:
-        raise ParameterError(f"--checkpoint '{text}': must be NAME=DIR with a name that no other method has")
+        raise ParameterError(f"{option} '{text}': must be NAME=DIR with a name that no other method has")
     return name, Path(folder)
+
+
+def _external(text: str) -> tuple[str, Path]:
+    """Split ``NAME=DIR``; a folder alone has the name `EXTERNAL`. Raises ParameterError for an invalid name."""
+    return _named_folder("--external", text) if "=" in text else (EXTERNAL, Path(text))
 
 
 def run_app(args: argparse.Namespace) -> None:
