@@ -107,7 +107,7 @@ def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[
 class Pairs:
     """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,).
 
-    The noise level is the measured RMS of y - A(x, k) in grey levels, including the rounding to 8 bits.
+    The noise level is the RMS difference, in grey levels, of y and the image before noise; it includes the rounding of y.
     """
 
     x: Tensor

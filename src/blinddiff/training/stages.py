@@ -19,7 +19,7 @@ from blinddiff.training.recipe import Recipe
 MIN_CONFIDENCE_CROP = 16
 """Minimum LR side of the crops on which the confidence head is trained."""
 ERROR_FLOOR = 1e-3
-"""Added to the error in `closed_form_loss`, as a share of the scene's variance: the error at 43 dB for 0.22^2."""
+"""Added to the error in `closed_form_loss`, as a share of the scene's variance; if that is 0.22^2, a PSNR of 43 dB."""
 NOISE_ERROR_FLOOR = 0.04
 """Added to the error before the logarithm in `denoising_loss`: 40 dB of PSNR at pure noise, for tau = 0.1."""
 PERTURB_SHARE = 0.45
