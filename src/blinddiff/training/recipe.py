@@ -84,18 +84,26 @@ class DegradationRecipe(_Section):
     """Kernel families."""
     noise: Annotated[dict[str, NotNegative], _names(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
     """Kinds of noise and compression."""
+    processing: list[Annotated[dict[str, NotNegative], _names(["none", *NOISES])]] = []
+    """Mixtures applied in order after the noise: sharpening, compression, and so on."""
     decimated: Share = 0.0
     """Share of the images that are subsampled directly, without the antialiasing of MATLAB's bicubic resizing."""
 
-    @field_validator("scales", "kernels", "noise")
+    @property
+    def mixtures(self) -> list[dict[str, float]]:
+        """Noise and processing, in the order in which they are applied."""
+        return [self.noise, *self.processing]
+
+    @field_validator("scales", "kernels", "noise", "processing")
     @classmethod
-    def _check_shares(cls, shares: dict[Any, float], info: ValidationInfo) -> dict[Any, float]:
-        known = {"scales": SCALES, "kernels": FAMILIES, "noise": ("none", *NOISES)}[str(info.field_name)]
-        if unknown := [repr(name) for name in shares if name not in known]:
-            raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
-        if sum(shares.values()) <= 0:
-            raise ValueError("no share is above 0")
-        return shares
+    def _check_shares(cls, given: Any, info: ValidationInfo) -> Any:
+        known = {"scales": SCALES, "kernels": FAMILIES}.get(str(info.field_name), ("none", *NOISES))
+        for shares in given if isinstance(given, list) else [given]:
+            if unknown := [repr(name) for name in shares if name not in known]:
+                raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
+            if sum(shares.values()) <= 0:
+                raise ValueError("no share is above 0")
+        return given
 
 
 class LossRecipe(_Section):
@@ -106,6 +114,7 @@ class LossRecipe(_Section):
     """Average the logarithms of the images' errors in the noise constraint, so that all images have equal weight."""
     kernel: NotNegative = 0.02
     noise_level: NotNegative = 0.02
+    noise_spectrum: NotNegative = 0.02
     restoration: NotNegative = 0.0
     """In stage ``correction``: weight of the decibels that the closed-form image loses by the kernel's error."""
     confidence: NotNegative = 1.0
