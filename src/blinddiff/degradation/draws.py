@@ -55,7 +55,7 @@ class KernelFamily(ABC):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
+        """(n, size, size) random kernels in HR pixels, each of sum 1.
 
         The scale, 1 to 4, chooses the parameter ranges; `device` None means the generator's. Raises ParameterError for
         any other scale, or a size below 1.

@@ -1,6 +1,6 @@
 """Kernel families: parametric blur kernels and random members of them. To add one, write a class and list it in `_ALL`.
 
-Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, >= 0, of sum 1; index (kh // 2, kw // 2) means no shift.
+Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, of sum 1; index (kh // 2, kw // 2) means no shift.
 Parameters are numbers for one kernel, (size, size), or (B,) tensors for a batch, (B, size, size); ParameterError is
 raised for a width or an exponent that is not positive.
 """

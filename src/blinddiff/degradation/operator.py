@@ -166,7 +166,9 @@ class DegradationOperator:
         transfer = self._transfer(full, y)  # H
         # A A^T: the autocorrelation of the filter, subsampled by s.
         gram = rfft2(self._subsample(transfer.abs() ** 2, full)).real
-        dual = irfft2(rfft2(residual) / (gram + _on_grid(torch.as_tensor(rho).to(y), size)), s=size)
+        dual = irfft2(
+            rfft2(residual) / (gram + _on_grid(torch.as_tensor(rho, dtype=y.dtype, device=y.device), size)), s=size
+        )
         step = irfft2(transfer.conj() * self._upsampled_spectrum(dual), s=full)
         top = margin * s
         return x_hat + step[..., top : top + height * s, top : top + width * s]

@@ -17,6 +17,9 @@ _HEAT = np.array(
 )
 
 
+NEGLIGIBLE = 0.004  # share of the largest entry: less than one level of 8 bits
+
+
 def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return (H, W, 3) colours of (H, W) values in [0, 1]."""
     stops = np.linspace(0, 1, len(_HEAT))
@@ -25,17 +28,23 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
-    """Return `kernel`, (kh, kw) >= 0, enlarged to whole blocks of pixels, zero black and its largest entry lightest.
+    """Return `kernel`, (kh, kw), enlarged to whole blocks of pixels, zero black and its largest entry lightest.
 
+    Negative entries are blue, relative to the same largest entry.
     Its longer side has at most `side` pixels, unless the kernel has more. Raises KernelError for any other tensor.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
     values = kernel.detach().cpu().double().numpy()
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
-        raise KernelError("kernel: has negative or non-finite entries, or none above zero")
+    if not np.isfinite(values).all() or values.max() <= 0:
+        raise KernelError("kernel: has entries that are not finite, or none above zero")
     block = max(1, side // max(values.shape))
-    return Image.fromarray(heat_colours(np.kron(values / values.max(), np.ones((block, block)))))
+    enlarged = np.kron(values / values.max(), np.ones((block, block)))
+    colours = heat_colours(enlarged.clip(0))
+    negative = enlarged < -NEGLIGIBLE
+    # The same colours with red and blue exchanged, so that equal sizes are equally light.
+    colours[negative] = heat_colours(-enlarged.clip(-1, 0))[negative][:, ::-1]
+    return Image.fromarray(colours)
 
 
 def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
