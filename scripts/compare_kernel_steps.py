@@ -11,14 +11,14 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from blinddiff.evaluation.records import RECORD, ImageResult, versions, write_json
 from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.run import Settings, evaluate
-from blinddiff.evaluation.statistics import summarise, summary_json
+from blinddiff.evaluation.statistics import summarise
 
 METHODS = ("kernel-once", "fidelity", "kernel-undamped", "kernel-refined", "no-image-step")
 DEGRADATIONS = {
@@ -37,7 +37,7 @@ def combined_record(results: dict[str, Sequence[ImageResult]], command: str) -> 
         for protocol, found in results.items()
         for result in found
     ]
-    summaries = [summary_json(summary) for summary in summarise(images, list(results), METHODS)]
+    summaries = [asdict(summary) for summary in summarise(images, list(results), METHODS)]
     return {"command": command, "versions": versions(), "methods": list(METHODS), "sets": summaries, "costs": {}}
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes, folders, locks between processes and file hashes, with one-line errors."""
+"""Atomic writes, folder creation, locks between processes, and file hashes. Error messages have one line."""
 
 import contextlib
 import errno
@@ -22,17 +22,16 @@ except ImportError:  # Windows
 
 FilePath: TypeAlias = str | os.PathLike[str]
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
-_FOLDER_LOCK = _HIDDEN_NAME.format("run")  # by its name, `remove_leftovers` also removes that of a killed run
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
+_FOLDER_LOCK = _HIDDEN_NAME.format("run")  # matches the pattern, so that `remove_leftovers` removes a killed run's lock
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
 
 
 def write_file(path: FilePath, data: bytes) -> None:
     """Write `data` to `path` atomically: a reader sees either the old file or the whole new one.
 
-    The bytes go to a hidden file in the same folder, which is flushed to the disk and then renamed. A symbolic link is
-    followed: its target is replaced, the link stays. On an error nothing is left behind; after a kill or a power cut
-    the hidden file may remain (see `remove_leftovers`). Raises OutputError if the folder is missing or not writable,
-    the disk is full, or `path` is not a regular file.
+    The bytes go to a hidden file in the same folder, which is flushed and then renamed; only a kill or a power cut may
+    leave it there (see `remove_leftovers`). A symbolic link stays, and its target is replaced. Raises OutputError if
+    the folder is missing or not writable, the disk is full, or `path` is not a regular file.
     """
     path = Path(path)
     with _one_line_errors(f"{str(path)!r}: cannot be written"):
@@ -45,10 +44,10 @@ def write_file(path: FilePath, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(hidden, target)
-        except BaseException:  # Ctrl-C too leaves nothing behind
+        except BaseException:  # also for Ctrl-C
             hidden.unlink(missing_ok=True)
             raise
-    # Makes the renaming survive a power cut, where a folder can be opened and flushed; the file itself is safe.
+    # Flush the folder too, so that the renaming survives a power cut. Not all systems can open folders.
     with contextlib.suppress(OSError):
         descriptor = os.open(target.parent, os.O_RDONLY)
         try:
@@ -58,56 +57,55 @@ def write_file(path: FilePath, data: bytes) -> None:
 
 
 def remove_leftovers(folder: FilePath) -> None:
-    """Remove the hidden files that killed writers left in a folder; those of live writers are locked and stay."""
+    """Remove the hidden files of killed writers from a folder. Those of running writers are locked and stay."""
     with contextlib.suppress(OSError):
         for hidden in Path(folder).glob(_HIDDEN_NAME.format("*")):
             with contextlib.suppress(OSError):
                 with open(hidden, "rb") as file:
                     lock(file.fileno())
-                hidden.unlink()  # closed before: Windows removes no file that is open, here or at its writer's
+                hidden.unlink()  # after closing: Windows does not delete open files
 
 
 def check_writable(path: FilePath) -> None:
     """Raise the OutputError that `write_file` would raise, before the data are computed."""
     path = Path(path)
     with _one_line_errors(f"{str(path)!r}: cannot be written"):
-        # Permission bits are not enough (read-only mounts, quotas, root): try with a file.
+        # Permission bits do not show read-only mounts, quotas or the rights of root, so create a file.
         hidden, descriptor = _open_hidden(_target(path).parent)
         os.close(descriptor)
         hidden.unlink()
 
 
 def make_folder(path: FilePath) -> None:
-    """Create a folder and its parents; an existing folder is kept. Raises OutputError if it cannot be made."""
+    """Create a folder and its parents; an existing folder is kept. Raises OutputError if that fails."""
     with _one_line_errors(f"{path}: cannot be made"):
         Path(path).mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def lock_folder(folder: FilePath) -> Iterator[None]:
-    """Make a folder if there is none, and keep other runs out of it until the block ends or the process dies.
+    """Create a folder if it is missing, and lock it against other runs until the block ends or the process dies.
 
-    The lock is a hidden file in the folder, removed afterwards; a killed run leaves the file, but not the lock. File
-    systems without locks are used without one. Raises OutputError if another run holds the lock, or the folder cannot
-    be made or written to.
+    The lock is a hidden file, removed afterwards; a killed run leaves the file, but not the lock. File systems without
+    locks are not locked. Raises OutputError if another run holds the lock, or the folder cannot be created or written.
     """
     make_folder(folder)
     path = Path(folder) / _FOLDER_LOCK
-    held = FileLock(path, timeout=0, thread_local=False)
+    folder_lock = FileLock(path, timeout=0, thread_local=False)
     try:
-        held.acquire()
+        folder_lock.acquire()
     except Timeout as error:
         raise OutputError(f"{folder}: another run is writing there") from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise OutputError(f"{folder}: cannot be written: {_reason(error)}") from error
+            raise OutputError(f"{folder}: cannot be written: {error_reason(error)}") from error
     try:
         yield
     finally:
-        # Removed while it is held: filelock takes no lock on a file that has been removed since it was opened.
-        with contextlib.suppress(OSError):  # Windows removes no open file; there filelock does, after its release
+        # Removed before the release: filelock refuses to lock a file that was removed after it was opened.
+        with contextlib.suppress(OSError):  # Windows does not delete open files; there filelock removes it on release
             path.unlink()
-        held.release()
+        folder_lock.release()
 
 
 def file_hash(path: FilePath) -> str:
@@ -120,7 +118,7 @@ def file_hash(path: FilePath) -> str:
 
 
 def files_hash(paths: Iterable[Path]) -> str:
-    """Return one SHA-256 of the sorted lines ``NAME HASH`` of distinct files; HASH is ``unreadable`` where it fails."""
+    """Return the SHA-256 of the sorted lines ``NAME HASH`` of distinct files; HASH may be ``unreadable``."""
     lines = []
     for path in set(paths):
         try:
@@ -136,7 +134,7 @@ def hash_of(data: bytes) -> str:
 
 
 def _target(path: Path) -> Path:
-    """Return `path` with links resolved; refuse folders and devices."""
+    """Return `path` with links resolved. Raises OutputError if its folder is missing or it is not a regular file."""
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
@@ -152,25 +150,19 @@ def _target(path: Path) -> Path:
 
 
 def _open_hidden(folder: Path) -> tuple[Path, int]:
-    # os.open with 0o666 follows the user's umask, which tempfile's private files do not. The name is not made from the
-    # final one, which may already be as long as the file system allows.
+    # With 0o666 the umask applies; files from tempfile are private. The final name may have the maximum length already.
     hidden = folder / _HIDDEN_NAME.format(secrets.token_hex(8))
     return hidden, os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def lock(descriptor: int) -> None:
-    """Lock an open file until it is closed or its process dies. Raises BlockingIOError if another holds the lock.
-
-    By hand, because filelock opens a file of its own, which on Windows could neither be written nor renamed while it is
-    locked. File systems without locks are used without one, and so is Windows.
-    """
-    if fcntl is not None:
+    """Lock an open file until it is closed or its process dies. Raises BlockingIOError if another holds the lock."""
+    if fcntl is not None:  # filelock takes no descriptor, and on Windows a locked file could not be written or renamed
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass
+        except OSError as error:  # others come from file systems without locks
+            if isinstance(error, BlockingIOError):
+                raise
 
 
 @contextlib.contextmanager
@@ -178,27 +170,28 @@ def _one_line_errors(failure: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise OutputError(f"{failure}: {_reason(error)}") from error
+        raise OutputError(f"{failure}: {error_reason(error)}") from error
 
 
-def _reason(error: OSError | ValueError) -> str:
+def error_reason(error: OSError | ValueError) -> str:
+    """Return an error's message without the file name."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Give folder `new` the name `old`, whose content is removed. A kill on the way is mended by `restore_folder`."""
-    before = old.with_name(old.name + ".old")
-    shutil.rmtree(before, ignore_errors=True)
+    """Replace folder `old` by `new`. If the process is killed between the two renames, see `restore_folder`."""
+    backup = old.with_name(old.name + ".old")
+    shutil.rmtree(backup, ignore_errors=True)
     if old.exists():
-        old.rename(before)
+        old.rename(backup)
     new.rename(old)
-    shutil.rmtree(before, ignore_errors=True)
+    shutil.rmtree(backup, ignore_errors=True)
 
 
 def restore_folder(folder: Path) -> bool:
-    """Whether `folder` exists. Brings it back where `replace_folder` was killed between its two renames."""
-    before = folder.with_name(folder.name + ".old")
-    if os.path.exists(before) and not folder.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process was faster
-            before.rename(folder)
+    """Return whether `folder` exists, after restoring it if `replace_folder` was killed between its two renames."""
+    backup = folder.with_name(folder.name + ".old")
+    if os.path.exists(backup) and not folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process has restored it
+            backup.rename(folder)
     return os.path.isdir(folder)  # Path.is_dir raises for names that are too long

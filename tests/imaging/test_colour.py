@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from blinddiff.errors import ImageError
 from blinddiff.imaging import encode_image, read_image
-from blinddiff.imaging.colour import LEAST_SLOPE, tone_curve
+from blinddiff.imaging.colour import MIN_SLOPE, tone_curve
 
 WHITE = [0.3127, 0.3290, 1]
 P3 = [0.680, 0.320, 1, 0.265, 0.690, 1, 0.150, 0.060, 1]
@@ -39,7 +39,7 @@ def test_greys_match_colour_management(gamma):
     expected = np.asarray(managed).astype(float).mean(-1)[0]
     found = 255 * tone_curve(rgb_profile(gamma), False).to_srgb((ramp[0] / 255).astype(np.float32))
     # A share of the straight line is mixed in, which keeps the inverse stable.
-    mixed = (1 - LEAST_SLOPE) * expected + LEAST_SLOPE * ramp[0]
+    mixed = (1 - MIN_SLOPE) * expected + MIN_SLOPE * ramp[0]
     assert np.abs(found - mixed).max() < 1
     assert np.abs(expected - ramp[0]).max() > 5  # there was something to convert
 
@@ -63,7 +63,7 @@ def test_inverse_amplifies_errors_little(gamma):
     """Half a grey level of error becomes at most ten in the file, also at black."""
     curve = tone_curve(rgb_profile(gamma), False)
     values = np.linspace(0, 1 - 0.5 / 255, 4096, dtype=np.float32)
-    assert (curve.from_srgb(values + np.float32(0.5 / 255)) - curve.from_srgb(values)).max() < 0.5 / 255 / LEAST_SLOPE
+    assert (curve.from_srgb(values + np.float32(0.5 / 255)) - curve.from_srgb(values)).max() < 0.5 / 255 / MIN_SLOPE
 
 
 def test_nothing_to_convert():
@@ -105,7 +105,7 @@ def test_pixels_do_not_depend_on_the_profile():
     end = 33
     photograph = read_image(linear[:end] + profile_chunk(rgb_profile(1.0)) + linear[end:])
     assert photograph.bit_depth == 16
-    np.testing.assert_allclose(photograph.pixels[0].numpy(), (1 - LEAST_SLOPE) * srgb + LEAST_SLOPE * light, atol=2e-4)
+    np.testing.assert_allclose(photograph.pixels[0].numpy(), (1 - MIN_SLOPE) * srgb + MIN_SLOPE * light, atol=2e-4)
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".avif", ".jpg", ".tif", ".png"])
@@ -170,7 +170,7 @@ def test_linear_light_is_honoured():
     ramp = np.repeat(np.linspace(0, 255, 12).astype(np.uint8)[None, :, None], 9, 0).repeat(3, 2)
     photograph = read_image(png_of(1, 8, ramp))
     light = ramp[0, 6, 0] / 255
-    expected = 0.95 * (1.055 * light ** (1 / 2.4) - 0.055) + 0.05 * light  # see `LEAST_SLOPE`
+    expected = 0.95 * (1.055 * light ** (1 / 2.4) - 0.055) + 0.05 * light  # see `MIN_SLOPE`
     assert float(photograph.pixels[0, 0, 6]) == pytest.approx(expected, abs=3e-3)
     written = Image.open(io.BytesIO(encode_image("a.png", photograph.pixels, photograph)))
     np.testing.assert_array_equal(np.asarray(written), ramp)

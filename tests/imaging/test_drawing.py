@@ -9,7 +9,8 @@ from PIL import Image
 
 import blinddiff
 from blinddiff.errors import KernelError, ParameterError
-from blinddiff.imaging import SheetFacts, comparison_sheet, heat_colours, kernel_picture, read_image, to_picture
+from blinddiff.imaging import SheetFacts, comparison_sheet, kernel_picture, read_image, to_picture
+from blinddiff.imaging.drawing import heat_colours
 
 FACTS = SheetFacts(scale=4, noise_level=2.1, residual_rms=1.9, kernel_widths=(3.0, 1.8), kernel_angle=40.0, seconds=3.2)
 SAMPLES = Path(blinddiff.__file__).parent / "samples"

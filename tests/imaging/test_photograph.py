@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blinddiff.imaging import spread_colours
+from blinddiff.imaging.photograph import spread_colours
 
 
 def disc(h, w, radius):

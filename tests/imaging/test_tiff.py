@@ -165,11 +165,11 @@ def test_floats(kind, tmp_path):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (np.nan, "holds 1 values that are not finite"),
-        (np.inf, "holds 1 values that are not finite"),
-        (-np.inf, "holds 1 values that are not finite"),
-        (1.5, "holds floats from 0 to 1.5; accepted are 0"),
-        (-0.25, "holds floats from -0.25 to 0; accepted are 0"),
+        (np.nan, "has 1 values that are not finite"),
+        (np.inf, "has 1 values that are not finite"),
+        (-np.inf, "has 1 values that are not finite"),
+        (1.5, "has floats from 0 to 1.5; accepted are 0"),
+        (-0.25, "has floats from -0.25 to 0; accepted are 0"),
     ],
 )
 def test_floats_outside_the_range_are_refused(value, reason):
@@ -243,10 +243,10 @@ def test_a_format_without_16_bits_gets_8(tmp_path):
 def test_check_output_refuses_what_cannot_be_written(tmp_path):
     photograph = read_image(imagecodecs.png_encode(levels(4)))
     for name, size, reason in (
-        ("a.jpg", (65_501, 10), "JPEG cannot hold this image of 65501 x 10 pixels: sides of 65,500"),
-        ("a.webp", (10, 16_384), "sides of 16,383"),
-        ("a.avif", (10, 65_536), "sides of 65,535"),
-        ("a.png", (1_000_001, 1), "sides of 1,000,000"),
+        ("a.jpg", (65_501, 10), "JPEG cannot hold this image of 65501 x 10 pixels; the longest side is 65,500"),
+        ("a.webp", (10, 16_384), "the longest side is 16,383"),
+        ("a.avif", (10, 65_536), "the longest side is 65,535"),
+        ("a.png", (1_000_001, 1), "the longest side is 1,000,000"),
         ("a.jpg", (10, 10), "transparency"),
     ):
         with pytest.raises(OutputError, match=reason):

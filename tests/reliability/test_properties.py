@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blinddiff.cli import main as cli
-from blinddiff.imaging import encode_image, read_image, written_bit_depth
+from blinddiff.imaging import encode_image, read_image
+from blinddiff.imaging.write import written_bit_depth
 from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 
 pytestmark = pytest.mark.long  # minutes on a busy machine

@@ -288,9 +288,9 @@ def test_a_recipe_like_another_is_that_but_for_what_it_says(tmp_path: Path) -> N
     [
         ({"r": "like: none.yaml\n"}, "none.yaml: cannot be read as a recipe"),
         ({"r": "like: 3\n"}, "r.yaml: like: should be the name of a recipe, not 3"),
-        ({"r": "like: r.yaml\n"}, "r.yaml: is like itself"),
-        ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: is like itself, through .*r.yaml, .*s.yaml"),
-        ({"r": "like: folder/../r.yaml\n"}, "r.yaml: is like itself"),
+        ({"r": "like: r.yaml\n"}, "r.yaml: like: refers to itself"),
+        ({"r": "like: s.yaml\n", "s": "like: r.yaml\n"}, "r.yaml: like: refers to itself, through .*r.yaml, .*s.yaml"),
+        ({"r": "like: folder/../r.yaml\n"}, "r.yaml: like: refers to itself"),
         ({"r": "like: s.yaml\n", "s": "[1]"}, r"s.yaml: should be a mapping, not \[1\]"),
         ({"r": "like: s.yaml\n", "s": "data: {folders: [a]}\nstep: 5\n"}, r"r.yaml, like .*s.yaml: unknown key 'step'"),
     ],

@@ -7,26 +7,15 @@ from blinddiff.errors import ParameterError
 
 @dataclass(frozen=True)
 class Limits:
-    """What one page accepts.
+    """What one page accepts."""
 
-    Attributes:
-        megapixels: of one result, all samples together; memory and time grow with it.
-        upload_megabytes: of one file.
-        queue: requests that may wait; further ones are refused.
-        seconds: that one restoration may take.
-    """
-
-    megapixels: float = 16.0
-    upload_megabytes: float = 64.0
-    queue: int = 16
-    seconds: float = 900.0
+    megapixels: float = 16.0  # of one result, all samples together; memory and time grow with it
+    upload_megabytes: float = 64.0  # of one file
+    queue: int = 16  # waiting requests; further ones are refused
+    seconds: float = 900.0  # of one restoration
 
     def check(self, name: str, width: int, height: int, scale: int, samples: int) -> None:
-        """Refuse a photograph of ``width`` x ``height`` pixels whose result would be too large.
-
-        Raises:
-            ParameterError: it would be; the message says what to change.
-        """
+        """Raise ParameterError if the result of a photograph of ``width`` x ``height`` pixels would be too large."""
         needed = width * height * scale**2 * samples
         if needed > 1e6 * self.megapixels:
             several, fewer = (f", {samples} samples,", " or fewer samples") if samples > 1 else ("", "")

@@ -1,4 +1,4 @@
-"""Restorations: one after another in a thread, reported step by step, stopped when nobody waits for them."""
+"""Runs restorations in a thread, one at a time. Reports each step; stops when the visitor cancels or leaves."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from blinddiff.app import Limits
 from blinddiff.app.request import Request, VisitorFiles, parse_region, read_photograph
-from blinddiff.app.views import Answer, display_jpeg, error_message, page_error, result_answer, status
+from blinddiff.app.views import Answer, display_jpeg, page_error, result_answer, status
 from blinddiff.degradation import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.imaging import check_format, visible_colours
@@ -30,21 +30,21 @@ Event = TypeVar("Event")
 
 
 class Stopped(Exception):  # not an error: it was requested
-    """The restoration was stopped."""
+    """The restoration was stopped on request."""
 
 
 stop_requested: ContextVar[threading.Event | None] = ContextVar("stop_requested", default=None)
 
 
 def check_stop() -> None:
-    """Raise `Stopped` if the work of this context is to stop: its `stop_requested` is set."""
+    """Raise `Stopped` if the event `stop_requested` of the current context is set."""
     stop = stop_requested.get()
     if stop is not None and stop.is_set():
         raise Stopped
 
 
 def check_stop_in_layers(network: nn.Module) -> None:
-    """Call `check_stop` before every layer: one step on a large photograph takes many seconds."""
+    """Make every layer call `check_stop` first: one step on a large photograph takes many seconds."""
     for layer in network.modules():
         layer.register_forward_pre_hook(lambda *_: check_stop())
 
@@ -52,15 +52,16 @@ def check_stop_in_layers(network: nn.Module) -> None:
 async def run_in_thread(
     executor: Executor, work: Callable[[Callable[[Event], None]], None], heartbeat: float
 ) -> AsyncGenerator[Event | None, None]:
-    """Run ``work(send)`` in a thread; yield what it sends, and None after every ``heartbeat`` seconds without an event.
+    """Run ``work(send)`` in a thread; yield what it sends, and None after each ``heartbeat`` seconds without an event.
 
-    Close the generator (`contextlib.aclosing`) to stop the work at its next `check_stop`. Raises what the work raises.
+    Close the generator (`contextlib.aclosing`) to stop the work at its next `check_stop`. An exception in the work is
+    raised here.
     """
     events: asyncio.Queue[Event | Future[None] | None] = asyncio.Queue()
     loop, stop = asyncio.get_running_loop(), threading.Event()
 
     def send(event: Event | Future[None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has been shut down
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: the server has been shut down
             loop.call_soon_threadsafe(events.put_nowait, event)
 
     context = Context()
@@ -69,12 +70,12 @@ async def run_in_thread(
     future.add_done_callback(send)  # the finished future is the last event
     try:
         while True:
-            # Not wait_for: before Python 3.12 it may swallow a cancellation that comes together with an event.
+            # Not wait_for: before Python 3.12, it may lose a cancellation that coincides with an event.
             timer = loop.call_later(heartbeat, events.put_nowait, None)
             event = await events.get()
             timer.cancel()
             if isinstance(event, Future):
-                event.result()  # raises what the work raised
+                event.result()  # raises the exception of the work
                 return
             yield event
     finally:
@@ -84,12 +85,12 @@ async def run_in_thread(
 
 @contextlib.contextmanager
 def releasing_memory() -> Iterator[None]:
-    """Return free memory to the system at the end; after a large photograph the C library may hold a gigabyte."""
+    """At the end, return unused memory to the system: the C library may keep a gigabyte after a large photograph."""
     try:
         yield
     finally:
         gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # a C library other than GNU's
+        with contextlib.suppress(OSError, AttributeError):  # not the GNU C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
@@ -97,11 +98,9 @@ def releasing_memory() -> Iterator[None]:
 def restore(
     pipeline: BlindDiffPipeline, request: Request, limits: Limits, folder: Path, send: Callable[[Answer], None]
 ) -> None:
-    """Restore a photograph: ``send`` an answer after each step, then the whole one; their files are in ``folder``.
+    """Restore the photograph of a request: ``send`` an `Answer` after each step, and the final one.
 
-    Raises:
-        BlindDiffError: the request cannot be fulfilled.
-        Stopped: see `check_stop`.
+    All files are written to ``folder``. Raises BlindDiffError if the request cannot be fulfilled, and `Stopped`.
     """
     name, settings = request.photograph.name, request.settings
     photograph = read_photograph(request.photograph, limits)
@@ -110,18 +109,20 @@ def restore(
     output = folder / f"{Path(name).stem}-x{settings.scale}.{request.file_format}"
     check_format(Path(output.name), photograph, (width * settings.scale, height * settings.scale))
     kernel = request.read_kernel()
+    kernel_from = "photograph" if kernel is None else "given"
     region = parse_region(request.region, width, height)
     check_stop()
     y = visible_colours(photograph)
     if region is not None:
         part = y[:, region.top :, region.left :][:, : region.height, : region.width]
         kernel = pipeline.estimate(part, settings.scale).kernel[0]
+        kernel_from = f"region {request.region.strip()}"
     before = folder / "before.jpg"
     before.write_bytes(display_jpeg(bicubic_upsample(y, settings.scale).clamp(0, 1), photograph))
 
     def on_step(number: int, x0_hat: Tensor) -> None:
         check_stop()
-        after = folder / f"step-{number}.jpg"  # one name a step: browsers cache pictures by name
+        after = folder / f"step-{number}.jpg"  # a new name for each step, because browsers cache pictures by name
         after.write_bytes(display_jpeg(x0_hat.detach().mean(0).clamp(0, 1).cpu(), photograph))
         steps = max(settings.number_of_steps, number)
         send(Answer(status(f"Step {number} of {steps}", number / steps), (str(before), str(after))))
@@ -138,7 +139,7 @@ def restore(
         "steps": settings.number_of_steps,
         "samples": settings.samples,
         "seed": settings.seed,
-        "kernel_from": request.kernel_source,
+        "kernel_from": kernel_from,
         **result.facts(output),
     }
     if result.uncertainty is not None:
@@ -147,7 +148,7 @@ def restore(
 
 
 class Restorer:
-    """The event handler of the page's button and of the HTTP interface; requests run one after another."""
+    """Handles requests from the page and over HTTP, one at a time."""
 
     def __init__(self, pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> None:
         self._pipeline, self._limits, self._files = pipeline, limits, files
@@ -169,15 +170,15 @@ class Restorer:
         region: str | None,
         request: gr.Request,
     ) -> AsyncGenerator[Answer, None]:
-        """Restore a photograph: an answer after each step, and at the end the whole one.
+        """Restore a photograph: yield an `Answer` after each step, and the final one.
 
-        The arguments are described in docs/guides/http.md; files arrive as paths, and an empty number as None.
+        The arguments are described in docs/guides/http.md. Files are given as paths, empty numbers as None.
         """
         folder = None
         try:
             if photograph is None:
                 raise ImageError("no photograph yet: choose one first")
-            if scale is None or mode is None:  # possible over HTTP
+            if scale is None or mode is None:  # possible over HTTP only
                 raise ParameterError(f"{'scale' if scale is None else 'mode'}: is empty; a value is required")
             settings = RestoreSettings(
                 scale=int(scale), mode=mode, samples=int(samples), seed=seed or 0, noise_level=noise_level, steps=steps
@@ -199,13 +200,13 @@ class Restorer:
                             f"the restoration took more than {self._limits.seconds:g} seconds and was stopped: choose "
                             "a smaller scale, fewer samples or steps, or cut out a part of the photograph"
                         )
-                    # Gradio notices that a visitor has gone when it sends something.
+                    # Sent at each heartbeat too: only by sending does Gradio notice that a visitor has left.
                     yield Answer(status(f"Working, {seconds:.0f} s")) if answer is None else answer
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             if not isinstance(error, Exception):  # cancelled, or the visitor has left
                 raise
-            message = error_message(error)
-            yield Answer(status(message, is_error=True))
-            raise page_error(message) from None
+            reported = page_error(error)
+            yield Answer(status(reported.message, is_error=True))
+            raise reported from None

@@ -1,4 +1,4 @@
-"""The layout of the page, and which event calls what."""
+"""The layout of the page, and the handlers of its events."""
 
 import shutil
 from functools import partial
@@ -33,7 +33,7 @@ _PICTURES = {
 
 
 def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> gr.Blocks:
-    """The page for a pipeline; `server.served` opens it to visitors."""
+    """The page for a pipeline, to be served by `server.served`."""
     restorer, preview = Restorer(pipeline, limits, files), Preview(limits, files)
     with gr.Blocks(title="blinddiff", analytics_enabled=False) as page:
         gr.Markdown(
@@ -42,7 +42,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
         )
         with gr.Row():
             with gr.Column(min_width=300):
-                # Any file name is accepted: the content decides, and errors are reported in one sentence.
+                # Accepts any file name: reading detects the format from the content, and reports errors.
                 photograph = gr.File(label="Photograph", height=140, elem_id="upload")
                 with gr.Row():
                     gr.Markdown("Or try one of ours:")
@@ -59,13 +59,11 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                     start = gr.Button("Restore", variant="primary", min_width=120, elem_id="restore")
                     cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
                 with gr.Accordion("More choices", open=False):
-                    label = "Samples: with several, an uncertainty map is drawn"
-                    noise_label = "Noise level in grey levels, where you know it"
                     inputs += [
-                        gr.Slider(1, 16, 1, step=1, label=label),
+                        gr.Slider(1, 16, 1, step=1, label="Samples: with several, an uncertainty map is drawn"),
                         gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1),
                         gr.Dropdown(FORMATS, value="png", label="Format of the result"),
-                        gr.Number(None, label=noise_label, minimum=0, maximum=255),
+                        gr.Number(None, label="Noise level in grey levels, where you know it", minimum=0, maximum=255),
                         gr.Number(None, label="Steps (empty: the mode's own)", precision=0, minimum=1, maximum=1000),
                     ]
                 with gr.Accordion("The blur kernel, if you know it", open=False):
@@ -108,7 +106,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
             show_progress_on=status_line,
         )
         private = {"api_visibility": "private"}
-        # Not queued: cancelling takes effect at once.
+        # Not queued, so that cancelling takes effect at once
         cancel.click(lambda: status("Cancelled"), None, status_line, cancels=[restoring], queue=False, **private)
         previews = [chosen, region_picture, region, status_line]
         photograph.change(preview.upload, photograph, previews, show_progress="hidden", **private)

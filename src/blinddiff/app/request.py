@@ -1,4 +1,4 @@
-"""What the browser sends: the parameters of a request, checked, and the uploaded files."""
+"""What visitors send: the checked parameters of a request, and the uploaded files."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from blinddiff.restoring.photograph import RestoreSettings
 from blinddiff.sampling.output import read_restorable
 
 KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
-"""No MATLAB files: they are compressed, and one within `MAX_KERNEL_BYTES` can unpack to a gigabyte."""
+"""No MATLAB files: they are compressed, so that one of `MAX_KERNEL_BYTES` can unpack to a gigabyte."""
 FORMATS = tuple(ending[1:] for ending in OUTPUT_FORMATS if ending not in (".tiff", ".jpeg"))  # each format once
 MAX_KERNEL_BYTES = 1 << 20
 MAX_KERNEL_SIDE = 1024  # pixels of a kernel picture
@@ -44,23 +44,14 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One requested restoration.
-
-    Attributes:
-        file_format: of the result, one of `FORMATS`.
-        kernel_file, kernel_numbers: the known blur kernel, in a file or as text.
-        region: "left, top, width, height", from which the kernel is estimated; empty for the whole photograph.
-
-    Raises:
-        ParameterError: two sources of the kernel, or another format.
-    """
+    """One requested restoration. Raises ParameterError for two sources of the kernel, or an unknown format."""
 
     photograph: Path
     settings: RestoreSettings
-    file_format: str = "png"
-    kernel_file: Path | None = None
-    kernel_numbers: str = ""
-    region: str = ""
+    file_format: str = "png"  # of the result, one of `FORMATS`
+    kernel_file: Path | None = None  # the known blur kernel
+    kernel_numbers: str = ""  # the known blur kernel as text
+    region: str = ""  # "left, top, width, height", from which the kernel is estimated; empty for the whole photograph
 
     def __post_init__(self) -> None:
         names = ("a kernel file", "kernel numbers", "a region")
@@ -71,19 +62,8 @@ class Request:
         if self.file_format not in FORMATS:
             raise ParameterError(f"format {self.file_format!r} is not one of {', '.join(FORMATS)}")
 
-    @property
-    def kernel_source(self) -> str:
-        """Where the kernel comes from: "given", "region ..." or "photograph"."""
-        if self.kernel_file is not None or self.kernel_numbers.strip():
-            return "given"
-        return f"region {self.region.strip()}" if self.region.strip() else "photograph"
-
     def read_kernel(self) -> Tensor | None:
-        """The given kernel, (n, m); None without one.
-
-        Raises:
-            KernelError: the file or the text is not a kernel, or is too large.
-        """
+        """The given kernel, (n, m), or None. Raises KernelError if it is not a kernel, or is too large."""
         if self.kernel_file is not None:
             return _read_kernel_file(self.kernel_file, self.kernel_file.name)
         text = self.kernel_numbers.strip()
@@ -104,7 +84,7 @@ def _read_kernel_file(file: Path, name: str) -> Tensor:
         if file.stat().st_size > MAX_KERNEL_BYTES:
             raise KernelError(f"{name}: larger than {MAX_KERNEL_BYTES >> 20} MiB, the limit for a kernel file")
         width = height = 0
-        # The size is known before the pixels are decompressed. `read_kernel` reports what cannot be opened.
+        # Pillow reads the size without decompressing the pixels. `read_kernel` reports what cannot be opened.
         with contextlib.suppress(Exception), Image.open(file, formats=["PNG"]) as picture:
             width, height = picture.size
         if max(width, height) > MAX_KERNEL_SIDE:
@@ -112,15 +92,14 @@ def _read_kernel_file(file: Path, name: str) -> Tensor:
         return read_kernel(file)
     except OSError as error:
         raise KernelError(f"{name}: is no longer on the server; choose it again") from error
-    except KernelError as error:  # names the file on the server, which the visitor knows by another name
+    except KernelError as error:  # use the visitor's name for the file
         raise KernelError(str(error).replace(str(file), name)) from None
 
 
 def parse_region(text: str, width: int, height: int) -> Region | None:
     """The region "left, top, width, height" of a photograph of ``width`` x ``height`` pixels; None for empty text.
 
-    Raises:
-        ParameterError: other text, a region that is too small, or one outside the photograph.
+    Raises ParameterError for other text, a region that is too small, or one outside the photograph.
     """
     if not text.strip():
         return None
@@ -136,7 +115,7 @@ def parse_region(text: str, width: int, height: int) -> Region | None:
 
 
 def add_corner(text: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:
-    """Add a click at (x, y) to the text of a region; return the corner while there is only one, and the new text."""
+    """Add a click at (x, y) to the text of a region. Return the new corner if it is the first, and the text."""
     numbers = _parse_integers(text)
     if len(numbers) != 2:
         return (x, y), f"{x}, {y}"
@@ -151,10 +130,9 @@ def _parse_integers(text: str) -> list[int]:
 
 
 def read_photograph(path: Path, limits: Limits) -> Photograph:
-    """Read an uploaded photograph, which may have at most as many pixels as a result.
+    """Read an uploaded photograph of at most as many pixels as a result.
 
-    Raises:
-        ImageError: it cannot be read or restored; the message names the file as the visitor does.
+    Raises ImageError, which names the file as the visitor does, if it cannot be read or restored.
     """
     try:
         data = path.read_bytes()
@@ -164,22 +142,22 @@ def read_photograph(path: Path, limits: Limits) -> Photograph:
 
 
 class VisitorFiles:
-    """Uploads and results of all visitors, in one folder that only this user can read.
+    """Uploads and results of all visitors, in one folder.
 
-    Files unused for ``max_age`` seconds are removed, and a visitor's ``grace_period`` seconds after they have left. A
-    lost connection looks the same, so this is longer than a restoration may take.
+    Removes files unused for ``max_age`` seconds, and a visitor's files ``grace_period`` seconds after the visitor has
+    left. A lost connection counts as leaving, so the grace period is longer than a restoration may take.
     """
 
     def __init__(self, folder: Path, max_age: float = 3600, grace_period: float = 1200) -> None:
         self.folder = folder
         self._max_age, self._grace_period = max_age, grace_period
         self._left_at: dict[str, float] = {}  # by visitor, on the monotonic clock
-        self._users: dict[Path, set[str]] = {}  # the visitors who use a folder
-        self._results: set[Path] = set()  # the folders that hold no uploads
+        self._users: dict[Path, set[str]] = {}  # visitors who use a folder, by folder
+        self._results: set[Path] = set()  # folders of results, not uploads
         self._lock = threading.Lock()
 
     def new_folder(self, visitor: str) -> Path:
-        """Make a folder with a random name for one result."""
+        """Make a folder with a random name for a result of a visitor."""
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         with self._lock:
@@ -189,7 +167,7 @@ class VisitorFiles:
         return folder
 
     def keep_upload(self, visitor: str, upload: Path) -> None:
-        """Keep an uploaded file while this visitor is here. Visitors with equal uploads share one file."""
+        """Keep an uploaded file until this visitor leaves. Visitors who upload equal files share one."""
         if upload.parent.parent == self.folder:
             with self._lock, contextlib.suppress(OSError):
                 self._users.setdefault(upload.parent, set()).add(visitor)
@@ -197,7 +175,7 @@ class VisitorFiles:
                 os.utime(upload.parent)
 
     def uploaded_bytes(self) -> int:
-        """Size of all stored uploads."""
+        """Total size of the stored uploads."""
         total = 0
         for path in self.folder.rglob("*"):
             with contextlib.suppress(OSError):  # removed meanwhile
@@ -206,7 +184,7 @@ class VisitorFiles:
         return total
 
     def leave(self, visitor: str) -> None:
-        """Remove a visitor's files after the grace period, unless the visitor comes back and uses the page."""
+        """Mark a visitor as gone, until the visitor uses the page again."""
         with self._lock:
             self._left_at[visitor] = time.monotonic()
 
@@ -222,14 +200,13 @@ class VisitorFiles:
                 with contextlib.suppress(OSError):
                     if self._users.get(entry) == set() or entry.stat().st_mtime < changed_before:
                         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
-            for folder in [folder for folder in self._users if not folder.exists()]:
-                del self._users[folder]
+            self._users = {folder: users for folder, users in self._users.items() if folder.exists()}
             self._results &= self._users.keys()
 
 
 @contextlib.contextmanager
 def private_files() -> Iterator[VisitorFiles]:
-    """A temporary folder that only this user can read, swept every minute and removed at the end."""
+    """Files in a temporary folder that only this user can read; swept every minute, removed at the end."""
     closed = threading.Event()
     with tempfile.TemporaryDirectory(prefix="blinddiff-", ignore_cleanup_errors=True) as folder:  # mode 0700
         files = VisitorFiles(Path(folder).resolve())

@@ -1,8 +1,8 @@
 """Serves the page, by default to this machine only, and filters what passes between Gradio and the network.
 
-Gradio names files by their absolute paths, and accepts such paths, and URLs of other machines, from anyone.
-`PrivatePaths` replaces the page's own folder by `PUBLIC` in every answer and accepts no other path. It also refuses
-what pages of other sites make a visitor's browser send, such as uploads, which Gradio accepts from any site.
+Gradio sends absolute paths of files, and accepts any such path, and URLs of other machines, in requests. `PrivatePaths`
+replaces the folder of the page by `PUBLIC` in all answers, and accepts only such paths. It also refuses requests that
+pages of other sites send through a visitor's browser, such as uploads, which Gradio accepts from any site.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from blinddiff.app.request import private_files
 from blinddiff.errors import ParameterError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
-# What Gradio would otherwise read from the environment, and its telemetry.
+# Environment variables that Gradio reads, set to safe values and without telemetry
 _SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -55,26 +55,21 @@ _HEADERS = {
 def served(
     pipeline: BlindDiffPipeline, host: str = "127.0.0.1", port: int | None = None, limits: Limits | None = None
 ) -> Iterator[str]:
-    """Serve the page within this context, which is given its address.
+    """Serve the page within this context; give its address.
 
-    Args:
-        pipeline: restores the photographs; from now on, its layers check for requests to stop.
-        host: address to listen on; "0.0.0.0" for all of the machine's.
-        port: to listen on; the first free one from 7860 where None.
-        limits: of what visitors send.
-
-    Raises:
-        ParameterError: host and port cannot be used.
+    Listens on ``host``, "0.0.0.0" for all addresses of the machine, and on ``port``, None for the first free one from
+    7860. The layers of the pipeline get hooks that stop a restoration. Raises ParameterError if host and port cannot be
+    used.
     """
     limits = limits or Limits()
     with private_files() as files, _environment({**_SETTINGS, "GRADIO_TEMP_DIR": str(files.folder)}):
         from blinddiff.app.page import CSS, THEME, build_page  # imports Gradio, which reads the environment
 
         limit = int(1e6 * limits.upload_megabytes)
-        # All uploads together are limited too: they must not fill up the disk.
+        # All uploads together are limited too, so that they cannot fill the disk.
         middleware = [Middleware(PrivatePaths, files.folder, lambda: files.uploaded_bytes() > 32 * limit, limit)]
         if is_loopback(host):
-            # Against DNS rebinding: a hostile site must not reach the page by a name that leads to this machine.
+            # Against DNS rebinding: a hostile site could reach the page through a name that resolves to this machine.
             hosts = ["127.0.0.1", "localhost", "[::1]", host]
             middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=hosts))
         page = build_page(pipeline, limits, files)
@@ -108,7 +103,7 @@ def served(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host of that name."""
+    """Whether a host to listen on can be reached from this machine only."""
     with suppress(ValueError):
         return host == "localhost" or ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     return False
@@ -127,14 +122,14 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 class PrivatePaths:
-    """ASGI middleware for a page with its files in ``folder``; refuses uploads while ``is_full()``.
+    """ASGI middleware for a page with its files in ``folder``. Refuses uploads while ``is_full()``.
 
-    ``max_bytes`` limits one upload, which may hold several files; Gradio limits each file alone.
+    ``max_bytes`` limits an upload of one or more files; Gradio limits only each file.
     """
 
     def __init__(self, app: ASGIApp, folder: Path, is_full: Callable[[], bool], max_bytes: int) -> None:
         self._app, self._folder, self._is_full, self._max_bytes = app, str(folder), is_full, max_bytes
-        # as in JSON, as in a URL, and as it is
+        # in JSON, in a URL, and unchanged
         spellings = (json.dumps(self._folder)[1:-1], quote(self._folder), self._folder)
         self._paths = re.compile("|".join(map(re.escape, spellings)).encode())
 
@@ -165,7 +160,7 @@ class PrivatePaths:
             await self._app(scope, receive, send_filtered)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
-        """Put the real paths of files into a request, or raise HTTPException to refuse it."""
+        """Replace public by real paths of files in a request. Raises HTTPException to refuse the request."""
         path, is_post, headers = scope["path"], scope["method"] == "POST", MutableHeaders(scope=scope)
         if is_post and not _is_same_origin(headers):
             raise HTTPException(403, "Requests from pages of other sites are refused.")
@@ -189,7 +184,7 @@ class PrivatePaths:
         return receive
 
     async def _check_call(self, headers: MutableHeaders, receive: Receive) -> Receive:
-        """Replays the body of a call with the real paths of files in it."""
+        """Return a `Receive` that gives the body of a call with real paths of files."""
         call, is_complete = b"", False
         while not is_complete:
             message = await receive()
@@ -212,7 +207,7 @@ class PrivatePaths:
         return replay
 
     def _real_path(self, name: Any) -> str | None:
-        """The path of the page's file of that name; None for anything else."""
+        """The real path of a file that is named as in the page's answers; None for any other name."""
         parts = name.replace("\\", "/").split("/") if isinstance(name, str) else []
         if parts[:1] != [PUBLIC] or len(parts) == 1 or {"", ".", ".."} & set(parts):
             return None
@@ -223,7 +218,7 @@ class PrivatePaths:
             return [self._with_real_paths(part) for part in value]
         if not isinstance(value, dict):
             return value
-        # Gradio would fetch the URL of a file.
+        # Without "url", which Gradio would fetch
         changed = {key: self._with_real_paths(part) for key, part in value.items() if key != "url"}
         if changed.get("path") is not None:
             changed["path"] = self._real_path(changed["path"])
@@ -233,7 +228,7 @@ class PrivatePaths:
 
 
 def _is_same_origin(headers: Headers) -> bool:
-    """Whether a request comes from this page, by its `Origin` header, or from a program, which sends none."""
+    """Whether a request comes from this page, according to its `Origin` header, or has none, as from programs."""
     origin = headers.get("origin")
     if origin is None:
         return True

@@ -1,4 +1,4 @@
-"""What the page displays: previews, pictures, figures, messages, and the answer to a request."""
+"""What the page displays: the preview, pictures, measurements, messages, and the answer to a request."""
 
 import json
 import logging
@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from blinddiff.app import Limits
 from blinddiff.app.request import Region, VisitorFiles, add_corner, parse_region, read_photograph
 from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
-from blinddiff.errors import BlindDiffError
-from blinddiff.imaging import Photograph, encode_image, heat_colours, kernel_picture, residual_picture
+from blinddiff.errors import BlindDiffError, ImageError
+from blinddiff.imaging import Photograph, encode_image, kernel_picture
+from blinddiff.imaging.drawing import heat_colours, residual_picture
 from blinddiff.restoring.photograph import Result
 from blinddiff.sampling.output import UNKNOWABLE
 
-Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: the picture in both places, the region, the status line
+Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: its two pictures, the region, the status line
 LONGEST_SIDE = 1600  # pixels, of pictures on the page; the file to download has its full size
 _SMALL_SIDE = 372  # pixels, of the pictures of kernel and residual
 _OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillow's lines are not antialiased
@@ -39,26 +40,23 @@ def status(text: str, progress: float | None = None, is_error: bool = False) -> 
     return f"<div {attributes} aria-live='polite'>{escape(text)}{bar}</div>"
 
 
-def error_message(error: Exception) -> str:
-    """An error as one sentence; the details of an unexpected one go to the log only."""
-    if not isinstance(error, BlindDiffError):
+def page_error(error: Exception) -> gr.Error:
+    """An error as one sentence for the page and HTTP; the details of an unexpected error go to the log only."""
+    if isinstance(error, BlindDiffError):
+        text = " ".join(str(error).split())
+        if "." not in text.split(" ")[0]:  # file names keep their case
+            text = text[:1].upper() + text[1:]
+        text += "" if text.endswith((".", "?", "!")) else "."
+    else:
         logging.getLogger("blinddiff.app").error("a request failed", exc_info=error)
-        return "Internal error: your request was not the cause. The server's log has the details."
-    text = " ".join(str(error).split())
-    if "." not in text.split(" ")[0]:  # file names keep their case
-        text = text[:1].upper() + text[1:]
-    return text + ("" if text.endswith((".", "?", "!")) else ".")
-
-
-def page_error(message: str) -> gr.Error:
-    """The error that makes Gradio report a message on the page and over HTTP."""
-    return gr.Error(message, print_exception=False, title="Not done")
+        text = "Internal error: your request was not the cause. The server's log has the details."
+    return gr.Error(text, print_exception=False, title="Not done")
 
 
 def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
-    """The figures of a restoration as a table in HTML, from the facts of its `Answer`.
+    """The measurements of a restoration as an HTML table. ``facts`` is as in `Answer`.
 
-    The extents are the grey levels that the lightest colours of residual and uncertainty stand for; None without a map.
+    The extents are the grey levels of the lightest colour in the pictures of residual and uncertainty.
     """
     major, minor = facts["kernel_widths"]
     angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"
@@ -85,7 +83,7 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
 
 
 def kernel_error_text(expected: float) -> str:
-    """The expected error of the kernel, and whether the kernel can be known at all, see `BlindDiffOutput`."""
+    """The expected error of the kernel, and whether the image determines the kernel, see `BlindDiffOutput`."""
     note = "it cannot be determined from this image" if expected >= UNKNOWABLE else "expected"
     return f"{expected:.2f} of 2 ({note})"
 
@@ -99,7 +97,7 @@ def _consistency_text(consistency: float) -> str:
 
 
 def display_size(pixels: Tensor) -> tuple[int, int]:
-    """Height and width at which (C, H, W) pixels are displayed."""
+    """Height and width at which (C, H, W) pixels are displayed: at most `LONGEST_SIDE`."""
     height, width = pixels.shape[-2:]
     factor = min(1, LONGEST_SIDE / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
@@ -110,16 +108,16 @@ def _reduce(pixels: Tensor) -> Tensor:
 
 
 def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
-    """Reduce (3, H, W) pixels to `display_size`; a JPEG file with the colour profile of a photograph, but no EXIF."""
+    """A JPEG file of (3, H, W) pixels at `display_size`, with the photograph's colour profile, but no EXIF."""
     return encode_image("picture.jpg", _reduce(pixels), replace(photograph, alpha=None, exif=None, xmp=None))
 
 
 def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
     """The photograph at `display_size`, with a rectangle around the region, or a cross at its first corner.
 
-    A colour profile is in ``info["icc_profile"]``; pass it on when saving the picture.
+    ``info["icc_profile"]`` is the colour profile; saving needs it as an argument.
     """
-    # The lines are coloured, which a profile for grey cannot describe: without it, grey values are converted to sRGB.
+    # A grey profile cannot describe the coloured lines. Without it, `display_jpeg` writes grey values as sRGB.
     source = replace(photograph, icc_profile=None) if photograph.grey else photograph
     with Image.open(BytesIO(display_jpeg(photograph.pixels, source))) as stored:
         picture = stored.convert("RGB")
@@ -128,8 +126,7 @@ def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[in
     draw = ImageDraw.Draw(picture)
     if region is not None:
         left, top, width, height = (number * factor for number in region)
-        box = (left, top, left + width - 1, top + height - 1)
-        draw.rectangle(box, outline=_REGION_COLOUR, width=line_width)
+        draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_REGION_COLOUR, width=line_width)
     if corner is not None:
         x, y, arm = corner[0] * factor, corner[1] * factor, 5 * line_width
         for line in ((x - arm, y, x + arm, y), (x, y - arm, x, y + arm)):
@@ -138,14 +135,14 @@ def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[in
 
 
 def draw_kernel(kernel: Tensor) -> Image.Image:
-    """The centre of a kernel (n, m), with the ellipse of its widths and its longer axis, and both in a caption."""
+    """The centre of a kernel (n, m) with an ellipse of its widths and its longer axis; a caption has the numbers."""
     down, right = (float(value) for value in centroid(kernel))
     major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
     kernel = _crop_to_mass(kernel)
     blocks = kernel_picture(kernel, _SMALL_SIDE)
     picture = ImageOps.scale(blocks, _OVERSAMPLING, Image.Resampling.NEAREST)
     block = picture.width / kernel.shape[-1]
-    # The centroid is measured from the middle of the entry that shifts nothing.
+    # The centroid is an offset from the middle of the kernel's central entry.
     centre = block * (np.array(kernel.shape[::-1]) // 2 + 0.5 + (right, down))
     angle, t = math.radians(degrees), np.linspace(0, 2 * math.pi, 73)[:, None]
     direction = np.array([math.cos(angle), math.sin(angle)])
@@ -162,9 +159,8 @@ def draw_kernel(kernel: Tensor) -> Image.Image:
 
 
 def _crop_to_mass(kernel: Tensor) -> Tensor:
-    """The smallest square around the middle with 99.5 % of a kernel's mass and a border of one; at least 9 x 9."""
+    """The smallest central square with 99.5 % of a kernel's mass and a border of one entry; at least 9 x 9."""
     row, column = (side // 2 for side in kernel.shape)
-    # Cut evenly on all sides, so that the middle entry stays in the middle
     for radius in range(4, (min(kernel.shape) + 1) // 2):
         core = kernel[row - radius : row + radius + 1, column - radius : column + radius + 1]
         if core[1:-1, 1:-1].sum() >= 0.995 * kernel.sum():
@@ -173,17 +169,17 @@ def _crop_to_mass(kernel: Tensor) -> Tensor:
 
 
 def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
-    """A map of the samples' standard deviation (3, H, W) in [0, 1]; and the grey levels of its lightest colour."""
+    """A picture of the standard deviation (3, H, W) in [0, 1], and the grey levels of its lightest colour."""
     levels = _reduce(255 * std.square().mean(0, keepdim=True).sqrt())[0].cpu().double().numpy()
     extent = max(1.0, float(np.quantile(levels, 0.995)))
     return Image.fromarray(heat_colours(np.clip(levels / extent, 0, 1))), extent
 
 
 class Answer(NamedTuple):
-    """The outputs of the page in their order; skipped ones keep their content.
+    """The outputs of the page, in order; skipped ones keep their content.
 
-    ``status`` and ``figures`` are HTML. The others are paths of files, two for the slider (before and after), except
-    ``facts``: `Result.facts`, with name, settings and uncertainty added; the keys are in docs/guides/http.md.
+    ``status`` and ``figures`` are HTML; ``facts`` has the keys in docs/guides/http.md. The others are paths of files;
+    two, before and after, for the slider.
     """
 
     status: Any
@@ -198,7 +194,7 @@ class Answer(NamedTuple):
 
 
 def result_answer(result: Result, facts: dict[str, Any], before: Path, output: Path) -> Answer:
-    """The whole answer: the result is written to ``output``, everything else beside it."""
+    """The final answer. Writes the result to ``output``, and all other files to the same folder."""
     output.write_bytes(encode_image(output, result.pixels, result.photograph, result.alpha))
     estimate = output.with_suffix(".json")
     estimate.write_text(json.dumps(facts), encoding="utf-8")
@@ -224,22 +220,22 @@ def result_answer(result: Result, facts: dict[str, Any], before: Path, output: P
 
 
 class Preview:
-    """Event handlers for the uploaded photograph: its preview, and the region chosen by two clicks on it."""
+    """Displays the uploaded photograph, and the region that the visitor selects by two clicks on it."""
 
     def __init__(self, limits: Limits, files: VisitorFiles) -> None:
         self._limits, self._files = limits, files
         self._lock = threading.Lock()  # one photograph in memory at a time
 
     def upload(self, photograph: str | None, request: gr.Request) -> Outputs:
-        """A new photograph: its preview in both places, an empty region, and the status line."""
+        """Display a new photograph, and clear the region."""
         if photograph is None:
             return gr.update(value=None, visible=False), None, "", status("")
         return self._draw(Path(photograph), "", None, request)
 
     def click(self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request) -> Outputs:
-        """A click on the preview: the first sets a corner of the region, the second the opposite one."""
+        """Handle a click on the preview: the first sets a corner of the region, the second the opposite one."""
         if photograph is None:
-            raise page_error("Choose a photograph first.")
+            raise page_error(ImageError("choose a photograph first"))
         return self._draw(Path(photograph), region, (int(event.index[0]), int(event.index[1])), request)
 
     def _draw(self, path: Path, region_text: str, click: tuple[int, int] | None, request: gr.Request) -> Outputs:
@@ -258,9 +254,8 @@ class Preview:
                     region = parse_region(region_text, width, height)
                 file = self._files.new_folder(visitor) / "preview.jpg"
                 picture = draw_preview(photograph, region, corner)
-                # Pillow's JPEG writer does not use the picture's `info`.
                 picture.save(file, quality=90, icc_profile=picture.info.get("icc_profile"))
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
-            raise page_error(error_message(error)) from None
+            raise page_error(error) from None
         chosen = gr.update(value=str(file), visible=True) if click is None else gr.skip()
         return chosen, str(file), region_text, status(f"{path.name}: {width} x {height} pixels")

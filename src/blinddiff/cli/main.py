@@ -19,7 +19,7 @@ COMMANDS = {
     "app": ("runs", "serve the web page, for use in a browser"),
     "evaluate": ("runs", "compare methods by a published protocol"),
 }
-"""Module and summary. The module's `run_NAME` runs it; `options.add_NAME_arguments` has its arguments."""
+"""Module and summary. The module's `run_NAME` runs it and may return an exit code; its arguments are in `options`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args = _parser(chosen).parse_args(arguments)
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
-        return int(getattr(module, f"run_{args.command}")(args))
+        return int(getattr(module, f"run_{args.command}")(args) or 0)
     except BlindDiffError as error:
         for message in error.args:  # several for a recipe with several errors
             print(f"blinddiff {chosen}: error: {' '.join(str(message).split())}", file=sys.stderr)

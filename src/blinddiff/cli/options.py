@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,10 +28,9 @@ _KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"
 _PATH: dict[str, Any] = {"type": Path}
 _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 _DIR: dict[str, Any] = {"type": Path, "metavar": "DIR"}
-_CHUNK_BYTES = 1 << 20
 
 
-def integer_between(low: int, high: int) -> "type[int]":
+def integer_between(low: int, high: int) -> Callable[[str], int]:
     """An argparse type: an integer from ``low`` to ``high``."""
 
     def read(text: str) -> int:
@@ -40,8 +39,8 @@ def integer_between(low: int, high: int) -> "type[int]":
             raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
         return value
 
-    read.__name__ = "integer"
-    return read  # type: ignore[return-value]
+    read.__name__ = "integer"  # in argparse's messages
+    return read
 
 
 def above_zero(text: str) -> float:
@@ -112,11 +111,8 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=FORMATS, help="format of results in a folder or on standard output (default: png)")
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
-    add(
-        "--json",
-        metavar="FILE",
-        help="also write one line of JSON per photograph to this file, or to standard output (-)",
-    )
+    text = "also write one line of JSON per photograph to this file, or to standard output (-)"
+    add("--json", metavar="FILE", help=text)
     text = "reject larger photographs, as a protection against decompression bombs (default: 89.5)"
     add("--max-megapixels", type=above_zero, metavar="N", help=text)
     text = (
@@ -246,7 +242,7 @@ def read_standard_input(max_bytes: int) -> bytes:
     """Read standard input to its end. Raises ImageError if it is longer than ``max_bytes``, or cannot be read."""
     data = bytearray()
     try:
-        while chunk := sys.stdin.buffer.read(_CHUNK_BYTES):
+        while chunk := sys.stdin.buffer.read(1 << 20):
             data += chunk
             if len(data) > max_bytes:
                 raise ImageError("standard input: is larger than any image within the pixel limit (--max-megapixels)")

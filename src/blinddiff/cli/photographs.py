@@ -1,4 +1,4 @@
-"""The commands for photographs: `blinddiff upscale`, `demo`, `kernel` and `degrade`; each returns the exit code."""
+"""The commands for photographs: `blinddiff upscale`, `demo`, `kernel` and `degrade`."""
 
 import argparse
 import os
@@ -31,8 +31,7 @@ from blinddiff.sampling.output import UNKNOWABLE, read_restorable
 DEMO_SCALE = 4
 DEMO_KERNEL = "kernel.csv"
 DEMO_PICTURES = ("input.png", "bicubic.png", "result.png", "kernel.png", "sheet.png")
-KERNEL_SIZE = 31
-"""Side of the kernels that `blinddiff degrade` generates."""
+KERNEL_SIZE = 31  # side of the kernels that `blinddiff degrade` generates
 
 
 def run_upscale(args: argparse.Namespace) -> int:
@@ -226,7 +225,7 @@ def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | 
     return text
 
 
-def run_demo(args: argparse.Namespace) -> int:
+def run_demo(args: argparse.Namespace) -> None:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is rejected before the progress bar is shown, so that the error is one line.
     photograph = read_restorable(args.photograph)
@@ -249,9 +248,8 @@ def run_demo(args: argparse.Namespace) -> int:
         sheet = imaging.comparison_sheet(*images, imaging.SheetFacts(DEMO_SCALE, *measured), title=args.photograph.name)
         bar.update()
         bar.set_description_str("writing the folder")
-        imaging.write_image(args.output / "input.png", pixels, opaque)
-        imaging.write_image(args.output / "bicubic.png", bicubic, opaque)
-        imaging.write_image(args.output / "result.png", result.pixels, opaque)
+        for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
+            imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
         write_kernel(args.output / DEMO_KERNEL, result.kernel)
         # The sheet has the colour profile of its pictures; but a greyscale profile cannot describe RGB channels.
@@ -263,10 +261,9 @@ def run_demo(args: argparse.Namespace) -> int:
     print_line(
         f"{args.output / 'sheet.png'}: input, bicubic and result side by side, with the kernel and the measurements"
     )
-    return 0
 
 
-def run_kernel(args: argparse.Namespace) -> int:
+def run_kernel(args: argparse.Namespace) -> None:
     """Estimate a photograph's kernel and noise level; write and print them."""
     photograph = read_restorable(args.photograph)
     _check_kernel_outputs(args.output, args.photograph)
@@ -277,10 +274,9 @@ def run_kernel(args: argparse.Namespace) -> int:
     error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
     found = describe_kernel(estimate.kernel[0], float(estimate.noise_level[0]), error)
     print_line(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
-    return 0
 
 
-def run_degrade(args: argparse.Namespace) -> int:
+def run_degrade(args: argparse.Namespace) -> None:
     """Blur, reduce and add noise to a sharp photograph; write it, and the kernel."""
     photograph = read_restorable(args.photograph)
     opaque = replace(photograph, alpha=None)
@@ -306,4 +302,3 @@ def run_degrade(args: argparse.Namespace) -> int:
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
     print_line(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")
-    return 0

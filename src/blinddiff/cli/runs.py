@@ -29,17 +29,15 @@ from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.training.recipe import load_recipe
 from blinddiff.training.trainer import train
 
-MAX_PRINTED_FAILURES = 20
-"""The report lists all failures."""
+MAX_PRINTED_FAILURES = 20  # the report lists all
 
 
-def run_train(args: argparse.Namespace) -> int:
-    """Train by a recipe. Return 0."""
+def run_train(args: argparse.Namespace) -> None:
+    """Train by a recipe."""
     recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
     weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
     print_line(f"weights: {weights}")
-    return 0
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -55,8 +53,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     methods += checkpoints
     if args.external is not None:
         methods.append("external")
-    if args.ablations or trained:
-        methods += all_ablation_methods(list(trained)) if args.ablations else trained
+    methods += all_ablation_methods(list(trained)) if args.ablations else trained
     settings = Settings(
         protocol=args.protocol,
         scale=scale,
@@ -100,8 +97,8 @@ def _checkpoint(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def run_app(args: argparse.Namespace) -> int:
-    """Serve the web page until interrupted. Return 0."""
+def run_app(args: argparse.Namespace) -> None:
+    """Serve the web page until interrupted."""
     if importlib.util.find_spec("gradio") is None:
         raise BlindDiffError("the web page needs more packages: pip install '.[ui]' in a copy of the repository")
     from blinddiff.app.server import is_loopback, served  # imports these packages
@@ -120,11 +117,10 @@ def run_app(args: argparse.Namespace) -> int:
             threading.Event().wait()
     except KeyboardInterrupt:
         print_line("stopped")
-    return 0
 
 
-def run_convert(args: argparse.Namespace) -> int:
-    """Convert a checkpoint of the published code into a folder of weights. Return 0."""
+def run_convert(args: argparse.Namespace) -> None:
+    """Convert a checkpoint of the published code into a folder of weights."""
     if os.path.exists(args.folder):
         raise OutputError(f"{args.folder}: exists already")
     state = read_published(args.checkpoint)
@@ -143,4 +139,3 @@ def run_convert(args: argparse.Namespace) -> int:
     config = network.config
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     print_line(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
-    return 0

@@ -1,6 +1,5 @@
 """Test sets on disk, the cases made from their images, and what a method returns for a case."""
 
-import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -46,10 +45,7 @@ SETS = {
 
 
 def data_root(folder: Path | None) -> Path:
-    """The folder of test sets: `folder`, else the environment variable BLINDDIFF_DATA.
-
-    Raises ParameterError if neither is given or the folder does not exist.
-    """
+    """The folder of test sets: `folder`, else $BLINDDIFF_DATA. Raises ParameterError if it is not given or missing."""
     chosen = folder or os.environ.get(ENVIRONMENT)
     if not chosen:
         raise ParameterError(f"no folder of test sets: give --data or set {ENVIRONMENT}; {LAYOUT}")
@@ -65,10 +61,9 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
-    """The image files of a test set.
+    """The image files of a test set. An image is identified by its name without suffix.
 
-    Raises ParameterError if there are none, or if two files differ only in their suffix: an image is identified by its
-    name without suffix.
+    Raises ParameterError if there are none, or if two files differ only in their suffix.
     """
     home = root / set_name / folder
     files = images_in(home)
@@ -103,8 +98,7 @@ def shifted_kernel(kernel: Array, scale: int) -> Array:
     DIV2KRK's LR images are the *correlation* with this kernel, decimated and truncated to 8 bit (not rounded).
     """
     target = (np.array(kernel.shape) - 1) / 2 + (scale - 1) / 2
-    shifted: Array = ndimage.shift(kernel, target - np.array(ndimage.center_of_mass(kernel)))
-    return shifted
+    return np.asarray(ndimage.shift(kernel, target - np.array(ndimage.center_of_mass(kernel))))
 
 
 def read_stored_kernel(path: Path) -> Array:
@@ -142,8 +136,7 @@ class CaseId(NamedTuple):
 
 def case_seed(*parts: str | int | CaseId) -> int:
     """A seed of 63 bits from names and numbers: the same on every machine and in any order of evaluation."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int(hash_of("/".join(map(str, parts)).encode())[:16], 16) >> 1
 
 
 class CaseReference(NamedTuple):

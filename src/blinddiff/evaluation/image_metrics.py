@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib import import_module, resources
@@ -110,19 +111,14 @@ def psnr_rgb(image: Tensor, reference: Tensor, crop: int) -> float:
 
 
 def psnr_full_swing(image: Tensor, reference: Tensor) -> float:
-    """PSNR on full-swing luma, peak 255, nothing cropped: images (3, H, W) in [0, 1].
-
-    The published bicubic row of Gaussian8 agrees with this value within 0.03 dB on Set5, Set14 and BSD100. It is 1.3 to
-    1.5 dB below `psnr_y`, which the other rows of that table report.
-    """
+    """PSNR on full-swing luma, peak 255, nothing cropped, as in a row of `published_results`: (3, H, W) in [0, 1]."""
     a, b = cropped_pair(image, reference, 0)
     return psnr(full_swing_luma(a), full_swing_luma(b), peak=255.0)
 
 
 def window_mean(x: Array, size: int, sigma: float) -> Array:
     """Mean of (..., H, W) in a Gaussian window of `size` x `size`, edge pixels repeated."""
-    mean: Array = gaussian_filter(x, sigma, mode="nearest", radius=size // 2, axes=(-2, -1))
-    return mean
+    return np.asarray(gaussian_filter(x, sigma, mode="nearest", radius=size // 2, axes=(-2, -1)))
 
 
 def ssim(image: Tensor, reference: Tensor) -> float:
@@ -231,19 +227,16 @@ def niqe_parameters() -> tuple[Array, Array]:
     return np.array(content["mean"]), np.array(content["covariance"])
 
 
-Distance: TypeAlias = Callable[..., Tensor]
-"""Distance of two images (1, 3, H, W) in [0, 1], float32."""
+Distance: TypeAlias = Callable[..., Tensor]  # of two images (1, 3, H, W) in [0, 1], float32
 
 
 def _load(package: str, network: str, backbone: str, **options: Any) -> Distance | None:
     # Without torchvision's weights in torch.hub's folder, both packages would download them.
-    if find_spec(package) is None or not (Path(torch.hub.get_dir()) / "checkpoints" / backbone).is_file():
-        return None
-    try:
-        loaded: Distance = getattr(import_module(package), network)(**options).eval()
-    except Exception:  # noqa: BLE001  # importing torchvision fails with some builds of torch
-        return None
-    return loaded
+    if find_spec(package) and (Path(torch.hub.get_dir()) / "checkpoints" / backbone).is_file():
+        with suppress(Exception):  # importing torchvision fails with some builds of torch
+            loaded: Distance = getattr(import_module(package), network)(**options).eval()
+            return loaded
+    return None
 
 
 @cache
@@ -306,22 +299,20 @@ def _with_truth(measure: Callable[[Tensor, Tensor, int], float | None]) -> Calla
     return lambda s: None if s.reference is None else measure(s.image, s.reference, s.case.scale)
 
 
+def _uncropped(measure: Callable[[Tensor, Tensor], float | None]) -> Callable[[Sample], float | None]:
+    """A metric of image and ground truth; None without ground truth."""
+    return _with_truth(lambda image, truth, _: measure(image, truth))
+
+
 IMAGE_METRICS: tuple[Metric, ...] = (
     Metric("psnr_y", "PSNR-Y", "dB", True, 2, _with_truth(psnr_y)),
     Metric("ssim_y", "SSIM-Y", "", True, 4, _with_truth(ssim_y)),
     Metric("psnr_rgb", "PSNR-RGB", "dB", True, 2, _with_truth(psnr_rgb)),
     Metric("ssim_rgb", "SSIM-RGB", "", True, 4, _with_truth(ssim_rgb)),
-    Metric(
-        "psnr_full_swing",
-        "PSNR full swing, uncropped",
-        "dB",
-        True,
-        2,
-        _with_truth(lambda a, b, _: psnr_full_swing(a, b)),
-    ),
+    Metric("psnr_full_swing", "PSNR full swing, uncropped", "dB", True, 2, _uncropped(psnr_full_swing)),
     Metric("niqe", "NIQE", "", False, 2, _niqe_cropped),
-    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, _with_truth(lambda a, b, _: _distance(lpips(), a, b))),
-    Metric("dists", "DISTS", "", False, 3, _with_truth(lambda a, b, _: _distance(dists(), a, b))),
+    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, _uncropped(lambda a, b: _distance(lpips(), a, b))),
+    Metric("dists", "DISTS", "", False, 3, _uncropped(lambda a, b: _distance(dists(), a, b))),
     Metric("lr_rms", "LR residual, true k", "grey levels", None, 2, _lr_true_kernel),
     Metric("lr_rms_own", "LR residual, own k", "grey levels", None, 2, _lr_estimated_kernel),
     Metric("colour_shift", "colour shift", "grey levels", False, 2, lambda s: colour_shift(s.image, s.case.y)),

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
-from blinddiff.degradation.observation import closed_form
+from blinddiff.degradation.observation import Degradation, closed_form
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import SUFFIXES, Case, Restoration, read_pixels, to_bytes
@@ -121,13 +121,12 @@ class ClosedFormMethod(Method):
         return sum(parameter.numel() for parameter in self.pipeline.network.estimator.parameters())
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        def work() -> tuple[Tensor, Tensor, Tensor]:
+        def work() -> tuple[Tensor, Degradation]:
             estimate = self.pipeline.estimate(y, scale)
-            image = closed_form(y[None], estimate.kernel, estimate.noise_level, scale)
-            return image[0], estimate.kernel[0], estimate.noise_level[0]
+            return closed_form(y[None], estimate.kernel, estimate.noise_level, scale), estimate
 
-        (image, kernel, noise_level), seconds = timed(work)
-        return Restoration(image, kernel, float(noise_level), seconds, 0)
+        (image, estimate), seconds = timed(work)
+        return Restoration(image[0], estimate.kernel[0], float(estimate.noise_level[0]), seconds, 0)
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,11 @@ class ClosedFormOracle(Method):
 
 @dataclass(frozen=True)
 class ExternalMethod(Method):
-    """Reads ``FOLDER/Set14/comic_3.png`` for case Set14/comic/3, and ``comic_3_kernel.npy`` if it exists.
-
-    ``--export`` gives the same names to the LR images.
-    """
+    """Reads ``Set14/comic_3.png`` in `folder` for case Set14/comic/3, and ``comic_3_kernel.npy`` if it exists."""
 
     folder: Path
     name: str = "external"
-
-    @property
-    def parameters(self) -> None:
-        return None
+    parameters = None
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """Read a result. Raises ImageError if the file is missing, corrupt or of another size."""
@@ -291,11 +284,9 @@ def method(name: str, options: Options) -> Method:
         if at:
             raise ParameterError(f"method '{name}': {base} has no steps")
         return made
-    if not at:
-        return replace(made, name=name)
-    if not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
+    if at and not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
         raise ParameterError(f"method '{name}': after @, 1 to {NUM_TRAIN_TIMESTEPS} steps are accepted")
-    return replace(made, name=name, steps=int(steps))
+    return replace(made, name=name, steps=int(steps) if at else None)
 
 
 def weights_checksum(folder: Path | None) -> str | None:

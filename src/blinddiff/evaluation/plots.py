@@ -3,7 +3,7 @@
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.evaluation.data import Case, CaseId, Restoration, to_bytes
+from blinddiff.evaluation.data import Case, CaseId, to_bytes
 from blinddiff.evaluation.kernel_metrics import aligned_pair
 from blinddiff.evaluation.methods import Method
 from blinddiff.evaluation.protocols import Protocol
@@ -114,40 +114,31 @@ def scatter(
     return figure
 
 
-def perception_distortion(summary: SetSummary) -> list[Plot]:
-    """Perception against distortion (Blau and Michaeli, CVPR 2018): one plot per perceptual metric."""
-    plots = []
+def trade_offs(summary: SetSummary) -> Iterator[Plot]:
+    """Perceptual metrics against PSNR-Y (Blau and Michaeli, CVPR 2018), and PSNR-Y against the time per image."""
+    measured = {method: found for method, found in summary.means.items() if "psnr_y" in found}
     for name in ("niqe", "lpips", "dists"):
-        points = {m: (e["psnr_y"], e[name]) for m, e in summary.means.items() if {"psnr_y", name} <= e.keys()}
+        points = {method: (found["psnr_y"], found[name]) for method, found in measured.items() if name in found}
         if len(points) > 1:
             label = METRICS[name].label
             axes = "PSNR-Y (dB), to the right: less distortion", f"{label}, upwards: more natural"
             figure = scatter(points, axes, lower_y_is_better=True)
             caption = f"{summary.set}: perception ({label}) against distortion (PSNR-Y)."
-            plots.append(Plot(f"{summary.set}: {label} against PSNR-Y", figure, caption))
-    return plots
-
-
-def quality_time(summary: SetSummary) -> list[Plot]:
-    """PSNR-Y against the time per image, for methods that have both."""
-    points = {m: (e["seconds"], e["psnr_y"]) for m, e in summary.means.items() if {"seconds", "psnr_y"} <= e.keys()}
-    points = {method: (time, quality) for method, (time, quality) in points.items() if time.low > 0}
-    if len(points) < 2:
-        return []
-    figure = scatter(points, ("seconds per image (logarithmic)", "PSNR-Y (dB)"), log_x=True)
-    caption = f"{summary.set}: quality against the time per image, as measured during this run."
-    return [Plot(f"{summary.set}: PSNR-Y against seconds", figure, caption)]
+            yield Plot(f"{summary.set}: {label} against PSNR-Y", figure, caption)
+    times = {method: found["seconds"] for method, found in measured.items() if "seconds" in found}
+    points = {method: (time, measured[method]["psnr_y"]) for method, time in times.items() if time.low > 0}
+    if len(points) > 1:
+        figure = scatter(points, ("seconds per image (logarithmic)", "PSNR-Y (dB)"), log_x=True)
+        caption = f"{summary.set}: quality against the time per image, as measured during this run."
+        yield Plot(f"{summary.set}: PSNR-Y against seconds", figure, caption)
 
 
 def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot]:
-    """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top.
-
-    Published values that follow another convention are only in the table.
-    """
+    """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top."""
     rows: list[tuple[float, str, Estimate | None]] = [
         (result.value, f"{result.method} (published)", None)
         for result in published_results(protocol.name, protocol.scale, summary.set)
-        if result.metric == "psnr_y" and result.last is None
+        if result.metric == "psnr_y" and result.last is None  # others are only in the table
     ]
     if not rows:
         return []
@@ -160,8 +151,7 @@ def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot
         if measured:
             axes.plot([measured.low, measured.high], [y, y], color=colour)
         axes.plot(mean, y, "o", color=colour, markerfacecolor=colour if measured else "white")
-        place = axes.get_yaxis_transform()
-        axes.text(1.01, y, f"{mean:.2f}", transform=place, va="center", size=9, color=colour)
+        axes.text(1.01, y, f"{mean:.2f}", transform=axes.get_yaxis_transform(), va="center", size=9, color=colour)
         axes.get_yticklabels()[y].set_color(colour)
     caption = f"{summary.set}: measured here (filled, with interval) and published, not run here (hollow)."
     return [Plot(f"{summary.set}: measured and published PSNR-Y", figure, caption)]
@@ -194,7 +184,7 @@ CROP = 96  # HR pixels
 
 @dataclass(frozen=True)
 class View:
-    """The part of a restoration that a report shows: a crop by `crop_of`, and the estimated kernel (kh, kw) or None.
+    """What a report shows of an image: a crop (h, w, 3), at most `CROP` pixels a side, and its kernel (kh, kw), if any.
 
     Arrays, not tensors: torch would send them between processes in shared memory, which ends with the process.
     """
@@ -203,14 +193,8 @@ class View:
     kernel: npt.NDArray[Any] | None
 
 
-def view_of(case: Case, restoration: Restoration) -> View:
-    """The view of a case's restoration."""
-    kernel = restoration.kernel
-    return View(crop_of(case, restoration.image), None if kernel is None else kernel.cpu().float().numpy())
-
-
-def crop_of(case: Case, image: Tensor) -> npt.NDArray[np.uint8]:
-    """Crop an image (3, H, W) in [0, 1] of the case's HR size to (h, w, 3), at most `CROP` pixels a side.
+def view_of(case: Case, image: Tensor, kernel: Tensor | None) -> View:
+    """The view of an image (3, H, W) in [0, 1] of the case's HR size, and of its kernel (kh, kw), if any.
 
     The crop is the region with the most structure in the true image, or in the input if there is no true image.
     """
@@ -219,7 +203,8 @@ def crop_of(case: Case, image: Tensor) -> npt.NDArray[np.uint8]:
         top, left = busiest_window(case.hr, side, case.scale)
     else:
         top, left = (offset * case.scale for offset in busiest_window(case.y, side // case.scale, 1))
-    return to_bytes(image.cpu()[:, top : top + side, left : left + side])
+    crop = to_bytes(image.cpu()[:, top : top + side, left : left + side])
+    return View(crop, None if kernel is None else kernel.cpu().float().numpy())
 
 
 def busiest_window(image: Tensor, side: int, step: int) -> tuple[int, int]:
@@ -243,7 +228,7 @@ class Gallery:
 
     def __init__(self, methods: Sequence[str], planned: Iterable[CaseId]) -> None:
         self.subject, self.baseline = subject_of(methods), methods[0]
-        self.views: dict[CaseId, dict[str, View]] = defaultdict(dict)
+        self.views: dict[CaseId, dict[str, View | None]] = defaultdict(dict)
         self.kernels: dict[CaseId, npt.NDArray[Any]] = {}
         self._shown = frozenset(methods_shown(methods))
         self._always = set(examples(planned))
@@ -287,10 +272,7 @@ class Pictures(NamedTuple):
 
 @dataclass(frozen=True)
 class Showcase:
-    """Pictures of cases chosen by the gain of `subject` over `baseline`, and of its kernels from best to worst.
-
-    A kernel's picture shows the true kernel, if known, to the left of the estimate.
-    """
+    """Pictures of cases chosen by the gain of `subject` over `baseline`, and of its kernels from best to worst."""
 
     subject: str = ""
     baseline: str = ""
@@ -303,15 +285,15 @@ def make_showcase(
 ) -> Showcase:
     """Choose cases by their results and make their pictures. Cases that cannot be made are left out.
 
-    Views that the gallery lacks are restored again, which gives the same images because seeds are fixed.
+    Views that the gallery lacks are restored again and added; as seeds are fixed, they show the same images.
     """
-    again: dict[tuple[str, CaseId], View | None] = {}
 
     def view(name: str, case: Case) -> View | None:
-        kept = gallery.views.get(case.id, {}).get(name)
-        if kept is None and (name, case.id) not in again:
-            again[name, case.id] = _or_none(lambda: view_of(case, methods[name].restore(case.y, case.scale, case)))
-        return kept or again[name, case.id]
+        views = gallery.views[case.id]
+        if name not in views:
+            restored = _or_none(lambda: methods[name].restore(case.y, case.scale, case))
+            views[name] = None if restored is None else view_of(case, restored.image, restored.kernel)
+        return views[name]
 
     strips, kernels = [], []
     for title, case_id in chosen_cases(results, gallery.subject, gallery.baseline):
@@ -343,21 +325,19 @@ def _or_none(make: Callable[[], T]) -> T | None:
 def _pictures(case: Case, views: Mapping[str, View | None], psnr: Mapping[str, float]) -> list[Picture]:
     """Input, restorations, and ground truth of one case."""
     enlarged = case.y.repeat_interleave(case.scale, -2).repeat_interleave(case.scale, -1)
-    pictures = [Picture("input", data_uri(Image.fromarray(crop_of(case, enlarged))), f"pixels x{case.scale}")]
-    for name, view in views.items():
-        if view is not None:
-            kernel = None if view.kernel is None else _kernel_uri(view.kernel)
-            note = f"{psnr[name]:.2f} dB" if name in psnr else ""
-            pictures.append(Picture(name, data_uri(Image.fromarray(view.crop)), note, kernel))
+    shown = [("input", view_of(case, enlarged, None), f"pixels x{case.scale}")]
+    shown += [(name, view, f"{psnr[name]:.2f} dB" if name in psnr else "") for name, view in views.items() if view]
     if case.hr is not None:
-        true = case.kernel_at_pixel_centre
-        kernel = None if true is None else _kernel_uri(true.numpy())
-        pictures.append(Picture("truth", data_uri(Image.fromarray(crop_of(case, case.hr))), kernel=kernel))
+        shown.append(("truth", view_of(case, case.hr, case.kernel_at_pixel_centre), ""))
+    pictures = []
+    for name, view, note in shown:
+        kernel = None if view.kernel is None else _kernel_uri(view.kernel)
+        pictures.append(Picture(name, data_uri(Image.fromarray(view.crop)), note, kernel))
     return pictures
 
 
 def _kernel_uri(kernel: npt.NDArray[Any], true: Tensor | None = None) -> str:
-    """A kernel's picture; with the true kernel, both side by side on the same grid and colour scale."""
+    """A kernel's picture; with the true kernel to its left, both on the same grid and colour scale."""
     shown = torch.from_numpy(kernel)
     if true is not None:
         shown = torch.cat(aligned_pair(shown, true)[::-1], dim=1)

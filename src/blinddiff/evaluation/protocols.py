@@ -61,7 +61,7 @@ class Protocol(ABC):
     source: str
     degradation: str
     scales: tuple[int, ...]
-    sets: tuple[str, ...]
+    sets: tuple[str, ...] = ("Set5", "Set14", "BSD100", "Urban100")
     truth: bool = True
     scale: int = 0
 
@@ -98,12 +98,9 @@ class Protocol(ABC):
 
 
 class Parameter(NamedTuple):
-    """One degradation of a synthetic protocol.
+    """One degradation of a synthetic protocol, named `label` in tables.
 
-    Attributes:
-        label: its name in tables.
-        kernel: (kh, kw), or a family of which every case has a random kernel.
-        noise_level: standard deviation of the Gaussian noise in grey levels.
+    kernel: (kh, kw), or a family with a random kernel for every case. noise_level: standard deviation in grey levels.
     """
 
     label: str
@@ -187,17 +184,9 @@ class Div2krkProtocol(Protocol):
         if tuple(hr.shape[-2:]) != tuple(side * self.scale for side in y.shape[-2:]):
             size = f"{y.shape[-1]}x{y.shape[-2]}"
             raise ImageError(f"{lr_files[0]}: {size} is not 1/{self.scale} of {reference.source.name}")
-        return Case(
-            id=reference.id,
-            scale=self.scale,
-            hr=hr,
-            y=y,
-            kernel=as_convolution(shifted_kernel(stored, self.scale)),
-            noise_level=0.0,
-            seed=self.random_seed(reference, seed, "method"),
-            downsampling=Decimate(0),
-            centred_kernel=as_convolution(stored),
-        )
+        method_seed = self.random_seed(reference, seed, "method")
+        kernel, centred = as_convolution(shifted_kernel(stored, self.scale)), as_convolution(stored)
+        return Case(reference.id, self.scale, hr, y, kernel, 0.0, method_seed, Decimate(0), centred)
 
 
 def _gaussian8(scale: int) -> list[Parameter]:
@@ -239,7 +228,6 @@ def _random(*families: tuple[str, KernelFamily], noise_level: float = 0.0) -> Ca
     return lambda _: [Parameter(label, family, noise_level) for label, family in families]
 
 
-_USUAL_SETS = ("Set5", "Set14", "BSD100", "Urban100")
 _BLINDDIFF = (
     "BlindDiff, arXiv 2403.10211, and its published code (ranges of training; its test kernels are not published)"
 )
@@ -254,7 +242,6 @@ _ALL: tuple[Protocol, ...] = (
         "J. Gu et al., Blind super-resolution with iterative kernel correction (IKC), CVPR 2019",
         "isotropic Gaussian blur 21x21 of eight widths, antialiased bicubic downsampling, 8 bit",
         scales=(2, 3, 4),
-        sets=_USUAL_SETS,
         parameters=_gaussian8,
     ),
     SyntheticProtocol(
@@ -262,7 +249,6 @@ _ALL: tuple[Protocol, ...] = (
         _BLINDDIFF,
         "isotropic Gaussian blur 21x21, sigma uniform in [0.2, 4], antialiased bicubic downsampling, 8 bit",
         scales=(4,),
-        sets=_USUAL_SETS,
         parameters=_random(("random isotropic Gaussian", SETTING1)),
     ),
     SyntheticProtocol(
@@ -270,7 +256,6 @@ _ALL: tuple[Protocol, ...] = (
         _BLINDDIFF,
         f"{_SETTING2}8 bit",
         scales=(4,),
-        sets=_USUAL_SETS,
         parameters=_random(("random anisotropic Gaussian", SETTING2)),
     ),
     SyntheticProtocol(  # the paper's "complex degradation", for which it names no test set
@@ -278,7 +263,6 @@ _ALL: tuple[Protocol, ...] = (
         _BLINDDIFF,
         f"{_SETTING2}Gaussian noise 10, 8 bit",
         scales=(4,),
-        sets=_USUAL_SETS,
         parameters=_random(("random anisotropic Gaussian", SETTING2), noise_level=10.0),
     ),
     SyntheticProtocol(

@@ -34,12 +34,9 @@ OPTIONAL_PACKAGES = ("lpips", "DISTS_pytorch")
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The result of one method on one case: metrics, or an error.
+    """The result of one method on one case: the metrics that apply by name, or one line about the error.
 
-    Attributes:
-        metrics: name -> value, for the metrics that apply.
-        y_checksum: SHA-256 of the LR image's pixels.
-        error: one line if the method could not be evaluated on this case, else None.
+    y_checksum: SHA-256 of the LR image's pixels.
     """
 
     method: str
@@ -216,43 +213,33 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
     """
     path = folder / "costs.json"
     side = COST_SIDE // scale * scale
-    record: dict[str, Any] = {
+    conditions = {
         "result": f"{side}x{side}",
         "device": options.device,
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "blinddiff": versions()["blinddiff"],
-        "weights": dict(weights),
-        "methods": {},
-        "not_measured": {},
     }
+    record: dict[str, Any] = {**conditions, "weights": dict(weights), "methods": {}, "not_measured": {}}
     known: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         known = json.loads(path.read_text(encoding="utf-8"))
-    if all(known.get(key) == record[key] for key in ("result", "device", "threads", "processor", "blinddiff")):
-        record["methods"] = {
-            name: cost
-            for name, cost in known["methods"].items()
-            if name in weights and known["weights"][name] == weights[name]
-        }
-    for name in weights:
-        if name == "external" or name in record["methods"]:
-            continue
-        # A new process for each method, because the peak is measured per process.
-        worker = partial(_cost_worker, replace(options), scale)
+    if conditions.items() <= known.items():
+        record["methods"] = {n: cost for n, cost in known["methods"].items() if weights.get(n) == known["weights"][n]}
+    worker = partial(_cost_worker, replace(options), scale)
+    for name in [name for name in weights if name != "external" and name not in record["methods"]]:
         try:
-            [(_, cost)] = run_tasks([name], worker, processes=1, threads=record["threads"])
+            # A new process for each method, because the peak is measured per process.
+            [(_, cost)] = run_tasks([name], worker, processes=1, threads=torch.get_num_threads())
+            if isinstance(cost, Died):
+                raise MemoryError
         except Exception as error:
-            failure = describe_failure(error)
-            if failure is None:
+            if (failure := describe_failure(error)) is None:
                 raise
             record["not_measured"][name] = failure
-            continue
-        if isinstance(cost, Died):
-            record["not_measured"][name] = NO_MEMORY
-            continue
-        record["methods"][name] = asdict(cost)
-        write_json(path, record)
+        else:
+            record["methods"][name] = asdict(cost)
+            write_json(path, record)
     return record
 
 

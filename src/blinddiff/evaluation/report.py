@@ -119,16 +119,17 @@ def heading(metric: Metric) -> str:
     return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
 
 
-def with_interval(mean: float, low: float, high: float, digits: int) -> str:
-    """Format a difference and its interval for a table."""
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+def with_interval(mean: float, low: float, high: float, digits: int, sign: str = "+") -> str:
+    """Format a mean and its interval for a table; by default as a difference, with the sign also of positive values."""
+    return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
 def _mean(value: Estimate | None, metric: Metric, interval: bool = True) -> str:
     if value is None:
         return ""
-    d = metric.digits
-    return f"{value.mean:.{d}f}" + (f" [{value.low:.{d}f}, {value.high:.{d}f}]" if interval else "")
+    if not interval:
+        return f"{value.mean:.{metric.digits}f}"
+    return with_interval(value.mean, value.low, value.high, metric.digits, sign="")
 
 
 def means(summary: SetSummary, metrics: Iterable[Metric], interval: bool = True, corner: str = "") -> Table | None:
@@ -180,7 +181,7 @@ def published_comparison(protocol: Protocol, summary: SetSummary, share: str) ->
     ]
     for label in dict.fromkeys(r.label for r in published if r.label):
         indices = [i for i, parameter in enumerate(protocol.labels) if parameter.startswith(f"{label},")]
-        for method, values in summary.by_parameter.items():
+        for method, values in summary.psnr_y_by_parameter.items():
             if all(i in values for i in indices):
                 first, last = values[indices[0]], values[indices[-1]]
                 rows.append((first, [f"**{method}**, {label}", span(first, last), *measured]))
@@ -221,7 +222,7 @@ def ablations(summary: SetSummary) -> Table | None:
 
 def by_parameter(protocol: Protocol, summary: SetSummary) -> Table | None:
     """Mean PSNR on Y for each of the protocol's parameters; None if it has only one."""
-    values = {method: found for method, found in summary.by_parameter.items() if found}
+    values = {method: found for method, found in summary.psnr_y_by_parameter.items() if found}
     if len(protocol.labels) == 1 or not values:
         return None
     rows = [
@@ -235,8 +236,8 @@ def cost_table(costs: Mapping[str, Any]) -> Table | None:
     """Time, calls, operations, parameters and memory on the fixed input; None if they were not measured."""
     rows = []
     for name, cost in costs.get("methods", {}).items():
-        peak, loaded = cost["peak_mib"], cost["loaded_mib"]
-        memory = "" if peak is None else f"{peak:.0f}" + ("" if loaded is None else f" ({peak - loaded:+.0f})")
+        peak = cost["peak_mib"]
+        memory = "" if peak is None else f"{peak:.0f} ({peak - cost['loaded_mib']:+.0f})"
         parameters = "" if cost["parameters"] is None else f"{cost['parameters'] / 1e6:.2f}"
         rows.append([name, f"{cost['seconds']:.3f}", str(cost["calls"]), f"{cost['gmacs']:.2f}", parameters, memory])
     header = ["", "time (s)", "network calls", "GMACs", "parameters (10^6)", "peak memory (MiB)"]
@@ -245,14 +246,7 @@ def cost_table(costs: Mapping[str, Any]) -> Table | None:
 
 @dataclass(frozen=True)
 class Report:
-    """The report of one evaluation.
-
-    Attributes:
-        summaries: one per test set.
-        results: all results, including those with an error.
-        showcase: pictures of example cases.
-        record: the content of `record.json`.
-    """
+    """The report of one evaluation: a summary per test set, all results, example cases, and `record.json`'s content."""
 
     protocol: Protocol
     summaries: Sequence[SetSummary]
@@ -298,8 +292,7 @@ class Report:
         yield from titled("Images", means(summary, IMAGE_METRICS))
         yield from titled("Kernel and noise level", means(summary, KERNEL_METRICS))
         yield from titled("Time", means(summary, COST_METRICS))
-        yield from plots.perception_distortion(summary)
-        yield from plots.quality_time(summary)
+        yield from plots.trade_offs(summary)
         yield from titled("Measured and published", published_comparison(self.protocol, summary, share))
         yield from plots.measured_and_published(self.protocol, summary)
         yield from titled("Ablations", ablations(summary))
@@ -334,8 +327,7 @@ class Report:
 
     def _cost_section(self) -> Iterator[Block]:
         costs = self.record["costs"]
-        table = cost_table(costs)
-        if table is not None:
+        if table := cost_table(costs):
             yield Heading(2, "Cost")
             yield Paragraph(
                 f"One restoration with a result of {costs['result']} pixels, each method in a separate process, "
@@ -358,6 +350,5 @@ class Report:
         for checksum in dict.fromkeys(filter(None, record["weights"].values())):
             methods = ", ".join(name for name, found in record["weights"].items() if found == checksum)
             yield f"weights of {methods}: SHA-256 `{checksum[:16]}`"
-        if record["external"] is not None:
-            folder, checksum = record["external"]["folder"], record["external"]["sha256"]
-            yield f"external: `{folder}`, SHA-256 of its files `{checksum[:16]}`"
+        if external := record["external"]:
+            yield f"external: `{external['folder']}`, SHA-256 of its files `{external['sha256'][:16]}`"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from blinddiff.degradation.kernel_files import write_kernel
 from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.data import Case, CaseId, CaseReference, checksum, data_root, to_bytes
+from blinddiff.evaluation.data import CaseId, CaseReference, checksum, data_root, to_bytes
 from blinddiff.evaluation.image_metrics import Sample, available_learned_metrics
 from blinddiff.evaluation.methods import Options, fingerprint_of, method
 from blinddiff.evaluation.plots import Gallery, Showcase, View, make_showcase, view_of
@@ -36,7 +36,7 @@ from blinddiff.evaluation.records import (
     write_json,
 )
 from blinddiff.evaluation.report import Report, as_html, as_markdown
-from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, summarise, summary_json
+from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, summarise
 from blinddiff.files import files_hash, make_folder, write_file
 from blinddiff.imaging import write_picture
 from blinddiff.restoring.pool import Died, run_tasks
@@ -116,30 +116,18 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
             case = plan.make(reference, settings.seed)
         except BlindDiffError as error:
             failures.append(f"{reference.id}: {error}")
-        else:
-            _export_case(case, folder)
+            continue
+        write_picture(folder / "LR" / case.id.set / f"{case.id.stem}.png", Image.fromarray(to_bytes(case.y)))
+        if case.hr is not None:
+            write_picture(folder / "HR" / case.id.set / f"{case.id.name}.png", Image.fromarray(to_bytes(case.hr)))
+        if case.kernel_at_pixel_centre is not None:
+            write_kernel(folder / "kernel" / case.id.set / f"{case.id.stem}_kernel.npy", case.kernel_at_pixel_centre)
     cases = f"--sets {shlex.join(settings.sets)}" + ("" if settings.limit is None else f" --limit {settings.limit}")
-    readme = README.format(**plan.describe(), seed=settings.seed, cases=cases)
-    write_file(folder / "README.md", readme.encode())
+    write_file(folder / "README.md", README.format(**plan.describe(), seed=settings.seed, cases=cases).encode())
     return len(references) - len(failures), failures
 
 
-def _export_case(case: Case, folder: Path) -> None:
-    set_name, stem = case.id.set, case.id.stem
-    write_picture(folder / "LR" / set_name / f"{stem}.png", Image.fromarray(to_bytes(case.y)))
-    if case.hr is not None:
-        write_picture(folder / "HR" / set_name / f"{case.id.name}.png", Image.fromarray(to_bytes(case.hr)))
-    if case.kernel_at_pixel_centre is not None:
-        write_kernel(folder / "kernel" / set_name / f"{stem}_kernel.npy", case.kernel_at_pixel_centre)
-
-
-class Evaluated(NamedTuple):
-    """The result of one method on one case, and a view of it if the report may show the method."""
-
-    result: ImageResult
-    view: View | None = None
-
-
+Evaluated: TypeAlias = tuple[ImageResult, View | None]  # of one method on one case; a view if the report may show it
 Task: TypeAlias = tuple[CaseReference, list[str]]  # a case, and the names of the methods to run on it
 
 
@@ -159,29 +147,25 @@ class Runner:
         return list(self.run(*task))
 
     def run(self, reference: CaseReference, names: Sequence[str]) -> Iterator[Evaluated]:
-        """Run the named methods on one case.
-
-        Bad input or too little memory gives a result with an error; other exceptions propagate.
-        """
+        """Run the named methods on one case. Bad input or too little memory gives a result with an error."""
         try:
             case = self.protocol.make(reference, self.seed)
             y_checksum = checksum(case.y)
         except BlindDiffError as error:
-            yield from (Evaluated(ImageResult(name, *reference.id, error=str(error))) for name in names)
+            yield from ((ImageResult(name, *reference.id, error=str(error)), None) for name in names)
             return
         for name in names:
             try:
                 restoration = self.methods[name].restore(case.y, case.scale, case)
                 metrics = measure(Sample(case, restoration))
             except Exception as error:
-                failure = describe_failure(error)
-                if failure is None:
+                if (failure := describe_failure(error)) is None:
                     raise
                 failure = f"{case.id}: {failure}" if failure == NO_MEMORY else failure
-                yield Evaluated(ImageResult(name, *case.id, y_checksum=y_checksum, error=failure))
+                yield ImageResult(name, *case.id, y_checksum=y_checksum, error=failure), None
             else:
-                view = view_of(case, restoration) if name in self.shown else None
-                yield Evaluated(ImageResult(name, *case.id, metrics, y_checksum), view)
+                view = view_of(case, restoration.image, restoration.kernel) if name in self.shown else None
+                yield ImageResult(name, *case.id, metrics, y_checksum), view
 
 
 MAX_PSNR = 120.0  # dB, in records; equal images have an infinite PSNR
@@ -214,17 +198,12 @@ def run_all(settings: Settings, runner: Runner, tasks: Sequence[Task]) -> Iterat
         yield found
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """All results, and a summary of each set."""
+class Outcome(NamedTuple):
+    """All results, a summary of each set, and the results with an error, in order."""
 
     results: list[ImageResult]
     summaries: list[SetSummary]
-
-    @property
-    def failures(self) -> list[ImageResult]:
-        """The results with an error, in order."""
-        return sorted((r for r in self.results if r.error is not None), key=lambda r: r.key)
+    failures: list[ImageResult]
 
 
 def evaluate(settings: Settings) -> Outcome:
@@ -253,7 +232,7 @@ def evaluate(settings: Settings) -> Outcome:
         gallery = _run_missing(settings, runner, cases, log)
         results = [r for r in log.results.values() if r.case_id in cases and r.method in settings.methods]
         summaries = summarise(results, settings.sets, settings.methods)
-        outcome = Outcome(results, summaries)
+        failures = sorted((r for r in results if r.error is not None), key=lambda r: r.key)
         costs = measure_costs(weights, settings.options, settings.scale, settings.out) if settings.costs else {}
         showcase = Showcase()
         if settings.pictures:
@@ -279,15 +258,15 @@ def evaluate(settings: Settings) -> Outcome:
                 for name, group in references.items()
             },
             "external": _external(settings),
-            "sets": [summary_json(summary) for summary in summaries],
+            "sets": [asdict(summary) for summary in summaries],
             "costs": costs,
-            "failures": [asdict(failure) for failure in outcome.failures],
+            "failures": [asdict(failure) for failure in failures],
         }
         write_json(settings.out / RECORD, record)
         report = Report(plan, summaries, results, showcase, record)
         write_file(settings.out / "report.md", as_markdown(report.blocks()).encode())
         write_file(settings.out / "report.html", as_html(report.blocks()).encode())
-    return outcome
+    return Outcome(results, summaries, failures)
 
 
 def _run_missing(settings: Settings, runner: Runner, cases: Mapping[CaseId, CaseReference], log: ResultLog) -> Gallery:
@@ -302,9 +281,9 @@ def _run_missing(settings: Settings, runner: Runner, cases: Mapping[CaseId, Case
     done, interval = total - sum(len(names) for _, names in tasks), 0.2 if sys.stderr.isatty() else 30
     with tqdm(total=total, initial=done, unit="result", mininterval=interval) as progress:
         for found in run_all(settings, runner, tasks):
-            log.append(one.result for one in found)
-            for one in found:
-                gallery.add(one.result, one.view)
+            log.append(result for result, _ in found)
+            for result, view in found:
+                gallery.add(result, view)
             progress.update(len(found))
     log.finish()
     return gallery

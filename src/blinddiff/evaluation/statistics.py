@@ -1,11 +1,11 @@
 """Means and paired differences with bootstrap intervals; the choice of compared methods and of example cases."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,9 @@ FEWEST_IMAGES = 6
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its confidence interval.
+    """A mean, its 95 % bootstrap interval (equal to the mean for a single image), the numbers of images and of values.
 
-    Attributes:
-        mean: mean of all values.
-        low, high: ends of the 95 % bootstrap interval; equal to `mean` for a single image.
-        images: number of images. Images are resampled, not values.
-        values: number of values.
+    Images are resampled, not values.
     """
 
     mean: float
@@ -74,10 +70,7 @@ class Difference:
     estimate: Estimate
 
     def verdict(self, higher_is_better: bool | None) -> Literal["better", "worse", "undecided", "too few images", ""]:
-        """What may be claimed. "better" and "worse" need an interval that excludes 0, and `FEWEST_IMAGES` images.
-
-        Empty for a metric without a direction.
-        """
+        """What may be claimed: "better" and "worse" need an interval without 0 and `FEWEST_IMAGES` images."""
         if higher_is_better is None:
             return ""
         if self.estimate.images < FEWEST_IMAGES:
@@ -105,37 +98,24 @@ USUAL_BASELINES = ("closed-form", "fidelity")
 
 @dataclass(frozen=True)
 class SetSummary:
-    """The results of one test set.
+    """The results of one test set, an entry of `sets` in a record.
 
     Attributes:
         means: method -> metric -> mean over all its cases.
-        by_parameter: method -> parameter index -> mean PSNR on Y.
+        psnr_y_by_parameter: method -> parameter index -> mean PSNR on Y.
         differences: metric -> differences of the pairs of `compared_pairs` and of the ablations.
     """
 
     set: str
     means: dict[str, dict[str, Estimate]]
-    by_parameter: dict[str, dict[int, float]]
+    psnr_y_by_parameter: dict[str, dict[int, float]]
     differences: dict[str, list[Difference]]
 
 
 def summarise(results: Iterable[ImageResult], sets: Sequence[str], methods: Sequence[str]) -> list[SetSummary]:
     """One summary per set, in the given order. Results with an error are left out."""
-    values: dict[str, dict[str, dict[str, dict[tuple[str, int], float]]]] = {
-        set_name: {metric: defaultdict(dict) for metric in METRICS} for set_name in sets
-    }
-    for result in sorted(results, key=lambda r: r.key):
-        if result.error is None and result.set in values and result.method in methods:
-            for metric, value in result.metrics.items():
-                values[result.set][metric][result.method][result.name, result.index] = value
-    return [_summarise_set(set_name, values[set_name], methods) for set_name in sets]
-
-
-def summary_json(summary: SetSummary) -> dict[str, Any]:
-    """An entry of `sets` in a record."""
-    content = asdict(summary)
-    content["psnr_y_by_parameter"] = content.pop("by_parameter")
-    return content
+    valid = sorted((r for r in results if r.error is None and r.method in methods), key=lambda r: r.key)
+    return [_summarise_set(name, [r for r in valid if r.set == name], methods) for name in sets]
 
 
 def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
@@ -147,9 +127,13 @@ def compared_pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
     return [(method, other) for i, method in enumerate(methods) for other in methods[:i] if other in baselines]
 
 
-def _summarise_set(set_name: str, values: Mapping[str, Values], methods: Sequence[str]) -> SetSummary:
+def _summarise_set(set_name: str, results: Iterable[ImageResult], methods: Sequence[str]) -> SetSummary:
+    values: dict[str, dict[str, dict[tuple[str, int], float]]] = {metric: defaultdict(dict) for metric in METRICS}
+    for result in results:
+        for metric, value in result.metrics.items():
+            values[metric][result.method][result.name, result.index] = value
     means = {
-        method: {metric: estimate(values[metric][method]) for metric in METRICS if values[metric].get(method)}
+        method: {metric: estimate(found[method]) for metric, found in values.items() if method in found}
         for method in methods
     }
     by_parameter: dict[str, dict[int, float]] = {}
@@ -158,7 +142,8 @@ def _summarise_set(set_name: str, values: Mapping[str, Values], methods: Sequenc
         for (_, index), value in values["psnr_y"].get(method, {}).items():
             groups[index].append(value)
         by_parameter[method] = {index: sum(group) / len(group) for index, group in sorted(groups.items())}
-    wanted = dict.fromkeys([*compared_pairs(methods), *ablation_methods(methods)])
+    ablations = [(a.method, a.against) for a in ABLATIONS if {a.method, a.against} <= set(methods)]
+    wanted = dict.fromkeys([*compared_pairs(methods), *ablations])
     differences = {
         metric: [pair for a, b in wanted if (pair := paired_difference(a, b, values[metric]))] for metric in COMPARED
     }
@@ -201,11 +186,6 @@ ABLATIONS: tuple[Ablation, ...] = (
 
 TRAINED = {"small-full": "full", "small-no-modulation": "no_modulation", "small-no-kernel-loss": "no_kernel_loss"}
 """Methods with their own weights: name -> recipe in recipes/ablations. All have the same small training budget."""
-
-
-def ablation_methods(names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(method, against) for the ablations whose two methods are both in `names`."""
-    return ((a.method, a.against) for a in ABLATIONS if a.method in names and a.against in names)
 
 
 def trained_ablations(folder: Path) -> dict[str, Path]:
@@ -283,15 +263,14 @@ def possible_extremes(gains: Mapping[CaseId, float]) -> set[CaseId]:
 
 def _ranked_images(gains: Mapping[CaseId, float]) -> tuple[list[CaseId], list[CaseId]]:
     """Each image's worst case, worst first, and each image's best case, best first."""
-    ranked = sorted(gains, key=lambda case: (gains[case], case))
 
-    def first_per_image(order: Iterable[CaseId]) -> list[CaseId]:
-        found: dict[tuple[str, ...], CaseId] = {}
-        for case in order:
-            found.setdefault(case[:2], case)
-        return list(found.values())
+    def rank(case: CaseId) -> tuple[float, CaseId]:
+        return gains[case], case
 
-    return first_per_image(ranked), first_per_image(ranked[::-1])
+    ranked = sorted(gains, key=rank)
+    worst = {case[:2]: case for case in reversed(ranked)}  # of an image's cases, the last one stays
+    best = {case[:2]: case for case in ranked}
+    return sorted(worst.values(), key=rank), sorted(best.values(), key=rank, reverse=True)
 
 
 def examples(cases: Iterable[CaseId]) -> list[CaseId]:

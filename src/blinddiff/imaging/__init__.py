@@ -1,14 +1,7 @@
-"""Reads and writes image files without loss of depth, colour profile or metadata, and draws pictures for people."""
+"""Reads and writes image files with their bit depth, colour profile and metadata, and draws kernels and residuals."""
 
-from blinddiff.imaging.drawing import (
-    SheetFacts,
-    comparison_sheet,
-    heat_colours,
-    kernel_map_picture,
-    kernel_picture,
-    residual_picture,
-)
-from blinddiff.imaging.photograph import Photograph, from_picture, spread_colours, to_picture, visible_colours
+from blinddiff.imaging.drawing import SheetFacts, comparison_sheet, kernel_map_picture, kernel_picture
+from blinddiff.imaging.photograph import Photograph, from_picture, to_picture, visible_colours
 from blinddiff.imaging.read import (
     FORMATS,
     MAX_PIXELS,
@@ -21,15 +14,7 @@ from blinddiff.imaging.read import (
     read_bytes,
     read_image,
 )
-from blinddiff.imaging.write import (
-    OUTPUT_FORMATS,
-    check_format,
-    check_output,
-    encode_image,
-    write_image,
-    write_picture,
-    written_bit_depth,
-)
+from blinddiff.imaging.write import OUTPUT_FORMATS, check_format, check_output, encode_image, write_image, write_picture
 
 __all__ = [
     "FORMATS",
@@ -45,7 +30,6 @@ __all__ = [
     "from_picture",
     "has_image_name",
     "has_raw_name",
-    "heat_colours",
     "image_format",
     "kernel_map_picture",
     "kernel_picture",
@@ -53,11 +37,8 @@ __all__ = [
     "read_8bit",
     "read_bytes",
     "read_image",
-    "residual_picture",
-    "spread_colours",
     "to_picture",
     "visible_colours",
     "write_image",
     "write_picture",
-    "written_bit_depth",
 ]

@@ -1,17 +1,17 @@
-"""Pictures for people: kernels, residuals, and the sheet that compares input, bicubic interpolation and result."""
+"""Draws kernels, residuals, and the sheet that compares input, bicubic interpolation and result."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from blinddiff.errors import KernelError, ParameterError
 from blinddiff.imaging.photograph import to_picture
 
 _NEAREST, _LANCZOS = Image.Resampling.NEAREST, Image.Resampling.LANCZOS
-# Black over red to pale yellow, evenly rising in lightness, so that it reads the same in grey print.
+# Black, red, pale yellow: lightness increases evenly, so that the colour map also works in greyscale.
 _HEAT = np.array(
     [(0.02, 0.02, 0.07), (0.27, 0.06, 0.40), (0.58, 0.15, 0.40), (0.86, 0.32, 0.22), (0.98, 0.61, 0.08), (1, 1, 0.75)]
 )
@@ -28,10 +28,10 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
-    """Return `kernel`, (kh, kw), enlarged to whole blocks of pixels, zero black and its largest entry lightest.
+    """Return a picture of `kernel`, (kh, kw): one square per entry, black at 0 and lightest at the maximum.
 
-    Negative entries are blue, relative to the same largest entry.
-    Its longer side has at most `side` pixels, unless the kernel has more. Raises KernelError for any other tensor.
+    Negative entries are in shades of blue. The longer side is at most `side` pixels, or one pixel per entry. Raises
+    KernelError for any other tensor.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
@@ -49,19 +49,15 @@ def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
 
 def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
     """Return the kernels of regions, (rows, columns, kh, kw), as a grid of `kernel_picture` with white lines."""
-    pictures = [[kernel_picture(kernel, side) for kernel in row] for row in kernels]
-    width, height = pictures[0][0].size
-    grid = Image.new("RGB", (len(pictures[0]) * (width + 2) - 2, len(pictures) * (height + 2) - 2), "white")
-    for row, line in enumerate(pictures):
-        for column, picture in enumerate(line):
-            grid.paste(picture, (column * (width + 2), row * (height + 2)))
-    return grid
+    lines = (0, 0, 2, 2)  # on the right and at the bottom
+    tiles = [[np.asarray(ImageOps.expand(kernel_picture(k, side), lines, "white")) for k in row] for row in kernels]
+    return Image.fromarray(np.vstack([np.hstack(row) for row in tiles])[:-2, :-2])
 
 
 def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
-    """Return a signed residual, (3, h, w) in grey levels, around mid-grey, `side` pixels on its longer side.
+    """Return a picture of a signed residual, (3, h, w) in grey levels, with 0 as mid-grey, and its range.
 
-    Also returns the grey levels shown as black (negative) and as white (positive).
+    The longer side has `side` pixels. A range of r means that -r is black and +r is white, in grey levels.
     """
     levels = residual.detach().cpu().float()
     extent = max(1.0, 4 * float(levels.square().mean().sqrt()))
@@ -77,11 +73,11 @@ _SMALL_PANEL = 248  # side of the kernel's and the residual's pictures
 
 @dataclass(frozen=True)
 class SheetFacts:
-    """The figures of one restoration on its comparison sheet.
+    """The numbers on a comparison sheet.
 
-    The noise level (a standard deviation) and the residual's root mean square are in grey levels (0..255). The kernel's
-    widths are its standard deviations along and across its main direction, in output pixels; its angle is that
-    direction in degrees from the x axis towards the y axis, clockwise on the screen.
+    The noise level (standard deviation) and the residual's RMS are in grey levels (0..255). The kernel's widths are its
+    standard deviations along and across its main axis, in output pixels; its angle is that of the main axis, in
+    degrees, clockwise from the x axis on the screen.
     """
 
     scale: int
@@ -101,12 +97,11 @@ def comparison_sheet(
     facts: SheetFacts,
     title: str = "BlindDiff",
 ) -> Image.Image:
-    """Return input, bicubic and result side by side, the same magnified, and below them kernel, residual and figures.
+    """Return a sheet of three rows: input, bicubic and result; a magnified crop of each; kernel, residual and numbers.
 
-    The magnified row shows the place where the result differs most from bicubic, as whole blocks of pixels. The input
-    `low` is (3, h, w) in [0, 1], `bicubic` and `result` are (3, H, W), `kernel` is the estimate (kh, kw) in output
-    pixels, and `residual` is y - A(x, k), (3, h, w), signed, in the units of `low`. Characters of `title` outside
-    Latin-1 are shown as "?". Raises ParameterError if the shapes do not belong together.
+    The crop shows where the result differs most from bicubic. The input `low` is (3, h, w) in [0, 1], `bicubic` and
+    `result` are (3, H, W), `kernel` is the estimate (kh, kw) in output pixels, and `residual` is y - A(x, k), (3, h, w)
+    in the units of `low`. Characters of `title` outside Latin-1 become "?". Raises ParameterError for other shapes.
     """
     if low.ndim != 3 or low.shape != residual.shape:
         raise ParameterError(f"residual: shape {tuple(residual.shape)}; accepted is the input's, {tuple(low.shape)}")
@@ -137,16 +132,16 @@ def comparison_sheet(
 
 
 def _fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
-    """Return a size of the same proportions, as large as width x height allow."""
+    """Return the largest size of the same aspect ratio that fits into width x height."""
     factor = min(width / size[0], height / size[1])
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _most_different_box(bicubic: Tensor, result: Tensor, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the largest mean square difference, at most width x height large."""
+    """Return (left, top, right, bottom) of the window of width x height with the largest square difference."""
     height, width = min(height, result.shape[-2]), min(width, result.shape[-1])
     energy = (result - bicubic).detach().cpu().double().square().sum(dim=0).numpy()
-    # the sum over every window, from the integral image
+    # The integral image gives the sum over every window.
     integral = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     columns = integral[:, width:] - integral[:, :-width]
     sums = columns[height:] - columns[:-height]
@@ -155,7 +150,7 @@ def _most_different_box(bicubic: Tensor, result: Tensor, width: int, height: int
 
 
 def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int]) -> Image.Image:
-    """Return `picture` at a size, with a frame around `box`, given in its pixels."""
+    """Return `picture` resized to `size`, with a frame around `box`, which is in pixels of `picture`."""
     panel = picture.resize(size, _LANCZOS)
     scaled = [round(edge * size[i % 2] / picture.size[i % 2]) for i, edge in enumerate(box)]
     scaled[2], scaled[3] = max(scaled[0], scaled[2] - 1), max(scaled[1], scaled[3] - 1)
@@ -164,7 +159,7 @@ def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tupl
 
 
 def _last_row(sheet: Image.Image, top: int, kernel: Tensor, residual: Tensor, facts: SheetFacts) -> None:
-    """Draw kernel, residual and figures."""
+    """Draw kernel, residual and numbers."""
     picture = kernel_picture(kernel, _SMALL_PANEL)
     _panel(sheet, picture, (_MARGIN, top), f"blur kernel, {kernel.shape[1]} x {kernel.shape[0]} pixels")
     left = _MARGIN + max(picture.width, _SMALL_PANEL) + _GAP
@@ -189,6 +184,6 @@ def _panel(sheet: Image.Image, picture: Image.Image, corner: tuple[int, int], ca
 
 
 def _text(sheet: Image.Image, corner: tuple[int, int], text: str, size: int, colour: str = _INK) -> None:
-    # Pillow's own font has few characters outside Latin-1, and a box for the others
+    # Pillow's default font shows a box for most characters outside Latin-1.
     drawn = text.encode("latin-1", "replace").decode("latin-1")
     ImageDraw.Draw(sheet).text(corner, drawn, fill=colour, font=ImageFont.load_default(size=size))

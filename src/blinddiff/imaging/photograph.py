@@ -21,17 +21,17 @@ class Photograph:
     """A decoded image file.
 
     Attributes:
-        pixels: (3, H, W) float32 in [0, 1], RGB, upright, with the tone curve of sRGB: that of the colour profile is
-            undone, its primaries are kept. A grey image has three equal channels.
-        alpha: (1, H, W) float32 in [0, 1], 1 is opaque; None without transparency. Colours are not multiplied with it.
+        pixels: (3, H, W) float32 in [0, 1], upright RGB with the tone curve of sRGB and the primaries of the colour
+            profile. A grey image has three equal channels.
+        alpha: (1, H, W) float32 in [0, 1], 1 is opaque, not premultiplied; None without transparency.
         grey: whether the file is grey; it is then written as grey.
-        bit_depth: bits of one channel: 8 (also for 1-bit and palette images), 16 (for all above 8), or 32 for floats.
-        mode: Pillow's name for the file's pixel format, such as "RGB", "P" or "I;16"; made up in the same way where
-            Pillow has none, such as "RGB;16" or "RGB;32F".
+        bit_depth: bits per channel: 8 for up to 8 bits and palettes, 16 for 9 to 16 bits, 32 for floats.
+        mode: Pillow's name of the file's pixel format, such as "RGB", "P" or "I;16"; for formats without one, a similar
+            name, such as "RGB;16" or "RGB;32F".
         file_format: such as "PNG".
-        icc_profile: the embedded colour profile, unchanged; or one made from the colour space that the file names.
-        exif, xmp: the EXIF block, without its thumbnail, and the XMP packet, their orientation set to upright.
-        path: the file; None if from bytes.
+        icc_profile: the embedded colour profile, unchanged; or one made from the file's declared colour space.
+        exif, xmp: the EXIF block (without thumbnail) and the XMP packet, both with upright orientation.
+        path: the file; None if decoded from bytes.
     """
 
     pixels: Tensor
@@ -47,11 +47,11 @@ class Photograph:
 
 
 Samples: TypeAlias = NDArray[Any]
-"""Pixels as files store them, (H, W, C): grey, grey and alpha, RGB or RGBA; uint8, uint16, or float32 in [0, 1]."""
+"""Pixels as stored in files, (H, W, C): grey, grey and alpha, RGB or RGBA; uint8, uint16, or float32 in [0, 1]."""
 
 
 class StoredImage(NamedTuple):
-    """What a decoder returns: pixels and orientation (as in EXIF) of the file, and attributes of the `Photograph`."""
+    """A decoded file before its EXIF `orientation` is applied; the other fields as in `Photograph`."""
 
     array: Samples
     mode: str
@@ -67,46 +67,47 @@ _MODE_REMARKS = {"CMYK": " (printing inks)", "LAB": " (CIE Lab)", "I": " (32-bit
 
 
 def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
-    """Return the colours (3, H, W) and the transparency (1, H, W) or None, float32 in [0, 1].
+    """Return colours (3, H, W), three equal channels if grey, and alpha (1, H, W) or None, float32 in [0, 1].
 
-    Accepts 1-bit, grey, 16-bit grey, palette, RGB and RGBA (else ImageError); grey becomes three equal channels.
+    Raises ImageError for pictures other than 1-bit, grey, 16-bit grey, palette, RGB and RGBA.
     """
     return split_channels(picture_array(picture))
 
 
 def picture_array(picture: Image.Image) -> Samples:
-    """Return a picture's pixels, uint8, or uint16 for 16-bit grey. Accepts, and raises, what `from_picture` does."""
+    """Return a picture's pixels, uint8, or uint16 for 16-bit grey. Raises ImageError as `from_picture` does."""
     mode = _CONVERTED_MODES.get(picture.mode)
     if mode is None:
         kind = picture.mode + _MODE_REMARKS.get(picture.mode, "")
         raise ImageError(f"pixels of kind {kind} are not supported: convert the image to grey, RGB or RGBA first")
     if "transparency" in picture.info and not mode.startswith("I;16"):
-        mode = "RGBA" if mode.startswith("RGB") else "LA"  # one colour, or palette entries, declared transparent
+        mode = "RGBA" if mode.startswith("RGB") else "LA"  # transparency of one colour or of palette entries
     return channels_last(np.asarray(picture.convert(mode)))
 
 
 def channels_last(array: Samples) -> Samples:
-    """Return (H, W) or (H, W, C) as (H, W, C)."""
+    """Return (H, W) or (H, W, C) as (H, W, C). Raises ImageError for other shapes."""
     if array.ndim not in (2, 3) or array.size == 0:
         raise ImageError(f"pixels in {array.ndim} dimensions are not supported")
     return array[..., None] if array.ndim == 2 else array
 
 
 def white_of(array: Samples) -> float:
-    """Return the value of white in pixels of this type."""
+    """Return the value of white for the array's type."""
     return 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
 
 
-def stretch_to_16_bits(pixels: Samples, bits: int) -> Samples:
-    """Return integers of at most 16 bits as uint16, so that the largest value becomes 65535."""
-    if bits == 16:
-        return pixels
-    white = 2**bits - 1
-    return ((pixels.astype(np.uint32) * 65535 + white // 2) // white).clip(0, 65535).astype(np.uint16)
+def stretch(array: Samples, bits: int) -> Samples:
+    """Rescale integers of 1 to 16 bits to the range of uint8, or of uint16 above 8 bits."""
+    dtype = np.uint8 if bits <= 8 else np.uint16
+    if bits in (8, 16):
+        return array.astype(dtype, copy=False)
+    white, new_white = 2**bits - 1, np.iinfo(dtype).max
+    return ((array.astype(np.uint32) * new_white + white // 2) // white).clip(0, new_white).astype(dtype)
 
 
 def mode_of(array: Samples) -> str:
-    """Return Pillow's name for such pixels, or one made up in the same way: see `Photograph.mode`."""
+    """Return the `Photograph.mode` of pixels."""
     suffix = {"uint8": "", "uint16": ";16", "float32": ";32F"}[array.dtype.name]
     if suffix == ";16" and array.shape[-1] == 1:
         return "I;16"
@@ -114,18 +115,18 @@ def mode_of(array: Samples) -> str:
 
 
 def refuse_too_many_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raise `ImageError` if an image has more pixels than the limit."""
+    """Raise ImageError if an image has more than `max_pixels`."""
     if width * height > max_pixels:
         raise ImageError(f"has {width} x {height} pixels, more than the {max_pixels:,} pixels that are accepted")
 
 
 def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return colours and transparency of (H, W, C) as `from_picture`; `tone`: their tone curve, if not that of sRGB."""
+    """Return the colours and alpha of (H, W, C) as `from_picture`. `tone` is their tone curve, that of sRGB if None."""
     white = np.float32(white_of(array))
     channels = array.shape[-1]
     colours = channels - (channels in (2, 4))
     planes = torch.empty(3, *array.shape[:2])
-    for index in range(colours):  # one by one: a whole image of float32 is four times the file's pixels
+    for index in range(colours):  # by channel, to save memory
         plane = array[..., index].astype(np.float32)
         plane /= white
         planes[index] = torch.from_numpy(plane if tone is None else tone.to_srgb(plane))
@@ -148,14 +149,14 @@ def picture_of(array: Samples) -> Image.Image:
 
 
 def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> Samples:
-    """Return `pixels`, as for `to_picture`, as (H, W, C) of 8 or 16 bits, or 32 for floats, with `tone` applied."""
+    """Return `pixels`, as in `to_picture`, as (H, W, C) with 8, 16 or 32 (float) bits and the tone curve `tone`."""
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
         raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; accepted is (3, H, W) or (1, H, W)")
     array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])
     for index, plane in enumerate(pixels.detach()):
         values = plane.cpu().float()
         if not bool(torch.isfinite(values).all()):
-            raise ImageError("the image holds values that are not finite")
+            raise ImageError("the image has values that are not finite")
         values = values.clamp(0, 1)
         if tone is not None:
             values = torch.from_numpy(tone.from_srgb(values.numpy()))
@@ -164,29 +165,29 @@ def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) 
 
 
 def visible_colours(photograph: Photograph) -> Tensor:
-    """Return a photograph's pixels, (3, H, W), the colours of its transparent parts replaced: see `spread_colours`."""
+    """Return a photograph's pixels, (3, H, W), with `spread_colours` applied to transparent parts."""
     return photograph.pixels if photograph.alpha is None else spread_colours(photograph.pixels, photograph.alpha)
 
 
 def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
-    """Continue the visible colours of (3, H, W) smoothly under the transparent parts of `alpha`, (1, H, W) in [0, 1].
+    """Replace transparent colours in (3, H, W) by alpha-weighted means of visible ones. `alpha` is (1, H, W) in [0, 1].
 
-    Transparent parts often hide black or arbitrary colours; a restoration would sharpen the edge between those and the
-    visible colours. They are replaced by alpha-weighted means over blocks that grow until they contain visible pixels.
+    Otherwise a restoration would sharpen the edges of hidden colours, often black. The means are over blocks that grow
+    until they contain visible pixels.
     """
     if not bool((alpha > 0).any()):
         return pixels
-    # From alpha 1/16 colours stay. Below, where they were once multiplied with alpha, they are mostly rounding errors.
+    # Colours with alpha below 1/16 are replaced too: if they were ever premultiplied, they are mostly rounding errors.
     return _fill(pixels[None], (16 * alpha).clamp(max=1)[None])[0]
 
 
 def _fill(colours: Tensor, weight: Tensor) -> Tensor:
-    """Keep (1, 3, h, w) colours of (1, 1, h, w) weight 1; blend others with the same filled at half the resolution."""
+    """Blend colours (1, 3, h, w) of weight (1, 1, h, w) below 1 with colours filled at half the resolution."""
     if bool((weight >= 1).all()) or max(weight.shape[-2:]) == 1:
         return colours
     halve = partial(F.avg_pool2d, kernel_size=2, ceil_mode=True, count_include_pad=False)
     share = halve(weight)
     means = halve(colours * weight) / share.clamp(min=1e-6)
-    coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel of four gives a block its full weight
+    coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel of four gives full weight
     around = F.interpolate(coarse, size=weight.shape[-2:], mode="bilinear", align_corners=False)
     return weight * colours + (1 - weight) * around

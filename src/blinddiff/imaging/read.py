@@ -1,4 +1,4 @@
-"""Reads image files: detects the format from the first bytes, and decodes without loss or refuses in one line."""
+"""Reads image files: detects the format from the first bytes, and decodes without loss or raises ImageError."""
 
 import io
 import logging
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
-from blinddiff.files import FilePath
+from blinddiff.files import FilePath, error_reason
 from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import declared_profile, jpeg2000_profile, tone_curve
 from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
@@ -27,16 +27,16 @@ from blinddiff.imaging.photograph import Photograph, Samples, StoredImage
 from blinddiff.imaging.tiff import read_tiff
 
 SIGNATURE_BYTES = 32
-"""How many of a file's first bytes `image_format` needs."""
+"""Number of bytes at the start of a file that `image_format` needs."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One image format, by Pillow's name for it."""
+    """An image format that can be read."""
 
-    name: str
-    suffixes: tuple[str, ...]  # of such files, the usual one first
-    signatures: tuple[tuple[int, bytes], ...]  # pairs of an offset and the bytes there; one of them has to match
+    name: str  # in Pillow
+    suffixes: tuple[str, ...]  # the usual one first
+    signatures: tuple[tuple[int, bytes], ...]  # pairs of an offset and the bytes there; one of them must match
 
 
 FORMATS = (
@@ -50,7 +50,7 @@ FORMATS = (
     Format("BMP", (".bmp", ".dib"), ((0, b"BM"),)),
     Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), tuple((0, b"P%d" % kind) for kind in range(1, 7))),
 )
-"""What `read_image` reads. Pillow opens more formats, but every decoder can be attacked with a hostile file."""
+"""The formats that `read_image` accepts. Pillow's other decoders are not exposed to untrusted files."""
 
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
 _NOT_READ = {b"ftyphei": "HEIC", b"ftyphev": "HEIC", b"ftypmif1": "HEIF"}
@@ -58,43 +58,43 @@ _RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf",
 
 
 def image_format(head: bytes) -> Format | None:
-    """Return the format of a file that begins with `head`, at least its first `SIGNATURE_BYTES`; None if unknown."""
+    """Return the format of a file from its first `SIGNATURE_BYTES` or more; None if unknown."""
     return next((kind for kind in FORMATS if any(head.startswith(mark, at) for at, mark in kind.signatures)), None)
 
 
 def has_image_name(path: PurePath) -> bool:
-    """Whether a file's extension is that of a format that is read, or that people expect to be read."""
+    """Whether a file's extension is that of one of `FORMATS`, or of HEIC, which is reported as unsupported."""
     suffix = path.suffix.lower()
     return suffix in (".heic", ".heif") or any(suffix in kind.suffixes for kind in FORMATS)
 
 
 def has_raw_name(path: PurePath) -> bool:
-    """Whether a file's extension is that of a camera's raw format, many of which begin as TIFF files do."""
+    """Whether a file's extension is that of a camera's raw format; many have the signature of TIFF."""
     return path.suffix.lower() in _RAW_SUFFIXES
 
 
 MAX_PIXELS = 89_478_485
-"""Default limit against decompression bombs: Pillow's, a quarter of a GiB of 3-byte pixels."""
+"""Default limit against decompression bombs, as in Pillow: 256 MiB of 3-byte pixels."""
 
-# Decoders report damaged files to their loggers too; without a handler, Python would print that to the terminal.
+# Decoders also log damaged files; without a handler, Python would print these messages to the terminal.
 for _library in ("PIL", "tifffile", "imagecodecs"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
-_GLOBALS = threading.Lock()  # Pillow's limits and Python's filters of warnings are those of the whole process
+_SETTINGS_LOCK = threading.Lock()  # Pillow's limits and Python's warning filters are global to the process
 
 
 def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
-    """Read one still image: a file, or the bytes of one.
+    """Read one still image.
 
-    The format is detected from the content, not from the name: see `FORMATS`. Up to 16 bits and floats in [0, 1] are
-    read without loss. Memory stays under 48 bytes a pixel beside the file (measured: docs/reliability.md).
+    The format (see `FORMATS`) is detected from the content, not from the name. Integers of up to 16 bits and floats in
+    [0, 1] are read without loss. Uses less than 48 bytes per pixel besides the file (measured: docs/reliability.md).
 
     Args:
-        source: a path, or the whole file as bytes.
+        source: a path, or the content of a file.
         max_pixels: limit against decompression bombs.
-        name: what error messages call the image, instead of its path.
+        name: the image's name in error messages, instead of its path.
 
-    Raises ImageError if the file is missing, empty, damaged, no image, animated, too large, or of pixels not read.
+    Raises ImageError if the file is missing, empty, damaged, animated, too large, or not a supported image.
     """
     path = None if isinstance(source, bytes) else Path(source)
     data = source if isinstance(source, bytes) else read_bytes(Path(source), max_pixels)
@@ -108,33 +108,32 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
                 raise ImageError(f"{name}: is a {other} file, which is not read: save it as PNG, TIFF or JPEG")
         raise ImageError(f"{name}: is not an image of a known format")
     try:
-        with _GLOBALS, warnings.catch_warnings(), _pillow_limits():
-            warnings.simplefilter("ignore")  # such as of damaged EXIF, without which the image can be used
+        with _SETTINGS_LOCK, warnings.catch_warnings(), _pillow_limits():
+            warnings.simplefilter("ignore")  # such as about damaged EXIF, which does not affect the pixels
             stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
             array, mode, orientation, profile, exif, xmp = stored
-            array = _upright(array, orientation)
             grey = array.shape[-1] < 3
-            pixels, alpha = photograph.split_channels(array, tone_curve(profile, grey))
+            pixels, alpha = photograph.split_channels(_upright(array, orientation), tone_curve(profile, grey))
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: is damaged, or a kind of {kind.name} file that is not read") from error
     except MemoryError as error:
-        raise ImageError(f"{name}: does not fit the memory") from error
-    except Exception as error:  # decoders of damaged files raise anything: struct.error, IndexError, SyntaxError ...
+        raise ImageError(f"{name}: does not fit in memory") from error
+    except Exception as error:  # decoders raise many types for damaged files: struct.error, IndexError, SyntaxError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
     return Photograph(pixels, alpha, grey, 8 * array.dtype.itemsize, mode, kind.name, profile, exif, xmp, path)
 
 
 def read_8bit(path: FilePath) -> NDArray[np.uint8]:
-    """Read a data set's image as (H, W, 3) RGB, stored values without alpha; ImageError, also for more bits of grey."""
+    """Read an image as (H, W, 3) RGB with its stored values, without alpha. Raises ImageError, also for 16-bit grey."""
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):  # Pillow would clip it to 255
                 raise ValueError("grey of more than 8 bits")
             return np.asarray(picture.convert("RGB"))
-    except Exception as error:  # decoders of damaged files raise anything
+    except Exception as error:  # decoders raise many types for damaged files
         known = {"FileNotFoundError": "no such file", "UnidentifiedImageError": "no known image format"}
         kind = type(error).__name__
         reason = known.get(kind) or next(iter(str(error).splitlines()), kind)
@@ -142,7 +141,7 @@ def read_8bit(path: FilePath) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return a file's bytes; ImageError if it is missing, irregular, unreadable, or larger than `largest_file`."""
+    """Return a file's bytes. Raises ImageError if it is missing, not regular, unreadable, or above `largest_file`."""
     try:
         kind = os.stat(path).st_mode  # before opening: opening a pipe would wait for a writer
         if stat.S_ISDIR(kind):
@@ -156,20 +155,19 @@ def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise ImageError(f"{str(path)!r}: cannot be opened: {reason or error}") from error
+        raise ImageError(f"{str(path)!r}: cannot be opened: {error_reason(error)}") from error
     except MemoryError as error:
-        raise ImageError(f"{path}: does not fit the memory") from error
+        raise ImageError(f"{path}: does not fit in memory") from error
 
 
 def largest_file(max_pixels: int) -> int:
-    """Return the largest size in bytes of a file: four 64-bit floats a pixel, and 64 MiB of metadata."""
+    """Return the maximum file size in bytes: four 64-bit floats per pixel, and 64 MiB of metadata."""
     return max_pixels * 32 + (64 << 20)
 
 
 @contextmanager
 def _pillow_limits() -> Iterator[None]:
-    """Turn off Pillow's limit of pixels, in favour of `max_pixels`, and accept colour profiles with large tables."""
+    """Disable Pillow's limit of pixels, because `max_pixels` replaces it, and accept large colour profiles."""
     before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
     Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, 16 << 20
     try:
@@ -182,16 +180,16 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
     with Image.open(io.BytesIO(data), formats=[kind.name]) as picture:
         photograph.refuse_too_many_pixels(*picture.size, max_pixels)
         frames = getattr(picture, "n_frames", 1)
-        # MPO: a JPEG photograph followed by previews or depth maps, as many phones write
+        # Further frames of a JPEG (MPO, from many phones) are previews or depth maps.
         if frames > 1 and kind.name != "JPEG":
             raise ImageError(f"has {frames} frames: it is animated; only single images are read")
         if kind.name == "PNG":
-            picture.load()  # also the metadata after the pixels, such as the XMP that ExifTool adds
-        flags = data[data.find(b"av1C") + 6] if kind.name == "AVIF" else 0  # in the AV1 codec configuration box
+            picture.load()  # reads also the metadata after the pixels, such as ExifTool's XMP
+        flags = data[data.find(b"av1C") + 6] if kind.name == "AVIF" else 0  # from the AV1 codec configuration box
         deep = _deep_pixels(picture, data, flags)
         array = photograph.picture_array(picture) if deep is None else deep
         if flags & _AV1_GREY and bool((array[..., :1] == array[..., :3]).all()):
-            array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # decoders return grey as RGB
+            array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # the decoders return grey as RGB
         profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
         if not profile and array.shape[-1] > 2:
             profile = declared_profile(kind.name, data)
@@ -201,9 +199,9 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
 
 
 def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> Samples | None:
-    """Return pixels of more than 8 bits, which Pillow would reduce to 8; None for others. Refuses what loses bits."""
+    """Return pixels of more than 8 bits, which Pillow would reduce to 8; None for others. ImageError if unsupported."""
     if picture.format == "PPM":
-        if picture.mode == "I":  # grey of more than 8 bits, which Pillow stretches to 65535
+        if picture.mode == "I":  # grey of more than 8 bits, which Pillow rescales to 65535
             return np.asarray(picture).astype(np.uint16)[..., None]
         arguments = picture.tile[0].args
         if isinstance(arguments, tuple) and isinstance(arguments[-1], int) and arguments[-1] > 255:
@@ -214,27 +212,27 @@ def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> Sampl
         return photograph.channels_last(imagecodecs.png_decode(data))
     if flags & _AV1_DEEP:
         array = photograph.channels_last(imagecodecs.avif_decode(data, numthreads=1))
-        return photograph.stretch_to_16_bits(array, 12 if flags & _AV1_12_BITS else 10)
+        return photograph.stretch(array, 12 if flags & _AV1_12_BITS else 10)
     return None
 
 
 def _deep_jpeg2000(data: bytes) -> Samples | None:
-    start = data.find(b"\xff\x4f\xff\x51")  # start of the codestream, and of the segment with the components
-    if data.find(b"\xff\xd9", start) < 0:  # its end
-        raise ImageError("is damaged or cut short (it has no end)")
+    start = data.find(b"\xff\x4f\xff\x51")  # markers SOC (start of codestream) and SIZ (sizes and components)
+    if data.find(b"\xff\xd9", start) < 0:  # marker EOC (end of codestream)
+        raise ImageError("is damaged or cut short (the end-of-codestream marker is missing)")
     (components,) = struct.unpack_from(">H", data, start + 40)
-    depths = {data[start + 42 + 3 * component] for component in range(components)}  # bits - 1; 128 means signed
+    depths = {data[start + 42 + 3 * component] for component in range(components)}  # bits - 1; plus 128 if signed
     if max(depth & 127 for depth in depths) < 8:
         return None
     space = re.search(rb"colr\x01..\0\0\0(.)", data[:start], re.DOTALL)  # 16: sRGB, 17: grey
     if len(depths) > 1 or min(depths) > 15 or (space is not None and space[1] not in b"\x10\x11"):
         raise ImageError("this kind of JPEG 2000 with more than 8 bits is not supported: save it as 16-bit TIFF")
     array = photograph.channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1))
-    return photograph.stretch_to_16_bits(array, min(depths) + 1)
+    return photograph.stretch(array, min(depths) + 1)
 
 
 def _upright(array: Samples, orientation: int | None) -> Samples:
-    """Apply an EXIF orientation to an (H, W, C) array; anything but 1 to 8 leaves it as it is."""
+    """Apply an EXIF orientation to an (H, W, C) array; values other than 1 to 8 are ignored."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,7 +1,7 @@
 """Reads TIFF files (grey, palette and RGB, 1 to 16 bits and floats) and writes them (8 and 16 bits and floats).
 
-Read by tifffile, or by libtiff in imagecodecs: Pillow does not open all of them, reduces colours of 16 bits to 8, and
-its libtiff prints what is wrong with a damaged file to the terminal.
+tifffile, or libtiff in imagecodecs, decodes the pixels: Pillow does not open all of these files, reduces 16-bit colours
+to 8 bits, and its libtiff prints messages about damaged files to the terminal.
 """
 
 import io
@@ -21,18 +21,18 @@ from blinddiff.imaging.photograph import Samples, StoredImage
 
 _KINDS, _C = tifffile.PHOTOMETRIC, tifffile.COMPRESSION
 _COLOUR_CHANNELS: dict[int | None, int] = {_KINDS.MINISBLACK: 1, _KINDS.MINISWHITE: 1, _KINDS.PALETTE: 1}
-_COLOUR_CHANNELS |= {_KINDS.RGB: 3, _KINDS.YCBCR: 3}  # YCbCr only inside of JPEG, whose decoder returns RGB
+_COLOUR_CHANNELS |= {_KINDS.RGB: 3, _KINDS.YCBCR: 3}  # YCbCr only within JPEG, whose decoder returns RGB
 _KIND_NAMES: dict[int | None, str] = {_KINDS.SEPARATED: "CMYK (printing inks)", _KINDS.CIELAB: "LAB (CIE Lab)"}
 _STRUCTURE_TAGS = {258, 273, 277, 279, 320, 324, 325, 338, 339, 347}  # bits, strips, tiles, palette, ... JPEG tables
 _JPEG = {_C.JPEG, _C.OJPEG}
-# Compressions whose strips and tiles are image files that state a size; and those that fill the buffer they are given.
+# Compressions whose strips and tiles are image files with a size of their own, and those that fill a given buffer
 _WITH_SIZE = _JPEG | {_C.APERIO_JP2000_RGB, _C.APERIO_JP2000_YCBC, _C.JPEG2000, _C.PNG, _C.WEBP}
 _WITHOUT_SIZE = {_C.NONE, _C.CCITTRLE, _C.CCITT_T4, _C.CCITT_T6, _C.LZW, _C.PACKBITS}
 _WITHOUT_SIZE |= {_C.ADOBE_DEFLATE, _C.DEFLATE, _C.LZMA, _C.ZSTD}
 
 
 def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
-    """Decode a TIFF file; integers are stretched to 8 or 16 bits. ImageError if of a kind not read; any if damaged."""
+    """Decode a TIFF file, integers to 8 or 16 bits. Raises ImageError if unsupported, or any error if damaged."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
@@ -46,24 +46,27 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
         colours, bits = _check_pixel_format(page)
         directory = metadata.read_directory(data)
-        # tifffile would fill what is missing with zeros, or take other bytes for it.
+        # tifffile would replace missing data by zeros or by other bytes.
         strips = zip(page.dataoffsets, page.databytecounts, strict=True)
         if directory.dangling & _STRUCTURE_TAGS or any(sum(strip) > len(data) for strip in strips):
             raise ImageError("is damaged or cut short (it points beyond its end)")
         _refuse_oversized_parts(page, data)
-        # imagecodecs' own LZW decoder writes beyond its buffer if the codes are damaged; libtiff does not.
+        # The LZW decoder of imagecodecs writes beyond its buffer if the codes are damaged; libtiff does not.
         by_libtiff = page.compression == _C.LZW and bits in (1, 8, 16, 32)
         array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
         array = photograph.channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
         if page.photometric == _KINDS.PALETTE:
             if page.colormap is None or int(array[..., 0].max()) >= page.colormap.shape[-1]:
                 raise ImageError("is damaged or cut short (palette too short)")
-            # 16 bits by the standard, 8 in some old files
+            # 16 bits in the standard, 8 in some old files
             levels = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
             array = levels.astype(np.uint8).T[array[..., 0]]
         else:
-            # Channels of unequal bits, such as 5, 6 and 5, have been stretched to 8 by tifffile.
-            array = _stretch(array, bits if bits == np.min(page.bitspersample) or bits > 8 else 8)
+            if array.dtype.kind == "f":
+                array = _checked_floats(array)
+            else:
+                # tifffile has already rescaled channels of unequal bits, such as 5, 6 and 5, to 8 bits.
+                array = photograph.stretch(array, bits if bits > 8 or bits == np.min(page.bitspersample) else 8)
             if page.photometric == _KINDS.MINISWHITE:
                 array = np.concatenate([photograph.white_of(array) - array[..., :1], array[..., 1:]], axis=-1)
             array = _with_straight_alpha(array, colours, page.extrasamples)
@@ -74,7 +77,7 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
 
 
 def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Return the number of colour channels and the bits of each, or raise `ImageError` if such pixels are not read."""
+    """Return the number of colour channels and the bits of each. Raises ImageError for unsupported pixel formats."""
     kind, dtype, bits = page.photometric, page.dtype, int(np.max(page.bitspersample))
     colours = _COLOUR_CHANNELS.get(kind)
     if colours is None or (kind == _KINDS.YCBCR and page.compression not in _JPEG) or page.imagedepth != 1:
@@ -90,7 +93,7 @@ def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
 
 
 def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
-    """Refuse strips and tiles that state a larger size than they should have: their decoders would believe it."""
+    """Raise ImageError if a strip or tile declares more pixels than its share, which its decoder would allocate."""
     if page.compression in _WITHOUT_SIZE:
         return
     if page.compression not in _WITH_SIZE:
@@ -98,36 +101,28 @@ def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
         raise ImageError(f"compression {name} is not supported: save the image with LZW or Deflate")
     allowed = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if count == 0:  # left out: black
+        if count == 0:  # a missing part is black
             continue
         with Image.open(io.BytesIO(data[offset : offset + count])) as part:
             size = part.size
-        # A JPEG may be larger than its strip by one block of pixels.
+        # A JPEG may be up to one block larger than its strip.
         if any(side > most + 16 for side, most in zip(size, allowed, strict=True)):
             raise ImageError(f"is damaged (a part of {allowed[0]} x {allowed[1]} pixels claims {size[0]} x {size[1]})")
 
 
-def _stretch(array: Samples, bits: int) -> Samples:
-    """Return pixels of any depth as uint8, uint16 or float32, with white at the largest value."""
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32)
-        invalid = array.size - int(np.isfinite(array).sum())
-        if invalid:
-            raise ImageError(f"holds {invalid:,} values that are not finite (NaN or infinity)")
-        low, high = array.min(), array.max()
-        if low < 0 or high > 1:
-            raise ImageError(f"holds floats from {low:.3g} to {high:.3g}; accepted are 0 (black) to 1 (white)")
-        return array
-    if bits > 8:
-        return photograph.stretch_to_16_bits(array.astype(np.uint16, copy=False), bits)
-    if bits == 8:
-        return array.astype(np.uint8, copy=False)
-    white = 2**bits - 1
-    return ((array.astype(np.uint16) * 255 + white // 2) // white).astype(np.uint8)
+def _checked_floats(array: Samples) -> Samples:
+    """Return floats as float32. Raises ImageError for values outside [0, 1]."""
+    array = array.astype(np.float32)
+    if invalid := array.size - int(np.isfinite(array).sum()):
+        raise ImageError(f"has {invalid:,} values that are not finite (NaN or infinity)")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise ImageError(f"has floats from {low:.3g} to {high:.3g}; accepted are 0 (black) to 1 (white)")
+    return array
 
 
 def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) -> Samples:
-    """Keep the colours and the first alpha channel, if there is one; undo a multiplication of the colours with it."""
+    """Return the colours, not premultiplied, and the first alpha channel if there is one; drop other channels."""
     kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
     found = [index for index, extra in enumerate(extras) if extra in kinds]
     if not found:
@@ -143,7 +138,7 @@ def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...])
 
 
 def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """Return a deflated TIFF 6.0 file of (H, W, C) uint8, uint16 or float32, C from 1 to 4; ValueError above 4 GiB."""
+    """Return a deflated TIFF 6.0 file of (H, W, C) uint8, uint16 or float32, C <= 4. Raises ValueError above 4 GiB."""
     directory = metadata.Directory("<") if exif is None else metadata.descriptive(metadata.read_directory(exif))
     order, floats = directory.order, array.dtype.kind == "f"
     height, width, channels = array.shape
@@ -152,25 +147,25 @@ def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, x
     for top in range(0, height, rows):
         strip = array[top : top + rows]
         if not floats:
-            strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)  # the predictor
+            strip = imagecodecs.delta_encode(strip, axis=1)  # the predictor
         data = zlib.compress(strip.astype(array.dtype.newbyteorder(order)).tobytes())
         offsets.append(len(file))
         lengths.append(len(data))
         file += data + b"\0" * (len(data) % 2)
     directory.put(256, LONG, width)
     directory.put(257, LONG, height)
-    directory.put(258, SHORT, *[8 * array.itemsize] * channels)  # bits of a sample
+    directory.put(258, SHORT, *[8 * array.itemsize] * channels)  # bits per sample
     directory.put(259, SHORT, 8)  # compression: deflate
-    directory.put(262, SHORT, 2 if channels > 2 else 1)  # RGB, or grey with 0 for black
+    directory.put(262, SHORT, 2 if channels > 2 else 1)  # photometric interpretation: RGB, or grey with 0 as black
     directory.put(273, LONG, *offsets)
     directory.put(277, SHORT, channels)
     directory.put(278, LONG, rows)
     directory.put(279, LONG, *lengths)
-    directory.put(284, SHORT, 1)  # samples of a pixel side by side
-    directory.put(317, SHORT, 1 if floats else 2)  # predictor: none, or the pixel to the left
+    directory.put(284, SHORT, 1)  # planar configuration: interleaved
+    directory.put(317, SHORT, 1 if floats else 2)  # predictor: none, or horizontal differences
     directory.put(339, SHORT, *[3 if floats else 1] * channels)  # sample format
     if channels in (2, 4):
-        directory.put(338, SHORT, 2)  # the last channel is alpha, colours not multiplied with it
+        directory.put(338, SHORT, 2)  # extra samples: alpha, not premultiplied
     for tag, block in ((metadata.ICC_TAG, icc_profile), (metadata.XMP_TAG, xmp)):
         if block is not None:
             directory.fields[tag] = metadata.Field(metadata.UNDEFINED, len(block), block)

@@ -20,20 +20,20 @@ from torch import Tensor
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
-from blinddiff.imaging.metadata import EXIF_MARK, exif_of_size, xmp_of_size
+from blinddiff.imaging.metadata import EXIF_PREFIX, exif_of_size, xmp_of_size
 from blinddiff.imaging.photograph import Photograph, Samples, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
 
 
 def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
     """Return a PNG file of (H, W, C) uint8 or uint16, C from 1 to 4. (PNG, third edition, section 11.)"""
-    # By imagecodecs: Pillow writes no colours of 16 bits.
+    # imagecodecs, because Pillow cannot write 16-bit colours
     bare = imagecodecs.png_encode(np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array))
     chunks = {}
     if icc_profile is not None:
         chunks[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(icc_profile)
     if exif is not None:
-        chunks[b"eXIf"] = exif.removeprefix(EXIF_MARK)
+        chunks[b"eXIf"] = exif.removeprefix(EXIF_PREFIX)
     if xmp is not None:
         chunks[b"iTXt"] = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
     file = bytes(bare[:33])  # signature and header
@@ -52,14 +52,14 @@ def _by_pillow(array: Samples, icc: bytes | None, exif: bytes | None, xmp: bytes
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A format that is written; `encode` makes a file from (H, W, C) pixels, colour profile, EXIF block and XMP."""
+    """An image format that can be written. `encode` takes (H, W, C) pixels, ICC profile, EXIF block and XMP packet."""
 
     name: str
     encode: Callable[[Samples, bytes | None, bytes | None, bytes | None], bytes]
     longest_side: int = 2**31 - 1  # in pixels
-    bit_depths: tuple[int, ...] = (8,)  # of a channel; 32 for floats
+    bit_depths: tuple[int, ...] = (8,)  # per channel; 32 for floats
     keeps_alpha: bool = True
-    keeps_grey: bool = True  # with and without transparency, and so the profile of a grey image
+    keeps_grey: bool = True  # grey, and grey with alpha; if false, grey is written as RGB
 
 
 _PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16))
@@ -70,22 +70,21 @@ _AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_
 OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
     {".png": _PNG, ".tif": _TIFF, ".tiff": _TIFF, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
 )
-"""What is written, by extension."""
+"""The output formats by file extension."""
 
 
 def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> None:
-    """Write an image file, atomically (see `write_file`); the extension selects one of `OUTPUT_FORMATS`.
+    """Write an image file atomically (see `write_file`). The extension selects one of `OUTPUT_FORMATS`.
 
     Args:
         path: the file; an existing one is replaced.
         pixels: (3, H, W) or (1, H, W) in [0, 1], RGB or grey, with the tone curve of sRGB; values outside are clipped.
-        like: the photograph that this one was made from. Its bit depth, its colour profile (with its tone curve), and
-            its EXIF and XMP (with the new width and height) are kept as far as the format can hold them, grey stays
-            grey, and its file is never overwritten. Without it, 8 bits are written.
-        alpha: (1, H, W) in [0, 1], the transparency; needed if `like` has any.
+        like: the original photograph. Its bit depth, colour profile and tone curve, EXIF and XMP (with the new size)
+            are kept if the format supports them, and grey stays grey. Its file is never overwritten.
+        alpha: (1, H, W) in [0, 1]; required if `like` has alpha.
 
-    Raises ParameterError for shapes that do not fit, ImageError for non-finite values, and OutputError if the extension
-    is unknown, the format cannot hold the image, or the file cannot be written.
+    Raises ParameterError for other shapes, ImageError for non-finite values, and OutputError if the extension is
+    unknown, the format does not support the image, or the file cannot be written.
     """
     path = Path(path)
     _refuse_input(path, like)
@@ -93,10 +92,10 @@ def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, 
 
 
 def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> bytes:
-    """Return the bytes of the file that `write_image` would write; arguments and errors as there."""
+    """Return the bytes that `write_image` would write; arguments and errors as there."""
     path = Path(path)
     if like is not None and like.alpha is not None and alpha is None:
-        raise ParameterError("alpha: the photograph is transparent in places; its enlarged transparency is needed")
+        raise ParameterError("alpha: is required, because the original photograph has alpha")
     if alpha is not None and alpha.shape != (1, *pixels.shape[1:]):
         raise ParameterError(f"alpha: shape {tuple(alpha.shape)}; accepted is {(1, *pixels.shape[1:])}")
     if like is not None and like.grey:
@@ -109,13 +108,12 @@ def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None,
 
 
 def write_picture(path: FilePath, picture: Image.Image) -> None:
-    """Write an 8-bit Pillow picture, such as a comparison sheet, atomically; errors as `write_image`."""
-    path = Path(path)
-    write_file(path, _encode(path, channels_last(np.asarray(picture)), None))
+    """Write an 8-bit Pillow picture, such as a comparison sheet, atomically; errors as in `write_image`."""
+    write_file(path, _encode(Path(path), channels_last(np.asarray(picture)), None))
 
 
 def check_output(path: FilePath, like: Photograph | None = None, size: tuple[int, int] | None = None) -> None:
-    """Raise the `OutputError` that `write_image(path, ..., like)` would raise for a size of (width, height)."""
+    """Raise the OutputError that `write_image(path, ..., like)` would raise for an image of size (width, height)."""
     path = Path(path)
     _refuse_input(path, like)
     check_format(path, like, size)
@@ -123,22 +121,22 @@ def check_output(path: FilePath, like: Photograph | None = None, size: tuple[int
 
 
 def check_format(path: PurePath, like: Photograph | None, size: tuple[int, int] | None) -> None:
-    """Raise the `OutputError` that `encode_image(path, ..., like)` would raise for an image of `size`."""
+    """Raise the OutputError that `encode_image(path, ..., like)` would raise for an image of size (width, height)."""
     kind = _output_format(path)
     if size is not None and max(size) > kind.longest_side:
-        pixels = f"{size[0]} x {size[1]} pixels: sides of {kind.longest_side:,} are its limit"
+        pixels = f"{size[0]} x {size[1]} pixels; the longest side is {kind.longest_side:,}"
         raise OutputError(f"{path}: {kind.name} cannot hold this image of {pixels}")
     if like is not None:
-        # The metadata may not fit either, such as over 64 KiB of EXIF in a JPEG: try with one (transparent) pixel.
+        # Encode one pixel, because the metadata may not fit either: a JPEG holds 64 KiB of EXIF, for example.
         transparent = like.alpha is not None and bool((like.alpha < 1).any())
         _encode(path, np.zeros((1, 1, (1 if like.grey else 3) + transparent), np.uint8), like)
 
 
 def written_bit_depth(path: PurePath, like: Photograph | None) -> int:
-    """Return the bits of a channel, 32 for floats, with which `write_image(path, ..., like)` writes."""
-    wanted = 8 if like is None else like.bit_depth
+    """Return the bits per channel, 32 for floats, that `write_image(path, ..., like)` writes."""
+    depth = 8 if like is None else like.bit_depth
     depths = _output_format(path).bit_depths
-    return wanted if wanted in depths else max(depths)
+    return depth if depth in depths else max(depths)
 
 
 def _output_format(path: PurePath) -> OutputFormat:
@@ -149,20 +147,20 @@ def _output_format(path: PurePath) -> OutputFormat:
 
 
 def _profile_kept(path: PurePath, like: Photograph) -> bytes | None:
-    """Return the colour profile to write: none if grey becomes three channels, because a grey profile does not fit."""
+    """Return the colour profile to write; None if grey is written as RGB, which a grey profile does not fit."""
     return like.icc_profile if _output_format(path).keeps_grey or not like.grey else None
 
 
 def _refuse_input(path: Path, like: Photograph | None) -> None:
-    """Refuse an unknown extension, and the input's own file under any name."""
+    """Raise OutputError if the extension is unknown or `path` is the file of `like`, also by another name."""
     _output_format(path)
-    with contextlib.suppress(OSError, ValueError):  # one of them does not exist
+    with contextlib.suppress(OSError, ValueError):  # one of the files does not exist
         if like is not None and like.path is not None and os.path.samefile(path, like.path):
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 
 def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
-    """Return the bytes of the whole file, made in memory, so that no partial file reaches the disk."""
+    """Return the bytes of the whole file. Raises OutputError if the format does not support the image."""
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):
         if bool((array[..., -1] < np.iinfo(array.dtype).max).any()):
@@ -176,6 +174,6 @@ def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
     try:
         return kind.encode(array, profile, exif, xmp)
     except MemoryError as error:
-        raise OutputError(f"{path}: this image of {width} x {height} pixels does not fit the memory") from error
-    except Exception as error:  # encoders raise errors of their own types: too large, too much EXIF, ...
+        raise OutputError(f"{path}: this image of {width} x {height} pixels does not fit in memory") from error
+    except Exception as error:  # encoders raise many types, such as for too much EXIF
         raise OutputError(f"{path}: {kind.name} cannot hold this {width}x{height} image: {error}") from error

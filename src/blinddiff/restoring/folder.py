@@ -29,10 +29,7 @@ _SUFFIXES = {suffix for kind in imaging.FORMATS for suffix in kind.suffixes}
 
 @dataclass
 class FolderReport:
-    """The numbers of files restored by this run (done) and by an earlier run (skipped).
-
-    ``failures`` are pairs of a path relative to the input folder and the reason.
-    """
+    """How many files this run and an earlier run restored (done, skipped); failures as (relative path, reason)."""
 
     done: int = 0
     skipped: int = 0
@@ -41,14 +38,11 @@ class FolderReport:
 
 @dataclass(frozen=True)
 class Listener:
-    """Functions that report the progress of a run."""
+    """Called with each phase and its number of files (begin), lines to print (note) and each finished file (record)."""
 
     begin: Callable[[str, int], object] = lambda *_: None
-    """Called at the start of each phase with its name and its number of files."""
     note: Callable[[str], object] = lambda _: None
-    """Called before the work with each line to print."""
     record: Callable[[Record], object] = lambda _: None
-    """Called with the record of each finished file."""
 
 
 def restore_folder(
@@ -65,17 +59,13 @@ def restore_folder(
     not stop the others.
 
     Args:
-        source: folder of photographs.
         output: folder of results; created if missing.
-        settings: the same for every file.
         suffix: extension of the results, one of `OUTPUT_FORMATS`, or `SAME`.
         processes: number of files restored in parallel; None for `default_processes`.
         listener: receives the progress.
 
-    Raises:
-        ImageError: there are no photographs.
-        OutputError: the output folder is the input folder, is not writable, or is in use by another run.
-        WeightsError, KernelError, ParameterError: the settings cannot be used.
+    Raises ImageError if there are no photographs; OutputError if the output folder is the input folder, not writable or
+    in use by another run; WeightsError, KernelError or ParameterError if the settings cannot be used.
     """
     listener = Listener() if listener is None else listener
     plan = make_plan(source, output, suffix, settings.kernel)
@@ -185,7 +175,6 @@ class FileRestorer:
             return Failed(f"{job.source}: {type(error).__name__}: {error}")
 
     def _restore(self, job: Job, photograph: imaging.Photograph, input_sha256: str) -> Done:
-        """Restore and write one file."""
         make_folder(job.target.parent)
         height, width = (self._settings.scale * side for side in photograph.pixels.shape[-2:])
         imaging.check_output(job.target, photograph, (width, height))
@@ -226,8 +215,7 @@ def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = Non
     inputs.pop(None, None)  # the key None stands for files that do not exist
     for name in found:
         target = output / results[name]
-        overwritten = inputs.get(_identity(target))
-        if overwritten is not None:
+        if overwritten := inputs.get(_identity(target)):
             plan.failures.append((name, f"{source / name}: its result {target} would overwrite {overwritten}"))
         else:
             plan.jobs.append(Job(name, results[name], source / name, target))

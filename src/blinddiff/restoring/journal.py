@@ -1,7 +1,4 @@
-"""Append-only files of finished work.
-
-They stay valid if the process is killed, so that an interrupted run resumes.
-"""
+"""Append-only files of finished work. They stay valid if the process is killed, so that an interrupted run resumes."""
 
 import contextlib
 import errno
@@ -31,9 +28,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with open(path, "ab"):  # fail now, not after the work
-                pass
-            self._size = sum(len(line) for _, line in self._lines())
+            with open(path, "a+b") as file:  # fail now, not after the work
+                file.seek(0)
+                self._size = sum(len(line) for line in file if line.endswith(b"\n"))
         except OSError as error:
             raise OutputError(f"{path}: cannot be opened: {error.strerror}") from error
 
@@ -42,8 +39,12 @@ class Journal:
 
         Raises OSError if the file can no longer be read.
         """
-        for offset, line in self._lines():
-            yield offset, line[:-1].decode(errors="replace")
+        offset = 0
+        with open(self.path, "rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield offset, line[:-1].decode(errors="replace")
+                    offset += len(line)
 
     def line(self, offset: int) -> str:
         """The line at an offset. Raises OSError if the file cannot be read."""
@@ -79,14 +80,6 @@ class Journal:
         data = _encode(lines)
         write_file(self.path, data)
         self._size = len(data)
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        offset = 0
-        with open(self.path, "rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield offset, line
-                    offset += len(line)
 
 
 def _encode(lines: Iterable[str]) -> bytes:
@@ -139,8 +132,7 @@ class Ledger:
                 return None
             # The result first: it is missing more often.
             if line["output_sha256"] == file_hash(job.target) and line["input_sha256"] == file_hash(job.source):
-                facts: dict[str, Any] = line["facts"]
-                return facts
+                return line["facts"]
         return None
 
     def add(self, job: Job, settings: str, done: Done) -> None:

@@ -18,7 +18,8 @@ from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import ImageError, KernelError, WeightsError
 from blinddiff.files import file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours, written_bit_depth
+from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours
+from blinddiff.imaging.write import written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
@@ -64,7 +65,6 @@ class RestoreSettings:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
-        """Reject settings that would fail for every file."""
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
 
@@ -112,8 +112,6 @@ class Result:
     """One restored photograph; write it with ``write_image(path, result.pixels, result.photograph, result.alpha)``.
 
     Attributes:
-        photograph: the input, as read.
-        settings: settings of the restoration.
         pixels: (3, H, W) in [0, 1]; the mean of the samples.
         alpha: transparency, (1, H, W) in [0, 1]; None if the photograph has none.
         kernel: (n, m), in pixels of the result; sums to 1.
@@ -180,30 +178,25 @@ def restore_photograph(
     photograph: Photograph,
     settings: RestoreSettings,
     kernel: Tensor | None = None,
-    on_step: Callable[[int, Tensor], object] | None = None,
+    on_step: Callable[[int, Tensor], object] = lambda *_: None,
 ) -> Result:
     """Restore a photograph. Colours hidden by its transparency do not affect the visible ones.
 
     Args:
         pipeline: loaded with ``settings.weights``.
-        photograph: as read.
         settings: weights, device, kernel and max_pixels are not used here.
-        kernel: the known blur kernel, (n, m), in pixels of the result. The caller reads ``settings.kernel``; this
-            function does not.
+        kernel: the known blur kernel, (n, m), in pixels of the result; the caller reads it from ``settings.kernel``.
         on_step: called after each step with the number of finished steps and the current estimate x0_hat,
             (samples, 3, H, W). An exception raised by it stops the restoration.
 
-    Raises:
-        ImageError: the photograph is too small, or does not fit into memory even in the smallest tiles.
-        KernelError: the kernel is larger than the result.
-        ParameterError: a setting is outside its range.
+    Raises ImageError if the photograph is too small, or does not fit into memory even in the smallest tiles;
+    KernelError if the kernel is larger than the result; ParameterError if a setting is outside its range.
     """
     started = time.perf_counter()
     pixels = visible_colours(photograph)
 
     def after_step(index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
-        if on_step is not None:
-            on_step(index + 1, x0_hat)
+        on_step(index + 1, x0_hat)
 
     try:
         out = pipeline(
@@ -257,14 +250,9 @@ def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome for one file.
+    """The outcome for one file. Paths in a folder are relative to the input and the output folder.
 
-    Attributes:
-        input, output: paths; for a folder, relative to the input and output folder. The output is None if the file
-            failed.
-        status: "done"; "skipped" if an earlier run restored it; "failed".
-        error: the reason of a failure.
-        facts: see `Result.facts`; None if the file failed.
+    "skipped" is a file that an earlier run restored. A failed file has a reason (error), but no output and no facts.
     """
 
     input: str

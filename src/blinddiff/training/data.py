@@ -1,4 +1,4 @@
-"""Training data: photographs in memory, random crops, pairs (x, y) made from the crops, and replayed examples."""
+"""Training data: photographs in memory, random crops, degraded pairs (x, y), and replayed examples."""
 
 import csv
 import os
@@ -31,9 +31,9 @@ MARGIN = 24
 UNKNOWN_FILE = 0.3
 """Share of the JPEG files whose table of quantisation steps is withheld, as if y came from elsewhere."""
 MAX_KERNEL_SIZE = 37
-"""Side of the largest kernel whose border effects, with those of downsampling by 4, stay within `MARGIN`."""
+"""Largest kernel side whose border effects, with those of downsampling by 4, stay within `MARGIN`."""
 REPLAY_SIZE = 8192
-"""Maximum number of examples stored for replay: few enough to be replaced before the network memorises them."""
+"""Number of examples stored for replay; few, so that they are replaced before the network memorises them."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -41,12 +41,12 @@ class ImagePool:
     """Photographs from folders and tile sheets, decoded once to 8-bit arrays, from which random crops are cut.
 
     Args:
-        folders: folders searched recursively for image files. A folder with a ``tiles.csv`` is read as sheets of
-            256 x 256 tiles; the table lists sheet, row, column and source image of each tile.
+        folders: folders of image files, searched recursively; or of sheets of 256 x 256 tiles, with a ``tiles.csv``
+            that lists sheet, row, column and source image of each tile.
         held_out: endings of the paths (or of the tiles' source images) to exclude.
-        smallest: photographs with a shorter side are excluded.
+        smallest: minimum length of the shorter side; smaller photographs are excluded.
 
-    Raises RecipeError if there is no folder, the table of tiles lacks a column or a number, or no photograph is left;
+    Raises RecipeError if a folder is missing, a ``tiles.csv`` lacks a column or a number, or no photograph is left;
     ImageError if an image file cannot be read.
     """
 
@@ -68,23 +68,22 @@ class ImagePool:
         if not self.images:
             raise RecipeError(f"no photograph of at least {smallest} px in {', '.join(folders)}")
         areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
-        self._shares = areas / areas.sum()
+        self._probabilities = areas / areas.sum()
 
     def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
-        """(count, 3, side, side) random crops, uniform over the pixels of the pool, randomly rotated and mirrored.
+        """Random crops (count, 3, side, side), uniform over the pixels of the pool, randomly rotated and mirrored.
 
-        A share ``reduced`` of them is cut from downscaled photographs, which are sharper and show objects at other
-        sizes. The factor is uniform from 1 to `MAX_REDUCTION`, or to what the photograph's size allows.
+        A share ``reduced`` of them is downscaled by a factor that is uniform from 1 to `MAX_REDUCTION`, or to the
+        largest that the photograph allows. These crops are sharper and show objects at other sizes.
         """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
-        for slot, index in zip(out, rng.choice(len(self.images), count, p=self._shares), strict=True):
-            image = self.images[index]
-            wide = side
+        for slot, index in zip(out, rng.choice(len(self.images), count, p=self._probabilities), strict=True):
+            image, source_side = self.images[index], side
             if reduced and rng.random() < reduced:
-                wide = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
-            top, left = (int(rng.integers(n - wide + 1)) for n in image.shape[:2])
-            crop = image[top : top + wide, left : left + wide]
-            if wide > side:
+                source_side = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
+            top, left = (int(rng.integers(n - source_side + 1)) for n in image.shape[:2])
+            crop = image[top : top + source_side, left : left + source_side]
+            if source_side > side:
                 crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
             crop = np.rot90(crop, int(rng.integers(4)))
             slot[:] = (crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1)
@@ -94,7 +93,7 @@ class ImagePool:
 def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[Pixels]:
     path = folder / "tiles.csv"
     with path.open(newline="") as file:
-        table = csv.DictReader(file, restval="")  # for incomplete lines
+        table = csv.DictReader(file, restval="")  # incomplete lines are filled with ""
         if missing := {"sheet", "row", "col", "source_image"} - set(table.fieldnames or ()):
             raise RecipeError(f"{path}: column {min(missing)!r} is missing")
         rows = [row for row in table if not row["source_image"].endswith(tuple(held_out))]
@@ -111,10 +110,10 @@ def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[
 
 @dataclass
 class Pairs:
-    """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,) in grey levels.
+    """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,).
 
-    The noise level is the measured RMS of y - A(x, k), rounding to 8 bits included, and the noise spectrum is measured
-    likewise, see `Degradation`. jpeg_step: see `Observation`.
+    Noise level and spectrum are measured on y - A(x, k) in grey levels, which includes the rounding to 8 bits; see
+    `Degradation`. jpeg_step: see `Observation`.
     """
 
     x: Tensor
@@ -136,7 +135,7 @@ class Pairs:
         return Degradation(self.kernel, self.noise_level, noise_spectrum=self.noise_spectrum)
 
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
-        """HR rows, HR columns, LR rows and LR columns of a random square with HR side ``side``."""
+        """The HR rows, HR columns, LR rows and LR columns of a random square with HR side ``side``."""
         s, n = self.scale, side // self.scale
         top, left = (int(torch.randint((m - side) // s + 1, (1,), generator=generator)) for m in self.x.shape[-2:])
         hr = slice(s * top, s * top + side), slice(s * left, s * left + side)
@@ -144,12 +143,12 @@ class Pairs:
 
 
 def aligned(side: int, scale: int) -> int:
-    """An HR side near ``side`` that is divisible by the scale and, for the network, by 16."""
+    """An HR side near ``side`` that is divisible by the scale and, as the network requires, by 16."""
     return max(round(side / 48), 1) * 48 if scale == 3 else side // 16 * 16
 
 
 def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
-    """Draw the scale of a batch, with the recipe's shares as probabilities."""
+    """A random scale for a batch, with the recipe's shares as probabilities."""
     shares = torch.tensor(list(recipe.scales.values()))
     return list(recipe.scales)[int(torch.multinomial(shares, 1, generator=generator))]
 
@@ -157,22 +156,20 @@ def draw_scale(recipe: DegradationRecipe, generator: torch.Generator) -> int:
 def degrade(
     photographs: Tensor, scale: int, kernel_size: int, recipe: DegradationRecipe, generator: torch.Generator
 ) -> Pairs:
-    """Blur, downsample, add noise or compress, round to 8 bits.
+    """Make pairs from photographs: blur, downsample, add noise or compress, and round to 8 bits.
 
-    Args:
-        photographs: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs.
-        kernel_size: side of the kernels, at most `MAX_KERNEL_SIZE`.
-        generator: CPU generator of all random numbers.
+    The photographs are (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) uint8, on the device that computes the pairs;
+    `kernel_size` is at most `MAX_KERNEL_SIZE`; `generator` is on the CPU.
     """
     x = photographs.float() / 255
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
-    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # what wraps around is cut off below
+    clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # the margin contains the wrapped pixels
     if scale > 1 and recipe.decimated:
-        where = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
-        if len(where):
-            middle = -(scale - 1) / 2  # shifts the sampling point to the middle of each block
-            shifted = shift_kernel(kernel[where], middle, middle)
-            clean[where] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[where])
+        chosen = torch.nonzero(torch.rand(len(x), generator=generator) < recipe.decimated).flatten().to(x.device)
+        if len(chosen):
+            shift = -(scale - 1) / 2  # moves the sampling point to the centre of each block
+            shifted = shift_kernel(kernel[chosen], shift, shift)
+            clean[chosen] = DegradationOperator(shifted, scale, Decimate(), boundary="circular")(x[chosen])
     margin = MARGIN // scale
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
@@ -181,19 +178,19 @@ def degrade(
         shares = torch.tensor(list(mixture.values()))
         choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
         for index, name in enumerate(mixture):
-            chosen = torch.nonzero(choice == index).flatten()
+            chosen = torch.nonzero(choice == index).flatten().to(x.device)
             if name == "none" or not len(chosen):
                 continue
-            where, kind = chosen.to(x.device), NOISES[name]
+            kind = NOISES[name]
             level = kind.sample_level(len(chosen), generator, x.device)
             if isinstance(kind, Sharpened):
-                width = kind.widths(y[where], generator)
-                y[where], clean[where] = (kind.mask(image[where], level, width) for image in (y, clean))
-                kernel[where] = kind.kernel(kernel[where], level, width, scale)
+                width = kind.widths(y[chosen], generator)
+                y[chosen], clean[chosen] = (kind.mask(image[chosen], level, width) for image in (y, clean))
+                kernel[chosen] = kind.kernel(kernel[chosen], level, width, scale)
             else:
-                y[where] = kind.apply(y[where], level, generator)
+                y[chosen] = kind.apply(y[chosen], level, generator)
             known = isinstance(kind, JpegNoise) and not isinstance(kind, ResizedJpegNoise)
-            jpeg_step[where] = quantisation_step(level) if known else 0.0
+            jpeg_step[chosen] = quantisation_step(level) if known else 0.0
     y = (y.clamp(0, 1) * 255).round() / 255
     jpeg_step[torch.rand(len(x), generator=generator).to(x.device) < UNKNOWN_FILE] = 0
     noise = 255 * (y - clean)
@@ -203,14 +200,14 @@ def degrade(
 
 
 class Replay:
-    """Ring buffer of the last `REPLAY_SIZE` examples. An example is one row of each of several tensors."""
+    """Ring buffer of the last `REPLAY_SIZE` examples. An example consists of one row of each tensor."""
 
     def __init__(self) -> None:
         self.rows: list[Tensor] = []
         self.added = 0
 
     def add(self, *new: Tensor) -> None:
-        """Store new rows, (B, ...) of each tensor, in place of the oldest. All calls must give the same tensors."""
+        """Replace the oldest examples by new ones, (B, ...) of each tensor. Number and order of tensors are fixed."""
         if not self.rows:
             self.rows = [part.new_empty((REPLAY_SIZE, *part.shape[1:])) for part in new]
         # Accelerate loads checkpoints onto the CPU.
@@ -221,14 +218,14 @@ class Replay:
         self.added += len(new[0])
 
     def draw(self, count: int, generator: torch.Generator) -> list[Tensor]:
-        """Random stored rows, (count, ...) of each tensor."""
+        """Random stored examples, (count, ...) of each tensor."""
         places = torch.randint(min(self.added, REPLAY_SIZE), (count,), generator=generator)
         return [rows[places.to(rows.device)] for rows in self.rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """The state for a checkpoint."""
+        """The content, for a checkpoint."""
         return {"rows": self.rows, "added": self.added}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state from a checkpoint."""
+        """Restore the content from a checkpoint."""
         self.rows, self.added = state["rows"], state["added"]

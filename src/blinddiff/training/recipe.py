@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
@@ -18,15 +19,12 @@ from blinddiff.errors import RecipeError
 from blinddiff.models.mcformer import MCFormer
 
 DATA_VARIABLE = "BLINDDIFF_PHOTOGRAPHS"
-"""Environment variable with the folders of photographs, separated like those in PATH."""
+"""Environment variable with the folders of photographs, separated as in PATH."""
 CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """Configuration of every section: no unknown keys, no conversion of types."""
 
-Count = Annotated[int, Field(gt=0)]
-CountOrZero = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Shares = dict[str, NonNegativeFloat]
 
 if TYPE_CHECKING:
     ModelArguments = dict[str, Any]
@@ -39,8 +37,8 @@ else:
     ModelArguments.__pydantic_config__ = CONFIG
 
 
-def _names(known: Iterable[Any]) -> Any:
-    """The allowed keys of a mapping, for the JSON schema."""
+def _allowed_keys(known: Iterable[Any]) -> Any:
+    """The keys that the JSON schema allows in a mapping."""
     return Field(json_schema_extra={"propertyNames": {"enum": [str(name) for name in known]}})
 
 
@@ -49,23 +47,23 @@ class _Section(BaseModel):
 
 
 class DataRecipe(_Section):
-    """The photographs, and the size of crops and batches."""
+    """Photographs, crops and batches."""
 
     folders: Annotated[list[str], Field(min_length=1)] = Field(
         default_factory=lambda: list(filter(None, os.environ.get(DATA_VARIABLE, "").split(os.pathsep)))
     )
-    """Folders of images (searched recursively) or of tile sheets (with a tiles.csv); preferably given by --data."""
+    """Folders of images (searched recursively) or of tile sheets (with a tiles.csv); usually given by --data."""
     held_out: list[str] = []
     """Photographs to exclude from training: endings of their paths, such as ``gb82/cat.webp``."""
-    context: Count = 256
+    context: PositiveInt = 256
     """HR side of the crop from which kernel and noise level are estimated."""
     patch: Annotated[int, Field(ge=16)] = 128
-    """HR side of the crop on which the network is trained, inside the context; the coarsest level is 1/16 of it."""
+    """HR side of the crop inside the context on which the network is trained; the coarsest level is 1/16 of it."""
     reduced: Share = 0.0
     """Share of the crops that are cut from photographs downscaled by a factor of up to 2."""
-    batch: Count = 8
+    batch: PositiveInt = 8
     """Number of crops per step and process."""
-    replayed: CountOrZero = 0
+    replayed: NonNegativeInt = 0
     """Number of earlier examples added to each batch by the stages ``estimator``, ``confidence`` and ``correction``."""
 
     @model_validator(mode="after")
@@ -76,15 +74,15 @@ class DataRecipe(_Section):
 
 
 class DegradationRecipe(_Section):
-    """The random degradations, each with its share. Shares need not sum to 1."""
+    """Random degradations with their shares. Shares need not sum to 1."""
 
-    scales: Annotated[dict[int, NotNegative], _names(SCALES)] = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5}
-    """Downsampling factors; one is drawn for each batch."""
-    kernels: Annotated[dict[str, NotNegative], _names(FAMILIES)] = {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2}
+    scales: Annotated[dict[int, NonNegativeFloat], _allowed_keys(SCALES)] = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5}
+    """Scales; one is drawn for each batch."""
+    kernels: Annotated[Shares, _allowed_keys(FAMILIES)] = {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2}
     """Kernel families."""
-    noise: Annotated[dict[str, NotNegative], _names(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
+    noise: Annotated[Shares, _allowed_keys(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
     """Kinds of noise and compression."""
-    processing: list[Annotated[dict[str, NotNegative], _names(["none", *NOISES])]] = []
+    processing: list[Annotated[Shares, _allowed_keys(["none", *NOISES])]] = []
     """Mixtures applied in order after the noise: sharpening, compression, and so on."""
     decimated: Share = 0.0
     """Share of the images that are subsampled directly, without the antialiasing of MATLAB's bicubic resizing."""
@@ -107,23 +105,23 @@ class DegradationRecipe(_Section):
 
 
 class LossRecipe(_Section):
-    """Weights of the constraints, and the degradations that the network is conditioned on."""
+    """Weights of the constraints, and the degradations on which the network is conditioned."""
 
-    noise: NotNegative = 1.0
+    noise: NonNegativeFloat = 1.0
     logarithmic: bool = False
-    """Average the logarithms of the images' errors in the noise constraint, so that all images have equal weight."""
-    kernel: NotNegative = 0.02
-    noise_level: NotNegative = 0.02
-    noise_spectrum: NotNegative = 0.02
-    restoration: NotNegative = 0.0
-    """In stage ``correction``: weight of the decibels that the closed-form image loses by the kernel's error."""
-    confidence: NotNegative = 1.0
+    """In the noise constraint, average the logarithms of the images' errors, so that all images have equal weight."""
+    kernel: NonNegativeFloat = 0.02
+    noise_level: NonNegativeFloat = 0.02
+    noise_spectrum: NonNegativeFloat = 0.02
+    restoration: NonNegativeFloat = 0.0
+    """In stage ``correction``: weight of the PSNR loss, in dB, of the closed form due to the kernel's error."""
+    confidence: NonNegativeFloat = 1.0
     true_kernel_share: Share = 0.3
     """Share of the examples conditioned on the true kernel and noise level, for non-blind restoration."""
     own_kernel_share: Share = 0.0
-    """Share of the examples conditioned on the estimate; the rest on a random mixture of truth and estimate."""
+    """Share of the examples conditioned on the estimate. The rest use a random mixture of truth and estimate."""
     pure_noise_share: Share = 0.5
-    """Share of the examples at the last timestep, where sampling starts; the others are uniform in t."""
+    """Share of the examples at the last timestep, where sampling starts. The others are uniform in t."""
 
     @model_validator(mode="after")
     def _check_kernel_shares(self) -> "LossRecipe":
@@ -137,34 +135,34 @@ class Recipe(_Section):
 
     data: DataRecipe = Field(default_factory=DataRecipe)
     stage: Literal["estimator", "confidence", "network", "correction", "joint"] = "joint"
-    """The trained part: the kernel and noise estimator; its confidence head; the image network with a fixed estimator;
-    the estimator's correction during sampling; or all but the confidence head jointly."""
+    """The trained part: the kernel and noise estimator; its confidence head; the image network; the estimator's
+    correction during sampling; or jointly all but the confidence head."""
     model: ModelArguments = {}
-    """Arguments of MCFormer, if they differ from its defaults."""
+    """Arguments of MCFormer that differ from its defaults."""
     init: str | None = None
     """Folder of weights to start from."""
     init_estimator: str | None = None
     """Folder of weights to start the estimator from."""
     degradation: DegradationRecipe = DegradationRecipe()
     loss: LossRecipe = LossRecipe()
-    steps: Count = 10000
-    learning_rate: Positive = 1e-3
+    steps: PositiveInt = 10000
+    learning_rate: PositiveFloat = 1e-3
     final_rate: Share = 0.0
-    """Learning rate at the last step, as a share of the highest; it decreases along half a cosine."""
-    warmup: CountOrZero = 200
+    """Learning rate at the last step, relative to the maximum; it decreases along half a cosine."""
+    warmup: NonNegativeInt = 200
     """Number of steps over which the learning rate increases from 0."""
-    weight_decay: NotNegative = 0.01
-    clip: Positive = 1.0
-    """Largest norm of the gradient; larger gradients are scaled down."""
+    weight_decay: NonNegativeFloat = 0.01
+    clip: PositiveFloat = 1.0
+    """Maximum norm of the gradient."""
     ema: Share = 0.999
-    """Decay of the moving average of the weights."""
+    """Decay of the exponential moving average of the weights."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the network's blocks; weights, kernels and closed-form images stay in single precision."""
-    seed: CountOrZero = 0
-    checkpoint_minutes: NotNegative = 3.0
+    """Precision of the network's blocks; weights, kernels and the closed form stay in float32."""
+    seed: NonNegativeInt = 0
+    checkpoint_minutes: NonNegativeFloat = 3.0
     """Minutes between checkpoints."""
-    sheet_steps: Count = 1000
-    """Steps between sheets of sample images."""
+    sheet_steps: PositiveInt = 1000
+    """Number of steps between sheets of sample images."""
 
     @model_validator(mode="after")
     def _check_model(self) -> "Recipe":
@@ -178,25 +176,21 @@ class RecipeFile(Recipe):
     """A training recipe of blinddiff: the settings of one stage, or of several."""
 
     like: str | None = None
-    """A recipe in the same folder; this file contains only the differences from it."""
+    """A recipe in the same folder, from which this file lists only the differences."""
     stages: list[Recipe] = []
-    """Stages in order. Each changes the settings outside this list and starts from the weights of the stage before."""
+    """Stages in order. Each lists only differences from the other settings, and starts from the previous weights."""
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON schema of recipe files, for completion and checks in editors."""
+    """The JSON schema of recipe files, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecipeFile.model_json_schema()}
 
 
 def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe]:
-    """Read and check a recipe file. Return its stages in order, one for a recipe without ``stages``.
+    """Read and check a YAML recipe. Return its stages in order, one for a recipe without ``stages``.
 
-    Args:
-        path: a YAML file. With ``like: OTHER.yaml`` it contains only the differences from a recipe in the same folder.
-        folders: folders of photographs, in place of those of the recipe or the environment.
-
-    Raises:
-        RecipeError: the file cannot be read, is not YAML, or has unknown keys or impossible values. All are listed.
+    `folders` of photographs replace those of the recipe or the environment. Raises RecipeError if the file cannot be
+    read, or with all its unknown keys and invalid values.
     """
     content, names = _read(path, ())
     recipes = parse_recipe(content, names)
@@ -206,8 +200,8 @@ def load_recipe(path: Path, folders: Sequence[str] | None = None) -> list[Recipe
     return [recipe.model_copy(update={"data": recipe.data.model_copy(update=new)}) for recipe in recipes]
 
 
-def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
-    """The content of a file, merged with the recipe that it is like; and the names of both files, for errors."""
+def _read(path: Path, referrers: tuple[Path, ...]) -> tuple[Any, str]:
+    """The content of a file, merged into the recipe named by ``like``, and the names of both files, for errors."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -219,15 +213,15 @@ def _read(path: Path, liked_by: tuple[Path, ...]) -> tuple[Any, str]:
     other = content.pop("like")
     if not isinstance(other, str):
         raise RecipeError(f"{path}: like: should be the name of a recipe, not {other!r}")
-    if path.resolve() in liked_by:
-        raise RecipeError(f"{path}: is like itself, through {', '.join(map(str, liked_by))}")
-    base, names = _read(path.parent / other, (*liked_by, path.resolve()))
+    if path.resolve() in referrers:
+        raise RecipeError(f"{path}: like: refers to itself, through {', '.join(map(str, referrers))}")
+    base, names = _read(path.parent / other, (*referrers, path.resolve()))
     # `parse_recipe` reports a base that is not a mapping.
-    return (_overlay(base, content) if isinstance(base, dict) else base), f"{path}, like {names}"
+    return (_merge(base, content) if isinstance(base, dict) else base), f"{path}, like {names}"
 
 
-def _overlay(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
-    """Merge sections key by key. The values in a section, such as the shares of kernels, are replaced as a whole."""
+def _merge(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
+    """Merge two levels of keys. Mappings inside sections, such as the shares of kernels, are replaced as a whole."""
     sections = [key for key in changes if isinstance(changes[key], dict) and isinstance(base.get(key), dict)]
     return {**base, **changes, **{key: {**base[key], **changes[key]} for key in sections}}
 
@@ -235,7 +229,7 @@ def _overlay(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
 def parse_recipe(content: Any, name: str) -> list[Recipe]:
     """Check a recipe given as nested mappings, and return its stages. ``name`` is used in errors.
 
-    Raises RecipeError for unknown keys or impossible values, with one argument and line for each.
+    Raises RecipeError for unknown keys and invalid values, with one argument for each.
     """
     common, sections = content, [dict[Any, Any]()]
     if isinstance(content, dict) and "stages" in content:
@@ -250,7 +244,7 @@ def parse_recipe(content: Any, name: str) -> list[Recipe]:
             reason = "cannot be set, because the stage starts from the weights of the stage before"
             errors += [f"stages: {number}: {key}: {reason}" for key in inits]
         try:
-            recipes.append(Recipe.model_validate(_overlay(common, section) if section else common))
+            recipes.append(Recipe.model_validate(_merge(common, section) if section else common))
         except ValidationError as invalid:
             for item in invalid.errors():
                 inside = section and (not item["loc"] or item["loc"][0] in section)

@@ -20,28 +20,28 @@ from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
 
 MIN_CONFIDENCE_CROP = 16
-"""LR side of the smallest crops on which the confidence head is trained."""
+"""Minimum LR side of the crops on which the confidence head is trained."""
 ERROR_FLOOR = 1e-3
-"""Added to the error in `restoration_constraint`, as a share of the scene's energy; about 43 dB of PSNR."""
+"""Added to the error in `restoration_constraint`, relative to the scene's energy; about 43 dB of PSNR."""
 NOISE_ERROR_FLOOR = 0.04
 """Added to the error before the logarithm in `noise_constraint`: 40 dB of PSNR at pure noise, for tau = 0.1."""
 PERTURB_SHARE = 0.45
-"""Share of the examples of stage ``correction`` with a perturbed kernel, which may be better or worse."""
+"""Share of the examples of stage ``correction`` with a perturbed kernel."""
 PERTURB_RANGE = (-0.6, 1.0)
 """Range of the perturbation in log k, relative to the log ratio to the true kernel: 1 yields the true kernel."""
 MAX_LOG_RATIO = 3.0
-"""Bound on the log ratio of a single kernel entry."""
+"""Bound on the absolute log ratio of a single kernel entry."""
 
 
 class Stage(ABC):
-    """The trained parts of the network, and the losses, of one training stage.
+    """A training stage: the trained parts of the network, and their losses.
 
     Attributes:
         trained: names of the trained submodules; "" is the whole network.
         fixed: names of submodules within these that are not trained.
-        min_batch: smallest batch size; batch normalisation needs two examples.
+        min_batch: minimum batch size; batch normalisation needs two examples.
         shows_images: whether sheets of sample images show the stage's progress.
-        replay: earlier examples; saved in the checkpoint.
+        replay: earlier examples; part of the checkpoint.
     """
 
     trained: ClassVar[tuple[str, ...]] = ("",)
@@ -63,7 +63,7 @@ class Stage(ABC):
         return [parameter for parameter in net.parameters() if parameter in trained]
 
     def set_mode(self, net: MCFormer) -> None:
-        """Set the trained parts to training mode; the rest uses its running statistics and no dropout."""
+        """Set the trained parts to training mode and the rest to evaluation mode."""
         net.eval()
         for name in self.trained:
             net.get_submodule(name).train()
@@ -80,7 +80,7 @@ class Stage(ABC):
         return {"total": total, **losses}
 
     def _with_replayed(self, rows: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Store new examples. Return them together with the recipe's number of earlier ones."""
+        """Store new examples, and return them with the recipe's number of earlier ones."""
         if not self.recipe.data.replayed:
             return rows
         self.replay.add(*rows)
@@ -90,7 +90,7 @@ class Stage(ABC):
     def _image_constraint(
         self, net: MCFormer, pairs: Pairs, known: Degradation, generator: torch.Generator, *, correct: bool = False
     ) -> tuple[Prediction, Tensor]:
-        """The network's prediction for a random patch at a random t, given a degradation, and its noise constraint.
+        """The network's prediction for a random patch and t, given a degradation, and its noise constraint.
 
         The closed form x_y is computed on the whole crop, so that the patch has no border effects.
         """
@@ -106,7 +106,7 @@ class Stage(ABC):
         return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
 
     def _noised(self, net: MCFormer, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A random timestep t for each image in [0, 1], (B,), and x_t. The recipe's share of t is the last one."""
+        """A random timestep t (B,) for images in [0, 1], the last one for the recipe's share of them, and x_t."""
         last = len(net.alpha_bar) - 1
         t = torch.randint(last + 1, (len(image),), generator=generator)
         t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
@@ -116,7 +116,7 @@ class Stage(ABC):
 
 
 class Estimator(Stage):
-    """Trains the estimate of kernel and noise level from y. Replayed examples store only the statistics of y."""
+    """Trains the initial estimate of kernel and noise level. Replayed examples store only the statistics of y."""
 
     trained = ("estimator",)
     fixed = ("estimator.correct", "estimator.confidence_head")
@@ -134,7 +134,7 @@ class Estimator(Stage):
 
 
 class Confidence(Stage):
-    """Trains the prediction of sum |k_hat - k|; its squared error has its minimum at the conditional mean.
+    """Trains the confidence head to predict sum |k_hat - k| by the mean squared error.
 
     Each batch is cropped to a random side, log-uniform from `MIN_CONFIDENCE_CROP` to the side of y.
     """
@@ -170,7 +170,7 @@ class Network(Stage):
     def _mixed_degradation(self, estimate: Degradation, pairs: Pairs, generator: torch.Generator) -> Degradation:
         """The true degradation, the estimate, or a random mixture of both, with the recipe's shares.
 
-        Estimates from crops have larger errors than those from whole photographs; mixtures cover the range between.
+        Estimates from crops have larger errors than those from whole photographs. Mixtures cover smaller errors.
         """
         weight = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
         kind = torch.rand(len(weight), generator=generator).to(weight)
@@ -185,7 +185,7 @@ class Network(Stage):
 
 
 class Joint(Network):
-    """Trains image network, estimator and correction jointly, the correction at the random t of the image network."""
+    """Trains image network, estimator and correction jointly, with the same random t for network and correction."""
 
     fixed = ("estimator.confidence_head",)
     min_batch = 2
@@ -200,10 +200,10 @@ class Joint(Network):
 
 
 class Correction(Stage):
-    """Trains the correction of kernel and noise level after a sampling step, from the estimate or a perturbed kernel.
+    """Trains the correction of the estimate, or of a perturbed kernel, after a sampling step.
 
     The correction's inputs do not depend on its weights, so they can be replayed. New pairs also have the noise
-    constraint with the corrected kernel: a kernel closer to the true one does not always give a better image.
+    constraint, because a more accurate kernel does not always give a better image.
     """
 
     trained = ("estimator.correct",)
@@ -238,12 +238,12 @@ STAGES: dict[str, type[Stage]] = {
 
 
 def kernel_constraint(k_hat: Tensor, k: Tensor) -> Tensor:
-    """Mean over the batch of sum |k_hat - k|, 0 to 2, for kernels (B, n, n) that sum to 1."""
+    """Mean over the batch of sum |k_hat - k|, for kernels (B, n, n); 0 to 2 for non-negative kernels of sum 1."""
     return (k_hat - k).abs().sum((-2, -1)).mean()
 
 
 def noise_level_constraint(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
-    """Mean of |sigma_hat - sigma| / (1 + sigma), (B,) in grey levels, so that large levels do not dominate."""
+    """Mean of |sigma_hat - sigma| / (1 + sigma) for (B,) in grey levels, so that high levels do not dominate."""
     return ((sigma_hat - sigma).abs() / (1 + sigma)).mean()
 
 
@@ -267,17 +267,16 @@ def degradation_constraints(estimate: Degradation, true: Degradation) -> dict[st
 
 
 def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
-    """Mean loss in decibels if the closed form uses k_hat instead of k, for a scene with power spectrum 1 / f^2.
+    """Mean PSNR loss in dB if the closed form uses k_hat instead of k, for a scene with power spectrum 1 / f^2.
 
-    Two kernels with the same `kernel_constraint` can differ much in this loss. Within the band of the LR grid the
-    closed form is a Wiener filter of y; above it nothing is recovered. Aliasing and noise are neglected: at scales
-    above 1 this overestimates the loss by a factor of two or three. k_hat and k are (B, n, n); sigma, the noise level
-    in grey levels, and scale are (B,).
+    The model: within the band of the LR grid the closed form is a Wiener filter of y; above it nothing is recovered.
+    Without aliasing and noise, it overestimates the loss at scales above 1 by a factor of two or three. k_hat and k are
+    (B, n, n); sigma, the noise level in grey levels, and scale are (B,).
     """
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)
     scene = 1 / (f_y.square() + f_x.square() + (0.5 / side) ** 2)
-    scene[:, 1:-1] *= 2  # the conjugate half of the spectrum, which rfft2 leaves out
+    scene[:, 1:-1] *= 2  # for the conjugate half of the spectrum, which rfft2 omits
     band = torch.maximum(f_y.abs(), f_x) <= (0.5 / scale)[:, None, None]
     rho = proximal_weight(sigma.square())[:, None, None]
     pad, centre = side - k.shape[-1], k.shape[-1] // 2
@@ -296,17 +295,16 @@ def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tenso
 def noise_constraint(
     x0_hat: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float, *, logarithmic: bool = False
 ) -> Tensor:
-    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2, the noise error weighted by the signal-to-noise ratio.
+    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the network's target has variance 1 at every t.
 
-    The weight makes the variance of the network's target 1 at every t, so that no t dominates (Karras et al. 2022, with
-    the residual in place of the data).
+    The weighting is that of Karras et al. 2022 (EDM), with the residual in place of the data.
 
     Args:
         x0_hat, x_0: (B, 3, H, W) in the range of the diffusion.
         sigma: sqrt((1 - alpha_bar) / alpha_bar), (B,).
         residual_std: tau, the RMS of the residual that the network predicts.
-        logarithmic: average the logarithms of the images' errors. The plain mean is dominated by images with fine
-            texture, strong noise or wide blur.
+        logarithmic: average the logarithms of the images' errors, because images with fine texture, strong noise or
+            wide blur dominate the plain mean.
     """
     weight = 1 / residual_std**2 + 1 / sigma**2
     error = weight * (x0_hat - x_0).square().mean((1, 2, 3))
@@ -314,9 +312,9 @@ def noise_constraint(
 
 
 def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
-    """Move a share `PERTURB_SHARE` of kernels (B, n, n) in log k, towards the true ones or away, by `PERTURB_RANGE`."""
+    """Move `PERTURB_SHARE` of the kernels (B, n, n) towards or away from the true ones by `PERTURB_RANGE` in log k."""
     low, high = PERTURB_RANGE
-    part = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
-    part[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
-    growth = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return mirror_step(kernel, part.view(-1, 1, 1) * growth)
+    amount = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
+    amount[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
+    to_true = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return mirror_step(kernel, amount.view(-1, 1, 1) * to_true)

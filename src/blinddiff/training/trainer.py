@@ -15,7 +15,6 @@ import torch
 import yaml
 from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, broadcast, is_tensorboard_available
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
-from blinddiff.imaging.write import write_picture
+from blinddiff.imaging import to_picture, write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
 from blinddiff.models.mcformer import MCFormer
@@ -34,13 +33,13 @@ from blinddiff.training.stages import STAGES
 LOG_STEPS = 20
 ESTIMATOR_ARGUMENTS = ("scales", "kernel_size")
 IMAGE_ARGUMENTS = ("noise_schedule", "image_mean", "image_std", "residual_std", "heads", "kernel_modulation")
-"""Arguments of `MCFormer` that a comparison of weight shapes would miss, for its estimator and its image network."""
+"""Arguments of `MCFormer` that are not visible in the shapes of its weights, for estimator and image network."""
 
 
 def averaged(network: nn.Module, decay: float, device: torch.device | None = None) -> AveragedModel:
     """An exponential moving average of a network's weights; call its ``update_parameters`` after each step.
 
-    The decay at step n is min(decay, (1 + n) / (10 + n)), so that the influence of the start fades. Buffers are copied.
+    The decay at step n is min(decay, (1 + n) / (10 + n)), so that the initial weights fade. Buffers are copied.
     """
 
     def update(average: Any, current: Any, n: Tensor | int) -> None:
@@ -53,7 +52,7 @@ def averaged(network: nn.Module, decay: float, device: torch.device | None = Non
 
 @torch.no_grad()
 def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
-    """Write one row per example: y enlarged, the closed form, x0_hat from pure noise, and x."""
+    """Write a picture with one row per example: bicubic y, the closed form, x0_hat from pure noise, and x."""
     network.eval()
     observation = Observation(pairs.y, pairs.scale)
     degradation = network.initial_estimate(observation)
@@ -62,9 +61,8 @@ def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
     t = torch.full((len(x_y),), len(network.alpha_bar) - 1, device=x_y.device)
     x_t = add_noise(network, x_y, t[0], noise)
     x0_hat = network(x_t, t, observation, degradation).x0_hat
-    columns = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
-    pixels = (columns.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).flatten(0, 1).numpy()
-    write_picture(path, Image.fromarray(np.ascontiguousarray(pixels)))
+    rows = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
+    write_picture(path, to_picture(torch.cat(list(rows.nan_to_num()), 1)))  # a diverged network may give NaN
 
 
 def train(
@@ -78,12 +76,12 @@ def train(
     """Run or resume a recipe. Return the folder of the averaged weights of the stage that ran last.
 
     Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (to
-    resume), ``losses.csv``, TensorBoard's events if it is installed, and ``sheet_*.png``. If there are several stages,
-    each writes into a subfolder, such as ``02-network``, and starts from the weights of the stage before.
+    resume), ``losses.csv``, TensorBoard's events if it is installed, and ``sheet_*.png``. Each of several stages writes
+    into a subfolder, such as ``02-network``, and starts from the weights of the previous stage.
 
-    All random numbers of a step are derived from the recipe's seed and the step's number, so that a resumed run gives
-    the same weights as an uninterrupted one. With several processes this holds only for stage ``network``: the
-    checkpoint contains the replayed examples and batch statistics of the main process only.
+    The random numbers of a step depend only on the recipe's seed and the step, so that a resumed run gives the same
+    weights as an uninterrupted one. With several processes this holds only for stage ``network``: the checkpoint
+    contains the replayed examples and batch statistics of the main process only.
 
     Args:
         recipes: one stage, or several in order.
@@ -92,19 +90,17 @@ def train(
         max_minutes: time after which a checkpoint is saved and the run stops.
         device: ``"cpu"`` to use no accelerator.
 
-    Raises:
-        TrainingError: the loss or its gradient is not finite, or ``folder`` contains a run, or none to resume.
-        RecipeError: there are no photographs, or a setting is impossible.
-        WeightsError: the weights to start from are missing or do not fit.
-        OutputError: ``folder`` cannot be created or written to.
+    Raises TrainingError if the loss or its gradient is not finite, or ``folder`` contains a run, or none to resume;
+    RecipeError for missing photographs or invalid settings; WeightsError if the initial weights are missing or do not
+    fit; OutputError if ``folder`` cannot be written.
     """
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
     folders = [folder / f"{n:02d}-{recipe.stage}" for n, recipe in enumerate(recipes, 1)] if several else [folder]
-    begun = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
-    if resume and not any(begun) and not (several and os.path.isdir(folders[0])):
+    has_checkpoint = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
+    if resume and not any(has_checkpoint) and not (several and os.path.isdir(folders[0])):
         raise TrainingError(f"{folder}: contains no checkpoint to resume from")
-    if any(begun) and not resume:
+    if any(has_checkpoint) and not resume:
         raise TrainingError(f"{folder}: already contains a run; resume it, or choose another folder")
     if several and not resume:
         _check_stages(recipes)
@@ -114,7 +110,7 @@ def train(
             continue
         if n:
             recipe = recipe.model_copy(update={"init": str(folders[n - 1] / "weights"), "init_estimator": None})
-        trainer = Trainer(recipe, folders[n], begun[n], device)
+        trainer = Trainer(recipe, folders[n], has_checkpoint[n], device)
         trainer.run((end - time.monotonic()) / 60)
         if trainer.step < recipe.steps:
             break
@@ -131,7 +127,7 @@ class Trainer:
         self.accelerator = Accelerator(
             # Without cpu=True, Accelerate treats several processes on a machine without accelerator as separate runs.
             cpu=device == "cpu" or not torch.accelerator.is_available(),
-            step_scheduler_with_optimizer=False,  # otherwise each process advances the schedule
+            step_scheduler_with_optimizer=False,  # else the schedule advances once per process and step
             log_with="tensorboard" if is_tensorboard_available() else None,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
@@ -142,10 +138,10 @@ class Trainer:
         self.side = max(map(self._side, recipe.degradation.scales))
         self.images = ImagePool(recipe.data.folders, recipe.data.held_out, self.side)
         self.average = averaged(self.network, recipe.ema, self.accelerator.device)
-        make_folder(folder)  # only after weights and photographs have been read
+        make_folder(folder)  # only after weights and photographs have been read without errors
         optimiser = torch.optim.AdamW(self.learned, recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
-        # The losses call several methods of the network, which DistributedDataParallel does not support. So Accelerate
+        # DistributedDataParallel supports only calls of `forward`, but the losses call several methods. So Accelerate
         # only moves and saves the network, and `_average_gradients` averages over processes.
         self.accelerator.prepare_model(self.network, evaluation_mode=True)
         self.optimiser, self.schedule = self.accelerator.prepare(optimiser, schedule)
@@ -167,10 +163,10 @@ class Trainer:
             tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
             ThreadPoolExecutor(1) as loader,
         ):
-            coming = loader.submit(self.photographs, self.step)
+            loading = loader.submit(self.photographs, self.step)
             while self.step < recipe.steps and self._agree(time.monotonic() - started < 60 * max_minutes):
-                photographs = coming.result()
-                coming = loader.submit(self.photographs, self.step + 1)
+                photographs = loading.result()
+                loading = loader.submit(self.photographs, self.step + 1)
                 losses = self._train_step(torch.from_numpy(photographs))
                 self.step += 1
                 bar.update()
@@ -195,11 +191,11 @@ class Trainer:
         self.accelerator.backward(losses["total"])
         self._average_gradients()
         norm = self.accelerator.clip_grad_norm_(self.learned, self.recipe.clip)
-        # A finite loss can have a gradient with NaN, which would make the weights NaN.
+        # The gradient can contain NaN although the loss is finite.
         if not torch.isfinite(losses["total"] + norm):
             checkpoint = self.folder / "checkpoint"
             kept = f"the last good checkpoint is {checkpoint}" if checkpoint.is_dir() else "there is no checkpoint yet"
-            values = f"the loss is {losses['total'].item()} and its gradient {float(norm)}"
+            values = f"the loss is {losses['total'].item()} and its gradient's norm {float(norm)}"
             raise TrainingError(f"{values} at step {self.step}; {kept}")
         self.optimiser.step()
         self.schedule.step()
@@ -208,7 +204,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _average_gradients(self) -> None:
-        """Average the gradients over processes. A NaN in one process reaches all, so that all stop."""
+        """Average the gradients over processes. A NaN in one process spreads to all, so that all of them stop."""
         if self.accelerator.num_processes > 1:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             mean = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), reduction="mean")
@@ -216,13 +212,13 @@ class Trainer:
                 gradient.copy_(part.view_as(gradient))
 
     def _agree(self, decision: bool) -> bool:
-        """Return the main process's decision: clocks differ, and if processes disagreed, they would wait forever."""
+        """The main process's decision. Clocks differ, and processes with different decisions would wait forever."""
         if self.accelerator.num_processes == 1:
             return decision
         return bool(broadcast(torch.tensor(int(decision), device=self.accelerator.device)))
 
     def pairs(self, photographs: Tensor, generator: torch.Generator) -> Pairs:
-        """Pairs with a random scale from crops (B, 3, side, side), whose side suits every scale of the recipe."""
+        """Pairs with a random scale from `photographs`, which are cropped to the side for that scale."""
         recipe = self.recipe.degradation
         scale = draw_scale(recipe, generator)
         side = self._side(scale)
@@ -230,7 +226,7 @@ class Trainer:
         return degrade(photographs, scale, self.network.config.kernel_size, recipe, generator)
 
     def photographs(self, step: int) -> Pixels:
-        """The crops of a step, (B, 3, side, side) uint8, whose side suits every scale of the recipe."""
+        """The crops of a step, (B, 3, side, side) uint8, large enough for every scale of the recipe."""
         rng = np.random.default_rng((self.recipe.seed, step, self.accelerator.process_index))
         return self.images.crops(self.recipe.data.batch, self.side, rng, self.recipe.data.reduced)
 
@@ -244,14 +240,13 @@ class Trainer:
 
     def _rate(self, step: int) -> float:
         """Learning rate relative to its maximum: warm-up, then half a cosine down to the recipe's final rate."""
-        recipe = self.recipe
-        if step < recipe.warmup:
-            return (step + 1) / recipe.warmup
-        fall = 0.5 * (1 + math.cos(math.pi * min(step / recipe.steps, 1)))
-        return recipe.final_rate + (1 - recipe.final_rate) * fall
+        if step < self.recipe.warmup:
+            return (step + 1) / self.recipe.warmup
+        cosine = 0.5 * (1 + math.cos(math.pi * min(step / self.recipe.steps, 1)))
+        return self.recipe.final_rate + (1 - self.recipe.final_rate) * cosine
 
     def _log(self, losses: dict[str, Tensor], bar: "tqdm[Any]") -> None:
-        # The mean over all processes. All of them must call `gather`.
+        # The mean over processes; `gather` must be called by all of them.
         row = {name: self.accelerator.gather(value[None]).mean().item() for name, value in losses.items()}
         row["learning_rate"] = self.schedule.get_last_lr()[0]
         self.accelerator.log(row, step=self.step)
@@ -259,15 +254,12 @@ class Trainer:
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "learning_rate"})
             with (self.folder / "losses.csv").open("a", newline="") as file:
                 table = csv.DictWriter(file, ["step", *row])
-                if file.tell() == 0:  # new, or left empty by a killed run
+                if file.tell() == 0:  # new, or empty because a run was killed
                     table.writeheader()
                 table.writerow({"step": self.step, **{name: f"{value:.6g}" for name, value in row.items()}})
 
     def _save(self) -> None:
-        """Write weights, then a checkpoint; each replaces the old one once it is complete.
-
-        Because of this order, a checkpoint of the last step implies finished weights, see `_is_finished`.
-        """
+        """Write the weights, then the checkpoint, so that `_is_finished` needs to check only the checkpoint."""
         self.accelerator.wait_for_everyone()
         new = self.folder / "checkpoint.new"
         self.accelerator.save_state(str(new))
@@ -284,9 +276,9 @@ class Trainer:
             self.accelerator.load_state(str(checkpoint))
             self.step = int(yaml.safe_load((checkpoint / "progress.yaml").read_text())["step"])
         except Exception as error:  # pickle, zip, YAML and safetensors raise errors of many kinds
-            reason = next(iter(str(error).splitlines()), "it is damaged")  # an EOFError has no message
+            reason = next(iter(str(error).splitlines()), "it is damaged")  # such as an EOFError without message
             raise TrainingError(f"{checkpoint}: does not fit the recipe: {reason}") from error
-        path = self.folder / "losses.csv"  # rows after the checkpoint will be written again
+        path = self.folder / "losses.csv"  # the steps after the checkpoint are repeated
         if path.exists() and self.accelerator.is_main_process:
             rows = path.read_text().splitlines(keepends=True)
             kept = [row for row in rows[1:] if int(row.split(",")[0]) <= self.step]
@@ -296,17 +288,17 @@ class Trainer:
 def initial_network(recipe: Recipe) -> MCFormer:
     """The network at the start of a recipe: new, or from its ``init`` and ``init_estimator``.
 
-    It may have more refinement blocks than ``init``: new blocks are initialised as identities and keep the output.
-    Raises RecipeError if an argument of the model is impossible, WeightsError if weights are missing or do not fit.
+    Additional refinement blocks are initialised as identities. Raises RecipeError for an invalid argument of the model,
+    WeightsError if weights are missing or do not fit.
     """
     network = _new_network(recipe)
-    for source, part in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
+    for source, prefix in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
         if source is not None:
             try:
                 loaded = MCFormer.from_pretrained(weights_folder(source) or source)
             except (OSError, RuntimeError, ValueError) as error:
                 raise WeightsError(f"{source}: cannot be loaded: {str(error).splitlines()[0]}") from error
-            _copy_weights(loaded, network, part, source)
+            _copy_weights(loaded, network, prefix, source)
     return network
 
 
@@ -316,34 +308,32 @@ def _new_network(recipe: Recipe) -> MCFormer:
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe: model: {str(error).splitlines()[0]}") from error
     if (size := network.config.kernel_size) > MAX_KERNEL_SIZE:
-        raise RecipeError(
-            f"recipe: model: kernel_size: {size}: is more than {MAX_KERNEL_SIZE}, the largest for training"
-        )
+        raise RecipeError(f"recipe: model: kernel_size: {size}: the maximum in training is {MAX_KERNEL_SIZE}")
     return network.to(memory_format=torch.channels_last)
 
 
-def _copy_weights(loaded: MCFormer, network: MCFormer, part: str, source: str) -> None:
-    """Copy the weights whose names begin with ``part``. Raises WeightsError if they do not fit."""
-    for key in ESTIMATOR_ARGUMENTS + (() if part else IMAGE_ARGUMENTS):
+def _copy_weights(loaded: MCFormer, network: MCFormer, prefix: str, source: str) -> None:
+    """Copy the weights whose names start with ``prefix``. Raises WeightsError if they do not fit."""
+    for key in ESTIMATOR_ARGUMENTS + (() if prefix else IMAGE_ARGUMENTS):
         theirs, ours = loaded.config[key], network.config[key]
         if theirs != ours and not (isinstance(ours, Sequence) and list(theirs) == list(ours)):  # JSON has no tuples
             raise WeightsError(f"{source}: was made with {key} {theirs}, and the recipe's model has {ours}")
-    state = {name: value for name, value in loaded.state_dict().items() if name.startswith(part)}
+    state = {name: value for name, value in loaded.state_dict().items() if name.startswith(prefix)}
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise WeightsError(f"{source}: does not fit the recipe's model: {reason}") from error
-    lacking = [name for name in missing if name.startswith(part) and not name.startswith("unet.refinement.")]
-    if lacking or unexpected:
-        raise WeightsError(f"{source}: does not fit the recipe's model: {[*lacking, *unexpected][0]}")
+    missing = [name for name in missing if name.startswith(prefix)]
+    if unfit := [name for name in missing if not name.startswith("unet.refinement.")] + unexpected:
+        raise WeightsError(f"{source}: does not fit the recipe's model: {unfit[0]}")
     for index, block in enumerate(network.unet.refinement):
-        if not part and f"unet.refinement.{index}.modulation.weight" in missing:
+        if not prefix and f"unet.refinement.{index}.modulation.weight" in missing:
             block.start_as_identity()  # type: ignore[operator]
 
 
 def _check_stages(recipes: Sequence[Recipe]) -> None:
-    """Raise the errors that `Trainer` would raise for later stages before the first stage runs."""
+    """Raise the errors of later stages before the first stage runs."""
     network = initial_network(recipes[0])
     for n, recipe in enumerate(recipes):
         STAGES[recipe.stage](recipe)
