@@ -84,7 +84,7 @@ def fit_kernel(
 
 
 def _on_simplex(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
-    """argmin k^T G k - 2 b^T k with k >= 0 and the sum of `start`: ADMM, residual balancing (Boyd et al. 2011, 3.4.1)."""
+    """argmin k^T G k - 2 b^T k with k >= 0 and the sum of `start`: ADMM with residual balancing (Boyd et al. 2011)."""
     curvature = gram.diagonal(dim1=-2, dim2=-1).mean(1, keepdim=True)
     penalty = 0.1 * curvature
     k = z = last = start

@@ -184,7 +184,7 @@ class MCFormer(ModulatedNetwork):
         if self.config.kernel_modulation:
             # The square root of a kernel without negative entries has unit L2 norm, whatever its width.
             kernel = dihedral(self._fit(degradation.kernel), transform).flatten(1)
-            positive, negative = (part.clamp_min(0).sqrt().to(self.dtype) for part in (kernel, -kernel))
+            positive, negative = (_root_of_positive(part).to(self.dtype) for part in (kernel, -kernel))
             condition = condition + self.kernel_mlp(positive) + self.negative_kernel(negative)
         return self.denormalize(x_y + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
 
@@ -204,6 +204,12 @@ class MCFormer(ModulatedNetwork):
                 torch.manual_seed(0)
                 new = type(self)(**self.config).state_dict()
             state_dict.update({name: new[name] for name in new.keys() - state_dict.keys() if name.startswith(ADDED)})
+
+
+def _root_of_positive(values: Tensor) -> Tensor:
+    """The square root of positive values and 0 for others, with a gradient of 0 there instead of infinity."""
+    positive = values > 0
+    return torch.where(positive, values, 1).sqrt() * positive
 
 
 def current_name(name: str) -> str:
