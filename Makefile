@@ -1,10 +1,11 @@
-# One environment in .venv serves every target; it is made once, and again when pyproject.toml changes.
+# One environment in .venv serves every target but `rivals`; it is made once, and again when pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.made-from-pyproject
+RIVALS := .venv-rivals/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-long test-browser lint format types check docs clean
+.PHONY: help env demo test test-long test-browser lint format types check docs rivals clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,16 @@ check: lint types test ## everything that has to pass before a commit
 docs: env ## build the site into site/, strictly; it loads nothing from other servers
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-clean: ## remove the environment and every cache
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
+# Without dependencies, because only the models in these packages are used; one by one, because a comparison without one
+# of them is still of use, and the script says which are missing.
+rivals: ## compare with other models; see docs/evaluation.md for the data it needs
+	$(PYTHON) -m venv .venv-rivals
+	$(RIVALS)/python -m pip install --quiet --disable-pip-version-check --editable .
+	grep -v '^#' scripts/rivals-requirements.txt | while read -r package; do \
+	    $(RIVALS)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: "$$package" \
+	    || echo "not installed: $$package"; done
+	$(RIVALS)/python scripts/compare_rivals.py $(ARGS)
+
+clean: ## remove the environments and every cache
+	rm -rf .venv .venv-rivals .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

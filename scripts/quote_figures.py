@@ -11,7 +11,7 @@ the root of the repository:
     <!-- end of figures -->
 
 A row is a method. A column is SET/METRIC (a mean), SET/METRIC/METHOD (the paired difference from that method, with its
-interval) or cost/KEY (of `records.Cost`). A single figure in running text is written
+interval) or cost/KEY (of `COSTS`). A single figure in running text is written
 
     <!-- figure: results/benchmarks/gaussian8_x4/record.json fidelity Set14/psnr_y -->26.6<!-- end of figure -->
 """
@@ -33,6 +33,7 @@ TABLE = re.compile(r"(<!-- figures: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end
 SINGLE = re.compile(r"(<!-- figure: (?P<what>[^>]*?) -->)(?P<old>[^<]*)(<!-- end of figure -->)")
 COSTS = {
     "seconds": ("time for 256x256 (s)", "{:.2f}"),
+    "cpu_seconds": ("CPU time for 256x256 (s)", "{:.2f}"),
     "calls": ("network calls", "{:d}"),
     "gmacs": ("GMACs for 256x256", "{:.1f}"),
     "parameters": ("parameters", "{:,d}"),

@@ -179,7 +179,7 @@ def error_reason(error: OSError | ValueError) -> str:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    """Replace folder `old` by `new`. If the process is killed between the two renames, see `restore_folder`."""
+    """Replace folder `old` by `new`. If the process is killed between the two renames, see `recover_folder`."""
     backup = old.with_name(old.name + ".old")
     shutil.rmtree(backup, ignore_errors=True)
     if old.exists():
@@ -188,7 +188,7 @@ def replace_folder(new: Path, old: Path) -> None:
     shutil.rmtree(backup, ignore_errors=True)
 
 
-def restore_folder(folder: Path) -> bool:
+def recover_folder(folder: Path) -> bool:
     """Return whether `folder` exists, after restoring it if `replace_folder` was killed between its two renames."""
     backup = folder.with_name(folder.name + ".old")
     if os.path.exists(backup) and not folder.exists():

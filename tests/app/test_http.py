@@ -70,6 +70,11 @@ def test_a_photograph_is_restored(client, photograph):
     assert any("Step 2 of 2" in words for words in statuses)
 
 
+def test_the_final_status_stays_while_memory_is_released(client, photograph, monkeypatch):
+    monkeypatch.setattr("blinddiff.app.jobs.gc.collect", lambda: time.sleep(1.5))  # longer than a heartbeat
+    assert "Done in" in client.predict(**arguments(photograph))[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -121,7 +121,7 @@ def test_a_file_that_was_sent_is_not_written_again(tiny_pipeline, tmp_path):
         written.append({path: path.stat().st_mtime_ns for path in folder.iterdir()})
 
     request = Request(tmp_path / "photo.png", RestoreSettings(scale=2, steps=3))
-    restore(tiny_pipeline, request, Limits(), folder, send)
+    send(restore(tiny_pipeline, request, Limits(), folder, send))
     assert {path.name for path in written[2]} == {"before.jpg", "step-1.jpg", "step-2.jpg", "step-3.jpg"}
     for earlier, later in itertools.pairwise(written):
         assert earlier.items() <= later.items()

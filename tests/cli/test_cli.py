@@ -275,7 +275,7 @@ def test_bad_numbers(refused: Callable[..., str]) -> None:
         "sigma nan": ("degrade", "sharp.png", "-o", "out.png", "--sigma", "nan"),
         "noise .*-2": ("degrade", "sharp.png", "-o", "out.png", "--sigma", 1, "--noise", -2),
         "--jpeg: 101": ("degrade", "sharp.png", "-o", "out.png", "--sigma", 1, "--jpeg", 101),
-        "'banana': one of identity, isotropic": ("degrade", "sharp.png", "-o", "out.png", "--family", "banana"),
+        "'banana' is not one of identity, isotropic": ("degrade", "sharp.png", "-o", "out.png", "--family", "banana"),
         "not allowed with": ("degrade", "sharp.png", "-o", "out.png", "--family", "disk", "--sigma", 1),
         "--sigma --kernel --family": ("degrade", "sharp.png", "-o", "out.png"),
         "required: photograph": ("upscale", "-o", "out.png"),

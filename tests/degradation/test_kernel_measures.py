@@ -11,8 +11,8 @@ from blinddiff.degradation.kernel_measures import (
     centre_kernel,
     centroid,
     check_kernel,
-    fit_size,
     is_round,
+    resize_support,
     shift_kernel,
     widths_and_angle,
 )
@@ -122,14 +122,14 @@ def test_centring_copes_with_mass_at_the_border() -> None:
 @pytest.mark.parametrize(("size", "new"), [(9, 21), (21, 9), (8, 13), (13, 8), (9, 10), (10, 9), (9, 9), (20, 8)])
 def test_fit_size_keeps_the_centre(size: int, new: int) -> None:
     kernel = isotropic_gaussian(0.8, size)
-    fitted = fit_size(kernel, new)
+    fitted = resize_support(kernel, new)
     torch.testing.assert_close(fitted, isotropic_gaussian(0.8, new), atol=1e-5, rtol=0)
 
 
 def test_fit_size_of_oblong_batches() -> None:
     kernel = torch.zeros(2, 5, 12)
     kernel[:, 3, 5] = 1
-    fitted = fit_size(kernel, 7)
+    fitted = resize_support(kernel, 7)
     assert fitted.shape == (2, 7, 7)
     assert fitted[1, 4, 2] == 1
 
@@ -137,10 +137,10 @@ def test_fit_size_of_oblong_batches() -> None:
 def test_fit_size_refuses_to_cut_a_kernel() -> None:
     wide = torch.stack((isotropic_gaussian(0.5, 21), isotropic_gaussian(4.0, 21)))
     with pytest.raises(KernelError, match=r"size 9 would cut off .*% of its mass"):
-        fit_size(wide, 9)
-    assert float(fit_size(wide, 9, max_cut=0.9).sum()) == pytest.approx(2)
+        resize_support(wide, 9)
+    assert float(resize_support(wide, 9, max_cut=0.9).sum()) == pytest.approx(2)
     with pytest.raises(ParameterError, match="size 0"):
-        fit_size(wide, 0)
+        resize_support(wide, 0)
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_of_nothing_no_kernel_is_made() -> None:
     kernel = torch.zeros(9, 9)
     kernel[0, 0] = 1
     with pytest.raises(KernelError, match="has no mass within 5x5 pixels"):
-        fit_size(kernel, 5, max_cut=1.0)
+        resize_support(kernel, 5, max_cut=1.0)

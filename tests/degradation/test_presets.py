@@ -15,7 +15,7 @@ def test_gaussian8_sigmas() -> None:
     kernels = gaussian8_kernels(4)
     assert kernels.shape == (8, 21, 21)
     assert torch.equal(kernels[3], isotropic_gaussian(2.4, 21))
-    with pytest.raises(ParameterError, match="scale 1: one of 2, 3, 4"):
+    with pytest.raises(ParameterError, match="scale 1 is not one of 2, 3, 4"):
         gaussian8_kernels(1)
 
 

@@ -83,6 +83,11 @@ def test_steps_that_cannot_be(name: str, message: str, weights: Path) -> None:
         method(name, Options(weights, device="cpu"))
 
 
+def test_methods_show_no_progress_of_their_own(case: Case, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    method("fast", Options(weights, device="cpu")).restore(case.y, 4, case)
+    assert capsys.readouterr().err == ""
+
+
 def test_fidelity_is_the_default_call(case: Case, weights: Path) -> None:
     options = Options(weights, device="cpu")
     expected = options.pipeline(case.y, generator=torch.Generator().manual_seed(case.seed), output_type="pt")

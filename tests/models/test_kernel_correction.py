@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator
-from blinddiff.degradation.kernel_fit import FLOORS, kernel_residual
+from blinddiff.degradation.kernel_fit import FLOORS, kernel_error_map
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 from blinddiff.models.kernel_estimator import COEFFICIENT_SCALE, POWERS, CorrectionFeatures, KernelCorrection, monomials
 from blinddiff.models.statistics import STATISTICS, spectral_statistics
@@ -103,7 +103,7 @@ def test_it_learns_what_the_true_image_shows() -> None:
         believed = torch.stack([isotropic_gaussian(width * float(f), SIZE) for f in factor])
         y = DegradationOperator(true, 2)(x)
         shown = CorrectionFeatures(
-            spectral_statistics(y), spectral_statistics(x), kernel_residual(y, x, believed, 2, SIZE), torch.zeros(32)
+            spectral_statistics(y), spectral_statistics(x), kernel_error_map(y, x, believed, 2, SIZE), torch.zeros(32)
         )
         return Degradation(believed, torch.full((32,), 0.3)), shown, true
 

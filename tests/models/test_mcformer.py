@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import Degradation, Observation
-from blinddiff.degradation.kernel_measures import fit_size
+from blinddiff.degradation.kernel_measures import resize_support
 from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Prediction
@@ -203,7 +203,7 @@ def test_its_own_estimate_is_used_where_none_is_given(model: MCFormer) -> None:
 def test_kernels_of_other_sizes_modulate_as_if_fitted(model: MCFormer, size: int) -> None:
     y, x_t, x_y = photograph(16, 16), standard_normal(torch.empty(1, 3, 64, 64), 0), photograph(64, 64)
     kernel = isotropic_gaussian(1.2, size)[None]
-    fitted = fit_size(kernel, 31, max_cut=1.0)
+    fitted = resize_support(kernel, 31, max_cut=1.0)
     here, there = (call(model, x_t, 300, y, 4, kernel=k, x_y=x_y).x0_hat for k in (kernel, fitted))
     torch.testing.assert_close(here, there)
 
@@ -238,7 +238,7 @@ def test_every_intermediate_timestep_matters(model: MCFormer) -> None:
 
 
 def test_remaining_error_falls_towards_the_image(model: MCFormer) -> None:
-    remaining = [model.relative_error(torch.tensor(t)) for t in (0, 300, 600, LAST)]
+    remaining = [model.error_vs_pure_noise(torch.tensor(t)) for t in (0, 300, 600, LAST)]
     assert remaining == sorted(remaining)
     assert remaining[-1] == pytest.approx(1, abs=1e-3)
     assert remaining[0] == pytest.approx(0.01 / (0.01**2 + 0.1**2) ** 0.5, rel=1e-3)

@@ -25,20 +25,20 @@ def test_the_callback_is_given_what_it_asks_for(tiny_pipeline, arguments):
 
     def callback(pipe, step, timestep, tensors):
         calls.append((pipe, step, timestep, sorted(tensors)))
-        assert tensors["x_t"].shape == (1, 3, 48, 40)
+        assert tensors["latents"].shape == (1, 3, 48, 40)
         return tensors
 
-    names = ["x_t", "kernel"]
+    names = ["latents", "kernel"]
     tiny_pipeline(**arguments, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
     assert [call[0] for call in calls] == [tiny_pipeline] * 3
     assert [call[1] for call in calls] == [0, 1, 2]
     assert [call[2] for call in calls] == sorted((call[2] for call in calls), reverse=True)
-    assert all(call[3] == ["kernel", "x_t"] for call in calls)
+    assert all(call[3] == ["kernel", "latents"] for call in calls)
 
 
-def test_the_callback_may_replace_x_t(tiny_pipeline, arguments):
+def test_the_callback_may_replace_the_latents(tiny_pipeline, arguments):
     def callback(pipe, step, timestep, tensors):
-        return {"x_t": torch.zeros_like(tensors["x_t"])} if step == 2 else {}
+        return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else {}
 
     out = tiny_pipeline(**arguments, callback_on_step_end=callback)
     assert torch.equal(out.images, torch.full_like(out.images, 0.5))  # 0 in the range in which x_t is noised
@@ -63,8 +63,8 @@ def test_a_callback_of_diffusers_names_its_own_tensors(tiny_pipeline, arguments)
 
 
 def test_unknown_tensors_are_refused(tiny_pipeline, arguments):
-    with pytest.raises(ParameterError, match="'latents' is not one of x_t, x0_hat, kernel"):
-        tiny_pipeline(**arguments, callback_on_step_end_tensor_inputs=["latents"])
+    with pytest.raises(ParameterError, match="'x_t' is not one of latents, x0_hat, kernel"):
+        tiny_pipeline(**arguments, callback_on_step_end_tensor_inputs=["x_t"])
 
 
 def test_a_tuple_on_request(tiny_pipeline, arguments):

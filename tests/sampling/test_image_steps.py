@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageCorrection
+from blinddiff.sampling.image_steps import IMAGE_STEPS, ImageStepOutput
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 SCALE = 4
@@ -24,7 +24,7 @@ def texture(repeats: int) -> tuple[Tensor, Tensor]:
     return x, DegradationOperator(kernel, SCALE)(x) + error
 
 
-def correct(name: str, x: Tensor, y: Tensor) -> ImageCorrection:
+def correct(name: str, x: Tensor, y: Tensor) -> ImageStepOutput:
     """The step's correction where x0_hat is x_t itself."""
     kernel = isotropic_gaussian(2.0, 21).expand(len(x), -1, -1)
     known = Degradation(kernel, torch.full((len(x),), 1.0))
@@ -32,7 +32,7 @@ def correct(name: str, x: Tensor, y: Tensor) -> ImageCorrection:
     return IMAGE_STEPS[name](x_t, x_t * 1.0, Observation(y, SCALE), known, 0.03)
 
 
-def size_of(correction: ImageCorrection, x: Tensor) -> float:
+def size_of(correction: ImageStepOutput, x: Tensor) -> float:
     """RMS per pixel of all that a step changes, away from the border."""
     x0_hat, shift = correction
     change = (x0_hat - x + shift).detach()[..., 20:-20, 20:-20]

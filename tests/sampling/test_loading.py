@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from blinddiff.errors import ParameterError, WeightsError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.sampling.schedulers import library_scheduler
+from blinddiff.sampling.schedulers import configured_scheduler
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -23,7 +23,7 @@ def restored(pipeline, image, **arguments):
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler])
 def test_round_trip(tiny_pipeline, photograph, tmp_path, scheduler):
-    saved = BlindDiffPipeline(tiny_pipeline.network, library_scheduler(scheduler, tiny_pipeline.network))
+    saved = BlindDiffPipeline(tiny_pipeline.network, configured_scheduler(scheduler, tiny_pipeline.network))
     saved.save_pretrained(tmp_path / "saved")
     loaded = BlindDiffPipeline.from_pretrained(tmp_path / "saved", device="cpu")
     assert loaded.device == torch.device("cpu")

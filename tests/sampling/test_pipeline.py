@@ -59,7 +59,7 @@ def test_residuals_are_what_image_and_kernel_leave_unexplained(restore, photogra
     assert np.allclose(residual[inside], expected[inside], atol=5e-3)
 
 
-def test_consistency_compares_residual_and_noise(restore):
+def test_the_consistency_compares_residual_and_noise(restore):
     for noise_level in (0.0, 4.0):
         out = restore(noise_level=noise_level)
         rms = float(out.residuals.double().square().mean().sqrt())

@@ -12,7 +12,7 @@ from blinddiff.degradation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS
-from blinddiff.sampling.schedulers import SCHEDULERS, library_scheduler, make_scheduler
+from blinddiff.sampling.schedulers import SCHEDULERS, configured_scheduler, make_scheduler
 
 LIBRARY = ["ddim", "ddpm", "dpm-solver++"]  # diffusers' own
 
@@ -103,7 +103,7 @@ def test_own_is_the_pipelines_scheduler(tiny_pipeline, followed, monkeypatch):
     default, _, _ = followed(scheduler="own", num_inference_steps=5)
     assert not torch.allclose(named.images, default.images, atol=1e-3)
     monkeypatch.setattr(
-        tiny_pipeline, "scheduler", library_scheduler(DPMSolverMultistepScheduler, tiny_pipeline.network)
+        tiny_pipeline, "scheduler", configured_scheduler(DPMSolverMultistepScheduler, tiny_pipeline.network)
     )
     own, _, _ = followed(scheduler="own", num_inference_steps=5)
     assert torch.equal(named.images, own.images)
@@ -112,7 +112,7 @@ def test_own_is_the_pipelines_scheduler(tiny_pipeline, followed, monkeypatch):
 def test_schedulers_that_take_no_generator(tiny_pipeline, followed, monkeypatch):
     from diffusers import UniPCMultistepScheduler
 
-    scheduler = library_scheduler(UniPCMultistepScheduler, tiny_pipeline.network)
+    scheduler = configured_scheduler(UniPCMultistepScheduler, tiny_pipeline.network)
     monkeypatch.setattr(tiny_pipeline, "scheduler", scheduler)
     out, seen, _ = followed(scheduler="own", num_inference_steps=3)
     assert len(seen) == 3
@@ -260,7 +260,7 @@ def test_the_kernel_is_carried_to_the_next_prior_step(tiny_pipeline, photograph,
     assert not torch.equal(inputs[0][1], inputs[1][1])
 
 
-def test_kernel_step_first_never_changes(followed, tiny_pipeline, photograph):
+def test_kernel_step_initial_never_changes(followed, tiny_pipeline, photograph):
     out, seen, _ = followed(kernel_step="first", num_inference_steps=3)
     first = tiny_pipeline.estimate(photograph, 2)
     assert all(torch.equal(step[4], first.kernel) for step in seen)

@@ -188,8 +188,8 @@ def test_the_physics_in_tiles_is_that_of_the_whole(tiny_pipeline, low, known, sc
     assert len(list(tiles)) > 2
     network = tiny_pipeline.network
     observation = Observation(y, scale)
-    whole = network.initial_image(observation, known)
-    tiled = Tiled(network, tiles).initial_image(observation, known)
+    whole = network.closed_form_image(observation, known)
+    tiled = Tiled(network, tiles).closed_form_image(observation, known)
     assert levels(tiled - whole) < 0.01
     x0_hat = (whole + 0.1 * torch.randn(whole.shape, generator=seeded())).clamp(0, 1)
     proximal = IMAGE_STEPS["proximal"]
@@ -235,7 +235,7 @@ def test_a_gradient_is_that_of_all_tiles_together(tiny_pipeline, low, known, mon
     """Recomputed tile by tile, it is what recording everything at once gives."""
     tiles = Tiles(low, 3, 16, MIN_SIDE)
     network, observation = Tiled(tiny_pipeline.network, tiles), Observation(low, 3)
-    x_y = network.initial_image(observation, known)
+    x_y = network.closed_form_image(observation, known)
     step = TiledImageStep(IMAGE_STEPS["gradient"], tiles)
     shifts = []
     for _ in range(2):

@@ -206,7 +206,7 @@ def factors(crops: Pixels) -> npt.NDArray[np.float64]:
 def test_reduced_crops_are_of_photographs_made_smaller_by_up_to_two(tmp_path: Path) -> None:
     save(tmp_path / "a.png", checkered(200, 240))
     pool = ImagePool([str(tmp_path)], [], 64)
-    crops = pool.crops(300, 64, np.random.default_rng(0), reduced=1.0)
+    crops = pool.crops(300, 64, np.random.default_rng(0), reduced_share=1.0)
     assert crops.shape == (300, 3, 64, 64)
     assert crops.dtype == np.uint8
     down, right = factors(crops).T
@@ -225,7 +225,7 @@ def test_reduced_crops_are_of_photographs_made_smaller_by_up_to_two(tmp_path: Pa
 def test_reduced_crops_have_a_share(tmp_path: Path) -> None:
     save(tmp_path / "a.png", coordinates(200, 240))
     pool = ImagePool([str(tmp_path)], [], 64)
-    crops = pool.crops(400, 64, np.random.default_rng(0), reduced=0.3)
+    crops = pool.crops(400, 64, np.random.default_rng(0), reduced_share=0.3)
     whole = np.ptp(crops[:, 0].reshape(400, -1), axis=1) == 63
     assert 1 - whole.mean() == pytest.approx(0.3, abs=0.07)
     for crop in crops[whole]:
@@ -237,7 +237,7 @@ def test_photographs_are_not_reduced_below_the_crops_size(tmp_path: Path) -> Non
     save(tmp_path / "narrow" / "a.png", coordinates(64, 200))
     save(tmp_path / "larger" / "a.png", coordinates(80, 200))
     exact, narrow, larger = (
-        ImagePool([str(tmp_path / name)], [], 64).crops(100, 64, np.random.default_rng(0), reduced=1.0)
+        ImagePool([str(tmp_path / name)], [], 64).crops(100, 64, np.random.default_rng(0), reduced_share=1.0)
         for name in ("exact", "narrow", "larger")
     )
     for crop in (*exact, *narrow):
@@ -258,5 +258,5 @@ def test_without_a_share_to_reduce_crops_are_what_they_were(tmp_path: Path) -> N
         top, left = int(rng.integers(height - 64 + 1)), int(rng.integers(width - 64 + 1))
         crop = np.rot90(pool.images[index][top : top + 64, left : left + 64], int(rng.integers(4)))
         expected.append((crop[::-1] if rng.random() < 0.5 else crop).transpose(2, 0, 1))
-    np.testing.assert_array_equal(pool.crops(50, 64, np.random.default_rng(3), reduced=0.0), np.stack(expected))
+    np.testing.assert_array_equal(pool.crops(50, 64, np.random.default_rng(3), reduced_share=0.0), np.stack(expected))
     np.testing.assert_array_equal(pool.crops(50, 64, np.random.default_rng(3)), np.stack(expected))

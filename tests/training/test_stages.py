@@ -1,4 +1,4 @@
-"""The constraints that training minimises."""
+"""The losses that training minimises."""
 
 import math
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from blinddiff.training.stages import (
     Estimator,
     Joint,
     Network,
-    kernel_constraint,
-    noise_constraint,
-    noise_level_constraint,
+    closed_form_loss,
+    denoising_loss,
+    kernel_loss,
+    noise_level_loss,
     perturbed,
-    restoration_constraint,
 )
 
 Tiny = Callable[..., Recipe]
@@ -37,11 +37,11 @@ def delta(size: int) -> Tensor:
     return kernel
 
 
-def test_kernel_constraint_of_known_pairs() -> None:
+def test_kernel_loss_of_known_pairs() -> None:
     true = torch.tensor([[[0.5, 0.5], [0.0, 0.0]]])
-    assert float(kernel_constraint(true, true)) == 0
-    assert float(kernel_constraint(true.flip(1), true)) == 2
-    assert float(kernel_constraint(torch.full((1, 2, 2), 0.25), true)) == 1
+    assert float(kernel_loss(true, true)) == 0
+    assert float(kernel_loss(true.flip(1), true)) == 2
+    assert float(kernel_loss(torch.full((1, 2, 2), 0.25), true)) == 1
 
 
 def test_confidence_is_learned_of_the_pixels_that_are_seen(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,18 +65,18 @@ def test_confidence_is_learned_of_the_pixels_that_are_seen(tiny: Tiny, monkeypat
 @pytest.mark.parametrize("sigma", [1.5, 2.4, 3.2])
 def test_uniform_and_delta_kernels_lose_clearly(sigma: float) -> None:
     true = isotropic_gaussian(sigma, 31)[None]
-    close = float(kernel_constraint(isotropic_gaussian(1.08 * sigma, 31)[None], true))
+    close = float(kernel_loss(isotropic_gaussian(1.08 * sigma, 31)[None], true))
     assert 0.05 < close < 0.2, "a width off by 8 % costs about 0.12"
     for wrong in (torch.full((1, 31, 31), 1 / 31**2), delta(31)):
-        assert float(kernel_constraint(wrong, true)) > 0.9
-        assert float(kernel_constraint(wrong, true)) > 6 * close
+        assert float(kernel_loss(wrong, true)) > 0.9
+        assert float(kernel_loss(wrong, true)) > 6 * close
 
 
-def test_kernel_constraint_is_a_mean_over_the_batch() -> None:
+def test_kernel_loss_is_a_mean_over_the_batch() -> None:
     true, wrong = isotropic_gaussian(2.0, 21)[None], isotropic_gaussian(3.0, 21)[None]
-    one = kernel_constraint(wrong, true)
-    torch.testing.assert_close(kernel_constraint(wrong.repeat(5, 1, 1), true.repeat(5, 1, 1)), one)
-    torch.testing.assert_close(kernel_constraint(torch.cat([wrong, true]), torch.cat([true, true])), one / 2)
+    one = kernel_loss(wrong, true)
+    torch.testing.assert_close(kernel_loss(wrong.repeat(5, 1, 1), true.repeat(5, 1, 1)), one)
+    torch.testing.assert_close(kernel_loss(torch.cat([wrong, true]), torch.cat([true, true])), one / 2)
 
 
 def made_scene(side: int, seed: int) -> Tensor:
@@ -89,7 +89,7 @@ def made_scene(side: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_restoration_constraint_goes_with_what_the_closed_form_loses(scale: int) -> None:
+def test_restoration_loss_goes_with_what_the_closed_form_loses(scale: int) -> None:
     x = made_scene(192, scale)
     true, noise_level = isotropic_gaussian(2.2, 31)[None], torch.tensor([1.0])
     y = DegradationOperator(true, scale, boundary="circular")(x)
@@ -101,7 +101,7 @@ def test_restoration_constraint_goes_with_what_the_closed_form_loses(scale: int)
 
     believed = [isotropic_gaussian(sigma, 31)[None] for sigma in (1.2, 1.6, 1.9, 2.1, 2.4, 2.7, 3.1)]
     measured = [10 * math.log10(error(kernel) / error(true)) for kernel in believed]
-    predicted = [float(restoration_constraint(kernel, true, noise_level, torch.tensor([scale]))) for kernel in believed]
+    predicted = [float(closed_form_loss(kernel, true, noise_level, torch.tensor([scale]))) for kernel in believed]
     assert float(torch.corrcoef(torch.tensor([measured, predicted]))[0, 1]) > 0.9
     if scale == 1:  # there are no aliases, which the prediction leaves out
         assert predicted == pytest.approx(measured, rel=0.4, abs=0.1)
@@ -110,26 +110,26 @@ def test_restoration_constraint_goes_with_what_the_closed_form_loses(scale: int)
 def test_restoration_with_the_true_kernel_loses_nothing() -> None:
     kernel = torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(0))
     kernel /= kernel.sum((-2, -1), keepdim=True)
-    lost = restoration_constraint(kernel, kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))
+    lost = closed_form_loss(kernel, kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))
     assert float(lost) == pytest.approx(0, abs=1e-6)
-    assert float(restoration_constraint(kernel.flip(-1), kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))) > 0.1
+    assert float(closed_form_loss(kernel.flip(-1), kernel, torch.tensor([0.3, 8.0]), torch.tensor([2, 4]))) > 0.1
 
 
 def test_restoration_of_what_nothing_blurred_is_finite() -> None:
     """At scale 1 an unblurred scene can be restored without any error."""
     unblurred, noise_level, scale = identity(9)[None], torch.tensor([0.3]), torch.tensor([1])
     believed = isotropic_gaussian(0.6, 9)[None].requires_grad_()
-    lost = restoration_constraint(believed, unblurred, noise_level, scale)
+    lost = closed_form_loss(believed, unblurred, noise_level, scale)
     lost.backward()
     assert 1 < lost.item() < 100
     assert believed.grad is not None
     assert bool(believed.grad.isfinite().all())
 
 
-def test_noise_level_constraint_is_relative() -> None:
-    assert float(noise_level_constraint(torch.tensor([1.0]), torch.tensor([0.0]))) == pytest.approx(1.0)
-    assert float(noise_level_constraint(torch.tensor([9.0]), torch.tensor([4.0]))) == pytest.approx(1.0)
-    assert float(noise_level_constraint(torch.tensor([1.0, 4.0]), torch.tensor([0.0, 4.0]))) == pytest.approx(0.5)
+def test_noise_level_loss_is_relative() -> None:
+    assert float(noise_level_loss(torch.tensor([1.0]), torch.tensor([0.0]))) == pytest.approx(1.0)
+    assert float(noise_level_loss(torch.tensor([9.0]), torch.tensor([4.0]))) == pytest.approx(1.0)
+    assert float(noise_level_loss(torch.tensor([1.0, 4.0]), torch.tensor([0.0, 4.0]))) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.05, 0.1, 1.0, 10.0])
@@ -140,14 +140,14 @@ def test_every_noise_level_weighs_alike(sigma: float, tau: float) -> None:
     x_0 = tau * torch.randn(4, 3, 64, 64, generator=generator)
     z = x_0 + sigma * torch.randn(x_0.shape, generator=generator)
     best = z * tau**2 / (tau**2 + sigma**2)
-    assert float(noise_constraint(best, x_0, torch.full((4,), sigma), tau)) == pytest.approx(1, abs=0.03)
-    assert float(noise_constraint(x_0, x_0, torch.full((4,), sigma), tau)) == 0
+    assert float(denoising_loss(best, x_0, torch.full((4,), sigma), tau)) == pytest.approx(1, abs=0.03)
+    assert float(denoising_loss(x_0, x_0, torch.full((4,), sigma), tau)) == 0
 
 
 def test_every_image_has_its_own_noise_level() -> None:
     x_0, predicted = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
     weights = [100 + 1 / 0.25, 100 + 1 / 4]
-    loss = noise_constraint(predicted, x_0, torch.tensor([0.5, 2.0]), 0.1)
+    loss = denoising_loss(predicted, x_0, torch.tensor([0.5, 2.0]), 0.1)
     assert float(loss) == pytest.approx(sum(weights) / 2, rel=1e-5)
 
 
@@ -158,14 +158,14 @@ def test_in_logarithms_an_easy_image_counts_as_much_as_a_hard_one() -> None:
 
     def loss(*parts: float, logarithmic: bool) -> float:
         predicted = (errors * torch.tensor(parts).view(-1, 1, 1, 1) / (100 + 0.01)).sqrt().expand_as(x_0)
-        return float(noise_constraint(predicted, x_0, sigma, 0.1, logarithmic=logarithmic))
+        return float(denoising_loss(predicted, x_0, sigma, 0.1, logarithmic=logarithmic))
 
     easy, hard = (loss(1, 1, logarithmic=True) - loss(*parts, logarithmic=True) for parts in ((0.5, 1), (1, 0.5)))
     assert easy == pytest.approx(math.log(2) / 2, rel=0.01)
     assert hard == pytest.approx(easy, rel=0.01)
     easy, hard = (loss(1, 1, logarithmic=False) - loss(*parts, logarithmic=False) for parts in ((0.5, 1), (1, 0.5)))
     assert hard == pytest.approx(100 * easy, rel=0.01)
-    assert math.isfinite(float(noise_constraint(x_0, x_0, sigma, 0.1, logarithmic=True)))
+    assert math.isfinite(float(denoising_loss(x_0, x_0, sigma, 0.1, logarithmic=True)))
 
 
 @pytest.fixture(scope="module")

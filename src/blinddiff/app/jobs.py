@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,8 +96,8 @@ def releasing_memory() -> Iterator[None]:
 @releasing_memory()
 def restore(
     pipeline: BlindDiffPipeline, request: Request, limits: Limits, folder: Path, send: Callable[[Answer], None]
-) -> None:
-    """Restore the photograph of a request: ``send`` an `Answer` after each step, and the final one.
+) -> Answer:
+    """Restore the photograph of a request: ``send`` an `Answer` after each step, and return the final one.
 
     All files are written to ``folder``. Raises BlindDiffError if the request cannot be fulfilled, and `Stopped`.
     """
@@ -144,7 +143,7 @@ def restore(
     }
     if result.uncertainty is not None:
         facts["uncertainty"] = result.uncertainty
-    send(result_answer(result, facts, before, output))
+    return result_answer(result, facts, before, output)
 
 
 class Restorer:
@@ -189,9 +188,13 @@ class Restorer:
             visitor = str(request.session_hash)
             for upload in filter(None, (job.photograph, job.kernel_file)):
                 self._files.keep_upload(visitor, upload)
-            folder = self._files.new_folder(visitor)
+            folder = result_folder = self._files.new_folder(visitor)
             started = time.perf_counter()
-            work = partial(restore, self._pipeline, job, self._limits, folder)
+
+            def work(send: Callable[[Answer], None]) -> None:
+                # The final answer is sent after the memory is released: a heartbeat meanwhile would replace its status.
+                send(restore(self._pipeline, job, self._limits, result_folder, send))
+
             async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as answers:
                 async for answer in answers:
                     seconds = time.perf_counter() - started

@@ -24,7 +24,7 @@ from blinddiff.errors import BlindDiffError, ImageError
 from blinddiff.imaging import Photograph, encode_image, kernel_picture
 from blinddiff.imaging.drawing import heat_colours, residual_picture
 from blinddiff.restoring.photograph import Result
-from blinddiff.sampling.output import UNKNOWABLE
+from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 
 Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: its two pictures, the region, the status line
 LONGEST_SIDE = 1600  # pixels, of pictures on the page; the file to download has its full size
@@ -83,15 +83,15 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
 
 
 def kernel_error_text(expected: float) -> str:
-    """The expected error of the kernel, and whether the image determines the kernel, see `BlindDiffOutput`."""
-    note = "it cannot be determined from this image" if expected >= UNKNOWABLE else "expected"
+    """The expected error of the kernel, and whether the kernel can be known at all, see `BlindDiffOutput`."""
+    note = "it cannot be determined from this image" if expected >= UNRELIABLE_KERNEL_ERROR else "expected"
     return f"{expected:.2f} of 2 ({note})"
 
 
-def _consistency_text(consistency: float) -> str:
-    if consistency > 1.5:
+def _consistency_text(ratio: float) -> str:
+    if ratio > 1.5:
         return "far above 1: kernel or noise level are not quite right"
-    if consistency < 0.6:
+    if ratio < 0.6:
         return "far below 1: the result repeats the input's noise"
     return "near 1: the result explains the input"
 

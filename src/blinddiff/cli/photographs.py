@@ -26,7 +26,7 @@ from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.restoring.folder import SAME, Listener, restore_folder, suffix_of_format
 from blinddiff.restoring.journal import LEDGER
 from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
-from blinddiff.sampling.output import UNKNOWABLE, read_restorable
+from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR, read_restorable
 
 DEMO_SCALE = 4
 DEMO_KERNEL = "kernel.csv"
@@ -220,7 +220,7 @@ def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | 
     major, minor, angle = (float(value) for value in widths_and_angle(kernel))
     direction = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
     text = f"kernel {major:.2f} x {minor:.2f} px{direction}, noise {noise_level:.1f} grey levels"
-    if expected_error is not None and expected_error >= UNKNOWABLE:
+    if expected_error is not None and expected_error >= UNRELIABLE_KERNEL_ERROR:
         text += f"; the kernel cannot be determined from this image (expected error {expected_error:.1f} of 2)"
     return text
 

@@ -1,4 +1,4 @@
-"""Estimates a kernel from HR and LR image: least squares on the simplex, and the kernel error from a residual."""
+"""Estimates from an HR and an LR image: the kernel by least squares on the simplex, and the error of a kernel."""
 
 import torch
 from torch import Tensor
@@ -123,11 +123,11 @@ FLOORS = (1e-2, 2e-1)
 """Regularisation of the division by x's spectrum, relative to its mean: small keeps detail, large suppresses noise."""
 
 
-def kernel_residual(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
+def kernel_error_map(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int) -> Tensor:
     """The kernel error estimated from the residual y - A(x, kernel), at each of `FLOORS`.
 
     With the true image, the residual is (k_true - k) (*) x downsampled, plus noise. Its cross-correlation with x,
-    divided by the power of x, is k_true - k at the LR grid's resolution. With an estimate of x it is noisy and biased.
+    divided by the power of x, is k_true - k at the LR grid's resolution. With an estimate of x, the result is biased.
 
     Args:
         y, x: LR image, (B, C, h, w), in [0, 1], and HR image, (B, C, s*h, s*w).

@@ -45,9 +45,9 @@ def require_positive(**values: Tensor) -> None:
 
 
 def for_scale(table: Mapping[int, float], scale: int) -> float:
-    """The entry of a family's range table for a scale factor, or ParameterError naming the scale."""
+    """The entry of a family's range table for a scale. Raises ParameterError if the table has none."""
     if scale not in table:
-        raise ParameterError(f"scale {scale}: one of {', '.join(map(str, table))} is accepted")
+        raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, table))}")
     return table[scale]
 
 
@@ -157,8 +157,8 @@ def centre_kernel(kernel: Tensor) -> Tensor:
     return centred
 
 
-def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
-    """Zero-pad or crop a kernel, its "no shift" index kept at size // 2: (size, size) or (B, size, size).
+def resize_support(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
+    """Zero-pad or crop a kernel about its centre, entry (n // 2, m // 2): (size, size) or (B, size, size).
 
     A cropped kernel is normalised to sum 1. Raises KernelError if the crop would remove more than the fraction
     `max_cut` of the mass (the sum of absolute entries) of any kernel, or all of it; ParameterError for a size below 1.
@@ -168,15 +168,15 @@ def fit_size(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
     for length in (kernel.shape[-1], kernel.shape[-2]):
         before = length // 2 + first
         pads += [-before, size - length + before]
-    fitted = torch.nn.functional.pad(kernel, pads)
-    left = fitted.detach().abs().sum((-2, -1)) / kernel.detach().abs().sum((-2, -1))
-    cut = float((1 - left).max()) if fitted.numel() else 0.0
+    resized = torch.nn.functional.pad(kernel, pads)
+    left = resized.detach().abs().sum((-2, -1)) / kernel.detach().abs().sum((-2, -1))
+    cut = float((1 - left).max()) if resized.numel() else 0.0
     given = f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}"
     if cut > 1 - 1e-6:
         raise KernelError(f"{given}: has no mass within {size}x{size} pixels about its centre")
     if cut > max_cut:
         raise KernelError(f"{given}: size {size} would cut off {cut:.1%} of its mass, more than {max_cut:.1%}")
-    return normalise(fitted) if min(pads) < 0 else fitted
+    return normalise(resized) if min(pads) < 0 else resized
 
 
 def _resample(kernel: Tensor, dy: Tensor, dx: Tensor, weight: Callable[[Tensor], Tensor]) -> Tensor:

@@ -65,14 +65,14 @@ def anisotropic_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, size: int
 
 
 def _widths_and_angle(draws: Draws, n: int, low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Two widths, uniform in [low, high], and a uniform orientation in radians: (n,) each."""
+    """Two widths, uniform in [low, high], and an orientation, uniform in [-pi, pi]: (n,) each."""
     return draws.uniform(n, low, high), draws.uniform(n, low, high), draws.uniform(n, -math.pi, math.pi)
 
 
 def roughen(kernel: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Multiply each entry of (n, kh, kw) by 1 + U[-amount, amount] and normalise: kernel noise of setting2 and DIV2KRK.
+    """Multiply each entry of (n, kh, kw) by 1 + U[-amount, amount] and normalise, as the paper's setting 2 and DIV2KRK.
 
-    Raises ParameterError for an amount outside [0, 1), which could make entries negative.
+    Raises ParameterError for an amount outside [0, 1), with which entries could become negative.
     """
     if not 0 <= amount < 1:
         raise ParameterError(f"roughness {amount}: must be at least 0 and below 1")
@@ -110,7 +110,7 @@ class AnisotropicGaussian(KernelFamily):
         return roughen(kernel, self.roughness, draws.generator) if self.roughness else kernel
 
 
-def _radius_to_beta(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
+def _squared_radius_power(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """(d^T Sigma^-1 d)^beta at every pixel."""
     sx, sy, angle, shape = as_tensors(sigma_x, sigma_y, theta, beta)
     require_positive(sigma=sx)
@@ -121,10 +121,10 @@ def _radius_to_beta(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, s
 def generalized_gaussian(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int) -> Tensor:
     """exp(-(d^T Sigma^-1 d)^beta / 2) at pixels d = (column, row), normalised to sum 1.
 
-    beta > 0 is the shape: 1 a Gaussian, below 1 peaked with long tails, above 1 flat-topped. The others are as in
-    `anisotropic_gaussian`; sigma_x and sigma_y are standard deviations for beta = 1 only.
+    beta > 0 is the shape: a Gaussian for 1, peaked with long tails below 1, flat-topped above 1. The other arguments
+    are as in `anisotropic_gaussian`, but sigma_x and sigma_y are standard deviations only for beta = 1.
     """
-    return normalise(torch.exp(-0.5 * _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
+    return normalise(torch.exp(-0.5 * _squared_radius_power(sigma_x, sigma_y, theta, beta, size)))
 
 
 def standard_deviation(beta: Tensor) -> Tensor:
@@ -135,10 +135,10 @@ def standard_deviation(beta: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class GeneralizedGaussian(KernelFamily):
-    """beta uniform in log between min_beta and max_beta; any orientation.
+    """log beta uniform between log min_beta and log max_beta; any orientation.
 
-    The *standard deviations* along the axes are uniform in [min_width, the anisotropic family's maximum sigma]:
-    with uniform sigmas, peaked kernels would be far too wide for their support.
+    The *standard deviations* along the axes are uniform between min_width and the anisotropic family's maximum sigma.
+    If the sigmas were uniform instead, peaked kernels would be far too wide for their support.
     """
 
     name: str = "generalized_gaussian"
@@ -160,37 +160,37 @@ def plateau(sigma_x: Value, sigma_y: Value, theta: Value, beta: Value, size: int
     sigma_x, sigma_y (HR pixels, > 0): half widths at half maximum along axes rotated by theta (radians) as in
     `anisotropic_gaussian`; beta > 0: steepness of the flanks (large: an elliptic disk).
     """
-    return normalise(1 / (1 + _radius_to_beta(sigma_x, sigma_y, theta, beta, size)))
+    return normalise(1 / (1 + _squared_radius_power(sigma_x, sigma_y, theta, beta, size)))
 
 
 @dataclass(frozen=True)
 class Plateau(KernelFamily):
-    """Half widths in the range of the anisotropic family's sigmas, any orientation.
+    """Half widths uniform between min_width and the anisotropic family's maximum sigma; any orientation.
 
-    beta is uniform in [min_beta, max_beta]; below 2, the tails would exceed the usual supports.
+    beta is uniform in [min_beta, max_beta]; with beta below 2, the tails would exceed the usual supports.
     """
 
     name: str = "plateau"
-    min_sigma: float = 0.5
+    min_width: float = 0.5
     min_beta: float = 2.0
     max_beta: float = 6.0
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
-        axes = _widths_and_angle(draws, n, self.min_sigma, for_scale(ANISOTROPIC_MAX_SIGMA, scale))
+        axes = _widths_and_angle(draws, n, self.min_width, for_scale(ANISOTROPIC_MAX_SIGMA, scale))
         return plateau(*axes, draws.uniform(n, self.min_beta, self.max_beta), size)
 
 
-SUBPIXELS = 5  # per side, to integrate the part of a pixel that the disk covers
+SUBPIXELS = 5  # along each side of a pixel, to integrate the part of it that the disk covers
 
 
 def disk(radius: Value, size: int) -> Tensor:
-    """Uniform disk of a radius in HR pixels, each pixel weighted by the fraction of it that the disk covers; sum 1."""
+    """Uniform disk of a radius in HR pixels: each entry is the fraction of its pixel inside the disk; then sum 1."""
     (r,) = as_tensors(radius)
     require_positive(radius=r)
     within = (torch.arange(SUBPIXELS, device=r.device, dtype=r.dtype) + 0.5) / SUBPIXELS - 0.5
     position = (axis(size, r.device, r.dtype)[:, None] + within).flatten()
     distance = torch.hypot(position[None, :], position[:, None])
-    # A ramp one sub-pixel wide at the edge, so that the kernel varies smoothly with the radius.
+    # The edge is a ramp one sub-pixel wide, so that the kernel varies smoothly with the radius.
     covered = ((r[..., None, None] - distance) * SUBPIXELS + 0.5).clamp(0, 1)
     coverage = covered.reshape(*r.shape, size, SUBPIXELS, size, SUBPIXELS).mean(dim=(-3, -1))
     return normalise(coverage)
@@ -268,21 +268,21 @@ def sample_kernels(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(n, size, size) random kernels, each from a family of `FAMILIES` drawn with the mixture's weights.
+    """(n, size, size) random kernels, each from a family of `FAMILIES` that is drawn with the mixture's weights.
 
-    mixture: family name -> weight >= 0; weights need not sum to 1. scale in {1, 2, 3, 4}; `device` None means the
-    generator's. The same generator state gives the same batch. Raises ParameterError for an unknown family, a mixture
-    without a positive weight, and the families' errors.
+    mixture: family name -> weight >= 0; the weights need not sum to 1. scale: 1, 2, 3 or 4. device: None for the
+    generator's. The same generator state gives the same batch. Raises ParameterError for an unknown family or a mixture
+    without a positive weight; errors of the families are passed on.
     """
     for name, weight in mixture.items():
         if name not in FAMILIES:
-            raise ParameterError(f"kernel family '{name}': one of {', '.join(FAMILIES)} is accepted")
+            raise ParameterError(f"kernel family '{name}' is not one of {', '.join(FAMILIES)}")
         if not 0 <= weight < float("inf"):
             raise ParameterError(f"weight {weight} of kernel family '{name}': must be a finite number, at least 0")
     if not any(mixture.values()):
         raise ParameterError(f"kernel mixture {dict(mixture)}: needs a family with a weight above 0")
     if n < 0:
-        raise ParameterError(f"n {n}: a batch has at least 0 kernels")
+        raise ParameterError(f"n must be at least 0, not {n}")
     device = generator.device if device is None else device
     kernels = torch.empty((n, size, size), device=device, dtype=dtype)
     if n == 0:
@@ -297,18 +297,17 @@ def sample_kernels(
 
 
 PRESET_KERNEL_SIZE = 21
-
-
 GAUSSIAN8_SIGMAS = {
     scale: tuple(round(low + index * (high - low) / 7, 10) for index in range(8))
     for scale, (low, high) in {2: (0.80, 1.60), 3: (1.35, 2.40), 4: (1.80, 3.20)}.items()
 }
-"""Widths of the eight isotropic kernels in HR pixels, by scale (IKC, arXiv 1904.03377)."""
+"""Sigmas of the eight isotropic Gaussians in HR pixels, by scale (IKC, arXiv 1904.03377)."""
 
 
 def gaussian8_kernels(scale: int) -> Tensor:
     """(8, 21, 21): the Gaussian8 kernels of a scale in {2, 3, 4}, narrowest first. ParameterError for another scale."""
-    for_scale({known: sigmas[0] for known, sigmas in GAUSSIAN8_SIGMAS.items()}, scale)
+    if scale not in GAUSSIAN8_SIGMAS:
+        raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, GAUSSIAN8_SIGMAS))}")
     return isotropic_gaussian(torch.tensor(GAUSSIAN8_SIGMAS[scale]), PRESET_KERNEL_SIZE)
 
 

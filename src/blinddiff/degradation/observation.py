@@ -13,11 +13,11 @@ N_TRANSFORMS = 8
 """Elements of the dihedral group of the square."""
 HALF_TURN = 2
 """Index of the rotation by 180 degrees, which leaves a power spectrum unchanged."""
-PRIOR_ERROR = 0.03
-"""Assumed RMS error, images in [0, 1], of bicubic upsampling and of x0_hat at pure noise, at the frequencies that y
-determines. Tuned, see `proximal_weight`."""
+START_ERROR = 0.03
+"""Assumed RMS error of the centre of a proximal step (the bicubic image, or x0_hat from pure noise), for images in
+[0, 1], at the frequencies that y determines. Tuned, see `proximal_weight`."""
 MODEL_ERROR = 0.15
-"""Model error in grey levels, added to the noise level; tuned together with PRIOR_ERROR."""
+"""RMS error of the degradation model in grey levels, added in quadrature to the noise; tuned with START_ERROR."""
 
 
 def dihedral(image: Tensor, transform: int) -> Tensor:
@@ -102,7 +102,7 @@ class Degradation:
         return power if self.noise_spectrum is None else power[:, None, None] * self.noise_spectrum
 
     def with_closed_form(self, observation: Observation, x_y: Tensor) -> "Degradation":
-        """A copy for one tile, with the tile's crop of the full closed-form image already cached."""
+        """A copy with x_y for the observation already cached: for a crop of y, x_y is cropped from the full one."""
         copy = replace(self)
         copy._closed_forms[:] = [(observation, x_y)]
         return copy
@@ -112,13 +112,13 @@ class Degradation:
         return Degradation(kernel, noise_level, self.expected_kernel_error, self.noise_spectrum)
 
     def detach(self) -> "Degradation":
-        """Kernel and noise level detached from the autograd graph."""
+        """All tensors detached from the autograd graph."""
         if not (self.kernel.requires_grad or self.noise_level.requires_grad):
             return self
         return self.map(Tensor.detach)
 
     def repeat(self, times: int) -> "Degradation":
-        """Each image repeated ``times`` times, copies consecutive."""
+        """The degradation of each image repeated ``times`` times, the copies consecutive."""
         return self.map(lambda part: part.repeat_interleave(times, 0))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Degradation":
@@ -134,7 +134,7 @@ class Degradation:
         return self.map(lambda part: part[images])
 
 
-def proximal_weight(noise_power: Tensor, prior_error: Tensor | float = PRIOR_ERROR) -> Tensor:
+def proximal_weight(noise_power: Tensor, prior_error: Tensor | float = START_ERROR) -> Tensor:
     """rho of the proximal step: (S_n + model error^2) / prior_error^2.
 
     noise_power: S_n in squared grey levels, of any shape; for white noise sigma^2. prior_error: RMS error of the centre

@@ -70,9 +70,9 @@ class Options:
 
     def load(self, weights: Path | None) -> "BlindDiffPipeline":
         """Load a pipeline with the given weights. Raises WeightsError."""
-        from blinddiff.sampling.pipeline import BlindDiffPipeline
+        from blinddiff.restoring.photograph import load_pipeline
 
-        return BlindDiffPipeline.from_pretrained(weights, self.device)
+        return load_pipeline(weights, self.device)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

@@ -217,7 +217,7 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
         "result": f"{side}x{side}",
         "device": options.device,
         "threads": torch.get_num_threads(),
-        "processor": _processor(),
+        "processor": processor(),
         "blinddiff": versions()["blinddiff"],
     }
     record: dict[str, Any] = {**conditions, "weights": dict(weights), "methods": {}, "not_measured": {}}
@@ -282,7 +282,7 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _processor() -> str:
+def processor() -> str:
     """Model of the processor and number of its threads."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

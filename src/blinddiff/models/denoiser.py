@@ -22,8 +22,8 @@ def _linear() -> Tensor:
 def _log_sigma() -> Tensor:
     """sigma = sqrt((1 - alpha_bar) / alpha_bar), geometric from 0.01 to 10.
 
-    x - x_y is small (RMS about 0.1 on [-1, 1]), so under a linear schedule noise dominates it at nearly all timesteps.
-    With uniform steps in log sigma, a third of the timesteps have sigma comparable to it.
+    x - x_y is small (RMS about 0.1 on [-1, 1]), so in a linear schedule, noise dominates it at nearly all timesteps.
+    With uniform steps in log sigma, sigma is comparable to it at a third of the timesteps.
     """
     sigma = torch.logspace(math.log10(0.01), math.log10(10), NUM_TRAIN_TIMESTEPS, dtype=torch.float64)
     alpha_bar = 1 / (1 + sigma**2)
@@ -41,7 +41,7 @@ def betas(name: str) -> Tensor:
 
 
 def alpha_bar(name: str) -> Tensor:
-    """alpha_bar_t = prod (1 - beta) of a named schedule: (1000,) float64."""
+    """alpha_bar_t = prod (1 - beta) up to t, of a named schedule: (1000,) float64."""
     return (1 - betas(name)).cumprod(0)
 
 
@@ -57,7 +57,7 @@ class Prediction:
 
     Attributes:
         x0_hat: clean-image estimate, (B, 3, H, W), in [0, 1] up to overshoot.
-        degradation: the estimate of kernel and noise level at this step.
+        degradation: k_hat_t and sigma_hat_t, the estimate at this step.
     """
 
     x0_hat: Tensor
@@ -80,7 +80,7 @@ class Denoiser(Protocol):
 
     @property
     def size_multiple(self) -> int:
-        """The network reflect-pads HR images to a multiple of this; tiles start at multiples of it."""
+        """The network reflect-pads HR images to sides that are multiples of this; tiles start at its multiples."""
 
     @property
     def channels_per_pixel(self) -> float:
@@ -93,7 +93,7 @@ class Denoiser(Protocol):
 
         Args:
             x_t: noisy HR image, (B, 3, s*h, s*w), normalised as by `normalize`.
-            t: timesteps, (B,), 0 to 999.
+            t: timesteps, (B,), 0 to 999 = T, which is the noisiest.
             observation: the LR image and the scale.
             degradation: kernel and noise level to condition on; None if there is no estimate yet.
             transform: dihedral transform applied to the image network's inputs and undone on its output.
@@ -102,21 +102,21 @@ class Denoiser(Protocol):
     def initial_estimate(self, observation: Observation) -> Degradation | None:
         """Kernel and noise level from y alone; None for a network that estimates them only from x_t."""
 
-    def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """The image that is noised to give x_T, (B, 3, H, W) in [0, 1]; None to start from pure noise."""
+    def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
+        """x_y, (B, 3, H, W) in [0, 1], from which noise makes x_T; None for a network that starts from pure noise."""
 
-    def relative_error(self, timestep: Tensor) -> float:
-        """RMS error of x0_hat at a timestep divided by that at pure noise, 0 to 1."""
+    def error_vs_pure_noise(self, timestep: Tensor) -> float:
+        """RMS error of x0_hat at a timestep, divided by the RMS error at pure noise: 0 to 1."""
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Image in [0, 1] -> normalised to the value range of x_t."""
+        """Image in [0, 1] -> the value range of x_t, which depends on the network."""
 
     def denormalize(self, x: Tensor) -> Tensor:
         """The inverse of `normalize`."""
 
 
 def add_noise(denoiser: Denoiser, image: Tensor | None, timestep: Tensor, noise: Tensor) -> Tensor:
-    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise, x = `image` in [0, 1]; just the noise if it is None."""
+    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise, with x = `image` in [0, 1]; pure noise if it is None."""
     if image is None:
         return noise
     a = denoiser.alpha_bar[timestep]

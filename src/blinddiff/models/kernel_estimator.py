@@ -1,9 +1,9 @@
 """The kernel estimator: kernel, noise level and expected kernel error from the spectral statistics of y, and the
-correction of the kernel at each step of the sampler.
+correction of kernel and noise level at each step of the sampler.
 
-A kernel has hundreds of entries, but y constrains few of them. So the correction predicts only the kernel's change in
-width, elongation, skewness and kurtosis. Less constrained corrections (of every entry, or by convolutions on the image)
-overfit, see docs/lab-notes.md.
+A kernel has hundreds of entries, but y determines only a few of its degrees of freedom. So the correction changes only
+the kernel's width, elongation, skewness and kurtosis. Corrections of every entry overfitted, and convolutions on the
+image gained nothing, see docs/lab-notes.md.
 """
 
 from typing import NamedTuple
@@ -34,28 +34,28 @@ def one_hot_scale(scale: Tensor, scales: tuple[int, ...]) -> Tensor:
 POWERS = tuple((down, degree - down) for degree in (2, 3, 4) for down in range(degree + 1))
 """Exponents of the monomials that the correction adds to log k: width and elongation (degree 2), skewness (3), kurtosis
 (4). Shifts (degree 1) cannot be determined."""
-REACH = 4.0  # kernel widths, beyond which monomials are constant along each ray; the kernel is practically zero there
-WINDOW_WIDTH = 2.0  # standard deviation, in kernel widths, of the Gaussian window for the residual's moments
+REACH = 4.0  # kernel widths from the centre, beyond which the kernel is about 0; there monomials are held constant
+WINDOW_WIDTH = 2.0  # standard deviation, in kernel widths, of the Gaussian window for the moments of the error map
 HIDDEN = 128
 BOTTLENECK = 64
 DROPOUT = 0.1
-MIN_ENTRY = 1e-7  # lower bound of a kernel's entries inside the logarithm, so that zero entries can grow again
-COEFFICIENT_SCALE = 0.3  # of the monomials' coefficients
-MAX_INPUT = 6.0  # standard deviations; inputs are clipped there
+MIN_ENTRY = 1e-7  # lower bound of a kernel's entries in log k, so that zero entries can grow again
+COEFFICIENT_SCALE = 0.3  # a monomial's coefficient is this times an output of the MLP
+MAX_INPUT = 6.0  # normalised inputs are clipped to this absolute value
 
 
 class CorrectionFeatures(NamedTuple):
     """Features for the kernel correction after a prior step.
 
     Attributes:
-        of_y: `spectral_statistics` of y, (B, STATISTICS).
-        of_x: those of x0_hat, (B, STATISTICS): too wide a kernel causes ringing, too narrow a kernel leaves blur.
-        error_map: kernel error estimated from y - A(x0_hat, k), (B, len(FLOORS), n, n), see `kernel_residual`.
+        statistics_y: `spectral_statistics` of y, (B, STATISTICS).
+        statistics_x: the same of x0_hat: too wide a kernel causes ringing, too narrow a kernel leaves blur.
+        error_map: kernel error estimated from y - A(x0_hat, k), (B, len(FLOORS), n, n), see `kernel_error_map`.
         log_snr: log of alpha_bar / (1 - alpha_bar) at the step's t, (B,).
     """
 
-    of_y: Tensor
-    of_x: Tensor
+    statistics_y: Tensor
+    statistics_x: Tensor
     error_map: Tensor
     log_snr: Tensor
 
@@ -65,7 +65,7 @@ class KernelCorrection(nn.Module):
 
     def __init__(self, scales: tuple[int, ...]) -> None:
         super().__init__()
-        self.scales = scales  # supported; the scale, one-hot, is an input
+        self.scales = scales  # supported scales; the one-hot scale is one of the inputs
         inputs = 2 * STATISTICS + (1 + len(FLOORS)) * len(POWERS) + 3 + len(scales)
         self.normalise = nn.BatchNorm1d(inputs, affine=False, momentum=0.02)
         last = nn.Linear(HIDDEN, len(POWERS) + 1)
@@ -80,26 +80,26 @@ class KernelCorrection(nn.Module):
             nn.GELU(),
             last,
         )
-        # Zero initialisation: no correction at the start of training.
+        # With a last layer of zeros, the correction starts as the identity.
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, current: Degradation, scale: Tensor, step: CorrectionFeatures) -> Degradation:
+    def forward(self, current: Degradation, scale: Tensor, features: CorrectionFeatures) -> Degradation:
         """Correct the degradation that the network was conditioned on.
 
-        scale: of each image, (B,). step: features computed from x0_hat with this kernel and noise level.
+        scale: of each image, (B,). features: from x0_hat and this degradation, see `MCFormer.correction_features`.
         """
         kernel, noise_level = current.kernel.clamp_min(0), current.noise_level
         with torch.no_grad():
             shapes, window, width = monomials(kernel)
             moments = (shapes * current.kernel[:, None]).sum((-2, -1))
-            error = (shapes[:, None] * (step.error_map * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
+            error = (shapes[:, None] * (features.error_map * window[:, None])[:, :, None]).sum((-2, -1)).flatten(1)
             error = error.sign() * error.abs().sqrt()  # compresses outliers
-            numbers = torch.stack([width.log(), (noise_level + 1).log(), step.log_snr], 1)
+            numbers = torch.stack([width.log(), (noise_level + 1).log(), features.log_snr], 1)
             one_hot = one_hot_scale(scale, self.scales)
-            features = torch.cat([step.of_y, step.of_x, moments, error, numbers, one_hot], 1)
-        features = self.normalise(features.to(next(self.mlp.parameters()).dtype)).clamp(-MAX_INPUT, MAX_INPUT)
-        change = self.mlp(features).float()
+            inputs = torch.cat([features.statistics_y, features.statistics_x, moments, error, numbers, one_hot], 1)
+        inputs = self.normalise(inputs.to(next(self.mlp.parameters()).dtype)).clamp(-MAX_INPUT, MAX_INPUT)
+        change = self.mlp(inputs).float()
         log_update = COEFFICIENT_SCALE * (change[:, :-1, None, None] * shapes).sum(1)
         return current.with_estimate(mirror_step(current.kernel, log_update), noise_level * change[:, -1].exp())
 
@@ -125,7 +125,7 @@ def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         The monomials, (B, len(POWERS), n, n), each divided by its degree; a Gaussian window, (B, n, n);
-        and the width, (B,): the root mean second moment along an axis, in pixels.
+        and the width, (B,): the root of the second moment along an axis, averaged over both axes, in HR pixels.
     """
     axis = torch.arange(kernel.shape[-1], device=kernel.device, dtype=kernel.dtype) - kernel.shape[-1] // 2
     square = axis[:, None].square() + axis.square()

@@ -7,8 +7,8 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from blinddiff.degradation.kernel_fit import kernel_residual
-from blinddiff.degradation.kernel_measures import fit_size
+from blinddiff.degradation.kernel_fit import kernel_error_map
+from blinddiff.degradation.kernel_measures import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
@@ -31,9 +31,9 @@ ADDED = (
 class MCFormer(ModulatedNetwork):
     """Modulated conditional transformer (BlindDiff, arXiv 2403.10211, section 3.3), a `Denoiser`.
 
-    Its inputs are x_t, the closed-form image x_y and y upsampled, pixel-unshuffled. It predicts x - x_y with the c_skip
-    and c_out of Karras et al. 2022, applied to x - x_y instead of the image, so that its target has unit variance at
-    every t. Its kernel estimator uses spectral statistics of y.
+    The U-Net's inputs are c_skip z / tau (z = x_t / sqrt(alpha_bar) - x_y), the closed-form image x_y and the bicubic
+    image, all pixel-unshuffled. It predicts d = x - x_y with the c_skip and c_out of Karras et al. 2022, applied to d
+    instead of x, so that its target has unit variance at every t. Kernels come from a `SpectralEstimator`.
 
     Args:
         dim: channels at the top level, doubled at each level below.
@@ -48,7 +48,7 @@ class MCFormer(ModulatedNetwork):
         scales: scales the network is trained for.
         noise_schedule: see `denoiser.SCHEDULES`.
         image_mean, image_std: images are normalised to (image - image_mean) / image_std before noise is added.
-        residual_std: RMS of x - x_y after normalisation.
+        residual_std: tau, the RMS of d = x - x_y after normalisation.
         kernel_modulation: False removes the kernel from the modulation (an ablation).
 
     Raises ParameterError for an argument out of range.
@@ -90,23 +90,22 @@ class MCFormer(ModulatedNetwork):
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Image in [0, 1] -> normalised to the value range of x_t."""
+        """Image in [0, 1] -> (image - image_mean) / image_std, the value range of x_t."""
         return (image - self.config.image_mean).div_(self.config.image_std)
 
     def denormalize(self, x: Tensor) -> Tensor:
         """The inverse of `normalize`."""
         return (x * self.config.image_std).add_(self.config.image_mean)
 
-    def initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """x_y, the closed-form image."""
+    def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
+        """x_y, the closed-form image for the degradation, or for the initial estimate if it is None."""
         return self._given_or_estimated(observation, degradation).closed_form(observation)
 
     def initial_estimate(self, observation: Observation) -> Degradation:
         """Kernel and noise level from y alone, as the mean of a self-ensemble, with the expected kernel error.
 
         The estimator is not exactly equivariant to dihedral transforms, so its errors partly average out. The expected
-        error was trained on single-transform estimates, whose error is a few percent larger, so it is slightly
-        conservative. Raises ParameterError for a scale the network was not trained for.
+        error is slightly too large: it was trained without self-ensemble. Raises ParameterError for an untrained scale.
         """
         self.check_scale(observation.scale)
         y = observation.y
@@ -140,33 +139,33 @@ class MCFormer(ModulatedNetwork):
 
         Args:
             x_t, t, observation, transform: see `Denoiser`.
-            degradation: kernel (any size) and noise level to condition on; None for the initial estimate.
-            correct_kernel: False returns the given degradation, its kernel fitted to the network's support.
+            degradation: kernel (of any size) and noise level to condition on; None for the initial estimate.
+            correct_kernel: False returns this degradation, with its kernel padded or cropped to the network's support.
         """
         self.check_scale(observation.scale)
         degradation = self._given_or_estimated(observation, degradation)
         x0_hat = self._clean_image(x_t, t, observation, degradation, transform)
-        fitted = degradation.with_estimate(self._fit(degradation.kernel), degradation.noise_level)
+        current = degradation.with_estimate(self._to_support(degradation.kernel), degradation.noise_level)
         if not correct_kernel:
-            return Prediction(x0_hat, fitted)
-        features = self.correction_features(x0_hat, t, observation, fitted)
-        return Prediction(x0_hat, self.estimator.correct(fitted, observation.scales, features))
+            return Prediction(x0_hat, current)
+        features = self.correction_features(x0_hat, t, observation, current)
+        return Prediction(x0_hat, self.estimator.correct(current, observation.scales, features))
 
     def correction_features(
         self, x0_hat: Tensor, t: Tensor, observation: Observation, degradation: Degradation
     ) -> CorrectionFeatures:
-        """Features for the kernel correction, from x0_hat before the image step and the kernel it was made with."""
-        image = x0_hat.detach()
-        residual = kernel_residual(observation.y, image, degradation.kernel, observation.scale, self.config.kernel_size)
-        of_x = spectral_statistics(image, informative=False)
-        return CorrectionFeatures(spectral_statistics(observation.y), of_x, residual, self.alpha_bar[t].logit())
+        """Features for the correction of a degradation, from the x0_hat (before the image step) predicted with it."""
+        y, x = observation.y, x0_hat.detach()
+        error_map = kernel_error_map(y, x, degradation.kernel, observation.scale, self.config.kernel_size)
+        statistics_x = spectral_statistics(x, windows="even")
+        return CorrectionFeatures(spectral_statistics(y), statistics_x, error_map, self.alpha_bar[t].logit())
 
     def _clean_image(
         self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation, transform: int
     ) -> Tensor:
         """x0_hat in [0, 1], up to overshoot."""
         x_y = self.normalize(degradation.closed_form(observation))
-        # z = r + sigma n, the residual r = x_0 - x_y plus noise; c_skip z is the best linear estimate of r.
+        # z = d + sigma n is the offset d = x_0 - x_y plus noise; c_skip z is the best linear estimate of d.
         a = self.alpha_bar[t].view(-1, 1, 1, 1)
         tau2, sigma2 = self.residual_std**2, (1 - a) / a
         z = x_t / a.sqrt() - x_y
@@ -191,9 +190,9 @@ class MCFormer(ModulatedNetwork):
     def _given_or_estimated(self, observation: Observation, degradation: Degradation | None) -> Degradation:
         return self.initial_estimate(observation) if degradation is None else degradation
 
-    def _fit(self, kernel: Tensor) -> Tensor:
+    def _to_support(self, kernel: Tensor) -> Tensor:
         """Pad or crop a kernel to the network's support."""
-        return fit_size(kernel, self.config.kernel_size, max_cut=1.0)
+        return resize_support(kernel, self.config.kernel_size, max_cut=1.0)
 
     def _fix_state_dict_keys_on_load(self, state_dict: MutableMapping[str, Tensor]) -> None:
         """Rename old keys and add those that old weights lack; called by diffusers before it loads weights."""

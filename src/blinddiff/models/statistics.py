@@ -1,13 +1,13 @@
 """Spectral statistics of an image, from which its blur and noise can be estimated regardless of its content.
 
-A blur multiplies the spectrum of the scene by that of the kernel, and the spectra of natural scenes are similar. So the
-average power spectrum of small blocks reveals the kernel, and that of the flattest blocks the noise.
+A blur multiplies the power spectrum of the scene by that of the kernel, and natural scenes have similar spectra. So the
+mean power spectrum of small blocks reveals the kernel, and that of the flattest blocks reveals the noise.
 """
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from torch import Tensor
 from blinddiff.degradation.observation import Observation
 from blinddiff.degradation.resize import extend
 
+Choice: TypeAlias = Literal["textured", "even"]
 BLOCK = 16
 STRIDE = 8
 GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statistics`
 QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
-FLOOR = 1e-8  # power of 0.03 grey levels: below rounding
+FLOOR = 1e-8  # added to a power spectrum: the power of noise of 0.03 grey levels, less than rounding
 WINDOW = 128  # side of the windows sampled from a large image; a multiple of JPEG's block size
 MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
 
@@ -50,23 +51,22 @@ def block_power(planes: Tensor, size: int = BLOCK, stride: int = STRIDE) -> Tens
     return torch.fft.rfft2(blocks).abs().square()
 
 
-def spectral_statistics(y: Tensor, *, informative: bool = True) -> Tensor:
+def spectral_statistics(y: Tensor, *, windows: Choice = "textured") -> Tensor:
     """Log power spectra of Hann-windowed 16x16 blocks (stride 8) of the mean channel, and gradient statistics.
 
-    In this order: the mean power spectrum, log; the mean of the logs of energy-normalised spectra; the same over the
-    tenth of the blocks with most energy; the log mean spectrum of the tenth with least; log quantiles of absolute
-    differences in four directions; the harmonics of the differences' strength over the 8-pixel grid of JPEG.
+    In this order: the log of the mean power spectrum; the mean log of the energy-normalised spectra, over all blocks,
+    and over the tenth with most energy; the log of the mean power spectrum over the tenth with least; log quantiles of
+    absolute differences in four directions; harmonics of absolute second differences over the 8-pixel grid of JPEG.
 
-    For an image with more pixels than `MAX_WINDOWS` windows, they are computed on the windows with most gradient
-    energy, the most informative ones, so that the cost is bounded.
+    If an image has more pixels than `MAX_WINDOWS` windows, only that many windows are used, which bounds the cost.
 
     Args:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are padded symmetrically.
-        informative: False takes evenly spaced windows of a large image instead.
+        windows: those with most gradient energy, which are the most informative, or evenly spaced ones.
 
     The result is (B, `STATISTICS`), float32.
     """
-    grey = _windows(y.float().mean(1, keepdim=True), BLOCK + STRIDE, informative)[:, 0]
+    grey = _windows(y.float().mean(1, keepdim=True), BLOCK + STRIDE, windows)[:, 0]
     power = block_power(grey).flatten(1, 2).flatten(2) + FLOOR  # (B, N, 144)
     energy = power.sum(-1)
     shape = (power / energy[..., None]).log()
@@ -169,10 +169,10 @@ def gradient_energy(grey: Tensor) -> Tensor:
     return sum((grey.diff(dim=axis).square().sum((-2, -1)) for axis in (-2, -1)), torch.zeros(()).to(grey))
 
 
-def _windows(planes: Tensor, smallest: int, informative: bool = True) -> Tensor:
+def _windows(planes: Tensor, smallest: int, choice: Choice = "textured") -> Tensor:
     """Parts of images (B, C, H, W): the image itself, or windows of a large one: (B, C, windows, n, m).
 
-    smallest: shorter sides are padded symmetrically. informative: see `spectral_statistics`; the first plane decides.
+    smallest: shorter sides are padded symmetrically. choice: see `spectral_statistics`; the first plane decides.
     """
     short = [max(smallest - n, 0) for n in planes.shape[-2:]]
     planes = extend(planes, (0, short[0]), (0, short[1]), "symmetric")
@@ -181,7 +181,7 @@ def _windows(planes: Tensor, smallest: int, informative: bool = True) -> Tensor:
     rows, columns = min(WINDOW, planes.shape[-2]), min(WINDOW, planes.shape[-1])
     windows = planes.unfold(2, rows, rows).unfold(3, columns, columns).flatten(2, 3)
     count = min(MAX_WINDOWS * WINDOW**2 // (rows * columns), windows.shape[2])
-    if not informative:
+    if choice == "even":
         return windows[:, :, torch.linspace(0, windows.shape[2] - 1, count).round().long()]
     # Window by window, to save memory.
     energy = torch.stack([gradient_energy(window) for window in windows[:, 0].unbind(1)], 1)

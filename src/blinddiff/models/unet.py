@@ -1,4 +1,4 @@
-"""The U-Net of MCFormer, its blocks (transposed attention, gated feed-forward, modulation), and both networks' base.
+"""The U-Net of MCFormer, its blocks (transposed attention, gated feed-forward, modulation), and the networks' base.
 
 Sources: S. W. Zamir et al., "Restormer", CVPR 2022 (MDTA, GDFN); F. Li et al., "BlindDiff", arXiv 2403.10211 (their
 modulation by time and kernel). Tensors are (B, C, H, W), in channels-last memory, so that the layer norm runs on
@@ -214,7 +214,7 @@ class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
     config: Any
     """Arguments of the subclass's constructor by name; set before this constructor is called."""
     residual_std: float
-    """tau of `relative_error`: RMS of the part of the image that is predicted, after normalisation."""
+    """tau: RMS of the predicted image (x - x_y for `MCFormer`) after normalisation, see `error_vs_pure_noise`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -242,8 +242,8 @@ class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         """Channels of the top level per HR pixel."""
         return self.config.dim / self.unet.patch_size**2
 
-    def relative_error(self, timestep: Tensor) -> float:
-        """sigma_t / sqrt(sigma_t^2 + tau^2), for a residual of RMS tau under noise sigma_t."""
+    def error_vs_pure_noise(self, timestep: Tensor) -> float:
+        """sigma_t / sqrt(sigma_t^2 + tau^2): RMS error of a linear estimate of an image of RMS tau, divided by tau."""
         a = float(self.alpha_bar[timestep])
         sigma2 = (1 - a) / a
         return float((sigma2 / (sigma2 + self.residual_std**2)) ** 0.5)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.kernel_measures import fit_size
+from blinddiff.degradation.kernel_measures import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral
 from blinddiff.errors import WeightsError
 from blinddiff.models.denoiser import Prediction
@@ -81,7 +81,7 @@ class PublishedMCFormer(ModulatedNetwork):
     def initial_estimate(self, observation: Observation) -> None:
         """None: the kernel is estimated at each step, from x_t."""
 
-    def initial_image(self, observation: Observation, degradation: Degradation | None) -> None:
+    def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> None:
         """None: the diffusion starts from pure noise."""
 
     def forward(
@@ -101,7 +101,7 @@ class PublishedMCFormer(ModulatedNetwork):
         # The published code correlates instead of convolving: its kernels are ours, rotated by 180 degrees.
         modulating = k_hat
         if degradation is not None:
-            modulating = dihedral(fit_size(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
+            modulating = dihedral(resize_support(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
         condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         if self.config.kernel_modulation:
             condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1).to(self.dtype))

@@ -9,8 +9,8 @@ from torch import Tensor
 from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.published.sampler import PublishedGuidance
 
-ImageCorrection: TypeAlias = tuple[Tensor, Tensor | float]
-"""x0_hat for the diffusion step, (B, 3, H, W) in [0, 1]; guidance added to x_{t-1} afterwards, in x_t's value range."""
+ImageStepOutput: TypeAlias = tuple[Tensor, Tensor | float]
+"""x0_hat for the diffusion step, (B, 3, H, W) in [0, 1], and the guidance to add to x_{t-1}, in x_t's value range."""
 
 RESIDUAL_PER_KERNEL_ERROR = 3.0
 """RMS residual in grey levels per unit of kernel error sum |k_hat - k|, measured on photographs."""
@@ -21,16 +21,16 @@ class ImageStep(Protocol):
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether it needs the gradient through the prior step to x_t."""
+        """Whether it needs a gradient with respect to x_t, through the prior step."""
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
-    ) -> ImageCorrection:
+    ) -> ImageStepOutput:
         """Correct x0_hat, (B, 3, H, W) in [0, 1], which was predicted from x_t.
 
         Args:
             degradation: k_t and the noise level.
-            prior_error: expected RMS error of x0_hat at this t, in [0, 1].
+            prior_error: expected RMS error of x0_hat at this t, for images in [0, 1].
         """
 
 
@@ -42,7 +42,7 @@ class NoStep(ImageStep):
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
-    ) -> ImageCorrection:
+    ) -> ImageStepOutput:
         return x0_hat, 0.0
 
 
@@ -58,7 +58,7 @@ class Proximal(ImageStep):
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
-    ) -> ImageCorrection:
+    ) -> ImageStepOutput:
         power = degradation.noise_power()
         if degradation.expected_kernel_error is not None:
             sigma_k = RESIDUAL_PER_KERNEL_ERROR * degradation.expected_kernel_error
@@ -71,11 +71,11 @@ class Proximal(ImageStep):
 class Gradient(ImageStep):
     """x_{t-1} <- x_{t-1} - zeta grad_{x_t} s^2 / 2 ||y - A(x0_hat(x_t), k_t)||^2, through the network.
 
-    The energy is a sum over pixels, so a pixel's correction depends only on its neighbourhood, not on the size of image
-    or batch. At low frequencies A A^T is about 1/s^2, so with the factor s^2, zeta = 1 is about one Newton step there
-    (up to the Jacobian of x0_hat).
+    The squared norm is a sum over pixels, so the change of a pixel does not depend on the size of image or batch. At
+    low frequencies A A^T is about 1/s^2, so with the factor s^2, zeta = 1 is about one Newton step there (up to the
+    Jacobian of x0_hat).
 
-    Source: BlindDiff, arXiv 2403.10211, with the squared norm instead of the norm.
+    Source: BlindDiff, arXiv 2403.10211, which has the norm instead, without s^2 / 2 (see `PublishedGuidance`).
     """
 
     zeta: float = 1.0
@@ -83,10 +83,10 @@ class Gradient(ImageStep):
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
-    ) -> ImageCorrection:
+    ) -> ImageStepOutput:
         residual = observation.y - degradation.detach().operator(observation.scale)(x0_hat)
-        energy = observation.scale**2 / 2 * residual.square().sum()
-        (gradient,) = torch.autograd.grad(energy, x_t)
+        data_term = observation.scale**2 / 2 * residual.square().sum()
+        (gradient,) = torch.autograd.grad(data_term, x_t)
         return x0_hat.detach(), -self.zeta * gradient
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.observation import PRIOR_ERROR, Degradation, Observation
+from blinddiff.degradation.observation import START_ERROR, Degradation, Observation
 from blinddiff.models.denoiser import Denoiser, add_noise
 from blinddiff.sampling.image_steps import ImageStep
 from blinddiff.sampling.kernel_steps import KernelStep
 from blinddiff.sampling.schedulers import NoiseSource, Scheduler
 
 OnStep = Callable[[int, int, Tensor, Tensor, Tensor], Tensor | None]
-"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t; may return a replacement for x_{t-1}."""
+"""Called after each step with its index, t, x_{t-1}, x0_hat in [0, 1] and k_t; a returned tensor replaces x_{t-1}."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Restored:
     """The loop's result.
 
     Attributes:
-        image: (B, 3, H, W), in [0, 1] up to overshoot.
+        image: x_0, (B, 3, H, W), in [0, 1] up to overshoot.
         kernels: k_t of every step, (B, n, m) each.
         degradation: kernel and noise level of the last step.
     """
@@ -47,11 +47,11 @@ def restore(
     """Run the reverse diffusion over the scheduler's timesteps.
 
     Args:
-        degradation: initial kernel and noise level; None for a denoiser without an initial estimate.
+        degradation: initial kernel and noise level; None if neither is given or estimated from y.
         noise: draws standard normal noise, (B, 3, H, W).
         observation, denoiser, scheduler, image_step, kernel_step: see their modules.
     """
-    x_t = add_noise(denoiser, denoiser.initial_image(observation, degradation), scheduler.timesteps[0], noise())
+    x_t = add_noise(denoiser, denoiser.closed_form_image(observation, degradation), scheduler.timesteps[0], noise())
     kernels = []
     for index, t in enumerate(scheduler.timesteps):
         x_t.requires_grad_(image_step.needs_gradient)
@@ -61,9 +61,9 @@ def restore(
             # 2. Kernel step: update kernel and noise level from the prediction.
             degradation = kernel_step(degradation, prediction, observation)
             # 3. Image step (data consistency): the less noise in x_t, the larger the weight of x0_hat.
-            prior_error = PRIOR_ERROR * denoiser.relative_error(t)
+            prior_error = START_ERROR * denoiser.error_vs_pure_noise(t)
             x0_hat, guidance = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
-        # 4. Diffusion step.
+        # 4. Diffusion step: x_{t-1} from x_t and the corrected x0_hat.
         x_t = scheduler.step(x_t.detach(), t, denoiser.normalize(x0_hat), prediction, noise).detach() + guidance
         degradation = degradation.detach()  # frees this step's autograd graph
         kernels.append(degradation.kernel)

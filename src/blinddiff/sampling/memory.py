@@ -8,15 +8,15 @@ import torch
 from blinddiff.errors import ParameterError
 
 SHARE = 0.5
-"""Fraction of the free memory used by default, which leaves some to other programs."""
+"""Fraction of the free memory used by default; the rest is left to other programs."""
 IMAGES, INPUTS = 6, 4
 """Peak number of float32 images held by the sampler, at HR and at LR size: x_t, x_y, x0_hat before and after the image
 step, intermediate results, and the mean over steps. Measured by tests/reliability/tiles.py."""
 BYTES, BYTES_PER_CHANNEL, GRADIENT = 400, 150, 4
-"""Bytes per HR pixel of a tile: constant part; per channel at full resolution; factor if a gradient is computed.
-Measured on a CPU, in all: default network 557 to 784, published one 6,952, a tiny one 262."""
+"""Bytes per HR pixel of a tile: a constant part, a part per channel at full resolution, and a factor for both if a
+gradient is computed. Totals measured on a CPU: default network 557 to 784, published network 6,952, a tiny one 262."""
 CONTAINER = Path("/sys/fs/cgroup")
-"""Where Linux shows the limits of a container."""
+"""Folder in which Linux lists the limits of a container."""
 _MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "bad allocation")
 
 
@@ -33,7 +33,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch or Python means that memory has run out."""
+    """Whether an error of torch or Python means that memory ran out."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in _MESSAGES)
     )
@@ -43,12 +43,12 @@ def _left_in_container() -> float:
     """Bytes left under the memory limit of a Linux container; infinity without a limit."""
     try:
         return int((CONTAINER / "memory.max").read_text()) - int((CONTAINER / "memory.current").read_text())
-    except (OSError, ValueError):  # another system, or "max"
+    except (OSError, ValueError):  # not Linux, or the limit is "max"
         return float("inf")
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The named device, or the first available of CUDA, MPS and CPU; ParameterError if it is not available."""
+    """The named device; for None, the first available of CUDA, MPS and CPU. ParameterError if it is not available."""
     if device is None:
         if torch.cuda.is_available():
             return torch.device("cuda")

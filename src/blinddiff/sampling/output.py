@@ -1,4 +1,4 @@
-"""The pipeline's inputs and outputs: PIL, numpy and torch images, given kernels, the result, the kernel map."""
+"""The pipeline's inputs and outputs: conversion of images, checks of given kernels, the output, the kernel map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ SMALLEST_SIDE = 8
 
 
 def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
-    """`read_image`, and check that the pipeline accepts the image.
+    """`read_image`, then a check that the pipeline accepts the image.
 
-    Raises ImageError naming the file (by ``name`` if given) if it cannot be read or is too small.
+    Raises ImageError, with the file's name (or ``name`` if given), if it cannot be read or is too small.
     """
     photograph = read_image(source, max_pixels, name)
     try:
@@ -41,7 +41,7 @@ def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: st
 
 
 def to_batch(image: ImageInput) -> Tensor:
-    """Any image or list of images of one size as (B, 3, h, w) float32 in [0, 1], on the CPU.
+    """Convert an image, or a list of images of one size, to (B, 3, h, w) float32 in [0, 1], on the CPU.
 
     PIL images are grey (8 or 16 bits), palette, RGB or RGBA; transparency is dropped. Arrays are (h, w), (h, w, 3)
     or (B, h, w, 3), uint8 or floats in [0, 1]. Tensors are (3, h, w) or (B, 3, h, w), floats in [0, 1].
@@ -83,7 +83,7 @@ def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
 
 
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:
-    """(B, 3, H, W) clipped to [0, 1], as a list of PIL images, a (B, H, W, 3) float32 array, or the tensor itself."""
+    """Clip (B, 3, H, W) to [0, 1] and return a list of PIL images, a (B, H, W, 3) float32 array, or a tensor."""
     batch = batch.clamp(0, 1).float().cpu()
     if output_type == "pt":
         return batch
@@ -112,9 +112,9 @@ def _one(image: Any) -> Tensor:
     return tensor if tensor.ndim == 4 else tensor[None]
 
 
-ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels
-UNKNOWABLE = 0.75
-"""Expected sum |k_hat - k| from which on y does not determine the kernel: about that of a default kernel."""
+ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
+UNRELIABLE_KERNEL_ERROR = 0.75
+"""Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 
 
 @dataclass
@@ -122,18 +122,18 @@ class BlindDiffOutput(BaseOutput):
     """The restored images, the estimated degradation and measures of reliability.
 
     Attributes:
-        images: by output_type: a list of PIL images, an array (B, H, W, 3) or a tensor (B, 3, H, W), in [0, 1]; with
-            several samples, their mean.
-        kernels: the blur kernels, (B, n, m), HR pixels, of sum 1; means over the steps.
+        images: a list of PIL images, an array (B, H, W, 3) in [0, 1] or a tensor (B, 3, H, W) in [0, 1], by
+            output_type; if there are several samples, the mean of each image's samples.
+        kernels: the blur kernels, (B, n, m), HR pixels, of sum 1: for each image the mean of k_t over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
         residuals: y - A(x, k), (B, 3, h, w), grey levels.
-        consistency: RMS of the residual divided by that of noise and rounding, (B,); about 1 is expected. Far above it,
-            the result contradicts the input or the kernel is wrong; far below, it reproduces the input's noise.
-        kernel_trajectory: the kernel after each step, (steps, B, n, m).
+        consistency: RMS of the residual divided by sqrt(noise_level^2 + 1/12), the RMS of noise and rounding, (B,).
+            Near 1 is good. Far above 1, x and k do not explain y; far below 1, x reproduces the noise of y.
+        kernel_trajectory: k_t after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.
-        expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2; from `UNKNOWABLE` on,
-            y does not determine the kernel. None for a given kernel, or a network without an estimate from y.
-        samples: all K samples, (B, K, 3, H, W), in [0, 1]; None for one sample.
+        expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2, unreliable from
+            `UNRELIABLE_KERNEL_ERROR` on; None for a given kernel, or a network without an estimate from y.
+        samples: all K samples of each image, (B, K, 3, H, W), in [0, 1]; None for one sample.
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
     """
 
@@ -152,7 +152,7 @@ class BlindDiffOutput(BaseOutput):
 def make_output(
     observation: Observation, restored: Restored, num_samples: int, output_type: OutputType
 ) -> BlindDiffOutput:
-    """Average the samples, consecutive for each image of the observation; compute residual and consistency."""
+    """Average each image's samples, which are consecutive in the batch, and compute residual and consistency."""
 
     def by_image(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
@@ -181,7 +181,7 @@ def make_output(
 
 
 REGION = 96
-"""Minimum side of a region in LR pixels: on smaller ones, estimates are mostly noise."""
+"""Minimum side of a region in LR pixels. In smaller regions, the estimates are mostly random."""
 MAX_REGIONS = 8
 """Maximum number of regions along a side."""
 
@@ -193,8 +193,8 @@ class KernelMap:
     Attributes:
         kernels: (rows, columns, n, n), HR pixels, of sum 1.
         noise_levels: (rows, columns), grey levels.
-        contrasts: (rows, columns), RMS difference of neighbouring pixels, grey levels; if it is no larger than the
-            noise, the region's kernel is unreliable.
+        contrasts: (rows, columns), RMS difference of neighbouring pixels, grey levels. If a region's contrast is no
+            larger than its noise level, its kernel is unreliable.
     """
 
     kernels: Tensor
@@ -202,7 +202,7 @@ class KernelMap:
     contrasts: Tensor
 
     def facts(self) -> dict[str, Any]:
-        """The map for JSON: lists of rows; `widths` and `angles` are those of the kernels."""
+        """The map for JSON, as lists of rows; `widths` and `angles` describe the kernels."""
         major, minor, angles = widths_and_angle(self.kernels.flatten(0, 1))
         shape = self.noise_levels.shape
         return {
@@ -214,7 +214,7 @@ class KernelMap:
 
 
 def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation:
-    """`Denoiser.initial_estimate`; ParameterError for a network that has none."""
+    """`Denoiser.initial_estimate`. Raises ParameterError for a network that has none."""
     estimate = denoiser.initial_estimate(observation)
     if estimate is None:
         raise ParameterError("this network estimates the kernel only from x_t, not from y alone")

@@ -1,4 +1,4 @@
-"""The pipeline: restores a photograph and estimates its blur kernel and noise level in one call."""
+"""The pipeline: one call restores a photograph and estimates its blur kernel and noise level."""
 
 import os
 import warnings
@@ -47,10 +47,10 @@ HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "re
 
 @dataclass(frozen=True)
 class Mode:
-    """The defaults of a mode for options that the caller leaves None.
+    """A mode: the defaults of options for which the caller passes None.
 
     Attributes:
-        scheduler: a name of `SCHEDULERS`, or ``"own"``: the scheduler that the pipeline was constructed with.
+        scheduler: a name of `SCHEDULERS`, or ``"own"`` for the scheduler that the pipeline was constructed with.
         num_inference_steps: steps of the reverse diffusion.
         image_step: a name of `IMAGE_STEPS`.
         kernel_step: a name of `KERNEL_STEPS`.
@@ -63,16 +63,16 @@ class Mode:
 
     @property
     def self_ensemble(self) -> bool:
-        """Whether each step uses a different dihedral transform; only the `mean` scheduler averages its steps."""
+        """Whether each step uses another dihedral transform: only for scheduler "mean", which averages the images."""
         return self.scheduler == "mean"
 
 
 MODES = {
-    # lowest MSE: mean of two posterior-mean estimates, the second with the updated kernel
+    # lowest MSE: the mean of two estimates of the posterior mean, each with the latest kernel
     "fidelity": Mode("mean", 2),
-    # nearly the same MSE in half the time: one network call
+    # nearly the same MSE in half the time: one estimate of the posterior mean
     "fast": Mode("mean", 1),
-    # a sample of the posterior: sharper, with a higher MSE
+    # an approximate sample of the posterior: sharper, with a higher MSE
     "perceptual": Mode("own", 8),
     # the published sampler, with its guidance
     "paper": Mode("published", 500, image_step="published", kernel_step="network"),
@@ -84,10 +84,11 @@ class BlindDiffPipeline(DiffusionPipeline):
 
     Args:
         network: the learned model of image and kernel, a `Denoiser`; it is set to evaluation mode.
-        scheduler: a scheduler of diffusers for x0-prediction over the network's noise schedule.
+        scheduler: a diffusers scheduler for x0-prediction over the network's noise schedule; used only by modes and
+            options with scheduler ``"own"``.
     """
 
-    _callback_tensor_inputs = ("x_t", "x0_hat", "kernel")
+    _callback_tensor_inputs = ("latents", "x0_hat", "kernel")
 
     def __init__(self, network: Denoiser, scheduler: Any) -> None:
         super().__init__()
@@ -111,8 +112,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             pretrained_model_name_or_path: a folder written by `save_pretrained` or by training, or a repository of the
                 Hugging Face hub; None for the bundled weights.
             device: ``"cuda"``, ``"mps"`` or ``"cpu"``; None for the first available.
-            torch_dtype: of the network's weights and activations; degradation model, x_t and results stay in float32.
-            **kwargs: options of the hub, see `HUB_OPTIONS`; ``weights``, the former name of the first argument.
+            torch_dtype: dtype of the network's weights and activations; all other tensors stay in float32.
+            **kwargs: `HUB_OPTIONS`, and ``weights``, the deprecated name of the first argument.
 
         Raises:
             WeightsError: the weights are missing, damaged, or of another architecture.
@@ -152,7 +153,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         return_dict: bool = True,
         max_memory: int | None = None,
         callback_on_step_end: StepCallback | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("x_t",),
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         on_step: OnStep | None = None,
     ) -> BlindDiffOutput:
         """Restore a photograph.
@@ -163,25 +164,25 @@ class BlindDiffPipeline(DiffusionPipeline):
             mode: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``; it supplies defaults for
                 num_inference_steps, image_step, kernel_step and scheduler, see `MODES`.
             num_inference_steps: 1 to 1000.
-            num_samples: samples per image; with more than one, ``images`` is their mean.
-            kernel: a known blur kernel, (n, m) or (B, n, m) in HR pixels; replaces the estimate in the data term and in
-                the network's conditioning. With a ``kernel_step`` not ``"fixed"`` it is only the initial estimate.
+            num_samples: samples per image; with more than one, ``images`` contains their means.
+            kernel: a known blur kernel, (n, m) or (B, n, m) in HR pixels; replaces the initial estimate in data term
+                and network. It is fixed, unless kernel_step is "damped", "network" or "refine".
             noise_level: a known standard deviation of the noise, in grey levels.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
             kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"refine"``
-                (least-squares fit), ``"first"`` (initial estimate, never updated) or ``"fixed"`` (the given kernel).
-            scheduler: ``"mean"``, ``"own"`` (the pipeline's), ``"ddim"``, ``"ddpm"``, ``"dpm-solver++"`` or
-                ``"published"``.
+                (a fit), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
+            scheduler: ``"mean"`` (no diffusion: the mean of estimates at t = T), ``"ddim"``, ``"ddpm"``,
+                ``"dpm-solver++"``, ``"published"``, or ``"own"`` (the one of the constructor).
             generator: a random generator, or a list with one per image.
             output_type: type of the images, ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: False returns the output's fields as a tuple, the images first.
-            max_memory: bytes the restoration may use on its device, excluding the weights; None for half of the free
-                memory. Larger images are restored in tiles, see `Tiled`. If memory still runs out, the tiles are made
-                smaller (not with gradient guidance).
-            callback_on_step_end: as in diffusers, called with (pipeline, step, t, dict of tensors). After the step,
-                "x_t" holds x_{t-1} (diffusers' latents); if the returned dict contains it, it replaces x_{t-1}.
-            callback_on_step_end_tensor_inputs: the tensors passed to it, of ``"x_t"``, ``"x0_hat"`` and ``"kernel"``.
-            on_step: called with (step, t, x_{t-1}, x0_hat, k_t) after each step; a tensor that it returns replaces
+            max_memory: bytes that the restoration may use on its device, excluding the weights; None for half of the
+                free memory. Larger images are restored in tiles, see `Tiled`. If memory runs out even so, the tiles are
+                made smaller, except in the backward pass of gradient guidance.
+            callback_on_step_end: as in diffusers, called after each step with (pipeline, step, t, dict of tensors).
+                "latents" is x_{t-1}, the sample after the step; if the returned dict contains it, it replaces x_{t-1}.
+            callback_on_step_end_tensor_inputs: keys of this dict, of ``"latents"``, ``"x0_hat"`` and ``"kernel"``.
+            on_step: called after each step with (step, t, x_{t-1}, x0_hat, k_t); a tensor that it returns replaces
                 x_{t-1}. The samples of an image are consecutive in the batch.
 
         Raises:
@@ -234,9 +235,9 @@ class BlindDiffPipeline(DiffusionPipeline):
                 replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
                 if callback_on_step_end is None:
                     return replacement
-                tensors = {"x_t": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
+                tensors = {"latents": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
                 returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in tensor_inputs})
-                return (returned or {}).get("x_t", replacement)
+                return (returned or {}).get("latents", replacement)
 
             restored = restore(
                 denoiser,
@@ -254,7 +255,7 @@ class BlindDiffPipeline(DiffusionPipeline):
     def _initial_degradation(
         self, observation: Observation, kernel: KernelInput | None, noise_level: float | None
     ) -> Degradation | None:
-        """Kernel and noise level before the first step, given or estimated; None if there is neither."""
+        """Kernel and noise level before the first step, given or estimated from y; None if there is neither."""
         initial: Degradation | None = self.network.initial_estimate(observation)
         if kernel is not None:
             levels = observation.y.new_zeros(len(observation)) if initial is None else initial.noise_level
@@ -269,7 +270,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         return estimate_from_y(self.network, self._observation(image, scale)).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
-        """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2. From `UNKNOWABLE` (0.75) on, y does not determine k."""
+        """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2; from 0.75 on, a default kernel would be as good."""
         error = self.estimate(image, scale).expected_kernel_error
         assert error is not None  # an estimate from y has one
         return error
@@ -281,14 +282,14 @@ class BlindDiffPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def closed_form(self, image: ImageInput, scale: int = 4, kernel: KernelInput | None = None) -> Tensor:
-        """One proximal step from bicubic with the estimated or given kernel, no image network: (B, 3, H, W)."""
+        """The closed-form image x_y, (B, 3, H, W): one proximal step from the bicubic image; no image network."""
         observation = self._observation(image, scale)
         degradation = estimate_from_y(self.network, observation)
         if kernel is not None:
             degradation = degradation.with_estimate(given_kernel(kernel, observation), degradation.noise_level)
         tiles = plan_tiles(observation.y, scale, self.network, False, free_memory(self.device))
-        x_y = Tiled(self.network, tiles).initial_image(observation, degradation)
-        assert x_y is not None  # None only for a network without an initial estimate
+        x_y = Tiled(self.network, tiles).closed_form_image(observation, degradation)
+        assert x_y is not None  # because the network has an initial estimate
         return x_y.clamp_(0, 1).cpu()
 
     def check_scale(self, scale: int) -> None:

@@ -1,4 +1,4 @@
-"""The diffusion step: diffusers' schedulers by name, two of our own, and the noise source."""
+"""The diffusion step: diffusers' schedulers, the posterior mean, the published sampler, and the noise source."""
 
 import inspect
 import os
@@ -19,10 +19,10 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 class NoiseSource:
-    """Draws standard normal noise, (B, 3, H, W): from one generator, one per image, or the global one (None).
+    """Draws standard normal noise, (B, 3, H, W), from one generator, one per image, or torch's global one (None).
 
     With one generator per image, an image's noise does not depend on the rest of the batch. Numbers are drawn on the
-    generator's device, so that a seed gives the same noise on every device.
+    generator's device: a CPU generator (or None) gives the same noise for every device, a CUDA generator other noise.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], generator: Generators, device: torch.device) -> None:
@@ -30,43 +30,43 @@ class NoiseSource:
         self._shape, self._device = shape, device
 
     def __call__(self) -> Tensor:
-        """(B, 3, H, W) new noise."""
+        """Draw new noise, (B, 3, H, W)."""
         if isinstance(self.generators, list):
             return torch.cat([self._draw((1, *self._shape[1:]), each) for each in self.generators])
         return self._draw(self._shape, self.generators)
 
     def _draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        home = "cpu" if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=home).to(self._device)
+        source = "cpu" if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=source).to(self._device)
 
 
 class Scheduler(Protocol):
-    """The timesteps of the reverse diffusion, and the step from one to the next."""
+    """The timesteps of the reverse diffusion, in sampling order, and the step from each to the next."""
 
     timesteps: Tensor
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        """x_{t-1} from x_t and the corrected x0_hat, both normalised to the value range of x_t."""
+        """x_{t-1} from x_t and the corrected x0_hat, all in the network's value range, see `Denoiser.normalize`."""
 
 
-class LibraryScheduler(Scheduler):
-    """A scheduler of diffusers for x0-prediction."""
+class DiffusersScheduler(Scheduler):
+    """Adapts a diffusers scheduler for x0-prediction."""
 
     def __init__(self, scheduler: Any, num_inference_steps: int, device: torch.device) -> None:
         self._scheduler = scheduler
-        self._draws = "generator" in inspect.signature(scheduler.step).parameters
+        self._takes_generator = "generator" in inspect.signature(scheduler.step).parameters
         scheduler.set_timesteps(num_inference_steps, device=device)
         self.timesteps: Tensor = scheduler.timesteps
 
     def step(self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: NoiseSource) -> Tensor:
-        drawing = {"generator": noise.generators} if self._draws else {}
-        return self._scheduler.step(x0_hat, t, x_t, return_dict=False, **drawing)[0]
+        options = {"generator": noise.generators} if self._takes_generator else {}
+        return self._scheduler.step(x0_hat, t, x_t, return_dict=False, **options)[0]
 
 
 class PosteriorMean(Scheduler):
-    """Every step is at the last timestep, from the same pure noise; the result is the mean of all x0_hat.
+    """Every step starts from the same x_T, at t = T, the noisiest timestep; the result is the mean of all x0_hat.
 
-    Each x0_hat estimates the posterior mean, with the kernel updated in between.
+    There x_t contains almost no information, so each x0_hat estimates the posterior mean, with the latest kernel.
     """
 
     def __init__(self, num_inference_steps: int, device: torch.device) -> None:
@@ -80,12 +80,12 @@ class PosteriorMean(Scheduler):
         return x_t if self._done < len(self.timesteps) else self._mean
 
 
-def _library(kind: Any, **options: Any) -> Callable[[Denoiser, int, torch.device], Scheduler]:
-    return lambda denoiser, steps, device: LibraryScheduler(library_scheduler(kind, denoiser, **options), steps, device)
+def _from_diffusers(kind: Any, **options: Any) -> Callable[[Denoiser, int, torch.device], Scheduler]:
+    return lambda denoiser, n, device: DiffusersScheduler(configured_scheduler(kind, denoiser, **options), n, device)
 
 
-def library_scheduler(kind: Any, denoiser: Denoiser, **options: Any) -> Any:
-    """A scheduler class of diffusers, configured for a denoiser: x0-prediction, its schedule, trailing timesteps."""
+def configured_scheduler(kind: Any, denoiser: Denoiser, **options: Any) -> Any:
+    """A diffusers scheduler of class `kind` for a denoiser: x0-prediction, its noise schedule, trailing timesteps."""
     return kind.from_config(
         {
             "num_train_timesteps": NUM_TRAIN_TIMESTEPS,
@@ -99,38 +99,38 @@ def library_scheduler(kind: Any, denoiser: Denoiser, **options: Any) -> Any:
 
 SCHEDULERS: dict[str, Callable[[Denoiser, int, torch.device], Scheduler]] = {
     "mean": lambda _, steps, device: PosteriorMean(steps, device),
-    "ddim": _library(DDIMScheduler, clip_sample=False),
-    "ddpm": _library(DDPMScheduler, clip_sample=False),
-    "dpm-solver++": _library(DPMSolverMultistepScheduler),
+    "ddim": _from_diffusers(DDIMScheduler, clip_sample=False),
+    "ddpm": _from_diffusers(DDPMScheduler, clip_sample=False),
+    "dpm-solver++": _from_diffusers(DPMSolverMultistepScheduler),
     "published": lambda denoiser, steps, device: PublishedDiffusion(denoiser.config.noise_schedule, steps, device),
 }
 
 
 def make_scheduler(
-    name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device, own: Any = None
+    name: str, denoiser: Denoiser, num_inference_steps: int, device: torch.device, of_pipeline: Any = None
 ) -> Scheduler:
-    """A scheduler by name, set to a number of steps; ``"own"`` is the given scheduler of diffusers.
+    """The scheduler of a name, with a number of steps; ``"own"`` is `of_pipeline`, a diffusers scheduler.
 
     Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
     if name not in ("own", *SCHEDULERS):
-        raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
+        raise ParameterError(f"scheduler {name!r} is not one of pipeline, {', '.join(SCHEDULERS)}")
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
         raise ParameterError(f"num_inference_steps must be 1 to {NUM_TRAIN_TIMESTEPS}, not {num_inference_steps}")
     if name == "own":
-        return LibraryScheduler(own, num_inference_steps, device)
+        return DiffusersScheduler(of_pipeline, num_inference_steps, device)
     return SCHEDULERS[name](denoiser, num_inference_steps, device)
 
 
 def default_scheduler(denoiser: Denoiser) -> DDIMScheduler:
     """DDIM over a denoiser's noise schedule."""
-    return library_scheduler(DDIMScheduler, denoiser, clip_sample=False)
+    return configured_scheduler(DDIMScheduler, denoiser, clip_sample=False)
 
 
 def saved_scheduler(weights: str | os.PathLike[str], denoiser: Denoiser) -> Any:
-    """The scheduler saved in a pipeline's folder; DDIM if there is none, or for the hub.
+    """The scheduler saved in a pipeline's folder; DDIM if there is none, or if `weights` names a hub repository.
 
-    Raises WeightsError if the saved scheduler cannot be loaded.
+    A scheduler in the repository is not read. Raises WeightsError if the saved scheduler cannot be loaded.
     """
     folder = Path(weights) / "scheduler"
     if not folder.is_dir():

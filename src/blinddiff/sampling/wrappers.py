@@ -1,7 +1,7 @@
 """Wrappers around a denoiser and the steps: tiles, for images of any size in bounded memory, and the self-ensemble.
 
-All tiles are crops of one x_t and share kernel and noise level. Their images are blended with raised-cosine ramps at
-every step, which avoids seams. The loop is the same with and without wrappers.
+All tiles of an image are crops of one x_t and share kernel and noise level. The tiles' images are blended with
+raised-cosine ramps at every step, which avoids seams. The loop is the same with and without wrappers.
 """
 
 import math
@@ -17,23 +17,23 @@ from torch.utils.checkpoint import checkpoint
 from blinddiff.degradation.observation import N_TRANSFORMS, Degradation, Observation
 from blinddiff.models.denoiser import Denoiser, Prediction
 from blinddiff.models.statistics import gradient_energy
-from blinddiff.sampling.image_steps import ImageCorrection, ImageStep
+from blinddiff.sampling.image_steps import ImageStep, ImageStepOutput
 from blinddiff.sampling.kernel_steps import KernelStep
 from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, is_lack_of_memory
 
 HALO = 48
-"""Margin at a tile's inner edges, in HR pixels, that gets weight 0, because network and operator lack context there.
-Larger than the reach of a 31x31 kernel plus x4 resampling."""
+"""Width of the margin with weight 0 at a tile's inner edges, in HR pixels: network and operator lack context there. It
+is larger than the reach of a 31x31 kernel plus x4 resampling."""
 RAMP = 64
 """Width of the ramp between two tiles, in HR pixels."""
-OVERLAP = 2 * HALO + RAMP
+OVERLAP = 2 * HALO + RAMP  # of neighbouring tiles, in HR pixels
 MIN_PLANNED_SIDE = 512
-"""Smallest tile side chosen in advance; `MIN_SIDE` applies only after memory has run out. The network's attention spans
-a whole tile: with smaller ones, results differ from those of the whole image by more than half a grey level."""
+"""Smallest planned tile side, in HR pixels. Smaller tiles, down to `MIN_SIDE`, change the result by more than half a
+grey level, because attention spans a whole tile; they are used only if memory runs out."""
 MIN_SIDE = 2 * OVERLAP
 
-Parts: TypeAlias = tuple[list[Tensor], list[Tensor]]
-"""A tile's images to blend, (1, C, n, m) each, and its estimates to average, (1, ...) each; either may be empty."""
+TileOutput: TypeAlias = tuple[list[Tensor], list[Tensor]]
+"""A tile's images to blend, (1, C, n, m) each, and its estimates to average, (1, ...) each; a list may be empty."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of one image of the batch, spans along rows and columns; or the whole batch, if `spans` is empty."""
+    """One tile of the image at `images`, with spans along rows and columns; or, without spans, the whole batch."""
 
     scale: int
     images: slice
@@ -66,7 +66,7 @@ class Tile:
         return replace(observation, y=self.lr(observation.y)) if self.spans else observation
 
     def degradation(self, degradation: Degradation | None) -> Degradation | None:
-        """Kernel and noise level of the tile's image."""
+        """Kernel and noise level of the image that contains the tile."""
         return degradation[self.images] if degradation is not None and self.spans else degradation
 
     def weighted(self, value: Tensor) -> Tensor:
@@ -82,11 +82,11 @@ class Tile:
 
 
 class Tiles:
-    """A regular grid of overlapping tiles over each image of a batch, refined when memory runs out.
+    """A regular grid of overlapping tiles over each image of a batch; the tiles become smaller when memory runs out.
 
     Args:
         y: LR images, (B, 3, h, w).
-        unit: tiles start at multiples of it and of the scale; `Denoiser.size_multiple`.
+        unit: `Denoiser.size_multiple`; tiles start at common multiples of this and of the scale.
         side: maximum tile side in HR pixels; None for no tiling.
     """
 
@@ -95,10 +95,10 @@ class Tiles:
         self.side = side
 
     def spans(self, length: int) -> list[Span]:
-        """Tiles along one axis: equal length (the last may be cut off), evenly spaced, overlap >= `OVERLAP`."""
+        """Tiles along one axis of a length: evenly spaced, equally long (the last may be cut), overlap >= `OVERLAP`."""
         unit, padded = self._unit, -(-length // self._unit) * self._unit
         overlap = -(-OVERLAP // unit) * unit
-        # 2 * overlap: smallest side at which a tile's two ramps do not overlap
+        # from 2 * overlap on, a tile's two ramps do not overlap
         side = max((self.side or length) // unit * unit, 2 * overlap)
         if length <= side:
             return [Span(0, length, torch.ones(length))]
@@ -121,8 +121,8 @@ class Tiles:
         for image, row, column in product(range(len(self._y)), rows, columns):
             yield Tile(self._scale, slice(image, image + 1), (row, column))
 
-    def map_and_blend(self, function: Callable[[Tile], Parts]) -> Parts:
-        """Apply a function to every tile; blend the images, (B, C, H, W), and average the estimates, (B, ...).
+    def map_and_blend(self, function: Callable[[Tile], TileOutput]) -> TileOutput:
+        """Apply a function to every tile. Blend its images to (B, C, H, W), and average its estimates to (B, ...).
 
         The average is weighted by the tiles' gradient energy. If memory runs out, the tile side is halved and all
         tiles are recomputed.
@@ -136,7 +136,7 @@ class Tiles:
             if self._y.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _map_and_blend(self, function: Callable[[Tile], Parts]) -> Parts:
+    def _map_and_blend(self, function: Callable[[Tile], TileOutput]) -> TileOutput:
         if self.side is None:
             return function(Tile(self._scale, slice(None), ()))
         height, width = (side * self._scale for side in self._y.shape[-2:])
@@ -146,19 +146,19 @@ class Tiles:
         for tile in self:
             tile_images, tile_estimates = function(tile)
             if not images and not estimates:
-                images = [part.new_zeros(len(self._y), part.shape[1], height, width) for part in tile_images]
-                estimates = [part.new_zeros(len(self._y), *part.shape[1:]) for part in tile_estimates]
-            for total, part in zip(images, tile_images, strict=True):
-                tile.hr(total).add_(tile.weighted(part))
-            # tiny keeps the weights positive, and equal, for a constant image.
+                images = [image.new_zeros(len(self._y), image.shape[1], height, width) for image in tile_images]
+                estimates = [each.new_zeros(len(self._y), *each.shape[1:]) for each in tile_estimates]
+            for total, image in zip(images, tile_images, strict=True):
+                tile.hr(total).add_(tile.weighted(image))
+            # A constant image has no gradient energy: `tiny` makes its weights positive and equal.
             weight = gradient_energy(tile.lr(self._y)).sum() + torch.finfo(self._y.dtype).tiny
             weights[tile.images] += weight
-            for total, part in zip(estimates, tile_estimates, strict=True):
-                total[tile.images] += weight * part
+            for total, estimate in zip(estimates, tile_estimates, strict=True):
+                total[tile.images] += weight * estimate
         return images, [total / weights.view(-1, *(1,) * (total.ndim - 1)) for total in estimates]
 
     def _halve(self) -> bool:
-        """First split the batch into single images, then halve the side; False if tiles are already the smallest."""
+        """Split the batch into single images, or else halve the side. False if the tiles already have `MIN_SIDE`."""
         longest = max(self._y.shape[-2:]) * self._scale
         if self.side is None and len(self._y) > 1:
             self.side = longest
@@ -173,16 +173,16 @@ def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, m
 
     Args:
         y: LR images, (B, 3, h, w).
-        network: the memory per pixel depends on its width.
+        network: its width determines the memory per pixel.
         needs_gradient: whether the image step needs a gradient.
-        max_memory: bytes for images and activations, excluding the weights; if too few, the smallest planned tiles.
+        max_memory: bytes for images and activations (not weights); exceeded if too few for tiles of `MIN_PLANNED_SIDE`.
     """
     batch, height, width = len(y), y.shape[-2] * scale, y.shape[-1] * scale
     images = (IMAGES + INPUTS / scale**2) * 4 * 3 * batch * height * width
     pixels = max(0, max_memory - images) / bytes_per_pixel(network.channels_per_pixel, needs_gradient)
     if batch * height * width <= pixels:
         return Tiles(y, scale, network.size_multiple, None)
-    # In a long, thin image a tile spans the short side, so it can be longer for the same area.
+    # In a long, thin image, a tile spans the short side, so its long side can be longer for the same area.
     side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), MIN_PLANNED_SIDE)
     return Tiles(y, scale, network.size_multiple, side)
 
@@ -195,15 +195,16 @@ class _Wrapper:
         self.default_mode, self.estimates_noise = denoiser.default_mode, denoiser.estimates_noise
         self.config, self.alpha_bar = denoiser.config, denoiser.alpha_bar
         self.size_multiple, self.channels_per_pixel = denoiser.size_multiple, denoiser.channels_per_pixel
-        self.initial_estimate, self.initial_image = denoiser.initial_estimate, denoiser.initial_image
-        self.relative_error = denoiser.relative_error
+        self.initial_estimate, self.closed_form_image = denoiser.initial_estimate, denoiser.closed_form_image
+        self.error_vs_pure_noise = denoiser.error_vs_pure_noise
         self.normalize, self.denormalize = denoiser.normalize, denoiser.denormalize
 
 
 class SelfEnsemble(_Wrapper):
     """A denoiser that applies the next of the eight dihedral transforms at each call.
 
-    The network is not exactly equivariant, so its errors under different transforms partly average out.
+    The network is not exactly equivariant, so its errors partly cancel in the mean over transforms, which the scheduler
+    `PosteriorMean` takes.
 
     Source: Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016.
     """
@@ -226,50 +227,51 @@ class Tiled(_Wrapper):
     def __init__(self, denoiser: Denoiser, tiles: Tiles) -> None:
         super().__init__(denoiser)
         self._tiles = tiles
-        self._initial: tuple[Degradation | None, Tensor | None] | None = None
-        self.initial_image = self._initial_image
+        self._cached: tuple[Degradation | None, Tensor | None] | None = None
+        self.closed_form_image = self._closed_form_image
 
-    def _initial_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """The blended x_y, cached because the next call crops its tiles from it."""
+    def _closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
+        """x_y for this degradation, blended from tiles; cached, because `__call__` crops its tiles from it."""
 
-        def tile_image(tile: Tile) -> Parts:
-            image = self._denoiser.initial_image(tile.observation(observation), tile.degradation(degradation))
+        def tile_image(tile: Tile) -> TileOutput:
+            image = self._denoiser.closed_form_image(tile.observation(observation), tile.degradation(degradation))
             return ([] if image is None else [image]), []
 
-        if self._initial is None or self._initial[0] is not degradation:
+        if self._cached is None or self._cached[0] is not degradation:
             images, _ = self._tiles.map_and_blend(tile_image)
-            self._initial = degradation, images[0] if images else None
-        return self._initial[1]
+            self._cached = degradation, images[0] if images else None
+        return self._cached[1]
 
     def __call__(
         self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
     ) -> Prediction:
         """One prior step; kernel and noise level are averaged over tiles, weighted by gradient energy."""
-        x_y = self._initial_image(observation, degradation)
-        kinds: list[type[Prediction]] = []
+        x_y = self._closed_form_image(observation, degradation)
+        prediction_type: type[Prediction] = Prediction
 
-        def predict(tile: Tile) -> Parts:
-            part, part_degradation = tile.observation(observation), tile.degradation(degradation)
-            if part_degradation is not degradation and part_degradation is not None and x_y is not None:
-                part_degradation = part_degradation.with_closed_form(part, tile.hr(x_y))
-            arguments: tuple[Any, ...] = tile.hr(x_t), t[tile.images], part, part_degradation
+        def predict(tile: Tile) -> TileOutput:
+            nonlocal prediction_type
+            tile_observation, tile_degradation = tile.observation(observation), tile.degradation(degradation)
+            if tile_degradation is not degradation and tile_degradation is not None and x_y is not None:
+                tile_degradation = tile_degradation.with_closed_form(tile_observation, tile.hr(x_y))
+            arguments: tuple[Any, ...] = tile.hr(x_t), t[tile.images], tile_observation, tile_degradation
             if x_t.requires_grad and self._tiles.side is not None:
-                # Gradient checkpointing: each tile is recomputed in the backward pass.
+                # Gradient checkpointing saves memory: each tile is recomputed in the backward pass.
                 p = checkpoint(self._denoiser, *arguments, transform=transform, use_reentrant=False)
             else:
                 p = self._denoiser(*arguments, transform=transform)
-            kinds[:] = [type(p)]
+            prediction_type = type(p)
             images = [getattr(p, each.name) for each in fields(p) if each.name != "degradation"]
             return images, [p.degradation.kernel, p.degradation.noise_level]
 
         (x0_hat, *others), (kernel, noise_level) = self._tiles.map_and_blend(predict)
         estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
-        return kinds[0](x0_hat, estimate, *others)
+        return prediction_type(x0_hat, estimate, *others)
 
 
 @dataclass(frozen=True)
 class TiledImageStep(ImageStep):
-    """Applies an image step tile by tile; to the whole image (graph checkpointed by tile) if it needs a gradient."""
+    """Applies an image step tile by tile, or to the whole image if it needs a gradient (`Tiled` then saves memory)."""
 
     step: ImageStep
     tiles: Tiles
@@ -280,14 +282,15 @@ class TiledImageStep(ImageStep):
 
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
-    ) -> ImageCorrection:
+    ) -> ImageStepOutput:
         if self.needs_gradient:
             return self.step(x_t, x0_hat, observation, degradation, prior_error)
 
-        def correct(tile: Tile) -> Parts:
-            part, part_degradation = tile.observation(observation), tile.degradation(degradation)
-            assert part_degradation is not None
-            corrected, guidance = self.step(tile.hr(x_t), tile.hr(x0_hat), part, part_degradation, prior_error)
+        def correct(tile: Tile) -> TileOutput:
+            tile_degradation = tile.degradation(degradation)
+            assert tile_degradation is not None
+            tile_images = tile.hr(x_t), tile.hr(x0_hat)
+            corrected, guidance = self.step(*tile_images, tile.observation(observation), tile_degradation, prior_error)
             return ([corrected, guidance] if isinstance(guidance, Tensor) else [corrected]), []
 
         (corrected, *guidance), _ = self.tiles.map_and_blend(correct)
@@ -295,12 +298,12 @@ class TiledImageStep(ImageStep):
 
 
 def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
-    """Wrap a kernel step: it is applied to each tile, and the results are averaged to one degradation."""
+    """Wrap a kernel step, so that it is applied to each tile and the results are averaged to one degradation."""
 
     def tiled_step(degradation: Degradation | None, prediction: Prediction, observation: Observation) -> Degradation:
         updated = False
 
-        def update(tile: Tile) -> Parts:
+        def update(tile: Tile) -> TileOutput:
             nonlocal updated
             before, estimate = tile.degradation(degradation), tile.degradation(prediction.degradation)
             assert estimate is not None

@@ -70,16 +70,16 @@ class ImagePool:
         areas = np.array([image.shape[0] * image.shape[1] for image in self.images], dtype=np.float64)
         self._probabilities = areas / areas.sum()
 
-    def crops(self, count: int, side: int, rng: np.random.Generator, reduced: float = 0.0) -> Pixels:
+    def crops(self, count: int, side: int, rng: np.random.Generator, reduced_share: float = 0.0) -> Pixels:
         """Random crops (count, 3, side, side), uniform over the pixels of the pool, randomly rotated and mirrored.
 
-        A share ``reduced`` of them is downscaled by a factor that is uniform from 1 to `MAX_REDUCTION`, or to the
+        A share ``reduced_share`` of them is downscaled by a factor that is uniform from 1 to `MAX_REDUCTION`, or to the
         largest that the photograph allows. These crops are sharper and show objects at other sizes.
         """
         out = np.empty((count, 3, side, side), dtype=np.uint8)
         for slot, index in zip(out, rng.choice(len(self.images), count, p=self._probabilities), strict=True):
             image, source_side = self.images[index], side
-            if reduced and rng.random() < reduced:
+            if reduced_share and rng.random() < reduced_share:
                 source_side = round(side * rng.uniform(1, min(MAX_REDUCTION, min(image.shape[:2]) / side)))
             top, left = (int(rng.integers(n - source_side + 1)) for n in image.shape[:2])
             crop = image[top : top + source_side, left : left + source_side]

@@ -85,7 +85,7 @@ class DegradationRecipe(_Section):
     processing: list[Annotated[Shares, _allowed_keys(["none", *NOISES])]] = []
     """Mixtures applied in order after the noise: sharpening, compression, and so on."""
     decimated: Share = 0.0
-    """Share of the images that are subsampled directly, without the antialiasing of MATLAB's bicubic resizing."""
+    """Share of the images that are subsampled without the antialiasing of MATLAB's bicubic downsampling."""
 
     @property
     def mixtures(self) -> list[dict[str, float]]:
@@ -109,7 +109,7 @@ class LossRecipe(_Section):
 
     noise: NonNegativeFloat = 1.0
     logarithmic: bool = False
-    """In the noise constraint, average the logarithms of the images' errors, so that all images have equal weight."""
+    """In the noise loss, average the logarithms of the images' errors, so that all images have equal weight."""
     kernel: NonNegativeFloat = 0.02
     noise_level: NonNegativeFloat = 0.02
     noise_spectrum: NonNegativeFloat = 0.02

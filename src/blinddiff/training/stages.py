@@ -1,7 +1,4 @@
-"""The training stages and their losses: constraints on image, kernel and noise level.
-
-Each constraint is a mean over examples, so that the batch size does not change its weight.
-"""
+"""The training stages and their losses, which are means over examples, so that the batch size does not change them."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -22,15 +19,15 @@ from blinddiff.training.recipe import Recipe
 MIN_CONFIDENCE_CROP = 16
 """Minimum LR side of the crops on which the confidence head is trained."""
 ERROR_FLOOR = 1e-3
-"""Added to the error in `restoration_constraint`, relative to the scene's energy; about 43 dB of PSNR."""
+"""Added to the error in `closed_form_loss`, as a share of the scene's variance: 43 dB of PSNR if this is 0.22^2."""
 NOISE_ERROR_FLOOR = 0.04
-"""Added to the error before the logarithm in `noise_constraint`: 40 dB of PSNR at pure noise, for tau = 0.1."""
+"""Added to the error before the logarithm in `denoising_loss`: 40 dB of PSNR at pure noise, for tau = 0.1."""
 PERTURB_SHARE = 0.45
-"""Share of the examples of stage ``correction`` with a perturbed kernel."""
+"""Share of the examples of stage ``correction`` whose kernel estimate is perturbed, towards the true kernel or away."""
 PERTURB_RANGE = (-0.6, 1.0)
-"""Range of the perturbation in log k, relative to the log ratio to the true kernel: 1 yields the true kernel."""
+"""Range of a in log k_hat + a (log k - log k_hat): 0 keeps k_hat, 1 gives the true k, a < 0 moves away from it."""
 MAX_LOG_RATIO = 3.0
-"""Bound on the absolute log ratio of a single kernel entry."""
+"""Bound on |log k - log k_hat| of a single entry in this perturbation."""
 
 
 class Stage(ABC):
@@ -38,8 +35,8 @@ class Stage(ABC):
 
     Attributes:
         trained: names of the trained submodules; "" is the whole network.
-        fixed: names of submodules within these that are not trained.
-        min_batch: minimum batch size; batch normalisation needs two examples.
+        fixed: names of submodules of these that are not trained.
+        min_batch: smallest batch size; batch normalisation needs two examples.
         shows_images: whether sheets of sample images show the stage's progress.
         replay: earlier examples; part of the checkpoint.
     """
@@ -72,7 +69,7 @@ class Stage(ABC):
 
     @abstractmethod
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        """The constraints by name, unweighted, and their weighted sum ``total``."""
+        """The losses by the names of their weights in `LossRecipe`, unweighted, and their weighted sum ``total``."""
 
     def _weighted(self, **losses: Tensor) -> dict[str, Tensor]:
         total = sum(getattr(self.recipe.loss, name) * value for name, value in losses.items())
@@ -87,27 +84,27 @@ class Stage(ABC):
         old = self.replay.draw(self.recipe.data.replayed, generator)
         return [torch.cat(parts) for parts in zip(rows, old, strict=True)]
 
-    def _image_constraint(
-        self, net: MCFormer, pairs: Pairs, known: Degradation, generator: torch.Generator, *, correct: bool = False
+    def _denoising_loss(
+        self, net: MCFormer, pairs: Pairs, condition: Degradation, generator: torch.Generator, *, correct: bool = False
     ) -> tuple[Prediction, Tensor]:
-        """The network's prediction for a random patch and t, given a degradation, and its noise constraint.
+        """The network's prediction for a random patch at a random t, given a degradation, and its `denoising_loss`.
 
         The closed form x_y is computed on the whole crop, so that the patch has no border effects.
         """
-        x_y = known.closed_form(pairs.observation)
+        x_y = condition.closed_form(pairs.observation)
         rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
         x_0 = net.normalize(pairs.x[..., rows, columns])
         t, x_t = self._noised(net, pairs.x[..., rows, columns], generator)
         patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
-        known = known.with_closed_form(patch, x_y[..., rows, columns])
-        prediction: Prediction = net(x_t, t, patch, known, correct_kernel=correct)
+        condition = condition.with_closed_form(patch, x_y[..., rows, columns])
+        prediction: Prediction = net(x_t, t, patch, condition, correct_kernel=correct)
         a, x0_hat = net.alpha_bar[t], net.normalize(prediction.x0_hat)
         sigma, tau = ((1 - a) / a).sqrt(), net.config.residual_std
-        return prediction, noise_constraint(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
+        return prediction, denoising_loss(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
 
     def _noised(self, net: MCFormer, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A random timestep t (B,) for images in [0, 1], the last one for the recipe's share of them, and x_t."""
-        last = len(net.alpha_bar) - 1
+        """Draw t for each image in [0, 1]; return t, (B,), and x_t. With `pure_noise_share` as probability, t is T."""
+        last = len(net.alpha_bar) - 1  # T, the noisiest timestep
         t = torch.randint(last + 1, (len(image),), generator=generator)
         t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
         t = t.to(image.device)
@@ -116,7 +113,7 @@ class Stage(ABC):
 
 
 class Estimator(Stage):
-    """Trains the initial estimate of kernel and noise level. Replayed examples store only the statistics of y."""
+    """Trains the estimate of kernel and noise level from y. Replayed examples contain the statistics of y, not y."""
 
     trained = ("estimator",)
     fixed = ("estimator.correct", "estimator.confidence_head")
@@ -130,11 +127,11 @@ class Estimator(Stage):
         spectral, colour, flat, fine, scale, kernel, noise_level, spectrum = rows
         statistics = Statistics(spectral, colour, flat, fine.float())
         estimate = net.estimator.initial_estimate(net.estimator.features(statistics, scale), statistics)
-        return self._weighted(**degradation_constraints(estimate, Degradation(kernel, noise_level, None, spectrum)))
+        return self._weighted(**degradation_losses(estimate, Degradation(kernel, noise_level, None, spectrum)))
 
 
 class Confidence(Stage):
-    """Trains the confidence head to predict sum |k_hat - k| by the mean squared error.
+    """Trains the prediction of sum |k_hat - k| by the squared error, which is least for the conditional mean.
 
     Each batch is cropped to a random side, log-uniform from `MIN_CONFIDENCE_CROP` to the side of y.
     """
@@ -163,14 +160,14 @@ class Network(Stage):
     min_batch = 1
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        known = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
-        _, noise = self._image_constraint(net, pairs, known, generator)
+        condition = self._mixed_degradation(net.initial_estimate(pairs.observation), pairs, generator)
+        _, noise = self._denoising_loss(net, pairs, condition, generator)
         return self._weighted(noise=noise)
 
     def _mixed_degradation(self, estimate: Degradation, pairs: Pairs, generator: torch.Generator) -> Degradation:
-        """The true degradation, the estimate, or a random mixture of both, with the recipe's shares.
+        """For each image the true degradation, the estimate, or a random mixture of both, with the recipe's shares.
 
-        Estimates from crops have larger errors than those from whole photographs. Mixtures cover smaller errors.
+        Estimates from crops have larger errors than those from whole photographs; mixtures cover the smaller errors.
         """
         weight = torch.rand(len(pairs.x), generator=generator).to(pairs.x)
         kind = torch.rand(len(weight), generator=generator).to(weight)
@@ -185,25 +182,25 @@ class Network(Stage):
 
 
 class Joint(Network):
-    """Trains image network, estimator and correction jointly, with the same random t for network and correction."""
+    """Trains image network, estimator and correction jointly; the correction uses x0_hat at the network's random t."""
 
     fixed = ("estimator.confidence_head",)
     min_batch = 2
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         estimate = net.initial_estimate(pairs.observation)
-        known = self._mixed_degradation(estimate, pairs, generator)
-        prediction, noise = self._image_constraint(net, pairs, known, generator, correct=True)
+        condition = self._mixed_degradation(estimate, pairs, generator)
+        prediction, noise = self._denoising_loss(net, pairs, condition, generator, correct=True)
         estimates = (prediction.degradation, estimate)
-        at_t, from_y = (degradation_constraints(each, pairs.degradation) for each in estimates)
+        at_t, from_y = (degradation_losses(each, pairs.degradation) for each in estimates)
         return self._weighted(noise=noise, **{name: at_t[name] + from_y[name] for name in from_y})
 
 
 class Correction(Stage):
-    """Trains the correction of the estimate, or of a perturbed kernel, after a sampling step.
+    """Trains the correction of kernel and noise level after a prior step, from the estimate or a perturbed kernel.
 
-    The correction's inputs do not depend on its weights, so they can be replayed. New pairs also have the noise
-    constraint, because a more accurate kernel does not always give a better image.
+    The correction's inputs do not depend on its weights, so they can be replayed. For new pairs, the denoising loss
+    with the corrected kernel is added, because a kernel closer to the true one does not always give a better image.
     """
 
     trained = ("estimator.correct",)
@@ -223,11 +220,11 @@ class Correction(Stage):
         current, features = Degradation(rows[0], rows[1], None, rows[2]), CorrectionFeatures(*rows[3:7])
         kernel, noise_level, spectrum, scale = rows[7:]
         corrected = net.estimator.correct(current, scale, features)
-        losses = degradation_constraints(corrected, Degradation(kernel, noise_level, None, spectrum))
+        losses = degradation_losses(corrected, Degradation(kernel, noise_level, None, spectrum))
         del losses["noise_spectrum"]  # not corrected
-        losses["restoration"] = restoration_constraint(corrected.kernel, kernel, noise_level, scale)
+        losses["restoration"] = closed_form_loss(corrected.kernel, kernel, noise_level, scale)
         if self.recipe.loss.noise:
-            _, losses["noise"] = self._image_constraint(net, pairs, corrected[: len(pairs.x)], generator)
+            _, losses["noise"] = self._denoising_loss(net, pairs, corrected[: len(pairs.x)], generator)
         return self._weighted(**losses)
 
 
@@ -237,17 +234,17 @@ STAGES: dict[str, type[Stage]] = {
 """The stages by their names in recipes."""
 
 
-def kernel_constraint(k_hat: Tensor, k: Tensor) -> Tensor:
-    """Mean over the batch of sum |k_hat - k|, for kernels (B, n, n); 0 to 2 for non-negative kernels of sum 1."""
+def kernel_loss(k_hat: Tensor, k: Tensor) -> Tensor:
+    """Mean over the batch of sum |k_hat - k|, 0 to 2, for kernels (B, n, n) that sum to 1."""
     return (k_hat - k).abs().sum((-2, -1)).mean()
 
 
-def noise_level_constraint(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
-    """Mean of |sigma_hat - sigma| / (1 + sigma) for (B,) in grey levels, so that high levels do not dominate."""
+def noise_level_loss(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
+    """Mean of |sigma_hat - sigma| / (1 + sigma), (B,) in grey levels, so that large levels do not dominate."""
     return ((sigma_hat - sigma).abs() / (1 + sigma)).mean()
 
 
-def noise_spectrum_constraint(estimate: Degradation, true: Degradation) -> Tensor:
+def noise_spectrum_loss(estimate: Degradation, true: Degradation) -> Tensor:
     """Mean over frequencies of |log S_hat - log S|; S is the noise's power, grey levels^2, plus `SPECTRUM_FLOOR`."""
     log_powers = [
         (each.noise_level.square()[:, None, None] * each.noise_spectrum + SPECTRUM_FLOOR).log()
@@ -257,21 +254,22 @@ def noise_spectrum_constraint(estimate: Degradation, true: Degradation) -> Tenso
     return (log_powers[0] - log_powers[1]).abs().mean()
 
 
-def degradation_constraints(estimate: Degradation, true: Degradation) -> dict[str, Tensor]:
-    """The constraints on an estimate's kernel and noise, by the names of their weights in recipes."""
+def degradation_losses(estimate: Degradation, true: Degradation) -> dict[str, Tensor]:
+    """The losses of an estimate's kernel and noise, by the names of their weights in recipes."""
     return {
-        "kernel": kernel_constraint(estimate.kernel, true.kernel),
-        "noise_level": noise_level_constraint(estimate.noise_level, true.noise_level),
-        "noise_spectrum": noise_spectrum_constraint(estimate, true),
+        "kernel": kernel_loss(estimate.kernel, true.kernel),
+        "noise_level": noise_level_loss(estimate.noise_level, true.noise_level),
+        "noise_spectrum": noise_spectrum_loss(estimate, true),
     }
 
 
-def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
-    """Mean PSNR loss in dB if the closed form uses k_hat instead of k, for a scene with power spectrum 1 / f^2.
+def closed_form_loss(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> Tensor:
+    """Mean drop of the closed form's PSNR, in dB, if it uses k_hat instead of k; the scene's power spectrum is 1 / f^2.
 
-    The model: within the band of the LR grid the closed form is a Wiener filter of y; above it nothing is recovered.
-    Without aliasing and noise, it overestimates the loss at scales above 1 by a factor of two or three. k_hat and k are
-    (B, n, n); sigma, the noise level in grey levels, and scale are (B,).
+    It can differ much between two kernels with the same `kernel_loss`. Within the band of the LR grid, the closed form
+    is a Wiener filter of y; above this band, nothing is recovered. Aliasing and noise are neglected: at scales above 1,
+    the drop is overestimated by a factor of two or three. k_hat and k are (B, n, n); sigma, the noise level in grey
+    levels, and scale are (B,).
     """
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)
@@ -292,29 +290,28 @@ def restoration_constraint(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tenso
     return 10 * (error(K_hat) / error(K)).log10().mean()
 
 
-def noise_constraint(
-    x0_hat: Tensor, x_0: Tensor, sigma: Tensor, residual_std: float, *, logarithmic: bool = False
-) -> Tensor:
-    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2: the network's target has variance 1 at every t.
+def denoising_loss(x0_hat: Tensor, x_0: Tensor, sigma: Tensor, tau: float, *, logarithmic: bool = False) -> Tensor:
+    """Mean of (1 / tau^2 + 1 / sigma^2) |x0_hat - x_0|^2, in place of the paper's noise constraint.
 
-    The weighting is that of Karras et al. 2022 (EDM), with the residual in place of the data.
+    The weight is 1 / c_out^2 (Karras et al. 2022, with x - x_y instead of the image). So this is the mean square error
+    of the network's output f, whose target has unit variance at every t, and no t dominates.
 
     Args:
-        x0_hat, x_0: (B, 3, H, W) in the range of the diffusion.
+        x0_hat, x_0: (B, 3, H, W), in the value range of x_t.
         sigma: sqrt((1 - alpha_bar) / alpha_bar), (B,).
-        residual_std: tau, the RMS of the residual that the network predicts.
-        logarithmic: average the logarithms of the images' errors, because images with fine texture, strong noise or
-            wide blur dominate the plain mean.
+        tau: RMS of x - x_y in this range.
+        logarithmic: average the logarithms of the images' errors. The plain mean is dominated by images with fine
+            texture, strong noise or wide blur.
     """
-    weight = 1 / residual_std**2 + 1 / sigma**2
+    weight = 1 / tau**2 + 1 / sigma**2
     error = weight * (x0_hat - x_0).square().mean((1, 2, 3))
     return ((error + NOISE_ERROR_FLOOR).log() if logarithmic else error).mean()
 
 
 def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
-    """Move `PERTURB_SHARE` of the kernels (B, n, n) towards or away from the true ones by `PERTURB_RANGE` in log k."""
+    """Move a share `PERTURB_SHARE` of kernels (B, n, n) towards the true ones or away, see `PERTURB_RANGE`."""
     low, high = PERTURB_RANGE
-    amount = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
-    amount[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
-    to_true = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return mirror_step(kernel, amount.view(-1, 1, 1) * to_true)
+    a = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
+    a[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
+    difference = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return mirror_step(kernel, a.view(-1, 1, 1) * difference)

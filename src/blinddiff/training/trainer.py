@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from blinddiff.degradation import Observation, bicubic_upsample
 from blinddiff.errors import RecipeError, TrainingError, WeightsError
-from blinddiff.files import make_folder, replace_folder, restore_folder, write_file
+from blinddiff.files import make_folder, recover_folder, replace_folder, write_file
 from blinddiff.imaging import to_picture, write_picture
 from blinddiff.models.denoiser import add_noise
 from blinddiff.models.loading import weights_folder
@@ -46,7 +46,7 @@ def averaged(network: nn.Module, decay: float, device: torch.device | None = Non
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
     model = AveragedModel(network, device, multi_avg_fn=update)
-    model.update_parameters(network)  # the first call copies, so that n counts the steps
+    model.update_parameters(network)  # the first call only copies; after it, n counts the steps
     return model
 
 
@@ -97,7 +97,7 @@ def train(
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
     folders = [folder / f"{n:02d}-{recipe.stage}" for n, recipe in enumerate(recipes, 1)] if several else [folder]
-    has_checkpoint = [restore_folder(stage_folder / "checkpoint") for stage_folder in folders]
+    has_checkpoint = [recover_folder(stage_folder / "checkpoint") for stage_folder in folders]
     if resume and not any(has_checkpoint) and not (several and os.path.isdir(folders[0])):
         raise TrainingError(f"{folder}: contains no checkpoint to resume from")
     if any(has_checkpoint) and not resume:
