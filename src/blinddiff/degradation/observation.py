@@ -1,6 +1,6 @@
 """y = (x (*) k) down_s + n: `Observation` holds what is known, `Degradation` what is estimated or given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -110,6 +110,17 @@ class Degradation:
     def with_estimate(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
         """A copy with another kernel and noise level for the same image."""
         return Degradation(kernel, noise_level, self.expected_kernel_error, self.noise_spectrum)
+
+    @property
+    def estimates(self) -> list[Tensor]:
+        """Kernel, noise level and, if there is one, noise spectrum: what is averaged over tiles."""
+        return [self.kernel, self.noise_level, *([] if self.noise_spectrum is None else [self.noise_spectrum])]
+
+    @staticmethod
+    def from_estimates(estimates: Sequence[Tensor], before: "Degradation | None") -> "Degradation":
+        """The degradation with these `estimates`, with the expected kernel error of the one before them."""
+        kernel, noise_level, *spectrum = estimates
+        return Degradation(kernel, noise_level, None if before is None else before.expected_kernel_error, *spectrum)
 
     def detach(self) -> "Degradation":
         """All tensors detached from the autograd graph."""

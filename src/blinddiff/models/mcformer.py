@@ -177,12 +177,13 @@ class MCFormer(ModulatedNetwork):
         condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         condition = condition + self.noise_mlp((degradation.noise_level[:, None] / 10).to(self.dtype))
         if degradation.noise_spectrum is not None:
-            log_spectrum = degradation.noise_spectrum[..., : NOISE_GRID // 2 + 1].clamp_min(MIN_POWER).log()
+            spectrum = transformed_spectrum(degradation.noise_spectrum, partial(dihedral, transform=transform))
+            log_spectrum = spectrum[..., : NOISE_GRID // 2 + 1].clamp_min(MIN_POWER).log()
             condition = condition + self.noise_spectrum_mlp(log_spectrum.flatten(1).to(self.dtype))
         condition = condition + self.scale_embedding.weight[list(self.config.scales).index(observation.scale)]
         if self.config.kernel_modulation:
             # The square root of a kernel without negative entries has unit L2 norm, whatever its width.
-            kernel = dihedral(self._fit(degradation.kernel), transform).flatten(1)
+            kernel = dihedral(self._to_support(degradation.kernel), transform).flatten(1)
             positive, negative = (_root_of_positive(part).to(self.dtype) for part in (kernel, -kernel))
             condition = condition + self.kernel_mlp(positive) + self.negative_kernel(negative)
         return self.denormalize(x_y + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
