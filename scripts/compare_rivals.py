@@ -5,7 +5,7 @@ python scripts/compare_rivals.py --data DIR [--pca FILE] [--limit N] [--threads 
 
 `make rivals` runs this in an environment of its own. The other models ship inside Python packages and are run by the
 package `ncnn`, see rival_worker.py; nothing is downloaded. Methods that cannot run are left out; the record says why.
-PROTOCOL is one of `blinddiff evaluate`, or one of `stand_ins` below.
+PROTOCOL is one of `blinddiff evaluate`.
 
 Every image is restored by one method after the other, starting with another method at each image, so that other load on
 the machine affects all. This package and each other model have their own process, all with the same number of threads.
@@ -35,22 +35,12 @@ from scipy.io import loadmat
 from torch import Tensor
 from tqdm import tqdm
 
-from blinddiff.degradation.kernel_measures import centroid
-from blinddiff.errors import BlindDiffError, ImageError, ParameterError
-from blinddiff.evaluation.data import (
-    Case,
-    CaseReference,
-    Restoration,
-    checksum,
-    data_root,
-    images_in,
-    images_of,
-    read_pixels,
-)
-from blinddiff.evaluation.image_metrics import Sample, psnr_y, ssim_y
+from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.evaluation.data import Case, Restoration, checksum, data_root
+from blinddiff.evaluation.image_metrics import Sample
 from blinddiff.evaluation.methods import METHODS, Options, fingerprint_of
 from blinddiff.evaluation.plots import Plot, scatter
-from blinddiff.evaluation.protocols import PROTOCOLS, Parameter, Protocol, SyntheticProtocol
+from blinddiff.evaluation.protocols import Protocol, protocol
 from blinddiff.evaluation.records import RECORD, ImageResult, ResultLog, cost_case, now, processor, versions, write_json
 from blinddiff.evaluation.report import Block, Heading, Items, Paragraph, Table, as_markdown, differences, heading
 from blinddiff.evaluation.run import measure
@@ -96,87 +86,6 @@ BENCHMARKS = {
 """The benchmarks that are run by default, and how much of them. Others are run as a whole."""
 
 
-# ----- Protocols that `blinddiff evaluate` does not have yet -----
-
-LEVIN_FILE = "kernels/levin09.npz"
-LEVIN_SIDE = 41
-BEST_SHIFT = {"levin": 2}
-"""Protocol -> largest shift in HR pixels, along each axis, over which PSNR-Y and SSIM-Y are the best."""
-
-
-def stand_ins(root: Path) -> dict[str, Protocol]:
-    """Protocols by name; one of the same name in `PROTOCOLS` comes before these."""
-    found: list[Protocol] = [
-        PairsProtocol(
-            "realsr",
-            "J. Cai et al., Toward real-world single image super-resolution (RealSR), ICCV 2019",
-            "photographs taken with two focal lengths, registered; the true kernel is unknown",
-            scales=(4,),
-            sets=("RealSR100",),
-        )
-    ]
-    if (root / LEVIN_FILE).is_file():
-        kernels = levin_kernels(root / LEVIN_FILE)
-        found.append(
-            SyntheticProtocol(
-                "levin",
-                "A. Levin et al., Understanding and evaluating blind deconvolution algorithms, CVPR 2009 (kernels)",
-                "eight measured camera-shake kernels, centroids moved to the centre by whole pixels, antialiased "
-                "bicubic downsampling, 8 bit; PSNR-Y and SSIM-Y at the best shift of up to 2 HR pixels",
-                scales=(1, 2, 4),
-                sets=("Set14", "BSD100", "Urban100"),
-                parameters=lambda _: kernels,
-            )
-        )
-    return {protocol.name: protocol for protocol in found}
-
-
-class PairsProtocol(Protocol):
-    """Registered pairs of photographs in the folders HR and LR of a test set."""
-
-    labels = ("as found",)
-
-    def images(self, root: Path, set_name: str) -> list[Path]:
-        return images_of(root, set_name, "HR")
-
-    def files(self, reference: CaseReference) -> list[Path]:
-        """HR image, LR image (left out if it is missing)."""
-        home, name = reference.source.parent.parent, reference.id.name
-        return [reference.source, *(path for path in images_in(home / "LR") if path.stem == name)]
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        hr_file, *lr_files = self.files(reference)
-        if not lr_files:
-            raise ImageError(f"{hr_file.parent.parent / 'LR' / reference.id.name}: the LR image is missing")
-        hr, y = read_pixels(hr_file), read_pixels(lr_files[0])
-        return Case(reference.id, self.scale, hr, y, None, None, self.random_seed(reference, seed, "method"))
-
-
-def levin_kernels(path: Path) -> list[Parameter]:
-    """The kernels of a file, padded with zeros so that the pixel nearest to the centroid is the centre."""
-    parameters = []
-    with np.load(path) as stored:
-        for name in stored.files:
-            kernel = torch.from_numpy(stored[name])
-            middle = torch.tensor([side // 2 for side in kernel.shape])
-            # `centroid` is relative to the middle of the array, which is a pixel because all sides are odd
-            row, column = (LEVIN_SIDE // 2 - middle - centroid(kernel).round().long()).tolist()
-            placed = kernel.new_zeros(LEVIN_SIDE, LEVIN_SIDE)
-            placed[row : row + kernel.shape[0], column : column + kernel.shape[1]] = kernel
-            parameters.append(Parameter(f"kernel {name}", (placed / placed.sum()).float()))
-    return parameters
-
-
-def at_best_shift(sample: Sample, reach: int) -> dict[str, float]:
-    """PSNR-Y and SSIM-Y at the shift of up to `reach` pixels, along each axis, that has the best PSNR-Y."""
-    reference, crop = sample.reference, sample.case.scale + reach
-    assert reference is not None
-    shifts = range(-reach, reach + 1)
-    moved = [sample.image.roll((dy, dx), (1, 2)) for dy in shifts for dx in shifts]
-    best = max(moved, key=lambda image: psnr_y(image, reference, crop))
-    return {"psnr_y": psnr_y(best, reference, crop), "ssim_y": ssim_y(best, reference, crop)}
-
-
 # ----- Methods -----
 
 
@@ -185,7 +94,7 @@ def srmd_condition(name: str, case: Case, pca: Tensor) -> Tensor:
 
     pca: (15, 225), applied to the columns of the centre 15x15 of the kernel, normalised to sum 1.
     """
-    kernel = case.kernel_at_pixel_centre
+    kernel = case.kernel_centred_on_lr_pixel
     assert kernel is not None
     half = PCA_SIDE // 2
     padded = torch.nn.functional.pad(kernel.to(pca), (half, half, half, half))
@@ -349,11 +258,10 @@ def run_benchmark(
     benchmark: Benchmark, names: Sequence[str], root: Path, restorer: Restorer, args: argparse.Namespace
 ) -> Outcome:
     """Run the cases that are not in the benchmark's log yet. Raises BlindDiffError, also for missing data."""
-    plan = plan_of(benchmark, root)
+    plan = protocol(benchmark.protocol, benchmark.scale)
     share = BENCHMARKS.get(benchmark, Share())
     limits = [limit for limit in (share.images, args.limit) if limit is not None]
     references = plan.references(root, benchmark.set, min(limits, default=None))[:: share.every]
-    reach = 0 if benchmark.protocol in PROTOCOLS else BEST_SHIFT.get(benchmark.protocol, 0)
     first = plan.make(references[0], args.seed)
     reasons = {name: reason for name in names if (reason := left_out(name, first)) is not None}
     able = [name for name in names if name not in reasons]
@@ -365,7 +273,7 @@ def run_benchmark(
             missing = [name for name in rotated(able, index) if (name, *reference.id) not in log.results]
             if missing:
                 case = plan.make(reference, args.seed)
-                log.append(run_case(name, case, restorer, reach) for name in missing)
+                log.append(run_case(name, case, restorer) for name in missing)
         log.finish()
         wanted = {reference.id for reference in references}
         results = [r for r in log.results.values() if r.case_id in wanted and r.method in able]
@@ -384,27 +292,11 @@ def run_benchmark(
     return Outcome(benchmark, plan, own, summary, reasons, cpu, data)
 
 
-def plan_of(benchmark: Benchmark, root: Path) -> Protocol:
-    """The protocol of a benchmark. Raises ParameterError if it is unknown or lacks the scale."""
-    known = {**stand_ins(root), **PROTOCOLS}
-    if benchmark.protocol not in known:
-        needs = f" ('levin' needs {root / LEVIN_FILE})" if benchmark.protocol == "levin" else ""
-        raise ParameterError(f"protocol '{benchmark.protocol}': one of {', '.join(known)} is accepted{needs}")
-    chosen = known[benchmark.protocol]
-    if benchmark.scale not in chosen.scales:
-        accepted = ", ".join(map(str, chosen.scales))
-        raise ParameterError(f"scale {benchmark.scale}: protocol {chosen.name} is defined for {accepted}")
-    return replace(chosen, scale=benchmark.scale)
-
-
-def run_case(name: str, case: Case, restorer: Restorer, reach: int) -> ImageResult:
+def run_case(name: str, case: Case, restorer: Restorer) -> ImageResult:
     """Restore and measure. A method whose process ends has a result with an error."""
     try:
         restoration, reply = restorer.restore(name, case)
-        sample = Sample(case, restoration)
-        metrics = {**measure(sample), CPU_SECONDS: reply.cpu_seconds}
-        if reach:
-            metrics |= at_best_shift(sample, reach)
+        metrics = {**measure(Sample(case, restoration)), CPU_SECONDS: reply.cpu_seconds}
     except BlindDiffError as error:
         return ImageResult(name, *case.id, y_checksum=checksum(case.y), error=str(error))
     return ImageResult(name, *case.id, metrics, checksum(case.y))
@@ -574,7 +466,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     not_run = {name: reason for name in wanted if (reason := reason_not_to_run(name, pca)) is not None}
     benchmarks = args.benchmarks or list(BENCHMARKS)
     for benchmark in benchmarks:  # a missing set is reported before an hour of work
-        plan_of(benchmark, root).images(root, benchmark.set)
+        protocol(benchmark.protocol, benchmark.scale).images(root, benchmark.set)
     make_folder(args.out)
     restorer = Restorer(args.threads, pca)
     with ExitStack() as stack:

@@ -14,6 +14,13 @@ A row is a method. A column is SET/METRIC (a mean), SET/METRIC/METHOD (the paire
 interval) or cost/KEY (of `COSTS`). A single figure in running text is written
 
     <!-- figure: results/benchmarks/gaussian8_x4/record.json fidelity Set14/psnr_y -->26.6<!-- end of figure -->
+
+A table of published results is enclosed by these comments. The first form adds rows of a record, which must have the
+whole test set:
+
+    <!-- published: results/benchmarks/gaussian8_x4/record.json Set14 rows=bicubic,fidelity -->
+    <!-- published: div2krk 4 DIV2KRK -->
+    <!-- end of published -->
 """
 
 import argparse
@@ -25,12 +32,15 @@ from pathlib import Path
 from typing import Any
 
 from blinddiff.errors import BlindDiffError, ParameterError
-from blinddiff.evaluation.report import Table, heading, with_interval
-from blinddiff.evaluation.statistics import METRICS
+from blinddiff.evaluation.data import SETS
+from blinddiff.evaluation.published_results import published_results
+from blinddiff.evaluation.report import Table, heading, published_comparison, with_interval
+from blinddiff.evaluation.statistics import METRICS, Estimate, SetSummary
 from blinddiff.files import write_file
 
 TABLE = re.compile(r"(<!-- figures: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end of figures -->)", re.DOTALL)
 SINGLE = re.compile(r"(<!-- figure: (?P<what>[^>]*?) -->)(?P<old>[^<]*)(<!-- end of figure -->)")
+PUBLISHED = re.compile(r"(<!-- published: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end of published -->)", re.DOTALL)
 COSTS = {
     "seconds": ("time for 256x256 (s)", "{:.2f}"),
     "cpu_seconds": ("CPU time for 256x256 (s)", "{:.2f}"),
@@ -46,8 +56,8 @@ def quote(document: str, root: Path, where: str = "document") -> str:
 
     Raises ParameterError, naming the document and the comment, for missing records, methods or columns.
     """
-    opened = len(re.findall(r"<!-- figures?:", document))
-    if opened != len(TABLE.findall(document)) + len(SINGLE.findall(document)):
+    opened = len(re.findall(r"<!-- (figures?|published):", document))
+    if opened != sum(len(pattern.findall(document)) for pattern in (TABLE, SINGLE, PUBLISHED)):
         raise ParameterError(f"{where}: a '<!-- figures: ... -->' has no '<!-- end of figures -->' of its kind")
 
     def table(match: re.Match[str]) -> str:
@@ -56,7 +66,10 @@ def quote(document: str, root: Path, where: str = "document") -> str:
     def single(match: re.Match[str]) -> str:
         return f"{match[1]}{_single(match['what'], root, where)}{match[4]}"
 
-    return SINGLE.sub(single, TABLE.sub(table, document))
+    def published(match: re.Match[str]) -> str:
+        return f"{match[1]}{_published(match['what'], root, where)}\n{match[4]}"
+
+    return PUBLISHED.sub(published, SINGLE.sub(single, TABLE.sub(table, document)))
 
 
 def _table(what: str, root: Path, where: str) -> str:
@@ -82,6 +95,35 @@ def _single(what: str, root: Path, where: str) -> str:
     if not found:
         raise ParameterError(f"{where}: {path}: {method} has no {column}")
     return found
+
+
+def _published(what: str, root: Path, where: str) -> str:
+    words = what.split()
+    if len(words) != 3 or not (words[1].isdecimal() or words[2].startswith("rows=")):
+        raise ParameterError(f"{where}: 'published: {what}': RECORD SET rows=... or PROTOCOL SCALE SET is accepted")
+    if words[1].isdecimal():
+        protocol, scale, set_name = words[0], int(words[1]), words[2]
+        summary, labels, share = SetSummary(set_name, {}, {}, {}), [], ""
+    else:
+        record, set_name, methods = _record(root / words[0], where), words[1], words[2].removeprefix("rows=").split(",")
+        described = record["fingerprint"]["protocol"]
+        protocol, scale, labels = described["name"], described["scale"], described["parameters"]
+        images = record["data"].get(set_name, {"images": 0})["images"]
+        if images < SETS[set_name].full:
+            raise ParameterError(f"{where}: {words[0]} has {images} of the {SETS[set_name].full} images of {set_name}")
+        summary, share = summary_of(record, set_name, methods), f"{images} images"
+    table = published_comparison(published_results(protocol, scale, set_name), labels, summary, share)
+    if table is None:
+        raise ParameterError(f"{where}: no published results of {protocol} x{scale} on {set_name}")
+    return table.markdown()
+
+
+def summary_of(record: dict[str, Any], set_name: str, methods: Sequence[str]) -> SetSummary:
+    """The means of a record for one of its sets, with the named methods only."""
+    found = next(one for one in record["sets"] if one["set"] == set_name)
+    means = {m: {name: Estimate(**value) for name, value in found["means"][m].items()} for m in methods}
+    by_parameter = {m: {int(i): value for i, value in found["psnr_y_by_parameter"][m].items()} for m in methods}
+    return SetSummary(set_name, means, by_parameter, {})
 
 
 def _record(path: Path, where: str) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def lock_folder(folder: FilePath) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed before the release: filelock refuses to lock a file that was removed after it was opened.
+        # Removed while still locked: another run that has already opened the file cannot lock it, for filelock refuses
+        # removed files.
         with contextlib.suppress(OSError):  # Windows does not delete open files; there filelock removes it on release
             path.unlink()
         folder_lock.release()
@@ -150,7 +151,8 @@ def _target(path: Path) -> Path:
 
 
 def _open_hidden(folder: Path) -> tuple[Path, int]:
-    # With 0o666 the umask applies; files from tempfile are private. The final name may have the maximum length already.
+    # With 0o666 the umask applies; files from tempfile are private. The hidden name does not contain the final name,
+    # which may have the maximum length already.
     hidden = folder / _HIDDEN_NAME.format(secrets.token_hex(8))
     return hidden, os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 

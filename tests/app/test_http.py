@@ -78,14 +78,14 @@ def test_the_final_status_stays_while_memory_is_released(client, photograph, mon
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"scale": 4, "samples": 16}, "0.5 megapixels, and this page takes 0.3"),
+        ({"scale": 4, "samples": 16}, "0.5 megapixels; the limit of this page is 0.3"),
         ({"kernel_numbers": "1 2\n3"}, "Kernel numbers: needs rows of equal length"),
         ({"kernel_numbers": "1", "region": "0, 0, 40, 40"}, "can come from one of them only"),
         ({"region": "1, 2"}, "four whole numbers are needed"),
         ({"region": "--5, 0, 40, 40"}, "four whole numbers are needed"),
         ({"scale": None}, "Scale: is empty"),
         ({"mode": None}, "Mode: is empty"),
-        ({"region": "20, 0, 40, 40"}, "outside the photograph of 48 x 40 pixels"),
+        ({"region": "20, 0, 40, 40"}, "beyond the photograph of 48 x 40 pixels"),
         ({"mode": "magic"}, "magic"),
         ({"noise_level": 300}, "255"),
     ],

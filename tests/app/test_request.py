@@ -60,7 +60,7 @@ def test_bad_kernels_are_refused_by_the_visitors_name(tmp_path):
 
 def test_matlab_kernel_files_are_refused(tmp_path):
     write_kernel(tmp_path / "k.mat", torch.ones(1, 1))
-    with pytest.raises(KernelError, match=r"^k.mat: kernel files end in .*\.npy"):
+    with pytest.raises(KernelError, match=r"^k.mat: this page accepts kernel files that end in .*\.npy"):
         request(kernel_file=tmp_path / "k.mat").read_kernel()
 
 
@@ -104,9 +104,9 @@ def test_two_clicks_in_any_order_make_a_region():
 def test_limits():
     limits = Limits(megapixels=1)
     limits.check("photo.png", 250, 250, 4, 1)
-    with pytest.raises(ParameterError, match=r"photo.png: 250 x 251 pixels times 4 make 1.0 megapixels"):
+    with pytest.raises(ParameterError, match=r"photo.png: 250 x 251 pixels at scale 4 need 1.0 megapixels"):
         limits.check("photo.png", 250, 251, 4, 1)
-    with pytest.raises(ParameterError, match=r"times 4, 2 samples, make 2.0 megapixels.*fewer samples"):
+    with pytest.raises(ParameterError, match=r"scale 4 with 2 samples need 2.0 megapixels.*fewer samples"):
         limits.check("photo.png", 250, 250, 4, 2)
 
 

@@ -119,7 +119,7 @@ def test_the_preview_has_the_tone_of_the_photograph(tmp_path, kind):
     assert np.abs(np.asarray(displayed).astype(int) - 128).max() <= 4
 
 
-def test_an_unknowable_kernel_is_reported_as_such():
+def test_an_undetermined_kernel_is_reported_as_such():
     kernel, words = isotropic_gaussian(2.0, 31), "the kernel cannot be determined from this image"
     assert words in describe_kernel(kernel, 1.0, UNRELIABLE_KERNEL_ERROR)
     assert words not in describe_kernel(kernel, 1.0, UNRELIABLE_KERNEL_ERROR - 0.01)

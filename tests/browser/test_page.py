@@ -32,7 +32,7 @@ def test_upload_restore_download(visit, photograph, address):
     expect(visitor.figures).to_contain_text("Kernel widths")
     for name in ("kernel", "residual"):
         picture = visitor.page.locator(f"#{name} img")
-        expect(picture).to_have_attribute("alt", re.compile("kernel|explain"))
+        expect(picture).to_have_attribute("alt", re.compile("kernel|minus"))
         expect(picture).to_have_js_property("complete", True)
         assert picture.evaluate("image => image.naturalWidth") > 8
     with visitor.page.expect_download() as download:

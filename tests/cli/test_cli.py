@@ -638,7 +638,7 @@ def test_bad_conversion(refused: Callable[..., str], here: Path) -> None:
         line = refused("convert", name, "folder")
         assert f"{name}: " in line
         assert reason in line
-    assert "another: exists already" in refused("convert", "other.pth", "another")
+    assert "another: already exists" in refused("convert", "other.pth", "another")
 
 
 OPTIONS = {

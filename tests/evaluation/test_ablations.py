@@ -14,7 +14,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "ablations"
 
 
 def test_every_method_is_one(weights: Path) -> None:
-    options = Options(weights, "cpu", None, dict.fromkeys(TRAINED, weights))
+    options = Options(weights, "cpu", checkpoints=dict.fromkeys(TRAINED, weights))
     for ablation in ABLATIONS:
         assert method(ablation.method, options).name == ablation.method
         assert method(ablation.against, options).name == ablation.against

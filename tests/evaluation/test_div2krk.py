@@ -59,6 +59,58 @@ def test_it_would_not_without_its_peculiarities(
     assert (part(np.rint(linear)) == lr).mean() < 0.7  # rounding instead of truncation
 
 
+def test_the_recipe_reproduces_the_stored_images_of_half_size(public_data: Path, div2krk_degrade: Degrade) -> None:
+    home = public_data / "DIV2KRK"
+    if not (home / "lr_x2").is_dir():
+        pytest.skip(f"{home / 'lr_x2'}: not on this machine")
+    hr = np.asarray(Image.open(home / "gt" / "im_30.webp"))[: PART[0], : PART[1]]
+    kept = slice((PART[0] - MARGIN) // 2), slice((PART[1] - MARGIN) // 2)
+    kernel = read_stored_kernel(home / "gt_k_x2" / "kernel_30.mat")
+    assert kernel.shape == (11, 11)
+    made = div2krk_degrade(hr, kernel, 2)[kept].astype(int)
+    lr = np.asarray(Image.open(home / "lr_x2" / "im_30.webp"))[kept]
+    assert np.abs(made - lr).max() <= 1
+    assert (made == lr).mean() > 0.9999
+    plan = protocol("div2krk", 2)
+    case = plan.make(next(r for r in plan.references(public_data, "DIV2KRK") if r.id.name == "im_30"), 0)
+    np.testing.assert_array_equal((case.y * 255).round().permute(1, 2, 0).numpy()[kept], lr)
+
+
+@pytest.mark.parametrize(("scale", "kernels"), [(2, 10), (4, 95)])
+def test_every_stored_kernel_is_measured(scale: int, kernels: int, public_data: Path) -> None:
+    home = public_data / "DIV2KRK"
+    if not (home / "lr_x2").is_dir():
+        pytest.skip(f"{home / 'lr_x2'}: not on this machine")
+    plan = protocol("div2krk_kernels", scale)
+    references = {r.id.name: r for r in plan.references(public_data, "DIV2KRK")}
+    assert len(references) == kernels
+    own = references["kernel_43"]
+    case = plan.make(own, 0)
+    with Image.open(home / f"lr_x{scale}" / "im_43.webp") as image:
+        stored = np.asarray(image).astype(int)
+    made = (case.y * 255).round().permute(1, 2, 0).numpy()
+    assert (made == stored).mean() > 0.9999  # its own image: the stored input
+    assert case.hr is None  # kernel metrics only
+    assert [path.name for path in plan.files(own)] == ["im_43.webp", "kernel_43.mat"]
+    true = read_stored_kernel(home / f"gt_k_x{scale}" / "kernel_43.mat")
+    assert case.kernel_centred_on_lr_pixel is not None
+    np.testing.assert_allclose(case.kernel_centred_on_lr_pixel, true[::-1, ::-1] / true.sum(), atol=1e-6)
+
+
+def test_a_kernel_without_an_image_degrades_another_one(made_set: Path, div2krk_degrade: Degrade) -> None:
+    home = made_set / "DIV2KRK"
+    kernel = np.outer(np.hanning(33)[1:-1], np.hanning(33)[1:-1])
+    savemat(home / "gt_k_x4" / "kernel_12.mat", {"Kernel": kernel / kernel.sum()})
+    plan = protocol("div2krk_kernels", 4)
+    own, other = plan.references(made_set, "DIV2KRK")
+    assert (own.id.name, other.id.name) == ("kernel_7", "kernel_12")
+    case = plan.make(other, 0)
+    hr = np.asarray(Image.open(home / "gt" / "im_7.png"))
+    expected = div2krk_degrade(hr, kernel / kernel.sum(), 4)
+    made = (case.y * 255).round().permute(1, 2, 0).numpy()
+    assert (made == expected).mean() > 0.999
+
+
 @pytest.fixture
 def made_set(tmp_path: Path, div2krk_degrade: Degrade) -> Path:
     """A set of one made image with an asymmetric kernel, degraded by the recipe."""

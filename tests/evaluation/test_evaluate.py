@@ -1,6 +1,7 @@
 """`blinddiff evaluate` from the arguments to the report, on made images."""
 
 import argparse
+import csv
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from blinddiff.evaluation import run as running
 from blinddiff.evaluation.image_metrics import psnr_y
 from blinddiff.evaluation.methods import LanczosMethod, Options
 from blinddiff.evaluation.protocols import protocol
+from blinddiff.evaluation.report import Table
 from blinddiff.evaluation.run import Runner, Settings, evaluate
 
 
@@ -71,8 +73,9 @@ def test_one_command_writes_log_record_and_report(
     assert record["data"]["Set5"] == {"images": 3, "sha256": hashlib.sha256(named.encode()).hexdigest()}
     assert record["fingerprint"]["protocol"]["parameters"][0] == "sigma 1.80"
     report = (out / "report.md").read_text()
-    for expected in ("**3 of 5 images**", "closed-form-oracle - bicubic", "too few images", "DCLS", "sigma 3.20"):
+    for expected in ("**3 of 5 images**", "closed-form-oracle - bicubic", "too few images", "sigma 3.20"):
         assert expected in report
+    assert "DCLS" not in report  # its mean is that of all five images
     printed = capsys.readouterr().out
     assert "closed-form-oracle" in printed
     assert "PSNR-Y (dB)" in printed
@@ -176,13 +179,16 @@ def test_another_seed_needs_another_folder(data: Path, tmp_path: Path) -> None:
 def test_impossible_requests_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for changes, message in (
-        ({"methods": ("magic",)}, "method 'magic': one of bicubic, "),
+        ({"methods": ("magic",)}, "method 'magic' is unknown; choose one of bicubic, "),
         ({"protocol": "magic"}, "protocol 'magic'"),
         ({"sets": ("Set14",)}, "Set14: no images"),
         ({"limit": 0}, "limit: must be at least 1 image, not 0"),
         ({"workers": 0}, "workers: must be at least 1, not 0"),
         ({"methods": ("external",)}, "needs --external FOLDER"),
-        ({"methods": ("external",), "options": Options(external=tmp_path / ("n" * 300))}, "no such folder of results"),
+        (
+            {"methods": ("external",), "options": Options(external={"external": tmp_path / ("n" * 300)})},
+            "no such folder of results",
+        ),
     ):
         with pytest.raises(ParameterError, match=message):
             evaluate(settings(data, out, **changes))
@@ -280,12 +286,12 @@ def test_results_of_another_program_on_exported_inputs(data: Path, results: Path
     assert means["external"]["psnr_y"]["mean"] == pytest.approx(means["lanczos"]["psnr_y"]["mean"], abs=1e-9)
     assert means["external"]["kernel_l1"]["mean"] == pytest.approx(0, abs=1e-5)
     assert "seconds" not in means["external"]
-    assert record["external"]["folder"] == str(results)
-    assert record["external"]["sha256"][:16] in (out / "report.md").read_text()
+    assert record["external"]["external"]["folder"] == str(results)
+    assert record["external"]["external"]["sha256"][:16] in (out / "report.md").read_text()
     (results / "Set5" / "image_0_0.png").write_bytes((results / "Set5" / "image_0_0.png").read_bytes() + b" ")
     assert run(*common, "--methods", "lanczos", "--external", results) == 0
     again = json.loads((out / "record.json").read_text())
-    assert again["external"]["sha256"] != record["external"]["sha256"]
+    assert again["external"]["external"]["sha256"] != record["external"]["external"]["sha256"]
 
 
 def test_missing_wrong_and_corrupt_results_are_named(
@@ -347,3 +353,114 @@ def test_exported_images_are_the_very_inputs(data: Path, tmp_path: Path) -> None
     kernel = np.load(tmp_path / "exported" / "kernel" / "Set5" / "image_0_20_kernel.npy")
     assert case.kernel is not None
     np.testing.assert_array_equal(kernel, case.kernel.numpy())
+
+
+def test_several_programs_are_compared_in_one_run(
+    data: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(results, other)
+    for path in (other / "Set5").glob("*.png"):
+        Image.new("RGB", Image.open(path).size).save(path)  # black
+    out = tmp_path / "out"
+    common = ("--protocol", "setting2", "--sets", "Set5", "--data", data, "--out", out, "--methods", "bicubic")
+    assert run(*common, "--external", f"theirs={results}", "--external", f"black={other}") == 0
+    record = json.loads((out / "record.json").read_text())
+    assert record["methods"] == ["bicubic", "theirs", "black"]
+    assert {name: found["folder"] for name, found in record["external"].items()} == {
+        "theirs": str(results),
+        "black": str(other),
+    }
+    means = record["sets"][0]["means"]
+    assert means["theirs"]["psnr_y"]["mean"] > means["black"]["psnr_y"]["mean"] + 10
+    assert "black - theirs" in capsys.readouterr().out
+    assert "theirs: `" in (out / "report.md").read_text()
+    for wrong in ("bicubic=x", "=x", "a b=x", "mine="):
+        with pytest.raises(ParameterError, match=r"--external .* must be NAME=DIR"):
+            run(*common, "--external", wrong)
+    with pytest.raises(ParameterError, match="mine: is the name of several methods"):
+        run(*common, "--external", f"mine={results}", "--checkpoint", f"mine={results}")
+
+
+def test_intervals_and_paired_differences_are_printed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run("--protocol", "setting1", "--sets", "Set5", "--data", data, "--out", out, "--methods", "bicubic", "lanczos")
+    printed = capsys.readouterr().out
+    found = json.loads((out / "record.json").read_text())["sets"][0]
+    mean = found["means"]["lanczos"]["psnr_y"]
+    assert f"{mean['mean']:.2f} [{mean['low']:.2f}, {mean['high']:.2f}]" in printed
+    (pair,) = found["differences"]["psnr_y"]
+    e = pair["estimate"]
+    (row,) = re.findall(r"\| lanczos - bicubic +\| +(\S+ \[\S+ \S+\] too few images)", printed)
+    assert row == f"{e['mean']:+.2f} [{e['low']:+.2f}, {e['high']:+.2f}] too few images"
+
+
+def test_several_seeds_and_their_spread(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    common = ("--protocol", "setting2", "--sets", "Set5", "--data", data, "--methods", "bicubic", "lanczos")
+    assert run(*common, "--out", out, "--seed", "0", "1", "5") == 0
+    seeds = [json.loads((out / f"seed_{seed}" / "record.json").read_text()) for seed in (0, 1, 5)]
+    assert [record["fingerprint"]["seed"] for record in seeds] == [0, 1, 5]
+    values = [record["sets"][0]["means"]["lanczos"]["psnr_y"]["mean"] for record in seeds]
+    assert len(set(values)) == 3  # other kernels
+    spread = json.loads((out / "record.json").read_text())["sets"]["Set5"]["lanczos"]["psnr_y"]
+    assert spread["mean"] == pytest.approx(np.mean(values))
+    assert spread["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert (spread["low"], spread["high"]) == (min(values), max(values))
+    printed = capsys.readouterr().out
+    assert f"{np.mean(values):.2f} (sd {np.std(values, ddof=1):.3f})" in printed
+    assert "Set5, 3 seeds" in (out / "report.md").read_text()
+    run(*common, "--out", tmp_path / "one", "--seed", "5")
+    assert without_time(tmp_path / "one") == without_time(out / "seed_5")
+    with pytest.raises(ParameterError, match="--export: needs a single --seed"):
+        run(*common, "--export", tmp_path / "exported", "--seed", "0", "1")
+
+
+def test_tables_for_papers(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    methods = ("bicubic", "lanczos", "closed-form-oracle")
+    common = ("--protocol", "gaussian8", "--sets", "Set5", "--data", data, "--limit", "2", "--out", out)
+    assert run(*common, "--methods", *methods, "--export-tables") == 0
+    rows = list(csv.DictReader((out / "tables" / "images.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 8 * 3
+    logged = {(r["method"], r["name"], str(r["index"])): r["metrics"] for r in lines(out)}
+    for row in rows:
+        metrics = logged[row["method"], row["image"], row["index"]]
+        assert float(row["psnr_y"]) == metrics["psnr_y"]  # type: ignore[index]
+    assert rows[0]["parameter"] == "sigma 1.80"
+    means = json.loads((out / "record.json").read_text())["sets"][0]["means"]
+    table = (out / "tables" / "set5-images.tex").read_text()
+    assert table.startswith("% Set5: Images\n")
+    body = dict(re.findall(r"^([\w-]+) & (.*?) & .*\\\\$", table, re.MULTILINE))
+    ranked = sorted(methods[:2], key=lambda name: -means[name]["psnr_y"]["mean"])  # an oracle has no rank
+    for name, mark in zip(ranked, ("textbf", "underline"), strict=True):
+        m = means[name]["psnr_y"]
+        assert body[name] == f"\\{mark}{{{m['mean']:.2f}}} {{\\scriptsize [{m['low']:.2f}, {m['high']:.2f}]}}"
+    assert "text" not in body["closed-form-oracle"]
+    for path in (out / "tables").glob("*.tex"):
+        text = path.read_text()
+        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])  # type: ignore[index]
+        cells = [line.count(" & ") + 1 for line in text.splitlines() if line.endswith("\\\\")]
+        assert set(cells) == {columns}
+        assert not [line for line in text.splitlines() if line[0] != "%" and re.search(r"(?<!\\)[%_&#$](?! )", line)]
+    assert {"set5-paired-differences.tex", "set5-psnr-y-by-parameter-db.tex"} <= {
+        p.name for p in (out / "tables").iterdir()
+    }
+
+
+def test_special_characters_of_a_table_are_escaped_for_latex() -> None:
+    table = Table(["a_b", "%"], [["`x` & **y**", r"1.5 [1, 2] \ {3}"], ["z", "2"]], {(0, 1): 2, (1, 1): 1})
+    assert table.latex().splitlines()[2:6] == [
+        r"a\_b & \% \\",
+        r"\midrule",
+        r"\texttt{x} \& \textbf{y} & \underline{1.5} {\scriptsize [1, 2]} \textbackslash{} \{3\} \\",
+        r"z & \textbf{2} \\",
+    ]
+
+
+def test_a_folder_without_learned_weights_is_refused(data: Path, tmp_path: Path) -> None:
+    common = ("--protocol", "setting1", "--sets", "Set5", "--data", data, "--out", tmp_path / "out")
+    with pytest.raises(WeightsError, match=r"neither alexnet-owt-7be5be79\.pth and alex\.pth nor vgg16-397923af\.pth"):
+        run(*common, "--methods", "bicubic", "--learned-weights", tmp_path)

@@ -5,13 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter, laplace
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.errors import ImageError
 from blinddiff.evaluation.image_metrics import (
+    best_shift,
     colour_shift,
+    detail_energy,
     full_swing_luma,
     lr_consistency,
     luma,
@@ -114,3 +117,67 @@ def test_colour_shift_is_of_the_worst_channel(image: torch.Tensor) -> None:
     assert colour_shift(enlarged.roll(3, 2), image) == pytest.approx(0, abs=1e-9)
     moved = enlarged + torch.tensor([1.0, -3.0, 0.5])[:, None, None] / 255
     assert colour_shift(moved, image) == pytest.approx(3, abs=1e-6)
+
+
+def energies(image: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
+    """Flat and textured ratio, computed with other libraries, block by block."""
+    planes = [laplace(rgb2ycbcr(x.permute(1, 2, 0).numpy())[..., 0])[1:-1, 1:-1] for x in (image, truth)]
+    height, width = planes[0].shape
+    blocks = [(i, j) for i in range(0, height - 15, 16) for j in range(0, width - 15, 16)]
+    own, true = (np.array([np.mean(plane[i : i + 16, j : j + 16] ** 2) for i, j in blocks]) for plane in planes)
+    order = np.argsort(true)
+    quarter = len(order) // 4
+    flat, textured = order[:quarter], order[-quarter:]
+    return float(np.sqrt(own[flat].mean() / true[flat].mean())), float(
+        np.sqrt(own[textured].mean() / true[textured].mean())
+    )
+
+
+@pytest.fixture
+def half_textured() -> torch.Tensor:
+    """(3, 100, 120): noise of growing strength from left to right on a smooth ramp."""
+    rng = np.random.default_rng(0)
+    columns = np.linspace(0, 1, 120)
+    plane = 0.3 + 0.3 * columns + 0.15 * columns * rng.standard_normal((100, 120))
+    return torch.from_numpy(np.stack([plane] * 3)).clamp(0, 1)
+
+
+def test_detail_is_measured_where_the_truth_is_flat_and_textured(half_textured: torch.Tensor) -> None:
+    truth = half_textured
+    noisy_where_flat = truth.clone()
+    noisy_where_flat[..., :40] += 0.05 * torch.randn((100, 40), generator=torch.Generator().manual_seed(0))
+    blurred = torch.from_numpy(gaussian_filter(truth.numpy(), (0, 1, 1)))
+    for image in (truth, noisy_where_flat, blurred, 0.5 * truth):
+        flat, textured = energies(image, truth)
+        assert detail_energy(image, truth, 0, textured=False) == pytest.approx(flat, rel=1e-9)
+        assert detail_energy(image, truth, 0, textured=True) == pytest.approx(textured, rel=1e-9)
+    assert energies(truth, truth) == (1, 1)
+    assert detail_energy(0.5 * truth, truth, 0, textured=True) == pytest.approx(0.5)
+    flat, textured = (detail_energy(noisy_where_flat, truth, 4, textured=t) for t in (False, True))
+    assert flat is not None
+    assert textured is not None
+    assert flat > 2
+    assert textured == pytest.approx(1, abs=0.05)
+
+
+def test_detail_of_small_and_of_empty_images_is_unknown() -> None:
+    small = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert detail_energy(small, small, 4, textured=True) is None  # one block
+    assert detail_energy(small[..., :12], small[..., :12], 0, textured=True) is None  # none
+    grey = torch.full((3, 80, 80), 0.5)
+    assert detail_energy(torch.rand(3, 80, 80), grey, 0, textured=False) is None
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, -5), (-6, 6), (6, 0)])
+def test_the_best_shift_is_found(shift: tuple[int, int], image: torch.Tensor) -> None:
+    moved, inner = best_shift(image.roll(shift, dims=(1, 2)), image, 6)
+    assert inner.shape == (3, 36, 40)
+    assert torch.equal(moved, inner)
+    assert torch.equal(inner, image[:, 6:-6, 6:-6])
+
+
+def test_the_best_shift_is_within_reach(image: torch.Tensor) -> None:
+    moved, inner = best_shift(image.roll(7, dims=2), image, 6)
+    assert not torch.equal(moved, inner)
+    with pytest.raises(ImageError, match="nothing left"):
+        best_shift(image[:, :12], image[:, :12], 6)

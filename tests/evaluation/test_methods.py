@@ -76,7 +76,12 @@ def test_the_pipeline_as_a_method(name: str, calls: int, estimates: bool, case: 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("bicubic@2", "bicubic has no steps"), ("fidelity@0", "1 to 1000"), ("fidelity@x", "1 to 1000"), ("x@2", "'x'")],
+    [
+        ("bicubic@2", "bicubic has no steps"),
+        ("fidelity@0", "between 1 and 1000"),
+        ("fidelity@x", "between 1 and 1000"),
+        ("x@2", "'x'"),
+    ],
 )
 def test_steps_that_cannot_be(name: str, message: str, weights: Path) -> None:
     with pytest.raises(ParameterError, match=message):
@@ -108,7 +113,8 @@ def test_another_checkpoint_is_another_method(case: Case, weights: Path, tmp_pat
     PublishedMCFormer(
         dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16
     ).save_pretrained(tmp_path / "published")
-    options = Options(weights, "cpu", None, {"mine": tmp_path / "residual", "theirs": tmp_path / "published"})
+    checkpoints = {"mine": tmp_path / "residual", "theirs": tmp_path / "published"}
+    options = Options(weights, "cpu", checkpoints=checkpoints)
     mine, theirs = method("mine", options), method("theirs@2", options)
     own = method("fidelity", options)
     assert mine.parameters == own.parameters

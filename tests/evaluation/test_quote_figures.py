@@ -123,3 +123,40 @@ def test_check_says_which_document_is_wrong(
     document.write_text("<!-- figure: gone.json a b --><!-- end of figure -->")
     assert main(["--check", "README.md"]) == 2
     assert "gone.json" in capsys.readouterr().err
+
+
+def with_whole_set(root: Path, images: int) -> Path:
+    path = root / "results" / "record.json"
+    record = json.loads(path.read_text())
+    labels = [f"sigma {i}" for i in range(8)]
+    record["fingerprint"] = {"protocol": {"name": "gaussian8", "scale": 4, "parameters": labels}}
+    record["data"] = {"Set14": {"images": images}}
+    record["sets"][0]["psnr_y_by_parameter"] = {"bicubic": {}, "fidelity": {"0": 27.5}}
+    path.write_text(json.dumps(record))
+    return root
+
+
+def test_published_results_stand_beside_a_record_of_the_whole_set(root: Path) -> None:
+    comment = "<!-- published: results/record.json Set14 rows=fidelity -->\n<!-- end of published -->"
+    quoted = quote(f"Before\n{comment}\nAfter", with_whole_set(root, 14))
+    order = [line.split("|")[1].strip() for line in quoted.splitlines() if line.startswith("|")][2:]
+    assert order.index("KDSR-L") < order.index("DASR") < order.index("**fidelity**") < order.index("bicubic + ZSSR")
+    assert "26.79 [26.69, 26.89]" in quoted
+    assert "KDSR (arXiv 2211.16928), Table 1, row KDSR-L, column Set14 x4 (first-hand)" in quoted
+    assert quote(quoted, root) == quoted
+    with pytest.raises(ParameterError, match="has 13 of the 14 images of Set14"):
+        quote(comment, with_whole_set(root, 13))
+
+
+def test_published_results_can_be_listed_alone(root: Path) -> None:
+    quoted = quote("<!-- published: div2krk 2 DIV2KRK -->\n<!-- end of published -->", root)
+    assert [line.split("|")[1].strip() for line in quoted.splitlines() if "32.98" in line] == ["PL-IDENet"]
+    assert "0.9081" in quoted
+    for wrong, message in (
+        ("setting1 4 Set5", "no published results of setting1 x4 on Set5"),
+        ("div2krk", "RECORD SET rows=... or PROTOCOL SCALE SET is accepted"),
+    ):
+        with pytest.raises(ParameterError, match=re.escape(message)):
+            quote(f"<!-- published: {wrong} -->\n<!-- end of published -->", root)
+    with pytest.raises(ParameterError, match="has no '<!-- end of figures -->' of its kind"):
+        quote("<!-- published: div2krk 2 DIV2KRK -->\n", root)

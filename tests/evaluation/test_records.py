@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from blinddiff.errors import OutputError
-from blinddiff.evaluation.records import ImageResult, ResultLog
+from blinddiff.evaluation.records import FORMAT, RECORD, ImageResult, ResultLog
 from blinddiff.files import write_file
 
+RESULTS = Path(__file__).parents[2] / "results"
 RUN = {"protocol": "gaussian8", "seed": 0}
 METHODS = {"bicubic": "", "fidelity": "abc", "external": None}
 IMAGES = {"Set5/a": "1", "Set5/b": "2"}
@@ -127,3 +128,23 @@ def test_a_log_without_checksums_of_images_goes_on(tmp_path: Path) -> None:
     del content["images"]
     log.path.write_text(json.dumps(content) + "\n" + "".join(rest))
     assert len(ResultLog(tmp_path, RUN, METHODS, IMAGES).results) == 1
+
+
+def test_committed_records_have_the_format_of_today() -> None:
+    records = [json.loads(path.read_text()) for path in RESULTS.rglob(RECORD)]
+    formats = [record["fingerprint"]["format"] for record in records if "fingerprint" in record]
+    assert len(formats) >= 12
+    assert set(formats) == {FORMAT}
+
+
+def test_the_record_over_all_sets_of_the_kernel_steps_is_the_mean_of_its_parts() -> None:
+    for name in ("gaussian8", "motion", "div2krk", "setting2_noise10"):
+        record = json.loads((RESULTS / "kernel_steps" / name / RECORD).read_text())
+        combined = json.loads((RESULTS / "kernel_steps" / RECORD).read_text())
+        (whole,) = (part for part in combined["sets"] if part["set"] == name)
+        for method, means in whole["means"].items():
+            parts = [part["means"][method] for part in record["sets"]]
+            for metric in ("kernel_psnr", "kernel_psnr_fkp"):
+                count = sum(part[metric]["values"] for part in parts)
+                total = sum(part[metric]["mean"] * part[metric]["values"] for part in parts)
+                assert means[metric]["mean"] == pytest.approx(total / count, abs=1e-9)

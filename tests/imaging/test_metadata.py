@@ -11,7 +11,14 @@ import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
 from blinddiff.imaging import encode_image, read_image
-from blinddiff.imaging.metadata import exif_of_size, patch, read_directory, upright_xmp, write_directory, xmp_of_size
+from blinddiff.imaging.metadata import (
+    exif_with_size,
+    patch,
+    read_directory,
+    upright_xmp,
+    write_directory,
+    xmp_with_size,
+)
 
 Base = ExifTags.Base
 MAKER_NOTE = b"maker\0" + bytes(range(200))
@@ -79,7 +86,7 @@ def test_nothing_in_the_block_moves():
 
 def test_short_numbers_are_widened():
     short = block()  # Pillow writes 22 and 13 as 16-bit numbers or as 32-bit ones
-    wide = exif_of_size(short, (100_000, 70_000))
+    wide = exif_with_size(short, (100_000, 70_000))
     exif = Image.Exif()
     exif.load(wide)
     details = exif.get_ifd(ExifTags.IFD.Exif)
@@ -199,7 +206,7 @@ def packet(style):
 def test_xmp_is_upright_and_of_the_new_size(style):
     upright = upright_xmp(packet(style))
     assert upright == packet(style).replace(b'Orientation="8"', b'Orientation="1"').replace(b">8</tiff", b">1</tiff")
-    sized = xmp_of_size(upright, (88, 52))
+    sized = xmp_with_size(upright, (88, 52))
     expected = upright.replace(b'"22"', b'"88"').replace(b"> 22<", b"> 88<").replace(b"'13'", b"'52'")
     assert sized == expected
 

@@ -171,7 +171,7 @@ def test_blocks_of_eight_pixels_stand_out(photograph: Tensor) -> None:
     torch.testing.assert_close(striped[0], plain[0], atol=0.05, rtol=0)
 
 
-def test_a_large_image_is_told_by_its_most_informative_windows(
+def test_a_large_image_is_described_by_its_most_informative_windows(
     photograph: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside much blue sky, the statistics are those of the part that shows something."""

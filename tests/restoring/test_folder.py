@@ -258,7 +258,7 @@ def test_a_process_that_died_is_a_failure_of_that_file(source, tmp_path, setting
         "blinddiff.restoring.folder.run_tasks", lambda jobs, *_: (_ for _ in [(jobs[0], Died("ended"))])
     )
     report = restore_folder(source, tmp_path / "out", settings)
-    assert report.failures == [("a.png", f"{source / 'a.png'}: its process ended")]
+    assert report.failures == [("a.png", f"{source / 'a.png'}: the process restoring it ended")]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

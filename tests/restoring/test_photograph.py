@@ -118,7 +118,7 @@ def test_lack_of_memory_is_said(error):
         raise error
 
     photograph = photograph_of(np.zeros((10, 12, 3), np.uint8))
-    with pytest.raises(ImageError, match="12 x 10 pixels times 4 do not fit into memory"):
+    with pytest.raises(ImageError, match="12 x 10 pixels at scale 4 do not fit into memory"):
         restore_photograph(pipeline, photograph, RestoreSettings())
 
 

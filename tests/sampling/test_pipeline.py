@@ -236,7 +236,7 @@ def test_closed_form_explains_the_input_better_than_bicubic(tiny_pipeline, sharp
         ({"image_step": "gradiant"}, "image_step 'gradiant' is not one of .*proximal"),
         ({"kernel_step": "last"}, "kernel_step 'last' is not one of .*network"),
         ({"kernel_step": "fixed"}, "kernel_step 'fixed' needs a kernel"),
-        ({"scheduler": "euler"}, "scheduler 'euler' is not one of .*ddim"),
+        ({"scheduler": "euler"}, "scheduler 'euler' is not one of own, .*ddim"),
         ({"generator": [seeded(0), seeded(1)]}, "2 generators for 1 images"),
         ({"generator": []}, "0 generators for 1 images"),
     ],

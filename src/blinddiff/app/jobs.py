@@ -69,7 +69,7 @@ async def run_in_thread(
     future.add_done_callback(send)  # the finished future is the last event
     try:
         while True:
-            # Not wait_for: before Python 3.12, it may lose a cancellation that coincides with an event.
+            # asyncio.wait_for is not used: before Python 3.12, it may lose a cancellation that coincides with an event.
             timer = loop.call_later(heartbeat, events.put_nowait, None)
             event = await events.get()
             timer.cancel()
@@ -89,7 +89,7 @@ def releasing_memory() -> Iterator[None]:
         yield
     finally:
         gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # not the GNU C library
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries lack malloc_trim
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
@@ -99,7 +99,7 @@ def restore(
 ) -> Answer:
     """Restore the photograph of a request: ``send`` an `Answer` after each step, and return the final one.
 
-    All files are written to ``folder``. Raises BlindDiffError if the request cannot be fulfilled, and `Stopped`.
+    All files are written to ``folder``. Raises BlindDiffError if the request cannot be fulfilled, or `Stopped`.
     """
     name, settings = request.photograph.name, request.settings
     photograph = read_photograph(request.photograph, limits)
@@ -184,6 +184,7 @@ class Restorer:
             )
             kernel_path = None if kernel_file is None else Path(kernel_file)
             job = Request(Path(photograph), settings, file_format, kernel_path, kernel_numbers or "", region or "")
+            # The other fields are given too, to clear the previous restoration's outputs; omitted fields would stay.
             yield Answer(status("Waiting for the machine"), None, "", *[None] * 6)
             visitor = str(request.session_hash)
             for upload in filter(None, (job.photograph, job.kernel_file)):
@@ -192,7 +193,8 @@ class Restorer:
             started = time.perf_counter()
 
             def work(send: Callable[[Answer], None]) -> None:
-                # The final answer is sent after the memory is released: a heartbeat meanwhile would replace its status.
+                # `restore` returns the final answer after releasing memory. If it sent the answer before, a heartbeat
+                # during the release would replace its status.
                 send(restore(self._pipeline, job, self._limits, result_folder, send))
 
             async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as answers:
@@ -201,9 +203,9 @@ class Restorer:
                     if seconds > self._limits.seconds:
                         raise ParameterError(
                             f"the restoration took more than {self._limits.seconds:g} seconds and was stopped: choose "
-                            "a smaller scale, fewer samples or steps, or cut out a part of the photograph"
+                            "a smaller scale, fewer samples or steps, or crop the photograph"
                         )
-                    # Sent at each heartbeat too: only by sending does Gradio notice that a visitor has left.
+                    # Send at each heartbeat too: Gradio notices only while sending that a visitor has left.
                     yield Answer(status(f"Working, {seconds:.0f} s")) if answer is None else answer
         except BaseException as error:
             if folder is not None:

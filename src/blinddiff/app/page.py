@@ -26,9 +26,9 @@ _MODE_LABELS = {
 _DISPLAY = {"type": "filepath", "interactive": False, "buttons": ["fullscreen"]}
 _picture = partial(gr.Image, **_DISPLAY)
 _PICTURES = {
-    "Kernel": "The blur kernel with the ellipse of its widths",
-    "Residual": "What the result does not explain of the input, around mid-grey",
-    "Uncertainty": "Where the samples disagree: the lighter, the less sure",
+    "Kernel": "The blur kernel, with an ellipse that shows its widths",
+    "Residual": "The input minus the blurred and downsampled result; mid-grey is zero",
+    "Uncertainty": "The standard deviation of the samples: lighter pixels are less certain",
 }
 
 
@@ -37,15 +37,15 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
     restorer, preview = Restorer(pipeline, limits, files), Preview(limits, files)
     with gr.Blocks(title="blinddiff", analytics_enabled=False) as page:
         gr.Markdown(
-            "# blinddiff\nA small, blurred or noisy photograph goes in; out come the sharp photograph, and the blur "
-            "kernel and noise level that explain the input."
+            "# blinddiff\nRestores a small, blurred or noisy photograph. Also returns the blur kernel and the noise "
+            "level that explain the photograph."
         )
         with gr.Row():
             with gr.Column(min_width=300):
                 # Accepts any file name: reading detects the format from the content, and reports errors.
                 photograph = gr.File(label="Photograph", height=140, elem_id="upload")
                 with gr.Row():
-                    gr.Markdown("Or try one of ours:")
+                    gr.Markdown("Or try an example:")
                     examples = [gr.Button(name, size="sm", min_width=80) for name in _EXAMPLES]
                 chosen = _picture(
                     label="Your photograph", alt_text="Your photograph, as it was read", visible=False, height=180
@@ -60,22 +60,22 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                     cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
                 with gr.Accordion("More choices", open=False):
                     inputs += [
-                        gr.Slider(1, 16, 1, step=1, label="Samples: with several, an uncertainty map is drawn"),
+                        gr.Slider(1, 16, 1, step=1, label="Samples (two or more give an uncertainty map)"),
                         gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1),
                         gr.Dropdown(FORMATS, value="png", label="Format of the result"),
-                        gr.Number(None, label="Noise level in grey levels, where you know it", minimum=0, maximum=255),
-                        gr.Number(None, label="Steps (empty: the mode's own)", precision=0, minimum=1, maximum=1000),
+                        gr.Number(None, label="Noise level in grey levels, if you know it", minimum=0, maximum=255),
+                        gr.Number(None, label="Steps (default: set by the mode)", precision=0, minimum=1, maximum=1000),
                     ]
                 with gr.Accordion("The blur kernel, if you know it", open=False):
                     label = f"Kernel file: a grey picture or numbers ({', '.join(KERNEL_SUFFIXES)})"
                     inputs.append(gr.File(label=label, height=120))
-                    label = "Kernel numbers: a row on each line, with the sum 1"
+                    label = "Kernel numbers: one row per line, with sum 1"
                     inputs.append(gr.Textbox("", lines=3, label=label, placeholder="0.25 0.5 0.25"))
                 with gr.Accordion("The region that the kernel is estimated from", open=False):
                     label = "Region: left, top, width, height in pixels (empty: the whole photograph)"
                     placeholder = "or press two opposite corners in the photograph below"
                     region = gr.Textbox("", label=label, placeholder=placeholder)
-                    # Never hidden: Gradio does not draw an image that becomes visible in an open accordion.
+                    # Always visible: Gradio does not draw an image that becomes visible in an open accordion.
                     region_picture = _picture(
                         label="Your photograph: press two corners of a region",
                         alt_text="Your photograph, with the region that the kernel is estimated from",
@@ -92,7 +92,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                         outputs.append(_picture(label=label, alt_text=text, elem_id=label.lower(), min_width=150))
                 with gr.Row():
                     outputs += [gr.File(label=label, interactive=False) for label in ("Result", "Estimate")]
-                with gr.Accordion("What was estimated, for programs", open=False):
+                with gr.Accordion("The measurements, for programs", open=False):
                     outputs.append(gr.JSON(label="Facts", max_height=300))
 
         restoring = start.click(

@@ -24,7 +24,7 @@ from blinddiff.restoring.photograph import RestoreSettings
 from blinddiff.sampling.output import read_restorable
 
 KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
-"""No MATLAB files: they are compressed, so that one of `MAX_KERNEL_BYTES` can unpack to a gigabyte."""
+"""MATLAB files are excluded: they are compressed, and a file of `MAX_KERNEL_BYTES` can unpack to a gigabyte."""
 FORMATS = tuple(ending[1:] for ending in OUTPUT_FORMATS if ending not in (".tiff", ".jpeg"))  # each format once
 MAX_KERNEL_BYTES = 1 << 20
 MAX_KERNEL_SIDE = 1024  # pixels of a kernel picture
@@ -44,7 +44,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One requested restoration. Raises ParameterError for two sources of the kernel, or an unknown format."""
+    """One requested restoration. Raises ParameterError for several kernel sources or a format not in `FORMATS`."""
 
     photograph: Path
     settings: RestoreSettings
@@ -79,16 +79,16 @@ class Request:
 
 def _read_kernel_file(file: Path, name: str) -> Tensor:
     if file.suffix.lower() not in KERNEL_SUFFIXES:
-        raise KernelError(f"{name}: kernel files end in {', '.join(KERNEL_SUFFIXES)} here")
+        raise KernelError(f"{name}: this page accepts kernel files that end in {', '.join(KERNEL_SUFFIXES)}")
     try:
         if file.stat().st_size > MAX_KERNEL_BYTES:
-            raise KernelError(f"{name}: larger than {MAX_KERNEL_BYTES >> 20} MiB, the limit for a kernel file")
+            raise KernelError(f"{name}: is larger than {MAX_KERNEL_BYTES >> 20} MiB, the limit for a kernel file")
         width = height = 0
-        # Pillow reads the size without decompressing the pixels. `read_kernel` reports what cannot be opened.
+        # Check the size before decompressing the pixels. Errors are ignored here: `read_kernel` below reports them.
         with contextlib.suppress(Exception), Image.open(file, formats=["PNG"]) as picture:
             width, height = picture.size
         if max(width, height) > MAX_KERNEL_SIDE:
-            raise KernelError(f"{name}: a kernel of {width} x {height} pixels; at most {MAX_KERNEL_SIDE} a side")
+            raise KernelError(f"{name}: has {width} x {height} pixels; the limit is {MAX_KERNEL_SIDE} per side")
         return read_kernel(file)
     except OSError as error:
         raise KernelError(f"{name}: is no longer on the server; choose it again") from error
@@ -107,15 +107,18 @@ def parse_region(text: str, width: int, height: int) -> Region | None:
     if len(numbers) != 4:
         raise ParameterError(f"region {text.strip()[:60]!r}: four whole numbers are needed: left, top, width, height")
     region = Region(*numbers)
-    if min(region.width, region.height) < 32:  # it holds too few blocks
+    if min(region.width, region.height) < 32:  # it holds too few of the blocks that the estimate is made from
         raise ParameterError(f"region {region}: both sides must be at least 32 pixels to estimate the blur")
     if min(region.left, region.top) < 0 or region.left + region.width > width or region.top + region.height > height:
-        raise ParameterError(f"region {region}: lies outside the photograph of {width} x {height} pixels")
+        raise ParameterError(f"region {region}: extends beyond the photograph of {width} x {height} pixels")
     return region
 
 
 def add_corner(text: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:
-    """Add a click at (x, y) to the text of a region. Return the new corner if it is the first, and the text."""
+    """Add a click at (x, y) to the text of a region. Return (corner, new text).
+
+    corner is (x, y) after the first click of a region, and None after the second.
+    """
     numbers = _parse_integers(text)
     if len(numbers) != 2:
         return (x, y), f"{x}, {y}"
@@ -130,9 +133,9 @@ def _parse_integers(text: str) -> list[int]:
 
 
 def read_photograph(path: Path, limits: Limits) -> Photograph:
-    """Read an uploaded photograph of at most as many pixels as a result.
+    """Read an uploaded photograph. Its limit is that of results, `limits.megapixels`: no result is smaller.
 
-    Raises ImageError, which names the file as the visitor does, if it cannot be read or restored.
+    Raises ImageError if it cannot be read or restored; the message contains the uploaded file's own name.
     """
     try:
         data = path.read_bytes()
@@ -145,14 +148,15 @@ class VisitorFiles:
     """Uploads and results of all visitors, in one folder.
 
     Removes files unused for ``max_age`` seconds, and a visitor's files ``grace_period`` seconds after the visitor has
-    left. A lost connection counts as leaving, so the grace period is longer than a restoration may take.
+    left. A lost connection counts as leaving, although a restoration may still be running and need the files. So the
+    grace period must exceed any restoration time.
     """
 
     def __init__(self, folder: Path, max_age: float = 3600, grace_period: float = 1200) -> None:
         self.folder = folder
         self._max_age, self._grace_period = max_age, grace_period
-        self._left_at: dict[str, float] = {}  # by visitor, on the monotonic clock
-        self._users: dict[Path, set[str]] = {}  # visitors who use a folder, by folder
+        self._left_at: dict[str, float] = {}  # time of leaving by visitor, on the monotonic clock
+        self._visitors_of: dict[Path, set[str]] = {}  # the visitors who use each folder
         self._results: set[Path] = set()  # folders of results, not uploads
         self._lock = threading.Lock()
 
@@ -162,15 +166,15 @@ class VisitorFiles:
         folder.mkdir(mode=0o700)
         with self._lock:
             self._results.add(folder)
-            self._users[folder] = {visitor}
+            self._visitors_of[folder] = {visitor}
             self._left_at.pop(visitor, None)
         return folder
 
     def keep_upload(self, visitor: str, upload: Path) -> None:
-        """Keep an uploaded file until this visitor leaves. Visitors who upload equal files share one."""
+        """Keep an uploaded file until this visitor leaves. Visitors who upload equal files share one copy."""
         if upload.parent.parent == self.folder:
             with self._lock, contextlib.suppress(OSError):
-                self._users.setdefault(upload.parent, set()).add(visitor)
+                self._visitors_of.setdefault(upload.parent, set()).add(visitor)
                 self._left_at.pop(visitor, None)
                 os.utime(upload.parent)
 
@@ -194,19 +198,19 @@ class VisitorFiles:
         with self._lock:
             gone = {visitor for visitor, left_at in self._left_at.items() if left_at <= left_before}
             self._left_at = {visitor: left_at for visitor, left_at in self._left_at.items() if visitor not in gone}
-            for users in self._users.values():
-                users -= gone
+            for visitors in self._visitors_of.values():
+                visitors -= gone
             for entry in self.folder.iterdir():
                 with contextlib.suppress(OSError):
-                    if self._users.get(entry) == set() or entry.stat().st_mtime < changed_before:
+                    if self._visitors_of.get(entry) == set() or entry.stat().st_mtime < changed_before:
                         shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
-            self._users = {folder: users for folder, users in self._users.items() if folder.exists()}
-            self._results &= self._users.keys()
+            self._visitors_of = {folder: kept for folder, kept in self._visitors_of.items() if folder.exists()}
+            self._results &= self._visitors_of.keys()
 
 
 @contextlib.contextmanager
 def private_files() -> Iterator[VisitorFiles]:
-    """Files in a temporary folder that only this user can read; swept every minute, removed at the end."""
+    """Visitors' files in a folder that only the server's account can read: swept every minute, removed at the end."""
     closed = threading.Event()
     with tempfile.TemporaryDirectory(prefix="blinddiff-", ignore_cleanup_errors=True) as folder:  # mode 0700
         files = VisitorFiles(Path(folder).resolve())

@@ -1,8 +1,8 @@
 """Serves the page, by default to this machine only, and filters what passes between Gradio and the network.
 
-Gradio sends absolute paths of files, and accepts any such path, and URLs of other machines, in requests. `PrivatePaths`
-replaces the folder of the page by `PUBLIC` in all answers, and accepts only such paths. It also refuses requests that
-pages of other sites send through a visitor's browser, such as uploads, which Gradio accepts from any site.
+Gradio's answers contain absolute paths of files. In requests, Gradio accepts any such path, and URLs of other machines.
+`PrivatePaths` replaces the path of the page's folder by `PUBLIC` in all answers, and accepts only paths that begin with
+`PUBLIC`. It also refuses what pages of other sites send through a visitor's browser: Gradio accepts their uploads.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ PUBLIC = "files"
 _MAX_CALL_BYTES = 4 << 20  # photographs are uploaded, not part of a call
 _API = "/gradio_api/"
 _FILE = f"{_API}file="
-# Fetching from other machines, and parts of Gradio that the page does not use
+# These paths fetch from other machines, or belong to parts of Gradio that the page does not use.
 _CLOSED = ("proxy=", "file/", "stream/", "vibe", "undo-vibe", "process_recording", "deep_link")
 _TEXT_TYPES = ("application/json", "text/event-stream", "text/html", "text/plain")
 _HEADERS = {
@@ -55,11 +55,10 @@ _HEADERS = {
 def served(
     pipeline: BlindDiffPipeline, host: str = "127.0.0.1", port: int | None = None, limits: Limits | None = None
 ) -> Iterator[str]:
-    """Serve the page within this context; give its address.
+    """Serve the page while this context is open; its value is the address of the page.
 
-    Listens on ``host``, "0.0.0.0" for all addresses of the machine, and on ``port``, None for the first free one from
-    7860. The layers of the pipeline get hooks that stop a restoration. Raises ParameterError if host and port cannot be
-    used.
+    ``host`` "0.0.0.0" listens on all addresses of the machine; ``port`` None selects the first free one from 7860. The
+    layers of the pipeline get hooks that stop a restoration. Raises ParameterError if host and port cannot be used.
     """
     limits = limits or Limits()
     with private_files() as files, _environment({**_SETTINGS, "GRADIO_TEMP_DIR": str(files.folder)}):
@@ -124,12 +123,12 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 class PrivatePaths:
     """ASGI middleware for a page with its files in ``folder``. Refuses uploads while ``is_full()``.
 
-    ``max_bytes`` limits an upload of one or more files; Gradio limits only each file.
+    ``max_bytes`` limits all files of an upload together; Gradio limits only each file.
     """
 
     def __init__(self, app: ASGIApp, folder: Path, is_full: Callable[[], bool], max_bytes: int) -> None:
         self._app, self._folder, self._is_full, self._max_bytes = app, str(folder), is_full, max_bytes
-        # in JSON, in a URL, and unchanged
+        # The folder's path as it appears in JSON, in a URL, and in other text
         spellings = (json.dumps(self._folder)[1:-1], quote(self._folder), self._folder)
         self._paths = re.compile("|".join(map(re.escape, spellings)).encode())
 
@@ -146,7 +145,7 @@ class PrivatePaths:
                 headers.update(_HEADERS)
                 is_text = headers.get("content-type", "").startswith(_TEXT_TYPES)
                 if is_text:
-                    del headers["content-length"]  # hiding paths changes it
+                    del headers["content-length"]  # replacing paths changes the length
             elif message["type"] == "http.response.body" and is_text:
                 message["body"] = self._paths.sub(PUBLIC.encode(), message.get("body", b""))
             await send(message)
@@ -160,7 +159,7 @@ class PrivatePaths:
             await self._app(scope, receive, send_filtered)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
-        """Replace public by real paths of files in a request. Raises HTTPException to refuse the request."""
+        """Replace the public paths of files in a request by real paths. Raises HTTPException to refuse the request."""
         path, is_post, headers = scope["path"], scope["method"] == "POST", MutableHeaders(scope=scope)
         if is_post and not _is_same_origin(headers):
             raise HTTPException(403, "Requests from pages of other sites are refused.")
@@ -176,7 +175,7 @@ class PrivatePaths:
             if not length.isdecimal():
                 raise HTTPException(411, "An upload needs a Content-Length header.")
             if int(length) > self._max_bytes + (1 << 14):  # the file's name and type take a few bytes
-                raise HTTPException(413, "The upload is too large: one file at a time.")
+                raise HTTPException(413, "The upload is too large: upload smaller files, one at a time.")
             if await asyncio.to_thread(self._is_full):
                 raise HTTPException(503, "There is no space for more uploads: try again later.")
         elif is_post:
@@ -195,9 +194,9 @@ class PrivatePaths:
         try:
             call = json.dumps(self._with_real_paths(json.loads(call))).encode() if call else call
         except RecursionError:
-            raise HTTPException(400, "The call is nested too deep.") from None
+            raise HTTPException(400, "The call is nested too deeply.") from None
         except ValueError:
-            raise HTTPException(400, "The call is no JSON.") from None
+            raise HTTPException(400, "The call is not valid JSON.") from None
         headers["content-length"] = str(len(call))
         messages = iter([{"type": "http.request", "body": call, "more_body": False}])
 
@@ -207,7 +206,7 @@ class PrivatePaths:
         return replay
 
     def _real_path(self, name: Any) -> str | None:
-        """The real path of a file that is named as in the page's answers; None for any other name."""
+        """The real path of a file for its public path, as in the page's answers; None for any other name."""
         parts = name.replace("\\", "/").split("/") if isinstance(name, str) else []
         if parts[:1] != [PUBLIC] or len(parts) == 1 or {"", ".", ".."} & set(parts):
             return None
@@ -218,7 +217,7 @@ class PrivatePaths:
             return [self._with_real_paths(part) for part in value]
         if not isinstance(value, dict):
             return value
-        # Without "url", which Gradio would fetch
+        # Drop "url": Gradio would fetch the file from there.
         changed = {key: self._with_real_paths(part) for key, part in value.items() if key != "url"}
         if changed.get("path") is not None:
             changed["path"] = self._real_path(changed["path"])
@@ -228,7 +227,7 @@ class PrivatePaths:
 
 
 def _is_same_origin(headers: Headers) -> bool:
-    """Whether a request comes from this page, according to its `Origin` header, or has none, as from programs."""
+    """Whether the `Origin` header of a request names this page, or is missing, as in requests of programs."""
     origin = headers.get("origin")
     if origin is None:
         return True

@@ -26,9 +26,10 @@ from blinddiff.imaging.drawing import heat_colours, residual_picture
 from blinddiff.restoring.photograph import Result
 from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 
-Outputs: TypeAlias = tuple[Any, Any, str, str]  # of `Preview`: its two pictures, the region, the status line
-LONGEST_SIDE = 1600  # pixels, of pictures on the page; the file to download has its full size
-_SMALL_SIDE = 372  # pixels, of the pictures of kernel and residual
+PreviewOutputs: TypeAlias = tuple[Any, Any, str, str]
+"""The picture below the upload, the picture for selecting a region, the region's text, and the status line."""
+LONGEST_SIDE = 1600  # of pictures on the page, in pixels; the file to download keeps its full size
+_SMALL_SIDE = 372  # of the pictures of kernel and residual, in pixels
 _OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillow's lines are not antialiased
 _LINE_COLOUR, _REGION_COLOUR = "#7fe3ff", "#ffb000"
 
@@ -53,10 +54,10 @@ def page_error(error: Exception) -> gr.Error:
     return gr.Error(text, print_exception=False, title="Not done")
 
 
-def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
+def measurements_table(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
     """The measurements of a restoration as an HTML table. ``facts`` is as in `Answer`.
 
-    The extents are the grey levels of the lightest colour in the pictures of residual and uncertainty.
+    ``residual_extent`` and ``uncertainty_extent`` (None for one sample) are the grey levels of the lightest colours.
     """
     major, minor = facts["kernel_widths"]
     angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"
@@ -68,13 +69,13 @@ def figures(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent
         "Kernel from": facts["kernel_from"],
         "Kernel error": None if error is None else kernel_error_text(error),
         "Noise level": f"{facts['noise_level']:.1f} grey levels",
-        "Residual": f"{residual:.2f} grey levels (root mean square); drawn from -{residual_extent:.1f}, black, to "
-        f"+{residual_extent:.1f}, white",
+        "Residual": f"{residual:.2f} grey levels (root mean square); in the picture, black is -{residual_extent:.1f} "
+        f"and white is +{residual_extent:.1f}",
         "Consistency": f"{facts['consistency']:.2f} ({_consistency_text(facts['consistency'])})",
         "Uncertainty": None
         if uncertainty is None
-        else f"{uncertainty:.2f} grey levels over {facts['samples']} samples; drawn from 0, dark, to "
-        f"{uncertainty_extent:.1f}, light",
+        else f"{uncertainty:.2f} grey levels over {facts['samples']} samples; in the picture, the darkest colour is 0 "
+        f"and the lightest is {uncertainty_extent:.1f}",
         "Seconds": f"{facts['seconds']:.1f}",
         "Seed": str(facts["seed"]),
     }
@@ -108,16 +109,16 @@ def _reduce(pixels: Tensor) -> Tensor:
 
 
 def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
-    """A JPEG file of (3, H, W) pixels at `display_size`, with the photograph's colour profile, but no EXIF."""
+    """Reduce (3, H, W) pixels to `display_size`. Return a JPEG file with the photograph's profile, without EXIF."""
     return encode_image("picture.jpg", _reduce(pixels), replace(photograph, alpha=None, exif=None, xmp=None))
 
 
 def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:
     """The photograph at `display_size`, with a rectangle around the region, or a cross at its first corner.
 
-    ``info["icc_profile"]`` is the colour profile; saving needs it as an argument.
+    The picture's ``info["icc_profile"]`` is its colour profile; ``save`` writes it only if it is an argument.
     """
-    # A grey profile cannot describe the coloured lines. Without it, `display_jpeg` writes grey values as sRGB.
+    # A grey profile cannot describe the coloured lines. If it is dropped, `display_jpeg` writes grey values as sRGB.
     source = replace(photograph, icc_profile=None) if photograph.grey else photograph
     with Image.open(BytesIO(display_jpeg(photograph.pixels, source))) as stored:
         picture = stored.convert("RGB")
@@ -135,14 +136,14 @@ def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[in
 
 
 def draw_kernel(kernel: Tensor) -> Image.Image:
-    """The centre of a kernel (n, m) with an ellipse of its widths and its longer axis; a caption has the numbers."""
+    """The central part of a kernel (n, m) with an ellipse of its widths, a line along the longer axis and a caption."""
     down, right = (float(value) for value in centroid(kernel))
     major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
     kernel = _crop_to_mass(kernel)
     blocks = kernel_picture(kernel, _SMALL_SIDE)
     picture = ImageOps.scale(blocks, _OVERSAMPLING, Image.Resampling.NEAREST)
     block = picture.width / kernel.shape[-1]
-    # The centroid is an offset from the middle of the kernel's central entry.
+    # The centroid is relative to the middle of the central entry, (n // 2, m // 2).
     centre = block * (np.array(kernel.shape[::-1]) // 2 + 0.5 + (right, down))
     angle, t = math.radians(degrees), np.linspace(0, 2 * math.pi, 73)[:, None]
     direction = np.array([math.cos(angle), math.sin(angle)])
@@ -169,7 +170,7 @@ def _crop_to_mass(kernel: Tensor) -> Tensor:
 
 
 def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
-    """A picture of the standard deviation (3, H, W) in [0, 1], and the grey levels of its lightest colour."""
+    """A picture of the standard deviation (3, H, W) in [0, 1], and the grey level shown as the lightest colour."""
     levels = _reduce(255 * std.square().mean(0, keepdim=True).sqrt())[0].cpu().double().numpy()
     extent = max(1.0, float(np.quantile(levels, 0.995)))
     return Image.fromarray(heat_colours(np.clip(levels / extent, 0, 1))), extent
@@ -178,8 +179,8 @@ def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
 class Answer(NamedTuple):
     """The outputs of the page, in order; skipped ones keep their content.
 
-    ``status`` and ``figures`` are HTML; ``facts`` has the keys in docs/guides/http.md. The others are paths of files;
-    two, before and after, for the slider.
+    ``status`` and ``figures`` are HTML; ``facts`` is a dict with the keys in docs/guides/http.md. All others are paths
+    of files: ``slider`` has two, before and after; ``estimate`` is a JSON file with the facts.
     """
 
     status: Any
@@ -196,8 +197,8 @@ class Answer(NamedTuple):
 def result_answer(result: Result, facts: dict[str, Any], before: Path, output: Path) -> Answer:
     """The final answer. Writes the result to ``output``, and all other files to the same folder."""
     output.write_bytes(encode_image(output, result.pixels, result.photograph, result.alpha))
-    estimate = output.with_suffix(".json")
-    estimate.write_text(json.dumps(facts), encoding="utf-8")
+    facts_file = output.with_suffix(".json")
+    facts_file.write_text(json.dumps(facts), encoding="utf-8")
     after = output.with_name("after.jpg")
     after.write_bytes(display_jpeg(result.pixels, result.photograph))
     residual, residual_extent = residual_picture(result.residual, _SMALL_SIDE)
@@ -211,10 +212,10 @@ def result_answer(result: Result, facts: dict[str, Any], before: Path, output: P
     return Answer(
         status(f"Done in {facts['seconds']:.1f} seconds", 1),
         (str(before), str(after)),
-        figures(facts, residual_extent, uncertainty_extent),
+        measurements_table(facts, residual_extent, uncertainty_extent),
         **files,
         result=str(output),
-        estimate=str(estimate),
+        estimate=str(facts_file),
         facts=facts,
     )
 
@@ -226,19 +227,19 @@ class Preview:
         self._limits, self._files = limits, files
         self._lock = threading.Lock()  # one photograph in memory at a time
 
-    def upload(self, photograph: str | None, request: gr.Request) -> Outputs:
+    def upload(self, photograph: str | None, request: gr.Request) -> PreviewOutputs:
         """Display a new photograph, and clear the region."""
         if photograph is None:
             return gr.update(value=None, visible=False), None, "", status("")
         return self._draw(Path(photograph), "", None, request)
 
-    def click(self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request) -> Outputs:
+    def click(self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request) -> PreviewOutputs:
         """Handle a click on the preview: the first sets a corner of the region, the second the opposite one."""
         if photograph is None:
             raise page_error(ImageError("choose a photograph first"))
         return self._draw(Path(photograph), region, (int(event.index[0]), int(event.index[1])), request)
 
-    def _draw(self, path: Path, region_text: str, click: tuple[int, int] | None, request: gr.Request) -> Outputs:
+    def _draw(self, path: Path, region_text: str, click: tuple[int, int] | None, request: gr.Request) -> PreviewOutputs:
         visitor = str(request.session_hash)
         self._files.keep_upload(visitor, path)
         try:

@@ -19,7 +19,8 @@ COMMANDS = {
     "app": ("runs", "serve the web page, for use in a browser"),
     "evaluate": ("runs", "compare methods by a published protocol"),
 }
-"""Module and summary. The module's `run_NAME` runs it and may return an exit code; its arguments are in `options`."""
+"""The module and the summary of each command. The module's function `run_NAME` runs the command and may return an exit
+code; the function `add_NAME_arguments` in `options` adds its arguments to a parser."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args) or 0)
     except BlindDiffError as error:
-        for message in error.args:  # several for a recipe with several errors
+        for message in error.args:  # several if a recipe has several errors
             print(f"blinddiff {chosen}: error: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:

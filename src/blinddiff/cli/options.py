@@ -20,7 +20,7 @@ STREAM = "-"
 """Stands for standard input or output on a command line."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
-# Repeated from modules that import torch; a test compares them.
+# These repeat values of modules that import torch; a test compares them.
 MODES = ("fidelity", "fast", "perceptual", "paper")
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
@@ -78,8 +78,8 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photograph", **_PATH, nargs="?", default=SAMPLE, help="another image file (default: the sample)")
     text = (
-        "folder to write (default: demo); input, bicubic and result keep greyscale, bit depth, colour profile, EXIF "
-        "and XMP of the photograph, but not its transparency"
+        "folder for the kernel and the pictures (default: demo); input.png, bicubic.png and result.png have the bit "
+        "depth, colour profile, EXIF and XMP of the photograph, and are grey if it is grey; transparency is dropped"
     )
     add("-o", "--output", **_PATH, default=Path("demo"), help=text)
     _add_model_options(parser)
@@ -100,15 +100,16 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")
     add("--kernel", **_PATH, help=f"file of the blur kernel, if it is known: {_KERNEL_FORMATS}")
     add("--noise-level", type=float, help="noise level in grey levels, if it is known")
-    add("--save-kernel", **_FILE, help="also write the kernel (single photograph only)")
+    add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS} (single photograph only)")
     text = (
-        "also estimate the kernel of each region, for blur that varies over the image, and write a picture of the map "
-        "(.png; single photograph only); --json contains the values"
+        "also estimate the kernel of each region, for blur that varies over the image, and write a picture of all "
+        "kernels (.png; single photograph only); --json contains the values"
     )
     add("--kernel-map", **_FILE, help=text)
     _add_seed_option(parser, "seed of the initial noise of the diffusion")
     _add_model_options(parser)
-    add("--format", choices=FORMATS, help="format of results in a folder or on standard output (default: png)")
+    text = "format of results in a folder or on standard output; same: that of the photograph (default: png)"
+    add("--format", choices=FORMATS, help=text)
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
     text = "also write one line of JSON per photograph to this file, or to standard output (-)"
@@ -137,8 +138,8 @@ def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photograph", **_PATH, help="sharp image file")
     text = (
-        "degraded image file to write: .png, .tif, .jpg, .webp or .avif; greyscale, bit depth, colour profile, EXIF "
-        "and XMP are kept if the format supports them; transparency is not"
+        "degraded image file to write: .png, .tif, .jpg, .webp or .avif; it keeps bit depth, colour profile, EXIF and "
+        "XMP if the format supports them, and is grey if the photograph is grey; transparency is dropped"
     )
     add("-o", "--output", **_PATH, required=True, help=text)
     _add_scale_option(parser, "reduction")
@@ -165,9 +166,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff train`."""
     add = parser.add_argument
     add("recipe", **_PATH, help="YAML file, such as those in the folder recipes")
-    default = "the recipe's, or the environment variable BLINDDIFF_PHOTOGRAPHS"
+    default = "those of the recipe, or of the environment variable BLINDDIFF_PHOTOGRAPHS"
     add("--data", nargs="+", metavar="FOLDER", help=f"folders of training photographs (default: {default})")
-    add("-o", "--output", **_PATH, help="folder of the run (default: runs/ and the recipe's name)")
+    add("-o", "--output", **_PATH, help="folder of the run (default: runs/NAME for NAME.yaml)")
     add("--resume", action="store_true", help="continue from the last checkpoint in the folder")
     add("--max-minutes", type=float, default=math.inf, metavar="N", help="stop after N minutes; --resume continues")
     add("--device", choices=("cpu",), help="do not use an accelerator")
@@ -189,7 +190,7 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff evaluate`."""
-    # Imported here, because they import torch, which the other commands' help does not need.
+    # Imported here: these modules import torch, which the help of the other commands does not need.
     from blinddiff.evaluation.methods import METHODS
     from blinddiff.evaluation.protocols import PROTOCOLS
 
@@ -217,12 +218,18 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", **_DIR, help="folder of weights (default: the included weights)")
     text = "add a method: this package with the weights in a folder, such as a converted checkpoint; may be repeated"
     add("--checkpoint", action="append", default=[], metavar="NAME=DIR", help=text)
-    add("--ablations", action="store_true", help="add every ablation that can be measured")
+    add("--ablations", action="store_true", help="add all ablations; trained ones only if --ablation-weights has them")
     text = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
     add("--ablation-weights", **_DIR, help=text)
     add("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
-    add("--seed", type=int, default=0, help="seed of degradations and methods (default: 0)")
-    add("--external", **_DIR, help="folder of results of another program: the method 'external'")
+    text = "seed of degradations and methods (default: 0); several seeds: also the spread of their means"
+    add("--seed", type=int, nargs="+", default=[0], help=text)
+    text = "add a method: the results of another program in DIR (without NAME=, it is 'external'); may be repeated"
+    add("--external", action="append", default=[], metavar="NAME=DIR", help=text)
+    text = "folder of weights: LPIPS (alexnet-owt-7be5be79.pth, alex.pth) or DISTS (vgg16-397923af.pth, weights.pt)"
+    add("--learned-weights", **_DIR, help=text)
+    text = "also write all results as CSV and every table of the report as LaTeX, to the folder tables in --out"
+    add("--export-tables", action="store_true", help=text)
     add("--no-costs", action="store_true", help="do not measure memory, multiplications and parameters")
     add("--no-pictures", action="store_true", help="do not include pictures in report.html")
     add("--export", **_DIR, help="only write the LR images, HR images and kernels to this folder; evaluate nothing")
@@ -231,7 +238,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def open_closed_streams() -> None:
     """Open the null device for each standard stream that was closed at start.
 
-    Otherwise the next opened file would get its descriptor, and library output could be written into it.
+    Otherwise the next opened file would get the closed descriptor, and libraries could write their output into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -261,7 +268,7 @@ def check_standard_output() -> None:
 
 def write_standard_output(data: bytes) -> None:
     """Write all bytes. Raises OutputError if the reader has closed the pipe, or the disk is full."""
-    with _one_line_errors(sys.stdout, "standard output"):
+    with _as_output_error(sys.stdout, "standard output"):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
@@ -269,17 +276,17 @@ def write_standard_output(data: bytes) -> None:
 def print_line(line: str, to_stderr: bool = False) -> None:
     """Print a line. Raises OutputError if the reader has closed the pipe, or the disk is full."""
     stream = sys.stderr if to_stderr else sys.stdout
-    with _one_line_errors(stream, "standard error" if to_stderr else "standard output"):
+    with _as_output_error(stream, "standard error" if to_stderr else "standard output"):
         print(printable(line, stream), file=stream, flush=True)
 
 
 @contextlib.contextmanager
-def _one_line_errors(stream: TextIO, name: str) -> Iterator[None]:
+def _as_output_error(stream: TextIO, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         # Discard the rest of the buffer: writing it would fail again when the program ends.
-        with contextlib.suppress(OSError):  # a stream without a file
+        with contextlib.suppress(OSError):  # the stream has no descriptor
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)

@@ -85,8 +85,8 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args.weights, args.device)
-    # The delay keeps the bar from appearing before an immediate error message.
     title = options.printable(Path(name).name, sys.stderr)
+    # The delay keeps the bar from appearing before an immediate error message.
     with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:
         result = restore_photograph(pipeline, photograph, settings, kernel, lambda *_: bar.update())
     data = imaging.encode_image(output, result.pixels, photograph, result.alpha)
@@ -150,7 +150,7 @@ class _Progress:
         self._json = json
         self._lines: list[str] = []
         self._begun = False
-        self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)  # None: shown only on a terminal, not in a log
+        self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)  # None: the bar is shown only on a terminal
 
     def begin(self, phase: str, count: int) -> None:
         self._begun = True
@@ -166,7 +166,7 @@ class _Progress:
 
     def close(self) -> None:
         self._bar.close()
-        # Also after an interruption, and even without any record: the file must not contain records of an earlier run.
+        # Write the file even after an interruption or without records, so that it keeps no records of an earlier run.
         if self._json not in (None, STREAM) and self._begun:
             write_file(self._json, "".join(self._lines).encode())
 
@@ -197,12 +197,12 @@ def _is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
 
 
 def _check_kernel_outputs(paths: list[Path], *reserved: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
-    """Check before the work that the kernel files can be written and replace no reserved file. Raises OutputError."""
+    """Check before the work that kernels can be written to paths, replacing no reserved file. Raises OutputError."""
     for path in paths:
         if path.suffix.lower() not in endings:
-            raise OutputError(f"{path}: kernel files end in {', '.join(endings)}, not in {path.suffix!r}")
+            raise OutputError(f"{path}: must end in {' or '.join(endings)}, not in {path.suffix!r}")
         if _is_one_of(path, reserved):
-            raise OutputError(f"{path}: is another file of this run; choose another name for the kernel")
+            raise OutputError(f"{path}: is another file of this run; choose another name for this output")
         check_writable(path)
 
 
@@ -215,7 +215,7 @@ def _check_not_kernel(output: Path, kernel: Path | None) -> None:
 def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | None = None) -> str:
     """Describe a kernel, (n, m) in HR pixels, and a noise level in grey levels.
 
-    With a warning if the ``expected_error`` of the kernel, see `BlindDiffOutput`, is large; None for a given kernel.
+    Adds a warning if ``expected_error`` (see `BlindDiffOutput`) is large. It is None if the kernel was given.
     """
     major, minor, angle = (float(value) for value in widths_and_angle(kernel))
     direction = "" if is_round(major, minor) else f" at {angle:.0f} degrees"
@@ -252,7 +252,7 @@ def run_demo(args: argparse.Namespace) -> None:
             imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
         write_kernel(args.output / DEMO_KERNEL, result.kernel)
-        # The sheet has the colour profile of its pictures; but a greyscale profile cannot describe RGB channels.
+        # The sheet has the colour profile of its pictures, but not a greyscale profile, which cannot describe RGB.
         profile = None if opaque.grey else opaque.icc_profile
         like = replace(opaque, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None)
         imaging.write_image(args.output / "sheet.png", imaging.from_picture(sheet)[0], like)
@@ -264,7 +264,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 
 def run_kernel(args: argparse.Namespace) -> None:
-    """Estimate a photograph's kernel and noise level; write and print them."""
+    """Estimate a photograph's kernel and noise level. Print a description of both, and write the kernel."""
     photograph = read_restorable(args.photograph)
     _check_kernel_outputs(args.output, args.photograph)
     pixels, pipeline = imaging.visible_colours(photograph), load_pipeline(args.weights, args.device)
@@ -277,7 +277,7 @@ def run_kernel(args: argparse.Namespace) -> None:
 
 
 def run_degrade(args: argparse.Namespace) -> None:
-    """Blur, reduce and add noise to a sharp photograph; write it, and the kernel."""
+    """Blur and reduce a sharp photograph, add noise, and write the result and the kernel."""
     photograph = read_restorable(args.photograph)
     opaque = replace(photograph, alpha=None)
     imaging.check_output(args.output, opaque)

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from blinddiff.app import Limits
 from blinddiff.cli.options import DEFAULT_METHODS, print_line
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
-from blinddiff.evaluation.methods import METHODS, Options
+from blinddiff.evaluation.methods import EXTERNAL, METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.report import overview
-from blinddiff.evaluation.run import Settings, evaluate, export
+from blinddiff.evaluation.run import Settings, evaluate, evaluate_seeds, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.published.network import network_from_published, read_published
 from blinddiff.restoring.photograph import load_pipeline
@@ -33,7 +33,7 @@ MAX_PRINTED_FAILURES = 20  # the report lists all
 
 
 def run_train(args: argparse.Namespace) -> None:
-    """Train by a recipe."""
+    """Train a network from a recipe."""
     recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
     weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
@@ -44,42 +44,57 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Evaluate and print the tables. Return 0, or 1 if an image could not be evaluated."""
     kind = PROTOCOLS[args.protocol]
     scale = args.scale if args.scale is not None else (4 if 4 in kind.scales else kind.scales[0])
-    plan = protocol(args.protocol, scale)
-    checkpoints = dict(_checkpoint(text) for text in args.checkpoint)
+    chosen_protocol = protocol(args.protocol, scale)
+    checkpoints = dict(_named_folder("--checkpoint", text) for text in args.checkpoint)
     trained = {} if args.ablation_weights is None else trained_ablations(args.ablation_weights)
     if args.ablation_weights is not None and not trained:
         raise ParameterError(f"{args.ablation_weights}: contains no weights of {', '.join(TRAINED.values())}")
-    methods = list(args.methods or [name for name in DEFAULT_METHODS if plan.truth or name != "oracle"])
+    known = chosen_protocol.kernel_known
+    methods = list(args.methods or [name for name in DEFAULT_METHODS if known or name != "oracle"])
     methods += checkpoints
-    if args.external is not None:
-        methods.append("external")
+    external = dict(_external(text) for text in args.external)
+    methods += external
+    for name in external.keys() & checkpoints.keys():
+        raise ParameterError(f"{name}: is the name of several methods")
     methods += all_ablation_methods(list(trained)) if args.ablations else trained
     settings = Settings(
         protocol=args.protocol,
         scale=scale,
-        sets=tuple(dict.fromkeys(args.sets or plan.sets)),
+        sets=tuple(dict.fromkeys(args.sets or chosen_protocol.sets)),
         methods=tuple(dict.fromkeys(methods)),
         data=args.data,
         out=args.out or Path("results/benchmarks") / f"{args.protocol}_x{scale}",
-        options=Options(args.weights, args.device, args.external, {**checkpoints, **trained}),
-        seed=args.seed,
+        options=Options(args.weights, args.device, external, {**checkpoints, **trained}),
+        seed=args.seed[0],
         limit=args.limit,
         workers=args.workers,
         costs=not args.no_costs,
         pictures=not args.no_pictures,
+        tables=args.export_tables,
+        learned_weights=args.learned_weights,
         command=shlex.join(["blinddiff", *sys.argv[1:]]),
     )
+    seeds = list(dict.fromkeys(args.seed))
     if args.export is not None:
+        if len(seeds) > 1:
+            raise ParameterError("--export: needs a single --seed")
         count, failures = export(settings, args.export)
         _print_failures("not exported", failures)
         print(f"{count} cases of {args.protocol} x{scale} in {args.export}")
         return 1 if failures else 0
-    outcome = evaluate(settings)
-    for summary in outcome.summaries:
-        print(overview(summary), end="\n\n")
-    _print_failures("not evaluated", [f"{f.method}, {f.case_id}: {f.error}" for f in outcome.failures])
-    print(f"report: {settings.out / 'report.md'} and {settings.out / 'report.html'}")
-    return 1 if outcome.failures else 0
+    if len(seeds) > 1:
+        outcomes, tables = evaluate_seeds(settings, seeds)
+        printed, reports = [table.markdown() for table in tables], str(settings.out / "report.md")
+    else:
+        outcomes = [evaluate(settings)]
+        printed = [overview(summary) for summary in outcomes[0].summaries]
+        reports = f"{settings.out / 'report.md'} and {settings.out / 'report.html'}"
+    for text in printed:
+        print(text, end="\n\n")
+    failures = [f"{f.method}, {f.case_id}: {f.error}" for outcome in outcomes for f in outcome.failures]
+    _print_failures("not evaluated", failures)
+    print(f"report: {reports}")
+    return 1 if failures else 0
 
 
 def _print_failures(what: str, failures: Sequence[str]) -> None:
@@ -89,19 +104,24 @@ def _print_failures(what: str, failures: Sequence[str]) -> None:
         print(f"... and {len(failures) - MAX_PRINTED_FAILURES} more", file=sys.stderr)
 
 
-def _checkpoint(text: str) -> tuple[str, Path]:
+def _named_folder(option: str, text: str) -> tuple[str, Path]:
     """Split ``NAME=DIR``. Raises ParameterError if the name is invalid or the name of another method."""
     name, equals, folder = text.partition("=")
     if not (equals and folder and re.fullmatch(r"[\w.-]+", name)) or name in METHODS or name in TRAINED:
-        raise ParameterError(f"--checkpoint '{text}': must be NAME=DIR with a name that no other method has")
+        raise ParameterError(f"{option} '{text}': must be NAME=DIR with a name that no other method has")
     return name, Path(folder)
+
+
+def _external(text: str) -> tuple[str, Path]:
+    """Split ``NAME=DIR``; a folder alone has the name `EXTERNAL`. Raises ParameterError for an invalid name."""
+    return _named_folder("--external", text) if "=" in text else (EXTERNAL, Path(text))
 
 
 def run_app(args: argparse.Namespace) -> None:
     """Serve the web page until interrupted."""
     if importlib.util.find_spec("gradio") is None:
         raise BlindDiffError("the web page needs more packages: pip install '.[ui]' in a copy of the repository")
-    from blinddiff.app.server import is_loopback, served  # imports these packages
+    from blinddiff.app.server import is_loopback, served  # imports Gradio
 
     limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
     # Handle these signals like Ctrl-C, which removes the page's files. Ignored signals, as under nohup, stay ignored.
@@ -122,7 +142,7 @@ def run_app(args: argparse.Namespace) -> None:
 def run_convert(args: argparse.Namespace) -> None:
     """Convert a checkpoint of the published code into a folder of weights."""
     if os.path.exists(args.folder):
-        raise OutputError(f"{args.folder}: exists already")
+        raise OutputError(f"{args.folder}: already exists")
     state = read_published(args.checkpoint)
     try:
         network = network_from_published(state, args.scale)

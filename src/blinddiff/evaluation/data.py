@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 from scipy.io import loadmat
+from scipy.signal import oaconvolve
 from torch import Tensor
 
 from blinddiff.degradation.operator import DegradationOperator
@@ -40,6 +41,7 @@ SETS = {
     "Urban100": DataSet(100, "the 100 HR images of Huang et al. 2015"),
     "Manga109": DataSet(109, "the 109 HR images of Matsui et al. 2017"),
     "DIV2KRK": DataSet(100, "gt/im_N, lr_x4/im_N and gt_k_x4/kernel_N.mat of Bell-Kligler et al. 2019"),
+    "RealSR100": DataSet(100, "HR/NAME and LR/NAME, the test pairs of StableSR (crops of RealSR, Cai et al. 2019)"),
     "RealSRSet": DataSet(20, "the 20 real photographs of Zhang et al. 2021 (BSRGAN), no ground truth"),
 }
 
@@ -58,6 +60,11 @@ def images_in(folder: Path) -> list[Path]:
     """The image files of a folder by name, in natural order (im_9 before im_10). Empty if there is no such folder."""
     files = [path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
     return sorted(files, key=lambda path: (int("".join(filter(str.isdigit, path.stem)) or -1), path.name))
+
+
+def images_named(name: str, folder: Path) -> list[Path]:
+    """The image files of a folder with this name, whatever their suffix."""
+    return [path for path in images_in(folder) if path.stem == name]
 
 
 def images_of(root: Path, set_name: str, folder: str = "") -> list[Path]:
@@ -92,23 +99,39 @@ def crop_to_multiple(image: Tensor, factor: int) -> Tensor:
 
 
 def shifted_kernel(kernel: Array, scale: int) -> Array:
-    """A stored kernel of DIV2KRK (31, 31) as it was applied: shifted by a cubic spline, not normalised.
+    """A stored kernel of DIV2KRK, (31, 31) at x4 and (11, 11) at x2, as applied: shifted by a cubic spline.
 
-    Its centre of mass moves to index 15 + (scale - 1) / 2, so that decimation at offset 0 samples the block centres.
+    It is not normalised. Its centre of mass moves to the middle index plus (scale - 1) / 2, so that decimation at
+    offset 0 samples the block centres.
     DIV2KRK's LR images are the *correlation* with this kernel, decimated and truncated to 8 bit (not rounded).
     """
     target = (np.array(kernel.shape) - 1) / 2 + (scale - 1) / 2
     return np.asarray(ndimage.shift(kernel, target - np.array(ndimage.center_of_mass(kernel))))
 
 
-def read_stored_kernel(path: Path) -> Array:
-    """A ``kernel_N.mat`` of DIV2KRK, float64. Raises KernelError if it is missing or has another format."""
+def degrade_as_div2krk(hr: Tensor, kernel: Array, scale: int) -> Tensor:
+    """DIV2KRK's degradation of (3, H, W) in [0, 1] by a stored kernel: correlation, decimation, truncation to 8 bit."""
+    applied = shifted_kernel(kernel, scale)
+    half = len(applied) // 2
+    padded = np.pad(255 * hr.double().numpy(), ((0, 0), (half, half), (half, half)), mode="symmetric")
+    blurred = oaconvolve(padded, applied[None, ::-1, ::-1], mode="valid", axes=(1, 2))[:, ::scale, ::scale]
+    # Sums that are whole numbers except for rounding errors are not truncated to the next lower one.
+    return torch.from_numpy(np.floor(np.clip(blurred, 0, 255) + 1e-9) / 255).float()
+
+
+def read_stored_kernel(path: Path, key: str = "Kernel") -> Array:
+    """An entry of a .mat file (``kernel_N.mat`` of DIV2KRK) or a .npz file, float64.
+
+    Raises KernelError if it is missing or has another format.
+    """
     if not path.is_file():
         raise KernelError(f"{path}: the kernel is missing")
     try:
-        return np.asarray(loadmat(path)["Kernel"], dtype=np.float64)
-    except Exception as error:  # damaged files make scipy raise errors of many types
-        raise KernelError(f"{path}: not a kernel of DIV2KRK, a .mat file with the entry 'Kernel'") from error
+        entries = np.load(path) if path.suffix == ".npz" else loadmat(path)
+        return np.asarray(entries[key], dtype=np.float64)
+    except Exception as error:  # damaged files make scipy and numpy raise errors of many types
+        kind = "a test kernel, a .npz file" if path.suffix == ".npz" else "a kernel of DIV2KRK, a .mat file"
+        raise KernelError(f"{path}: not {kind} with the entry '{key}'") from error
 
 
 def as_convolution(kernel: Array) -> Tensor:
@@ -159,6 +182,8 @@ class Case:
         downsampling: how the blurred image was subsampled.
         centred_kernel: the true kernel with its index centre at the centre of the LR pixel, if that of ``kernel`` is
             elsewhere; None if ``kernel`` is centred.
+        crop: HR pixels that most metrics leave out on each side; None for ``scale``.
+        max_shift: results are compared with ``hr`` at their best shift of up to this many HR pixels.
     """
 
     id: CaseId
@@ -170,10 +195,17 @@ class Case:
     seed: int
     downsampling: Downsampling = BICUBIC
     centred_kernel: Tensor | None = None
+    crop: int | None = None
+    max_shift: int = 0
 
     @property
-    def kernel_at_pixel_centre(self) -> Tensor | None:
-        """The true kernel centred on the LR pixel. Estimates are compared with this one."""
+    def border(self) -> int:
+        """HR pixels that most metrics leave out on each side."""
+        return self.scale if self.crop is None else self.crop
+
+    @property
+    def kernel_centred_on_lr_pixel(self) -> Tensor | None:
+        """The true kernel centred on the LR pixel. Estimates are compared with this one; `kernel` is as applied."""
         return self.kernel if self.centred_kernel is None else self.centred_kernel
 
     def operator(self) -> DegradationOperator:

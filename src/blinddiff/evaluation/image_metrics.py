@@ -15,20 +15,25 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from scipy.special import gamma
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.resize import bicubic_downsample
-from blinddiff.errors import ImageError
+from blinddiff.errors import ImageError, WeightsError
 from blinddiff.evaluation.data import Array, Case, Restoration, to_8bit
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A case with its restoration, the input of a metric. Raises ImageError for a restoration of the wrong size."""
+    """A case with its restoration, the input of a metric. Raises ImageError for a restoration of the wrong size.
+
+    learned_weights: folder of the weights of LPIPS and DISTS, see `lpips`.
+    """
 
     case: Case
     restoration: Restoration
+    learned_weights: Path | None = None
 
     def __post_init__(self) -> None:
         height, width = (side * self.case.scale for side in self.case.y.shape[-2:])
@@ -45,6 +50,13 @@ class Sample:
     def reference(self) -> Tensor | None:
         """The ground truth, float64 in [0, 1]."""
         return None if self.case.hr is None else self.case.hr.double()
+
+    @cached_property
+    def compared(self) -> tuple[Tensor, Tensor] | None:
+        """The image and the ground truth, at their best shift if the case allows shifts; None without ground truth."""
+        if self.reference is None or self.case.max_shift == 0:
+            return None if self.reference is None else (self.image, self.reference)
+        return best_shift(self.image, self.reference, self.case.max_shift)
 
 
 class Metric(NamedTuple):
@@ -91,6 +103,24 @@ def cropped_pair(image: Tensor, reference: Tensor, crop: int) -> tuple[Tensor, T
         raise ImageError(f"an image of {width}x{height} has nothing left when {crop} pixels are cropped from each side")
     inner = ..., slice(crop, height - crop), slice(crop, width - crop)
     return image[inner], reference[inner]
+
+
+def best_shift(image: Tensor, reference: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """The parts of two images (3, H, W) at the shift with the smallest mean square difference of their luma.
+
+    Every shift of up to `reach` pixels along both axes is compared on the same part of the reference, its inner
+    (H - 2 * reach, W - 2 * reach) pixels. Raises ImageError if there are none.
+    """
+    _, inner = cropped_pair(image, reference, reach)
+    height, width = inner.shape[-2:]
+    moved, fixed = luma(image), luma(inner)
+    errors = {
+        (top, left): float((moved[top : top + height, left : left + width] - fixed).square().mean())
+        for top in range(2 * reach + 1)
+        for left in range(2 * reach + 1)
+    }
+    top, left = min(errors, key=lambda corner: errors[corner])
+    return image[:, top : top + height, left : left + width], inner
 
 
 def psnr(image: Tensor, reference: Tensor, peak: float) -> float:
@@ -227,6 +257,8 @@ def niqe_parameters() -> tuple[Array, Array]:
     return np.array(content["mean"]), np.array(content["covariance"])
 
 
+Tensors: TypeAlias = dict[str, Tensor]
+Layer: TypeAlias = tuple[int, int, int, int, int]  # in, out, size, stride, padding of a convolution
 Distance: TypeAlias = Callable[..., Tensor]  # of two images (1, 3, H, W) in [0, 1], float32
 
 
@@ -239,27 +271,200 @@ def _load(package: str, network: str, backbone: str, **options: Any) -> Distance
     return None
 
 
-@cache
-def lpips() -> Distance | None:
-    """R. Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018, AlexNet; None if not installed."""
-    network = _load("lpips", "LPIPS", "alexnet-owt-7be5be79.pth", net="alex", verbose=False)
-    return None if network is None else partial(network, normalize=True)
+ALEXNET, VGG16 = "alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"  # of torchvision
+LPIPS_WEIGHTS, DISTS_WEIGHTS = "alex.pth", "weights.pt"  # of the packages lpips (version 0.1) and DISTS_pytorch
 
 
 @cache
-def dists() -> Distance | None:
-    """K. Ding et al., "Image quality assessment: unifying structure and texture similarity", PAMI 2022; or None."""
-    return _load("DISTS_pytorch", "DISTS", "vgg16-397923af.pth")
+def lpips(folder: Path | None = None) -> Distance | None:
+    """R. Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018, AlexNet; None without its weights.
+
+    folder: contains `ALEXNET` and `LPIPS_WEIGHTS`. If it is None, the package lpips is used if it is installed.
+    Raises WeightsError for a damaged file.
+    """
+    if folder is None:
+        network = _load("lpips", "LPIPS", ALEXNET, net="alex", verbose=False)
+        return None if network is None else partial(network, normalize=True)
+    return _with_weights(LearnedPatchSimilarity, folder / ALEXNET, folder / LPIPS_WEIGHTS)
 
 
-def available_learned_metrics() -> list[str]:
-    """The names of the learned metrics that are installed with their weights."""
-    return [name for name, load in (("lpips", lpips), ("dists", dists)) if load() is not None]
+@cache
+def dists(folder: Path | None = None) -> Distance | None:
+    """K. Ding et al., "Image quality assessment: unifying structure and texture similarity", PAMI 2022; or None.
+
+    folder: contains `VGG16` and `DISTS_WEIGHTS`. If it is None, the package DISTS_pytorch is used if it is installed.
+    Raises WeightsError for a damaged file.
+    """
+    if folder is None:
+        return _load("DISTS_pytorch", "DISTS", VGG16)
+    return _with_weights(StructureTextureSimilarity, folder / VGG16, folder / DISTS_WEIGHTS)
+
+
+def _with_weights(network: Callable[[Tensors, Tensors], nn.Module], *files: Path) -> Distance | None:
+    """The network with the tensors of two files; None if one of them is missing."""
+    if not all(path.is_file() for path in files):
+        return None
+    try:
+        backbone, weights = (torch.load(path, map_location="cpu", weights_only=True) for path in files)
+        return network(backbone, weights).eval()
+    except Exception as error:  # damaged files raise errors of many types
+        raise WeightsError(f"{files[0].parent}: {files[0].name} or {files[1].name} cannot be loaded") from error
+
+
+def _convolutions(*layers: Layer | nn.Module) -> nn.Sequential:
+    """Convolutions, each followed by a ReLU, and other layers between them."""
+    made: list[nn.Module] = []
+    for layer in layers:
+        made += [layer] if isinstance(layer, nn.Module) else [nn.Conv2d(*layer), nn.ReLU()]
+    return nn.Sequential(*made)
+
+
+def _load_features(features: nn.Sequential, backbone: Tensors) -> None:
+    """Load a backbone of torchvision, whose keys begin with ``features.``."""
+    prefix = "features."
+    own = {key.removeprefix(prefix): value for key, value in backbone.items() if key.startswith(prefix)}
+    features.load_state_dict({key: own[key] for key in features.state_dict()})
+
+
+def _outputs(features: nn.Sequential, x: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+    found = []
+    for index, layer in enumerate(features):
+        x = layer(x)
+        if index in layers:
+            found.append(x)
+    return found
+
+
+def _channels(*values: float) -> Tensor:
+    return torch.tensor(values)[:, None, None]
+
+
+class LearnedPatchSimilarity(nn.Module):
+    """LPIPS, version 0.1, AlexNet: weighted squared differences of normalised features, averaged over positions.
+
+    backbone: tensors of torchvision's AlexNet. weights: ``lin0.model.1.weight`` (1, 64, 1, 1) to ``lin4...``.
+    """
+
+    LAYERS = (1, 4, 7, 9, 11)  # the ReLUs
+
+    def __init__(self, backbone: Tensors, weights: Tensors) -> None:
+        super().__init__()
+        pool = nn.MaxPool2d(3, 2)
+        self.features = _convolutions(
+            (3, 64, 11, 4, 2),
+            pool,
+            (64, 192, 5, 1, 2),
+            pool,
+            (192, 384, 3, 1, 1),
+            (384, 256, 3, 1, 1),
+            (256, 256, 3, 1, 1),
+        )
+        _load_features(self.features, backbone)
+        self.weights = [weights[f"lin{i}.model.1.weight"] for i in range(len(self.LAYERS))]
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """Distance of two images (1, 3, H, W) in [0, 1]: (1, 1, 1, 1)."""
+        a, b = (self._normalised(x) for x in (image, reference))
+        parts = [(w * (p - q) ** 2).sum(1).mean() for w, p, q in zip(self.weights, a, b, strict=True)]
+        return torch.stack(parts).sum()[None, None, None, None]
+
+    def _normalised(self, x: Tensor) -> list[Tensor]:
+        x = (2 * x - 1 - _channels(-0.030, -0.088, -0.188)) / _channels(0.458, 0.448, 0.450)
+        return [f / (f.square().sum(1, keepdim=True).sqrt() + 1e-10) for f in _outputs(self.features, x, self.LAYERS)]
+
+
+class L2Pool(nn.Module):
+    """The root of the local mean square under a 3x3 Hann window, subsampled by 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H/2, W/2), rounded up."""
+        line = torch.tensor([0.25, 0.5, 0.25])
+        window = (line[:, None] * line).expand(x.shape[1], 1, 3, 3)
+        return (F.conv2d(x.square(), window, stride=2, padding=1, groups=x.shape[1]) + 1e-12).sqrt()
+
+
+class StructureTextureSimilarity(nn.Module):
+    """DISTS: weighted similarities of means and of covariances of VGG16's features and of the images themselves.
+
+    backbone: tensors of torchvision's VGG16. weights: ``alpha`` and ``beta``, (1, 1475, 1, 1).
+    """
+
+    LAYERS = (3, 8, 15, 22, 29)  # the last ReLU of each stage
+
+    def __init__(self, backbone: Tensors, weights: Tensors) -> None:
+        super().__init__()
+        layers: list[Layer | nn.Module] = []
+        before = 3
+        for stage, (channels, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))):
+            layers += [L2Pool()] if stage else []
+            layers += [(before if i == 0 else channels, channels, 3, 1, 1) for i in range(count)]
+            before = channels
+        self.features = _convolutions(*layers)
+        _load_features(self.features, backbone)
+        total = weights["alpha"].sum() + weights["beta"].sum()
+        self.alpha, self.beta = ((weights[name] / total).flatten() for name in ("alpha", "beta"))
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """Distance of two images (1, 3, H, W) in [0, 1]: a number."""
+        pairs = zip(self._features(image), self._features(reference), strict=True)
+        means, covariances = zip(*(self._similarities(a, b) for a, b in pairs), strict=True)
+        return 1 - (self.alpha * torch.cat(means)).sum() - (self.beta * torch.cat(covariances)).sum()
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        scaled = (x - _channels(0.485, 0.456, 0.406)) / _channels(0.229, 0.224, 0.225)
+        return [x, *_outputs(self.features, scaled, self.LAYERS)]
+
+    @staticmethod
+    def _similarities(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Per channel, of features (1, C, h, w): (C,) and (C,)."""
+        a, b = a[0].flatten(1), b[0].flatten(1)
+        mean_a, mean_b = a.mean(1), b.mean(1)
+        covariance = (a * b).mean(1) - mean_a * mean_b
+        variances = a.var(1, correction=0) + b.var(1, correction=0)
+        constant = 1e-6
+        similarity = (2 * mean_a * mean_b + constant) / (mean_a.square() + mean_b.square() + constant)
+        return similarity, (2 * covariance + constant) / (variances + constant)
+
+
+def available_learned_metrics(folder: Path | None = None) -> list[str]:
+    """The names of the learned metrics whose weights are installed or, if a folder is given, in the folder."""
+    return [name for name, load in (("lpips", lpips), ("dists", dists)) if load(folder) is not None]
 
 
 @torch.no_grad()
-def _distance(network: Distance | None, image: Tensor, reference: Tensor) -> float | None:
-    return None if network is None else float(network(image[None].float(), reference[None].float()))
+def _distance(load: Callable[[Path | None], Distance | None], sample: Sample) -> float | None:
+    network = load(sample.learned_weights)
+    if network is None or sample.compared is None:
+        return None
+    image, reference = sample.compared
+    if min(image.shape[-2:]) < 32:  # too small for AlexNet's strides
+        return None
+    return float(network(image[None].float(), reference[None].float()))
+
+
+BLOCK_SIDE = 16
+
+
+def block_energies(image: Tensor) -> Tensor:
+    """Mean square of the 5-point Laplacian of luma in each block of 16x16: (3, H, W) in [0, 1] -> (blocks,)."""
+    y = luma(image)
+    laplacian = y[:-2, 1:-1] + y[2:, 1:-1] + y[1:-1, :-2] + y[1:-1, 2:] - 4 * y[1:-1, 1:-1]
+    return F.avg_pool2d(laplacian.square()[None], BLOCK_SIDE).flatten()
+
+
+def detail_energy(image: Tensor, reference: Tensor, crop: int, textured: bool) -> float | None:
+    """RMS of the Laplacian over that of the truth, in the flattest or the most textured quarter of the blocks.
+
+    Blocks are ranked by the truth's energy. 1 is right; more means invented detail or noise, less means blur. None for
+    images with fewer than four blocks, or without any structure there.
+    """
+    image, reference = cropped_pair(image, reference, crop)
+    if min(reference.shape[-2:]) < BLOCK_SIDE + 2:
+        return None
+    own, true = block_energies(image), block_energies(reference)
+    chosen = true.argsort(descending=textured, stable=True)[: len(true) // 4]
+    total = float(true[chosen].sum())
+    return math.sqrt(float(own[chosen].sum()) / total) if total > 0 else None
 
 
 def lr_consistency(image: Tensor, y: Tensor, operator: DegradationOperator) -> float:
@@ -274,7 +479,9 @@ def lr_consistency(image: Tensor, y: Tensor, operator: DegradationOperator) -> f
 
 def _lr_true_kernel(sample: Sample) -> float | None:
     case = sample.case
-    return None if case.kernel is None else lr_consistency(sample.image, case.y, case.operator())
+    if case.kernel is None or case.max_shift:  # an image restored up to a shift does not agree with the kernel's shift
+        return None
+    return lr_consistency(sample.image, case.y, case.operator())
 
 
 def _lr_estimated_kernel(sample: Sample) -> float | None:
@@ -290,13 +497,13 @@ def colour_shift(image: Tensor, y: Tensor) -> float:
 
 
 def _niqe_cropped(sample: Sample) -> float | None:
-    inner = slice(sample.case.scale, -sample.case.scale)
-    return niqe(luma(sample.image)[inner, inner])
+    border, (height, width) = sample.case.border, sample.image.shape[-2:]
+    return niqe(luma(sample.image)[border : height - border, border : width - border])
 
 
 def _with_truth(measure: Callable[[Tensor, Tensor, int], float | None]) -> Callable[[Sample], float | None]:
-    """A metric of image, ground truth and border to crop, which is the scale; None without ground truth."""
-    return lambda s: None if s.reference is None else measure(s.image, s.reference, s.case.scale)
+    """A metric of image, ground truth and border to crop; None without ground truth."""
+    return lambda s: None if s.compared is None else measure(*s.compared, s.case.border)
 
 
 def _uncropped(measure: Callable[[Tensor, Tensor], float | None]) -> Callable[[Sample], float | None]:
@@ -311,8 +518,10 @@ IMAGE_METRICS: tuple[Metric, ...] = (
     Metric("ssim_rgb", "SSIM-RGB", "", True, 4, _with_truth(ssim_rgb)),
     Metric("psnr_full_swing", "PSNR full swing, uncropped", "dB", True, 2, _uncropped(psnr_full_swing)),
     Metric("niqe", "NIQE", "", False, 2, _niqe_cropped),
-    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, _uncropped(lambda a, b: _distance(lpips(), a, b))),
-    Metric("dists", "DISTS", "", False, 3, _uncropped(lambda a, b: _distance(dists(), a, b))),
+    Metric("lpips", "LPIPS (AlexNet)", "", False, 3, partial(_distance, lpips)),
+    Metric("dists", "DISTS", "", False, 3, partial(_distance, dists)),
+    Metric("flat_energy", "detail in flat areas", "", None, 2, _with_truth(partial(detail_energy, textured=False))),
+    Metric("texture_energy", "detail in textures", "", None, 2, _with_truth(partial(detail_energy, textured=True))),
     Metric("lr_rms", "LR residual, true k", "grey levels", None, 2, _lr_true_kernel),
     Metric("lr_rms_own", "LR residual, own k", "grey levels", None, 2, _lr_estimated_kernel),
     Metric("colour_shift", "colour shift", "grey levels", False, 2, lambda s: colour_shift(s.image, s.case.y)),

@@ -109,7 +109,7 @@ def _of_pair(measure: Callable[[Tensor, Tensor], float | None]) -> Callable[[Sam
     """A metric of the estimated and the true kernel; None if either is unknown."""
 
     def measured(sample: Sample) -> float | None:
-        true, estimated = sample.case.kernel_at_pixel_centre, sample.restoration.kernel
+        true, estimated = sample.case.kernel_centred_on_lr_pixel, sample.restoration.kernel
         return None if true is None or estimated is None else measure(estimated, true)
 
     return measured

@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -42,8 +42,8 @@ class Method(ABC):
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
         """Restore y, (3, h, w) in [0, 1], to (3, s*h, s*w).
 
-        `case` gives the random seed, and the ground truth to an oracle. Raises ParameterError if the ground truth is
-        needed but unknown.
+        `case` holds the random seed, and the ground truth, which only oracles use: methods that are given the true
+        kernel. Raises ParameterError if an oracle needs a truth that is unknown.
         """
 
 
@@ -54,13 +54,13 @@ class Options:
     Attributes:
         weights: folder of weights; None for those in the package.
         device: as torch names it; None to choose automatically.
-        external: folder of another program's results.
+        external: results of other programs: name of the method -> folder.
         checkpoints: additional methods: name -> folder of weights.
     """
 
     weights: Path | None = None
     device: str | None = None
-    external: Path | None = None
+    external: Mapping[str, Path] = field(default_factory=dict)
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
@@ -131,7 +131,10 @@ class ClosedFormMethod(Method):
 
 @dataclass(frozen=True)
 class ClosedFormOracle(Method):
-    """The same step with the true degradation and noise level: the effect of a perfect kernel without a network."""
+    """One proximal step from the bicubic image with the true kernel and noise level.
+
+    Shows what a perfect kernel achieves without a network.
+    """
 
     name: str = "closed-form-oracle"
 
@@ -162,7 +165,7 @@ class ExternalMethod(Method):
         height, width = y.shape[-2] * scale, y.shape[-1] * scale
         if tuple(image.shape[-2:]) != (height, width):
             raise ImageError(f"{found[0]}: is {image.shape[-1]}x{image.shape[-2]}, not {width}x{height}")
-        # a .png file of this name may be a picture of the kernel
+        # skip .png: it may be a picture for people, not the kernel's values
         kernels = [Path(f"{stem}_kernel{suffix}") for suffix in KERNEL_ENDINGS if suffix != ".png"]
         kernel = next((read_kernel(path) for path in kernels if path.is_file()), None)
         return Restoration(image, kernel, None, float("nan"), 0)
@@ -190,7 +193,7 @@ class PipelineMethod(Method):
         return sum(parameter.numel() for parameter in self.pipeline.network.parameters())
 
     def restore(self, y: Tensor, scale: int, case: Case) -> Restoration:
-        kernel = case.kernel_at_pixel_centre if self.true_kernel else None
+        kernel = case.kernel_centred_on_lr_pixel if self.true_kernel else None
         if self.true_kernel and kernel is None:
             raise ParameterError(f"{case.id}: {self.name} needs the true kernel, which is not known")
         generator = torch.Generator().manual_seed(case.seed)
@@ -234,14 +237,16 @@ def _pipeline(summary: str, **options: Any) -> Entry:
     return Entry(summary, lambda o: PipelineMethod(o.pipeline, **options))
 
 
-def _external(options: Options) -> Method:
-    if options.external is None:
-        raise ParameterError("method 'external' needs --external FOLDER, the folder of results")
-    if not os.path.isdir(options.external):
-        raise ParameterError(f"{options.external}: no such folder of results")
-    return ExternalMethod(options.external)
+def _external(name: str, options: Options) -> Method:
+    folder = options.external.get(name)
+    if folder is None:
+        raise ParameterError(f"method '{name}' needs --external FOLDER, the folder of results")
+    if not os.path.isdir(folder):
+        raise ParameterError(f"{folder}: no such folder of results")
+    return ExternalMethod(folder, name)
 
 
+EXTERNAL = "external"  # a folder of results without a name of its own
 METHODS: dict[str, Entry] = {
     "bicubic": Entry("MATLAB's bicubic interpolation", lambda _: BicubicMethod(), trained=False),
     "lanczos": Entry("Pillow's Lanczos interpolation", lambda _: LanczosMethod(), trained=False),
@@ -249,22 +254,24 @@ METHODS: dict[str, Entry] = {
         "estimated kernel and one proximal step, no image network", lambda o: ClosedFormMethod(o.pipeline)
     ),
     "closed-form-oracle": Entry(
-        "the same step with the true kernel and noise level", lambda _: ClosedFormOracle(), trained=False
+        "closed-form with the true kernel and noise level", lambda _: ClosedFormOracle(), trained=False
     ),
     "fidelity": _pipeline("this package in its default mode: smallest mean square error"),
     "fast": _pipeline("this package in one call of the network", mode="fast"),
     "perceptual": _pipeline("this package, a sample of the posterior", mode="perceptual"),
-    "paper": _pipeline("the published sampler with these weights", mode="paper"),
+    "paper": _pipeline("the published sampler with this package's weights", mode="paper"),
     "oracle": _pipeline("fidelity, given the true kernel", true_kernel=True),
     "kernel-once": _pipeline("fidelity, the kernel estimated once, from y alone", kernel_step="first"),
-    "kernel-undamped": _pipeline("fidelity, the network's whole step for the kernel", kernel_step="network"),
+    "kernel-undamped": _pipeline(
+        "fidelity, taking over the network's new kernel fully (no damping)", kernel_step="network"
+    ),
     "kernel-refined": _pipeline("fidelity, with least squares for the kernel", kernel_step="refine"),
     "no-image-step": _pipeline("fidelity, without the data term after the network", image_step="none"),
     "gradient": _pipeline("fidelity, with the gradient instead of the proximal step", image_step="gradient"),
-    "perceptual-kernel-once": _pipeline("perceptual, as kernel-once", mode="perceptual", kernel_step="first"),
-    "perceptual-no-image-step": _pipeline("perceptual, as no-image-step", mode="perceptual", image_step="none"),
-    "perceptual-gradient": _pipeline("perceptual, as gradient", mode="perceptual", image_step="gradient"),
-    "external": Entry("a folder of results of another program", _external),
+    "perceptual-kernel-once": _pipeline("kernel-once in mode perceptual", mode="perceptual", kernel_step="first"),
+    "perceptual-no-image-step": _pipeline("no-image-step in mode perceptual", mode="perceptual", image_step="none"),
+    "perceptual-gradient": _pipeline("gradient in mode perceptual", mode="perceptual", image_step="gradient"),
+    EXTERNAL: Entry("a folder of results of another program", partial(_external, EXTERNAL)),
 }
 """Methods by name. Those that use this package's pipeline also exist as ``NAME@STEPS``."""
 
@@ -275,22 +282,27 @@ def method(name: str, options: Options) -> Method:
     if base in options.checkpoints:
         pipeline = options.load(options.checkpoints[base])
         made: Method = PipelineMethod(pipeline, mode=pipeline.network.default_mode)
+    elif base in options.external:
+        made = _external(base, options)
     elif base in METHODS:
         made = METHODS[base].make(options)
     else:
-        known = ", ".join([*METHODS, *options.checkpoints])
-        raise ParameterError(f"method '{base}': one of {known} is accepted")
+        known = ", ".join([*METHODS, *options.checkpoints, *options.external])
+        raise ParameterError(f"method '{base}' is unknown; choose one of {known}")
     if not isinstance(made, PipelineMethod):
         if at:
             raise ParameterError(f"method '{name}': {base} has no steps")
         return made
     if at and not (steps.isdecimal() and 1 <= int(steps) <= NUM_TRAIN_TIMESTEPS):
-        raise ParameterError(f"method '{name}': after @, 1 to {NUM_TRAIN_TIMESTEPS} steps are accepted")
+        raise ParameterError(f"method '{name}': the number after @ must be between 1 and {NUM_TRAIN_TIMESTEPS}")
     return replace(made, name=name, steps=int(steps) if at else None)
 
 
 def weights_checksum(folder: Path | None) -> str | None:
-    """One SHA-256 of the configuration and tensors in a folder of weights or the package's; None if it has none."""
+    """One SHA-256 of the configuration and tensor files in `folder`, or in the included weights if it is None.
+
+    Returns None if there are no such files.
+    """
     # imported here, because diffusers would otherwise count as memory of methods without a network
     from blinddiff.models.loading import DEFAULT_WEIGHTS
 
@@ -301,10 +313,10 @@ def weights_checksum(folder: Path | None) -> str | None:
 def fingerprint_of(name: str, options: Options) -> str | None:
     """A checksum of the method's weights, empty if it has none: results stored with another checksum are not used.
 
-    None for `external`: its files may have changed, therefore they are read again in every run.
+    None for results of other programs: their files may have changed, therefore they are read again in every run.
     """
     base = name.partition("@")[0]
-    if base == "external":
+    if base == EXTERNAL or base in options.external:
         return None
     if base not in options.checkpoints and not METHODS[base].trained:
         return ""

@@ -23,8 +23,7 @@ from torch.nn import functional as F
 from blinddiff.evaluation.data import Case, CaseId, to_bytes
 from blinddiff.evaluation.kernel_metrics import aligned_pair
 from blinddiff.evaluation.methods import Method
-from blinddiff.evaluation.protocols import Protocol
-from blinddiff.evaluation.published_results import published_results
+from blinddiff.evaluation.published_results import PublishedResult
 from blinddiff.evaluation.records import ImageResult, describe_failure
 from blinddiff.evaluation.statistics import (
     METRICS,
@@ -133,12 +132,12 @@ def trade_offs(summary: SetSummary) -> Iterator[Plot]:
         yield Plot(f"{summary.set}: PSNR-Y against seconds", figure, caption)
 
 
-def measured_and_published(protocol: Protocol, summary: SetSummary) -> list[Plot]:
+def measured_and_published(published: Sequence[PublishedResult], summary: SetSummary) -> list[Plot]:
     """PSNR-Y of all measured methods (filled, with interval) and published ones (hollow), best on top."""
     rows: list[tuple[float, str, Estimate | None]] = [
-        (result.value, f"{result.method} (published)", None)
-        for result in published_results(protocol.name, protocol.scale, summary.set)
-        if result.metric == "psnr_y" and result.last is None  # others are only in the table
+        (result.mean, f"{result.method} (published)", None)
+        for result in published
+        if result.metric == "psnr_y" and not result.label  # others are only in the table
     ]
     if not rows:
         return []
@@ -219,7 +218,7 @@ def busiest_window(image: Tensor, side: int, step: int) -> tuple[int, int]:
     return best // sums.shape[1] * step, best % sums.shape[1] * step
 
 
-class Gallery:
+class KeptViews:
     """The views that a report may show, kept during a run so that nothing is restored twice.
 
     Its memory is bounded: crops of the few cases that may still turn out best or worst (28 KB per method), and the
@@ -271,7 +270,7 @@ class Pictures(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Showcase:
+class ReportPictures:
     """Pictures of cases chosen by the gain of `subject` over `baseline`, and of its kernels from best to worst."""
 
     subject: str = ""
@@ -280,36 +279,36 @@ class Showcase:
     kernels: list[Picture] = field(default_factory=list)
 
 
-def make_showcase(
-    results: Sequence[ImageResult], methods: Mapping[str, Method], make_case: Callable[[CaseId], Case], gallery: Gallery
-) -> Showcase:
+def make_report_pictures(
+    results: Sequence[ImageResult], methods: Mapping[str, Method], make_case: Callable[[CaseId], Case], kept: KeptViews
+) -> ReportPictures:
     """Choose cases by their results and make their pictures. Cases that cannot be made are left out.
 
-    Views that the gallery lacks are restored again and added; as seeds are fixed, they show the same images.
+    Views that were not kept are restored again and added; as seeds are fixed, they show the same images.
     """
 
     def view(name: str, case: Case) -> View | None:
-        views = gallery.views[case.id]
+        views = kept.views[case.id]
         if name not in views:
             restored = _or_none(lambda: methods[name].restore(case.y, case.scale, case))
             views[name] = None if restored is None else view_of(case, restored.image, restored.kernel)
         return views[name]
 
     strips, kernels = [], []
-    for title, case_id in chosen_cases(results, gallery.subject, gallery.baseline):
+    for title, case_id in chosen_cases(results, kept.subject, kept.baseline):
         case = _or_none(partial(make_case, case_id))
         views = {name: view(name, case) for name in methods_shown(list(methods))} if case else {}
         if case and any(views.values()):
             psnr = {r.method: r.metrics["psnr_y"] for r in results if r.case_id == case_id and "psnr_y" in r.metrics}
             caption = "PSNR-Y is measured on the whole image, not on the crop."
             strips.append(Pictures(f"{case_id}, {title}", _pictures(case, views, psnr), caption))
-    for title, case_id in chosen_kernels(results, gallery.subject):
-        case, kernel = _or_none(partial(make_case, case_id)), gallery.kernels.get(case_id)
-        if case and kernel is None and (restored := view(gallery.subject, case)):
+    for title, case_id in chosen_kernels(results, kept.subject):
+        case, kernel = _or_none(partial(make_case, case_id)), kept.kernels.get(case_id)
+        if case and kernel is None and (restored := view(kept.subject, case)):
             kernel = restored.kernel
         if case and kernel is not None:
-            kernels.append(Picture(f"{case_id}, {title}", _kernel_uri(kernel, case.kernel_at_pixel_centre)))
-    return Showcase(gallery.subject, gallery.baseline, strips, kernels)
+            kernels.append(Picture(f"{case_id}, {title}", _kernel_uri(kernel, case.kernel_centred_on_lr_pixel)))
+    return ReportPictures(kept.subject, kept.baseline, strips, kernels)
 
 
 def _or_none(make: Callable[[], T]) -> T | None:
@@ -328,7 +327,7 @@ def _pictures(case: Case, views: Mapping[str, View | None], psnr: Mapping[str, f
     shown = [("input", view_of(case, enlarged, None), f"pixels x{case.scale}")]
     shown += [(name, view, f"{psnr[name]:.2f} dB" if name in psnr else "") for name, view in views.items() if view]
     if case.hr is not None:
-        shown.append(("truth", view_of(case, case.hr, case.kernel_at_pixel_centre), ""))
+        shown.append(("truth", view_of(case, case.hr, case.kernel_centred_on_lr_pixel), ""))
     pictures = []
     for name, view, note in shown:
         kernel = None if view.kernel is None else _kernel_uri(view.kernel)

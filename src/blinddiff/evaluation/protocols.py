@@ -1,4 +1,4 @@
-"""Protocols: reproducible ways of making test images. A new one is an entry in `_ALL`."""
+"""Protocols: reproducible ways of making test images. A new one is an entry in `_ALL`, if needed with a class."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,6 +21,7 @@ from blinddiff.degradation.kernels import (
     IsotropicGaussian,
     anisotropic_gaussian,
     gaussian8_kernels,
+    isotropic_gaussian,
 )
 from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.degradation.noise import GaussianNoise
@@ -28,13 +29,16 @@ from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.resize import Decimate
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import (
+    Array,
     Case,
     CaseId,
     CaseReference,
     as_convolution,
     case_seed,
     crop_to_multiple,
+    degrade_as_div2krk,
     images_in,
+    images_named,
     images_of,
     read_pixels,
     read_stored_kernel,
@@ -53,7 +57,8 @@ class Protocol(ABC):
         degradation: one sentence with all settings.
         scales: the scales that the protocol is defined for.
         sets: its usual test sets.
-        truth: whether the true image and kernel are known.
+        kernel_known: whether the true kernel is known.
+        max_shift: results are compared with the truth at their best shift of up to this many HR pixels.
         scale: the chosen scale; 0 in `PROTOCOLS`.
     """
 
@@ -62,13 +67,19 @@ class Protocol(ABC):
     degradation: str
     scales: tuple[int, ...]
     sets: tuple[str, ...] = ("Set5", "Set14", "BSD100", "Urban100")
-    truth: bool = True
+    kernel_known: bool = True
+    max_shift: int = 0
     scale: int = 0
 
     @property
     @abstractmethod
     def labels(self) -> Sequence[str]:
         """The name of each parameter, as in ``sigma 1.80``. Every image gives one case per parameter."""
+
+    @property
+    def crop(self) -> int:
+        """HR pixels that most metrics leave out on each side."""
+        return self.scale
 
     @abstractmethod
     def make(self, reference: CaseReference, seed: int) -> Case:
@@ -90,7 +101,8 @@ class Protocol(ABC):
     def describe(self) -> dict[str, str | int | list[str]]:
         """The protocol's settings, for records."""
         text = {"name": self.name, "degradation": self.degradation, "source": self.source}
-        return {**text, "scale": self.scale, "parameters": list(self.labels)}
+        comparison = {"scale": self.scale, "crop": self.crop, "max_shift": self.max_shift}
+        return {**text, **comparison, "parameters": list(self.labels)}
 
     def random_seed(self, reference: CaseReference, seed: int, purpose: str) -> int:
         """A seed for one purpose within one case, from the seed of the evaluation."""
@@ -109,37 +121,77 @@ class Parameter(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SyntheticProtocol(Protocol):
+class ComputedProtocol(Protocol):
     """Blur by a kernel, subsample, add Gaussian noise, clip, round to 8 bit.
 
     HR images are cropped at the bottom and right to a multiple of the scale. The generators of kernels and noise are
     seeded by protocol, scale, case and seed, so that no case depends on another.
 
     Attributes:
-        parameters: gives the degradations that are applied to every image at a scale.
         kernel_size: side of random kernels.
     """
 
-    parameters: Callable[[int], Sequence[Parameter]] = field(kw_only=True)
     kernel_size: int = PRESET_KERNEL_SIZE
 
-    @property
-    def labels(self) -> Sequence[str]:
-        return [parameter.label for parameter in self.parameters(self.scale)]
+    @abstractmethod
+    def parameter(self, reference: CaseReference) -> Parameter:
+        """The degradation of a case. Raises KernelError if its kernel cannot be read."""
 
     def make(self, reference: CaseReference, seed: int) -> Case:
         def generator(purpose: str) -> torch.Generator:
             return torch.Generator().manual_seed(self.random_seed(reference, seed, purpose))
 
-        _, kernel, level = self.parameters(self.scale)[reference.id.parameter]
+        _, kernel, level = self.parameter(reference)
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
         if isinstance(kernel, KernelFamily):
             kernel = kernel.sample(1, self.scale, self.kernel_size, generator("kernel"))[0]
         y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
         if level > 0:
             y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), generator("noise"))
+        y = to_8bit(y[0]).float()
         method_seed = self.random_seed(reference, seed, "method")
-        return Case(reference.id, self.scale, hr, to_8bit(y[0]).float(), kernel, level, method_seed)
+        return Case(reference.id, self.scale, hr, y, kernel, level, method_seed, max_shift=self.max_shift)
+
+
+@dataclass(frozen=True)
+class SyntheticProtocol(ComputedProtocol):
+    """A list of degradations, each of them applied to every image.
+
+    Attributes:
+        parameters: gives the degradations at a scale.
+    """
+
+    parameters: Callable[[int], Sequence[Parameter]] = field(kw_only=True)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return [parameter.label for parameter in self.parameters(self.scale)]
+
+    def parameter(self, reference: CaseReference) -> Parameter:
+        return self.parameters(self.scale)[reference.id.parameter]
+
+
+class LevinProtocol(ComputedProtocol):
+    """Eight stored kernels of real camera shake, without and with noise. They are convolved as they are stored."""
+
+    noise_levels = (0.0, 2.55)  # 1 % of the range, as in deblurring papers
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return [f"noise {noise:g}, k{number}" for noise in self.noise_levels for number in range(1, 9)]
+
+    def parameter(self, reference: CaseReference) -> Parameter:
+        noise, kernel = divmod(reference.id.parameter, 8)
+        stored = read_stored_kernel(self._kernel_file(reference), f"k{kernel + 1}")
+        kernel_as_stored = torch.from_numpy(stored).float()
+        return Parameter(self.labels[reference.id.parameter], kernel_as_stored, self.noise_levels[noise])
+
+    def files(self, reference: CaseReference) -> list[Path]:
+        """The image and the file of the kernels."""
+        return [reference.source, self._kernel_file(reference)]
+
+    def _kernel_file(self, reference: CaseReference) -> Path:
+        return reference.source.parents[1] / "kernels" / "levin09.npz"
 
 
 class RealProtocol(Protocol):
@@ -156,6 +208,26 @@ class RealProtocol(Protocol):
         return Case(reference.id, self.scale, None, read_pixels(reference.source), None, None, method_seed)
 
 
+class RealPairsProtocol(Protocol):
+    """Pairs of photographs with a long and a short focal length, registered: ``HR/NAME`` and ``LR/NAME``."""
+
+    labels = ("as found",)
+    crop = 0
+
+    def images(self, root: Path, set_name: str) -> list[Path]:
+        images_of(root, set_name, "LR")  # raises if there are none
+        return images_of(root, set_name, "HR")
+
+    def files(self, reference: CaseReference) -> list[Path]:
+        """HR image, and LR image if it is not missing."""
+        return [reference.source, *images_named(reference.id.name, reference.source.parents[1] / "LR")]
+
+    def make(self, reference: CaseReference, seed: int) -> Case:
+        hr, y = _read_pair(reference.source, reference.source.parents[1] / "LR", self.scale)
+        method_seed = self.random_seed(reference, seed, "method")
+        return Case(reference.id, self.scale, hr, y, None, None, method_seed, crop=self.crop)
+
+
 class Div2krkProtocol(Protocol):
     """The stored LR images and kernels of DIV2KRK."""
 
@@ -168,25 +240,58 @@ class Div2krkProtocol(Protocol):
 
     def files(self, reference: CaseReference) -> list[Path]:
         """HR image, LR image (left out if it is missing) and kernel."""
-        home, name = reference.source.parent.parent, reference.id.name
-        lr_files = [path for path in images_in(home / f"lr_x{self.scale}") if path.stem == name]
+        home, name = reference.source.parents[1], reference.id.name
         kernel_file = home / f"gt_k_x{self.scale}" / f"kernel_{name.rpartition('_')[2]}.mat"
-        return [reference.source, *lr_files, kernel_file]
+        return [reference.source, *images_named(name, home / f"lr_x{self.scale}"), kernel_file]
 
     def make(self, reference: CaseReference, seed: int) -> Case:
         """Read a case. Raises ImageError or KernelError if a file is missing or damaged."""
-        hr_file, *lr_files, kernel_file = self.files(reference)
-        stored = read_stored_kernel(kernel_file)
-        if not lr_files:
-            missing = hr_file.parent.parent / f"lr_x{self.scale}" / reference.id.name
-            raise ImageError(f"{missing}: the LR image is missing")
-        hr, y = read_pixels(hr_file), read_pixels(lr_files[0])
-        if tuple(hr.shape[-2:]) != tuple(side * self.scale for side in y.shape[-2:]):
-            size = f"{y.shape[-1]}x{y.shape[-2]}"
-            raise ImageError(f"{lr_files[0]}: {size} is not 1/{self.scale} of {reference.source.name}")
+        stored = read_stored_kernel(self.files(reference)[-1])
+        hr, y = _read_pair(reference.source, reference.source.parents[1] / f"lr_x{self.scale}", self.scale)
+        return self._case(reference, seed, hr, y, stored)
+
+    def _case(self, reference: CaseReference, seed: int, hr: Tensor | None, y: Tensor, stored: Array) -> Case:
         method_seed = self.random_seed(reference, seed, "method")
         kernel, centred = as_convolution(shifted_kernel(stored, self.scale)), as_convolution(stored)
         return Case(reference.id, self.scale, hr, y, kernel, 0.0, method_seed, Decimate(0), centred)
+
+
+class Div2krkKernelsProtocol(Div2krkProtocol):
+    """Every stored kernel of DIV2KRK, also those whose image is not in the folder; only kernels are measured.
+
+    A kernel degrades its own image, or one of the images that are there, in turn.
+    """
+
+    def images(self, root: Path, set_name: str) -> list[Path]:
+        """The files of the kernels. Raises ParameterError if there are none."""
+        images_of(root, set_name, "gt")  # raises if there are none
+        folder = root / set_name / f"gt_k_x{self.scale}"
+        files = sorted(folder.glob("kernel_*.mat"), key=lambda path: int(path.stem.rpartition("_")[2]))
+        if not files:
+            raise ParameterError(f"{folder}: no kernels; it should hold kernel_N.mat")
+        return files
+
+    def files(self, reference: CaseReference) -> list[Path]:
+        """HR image and kernel."""
+        home, number = reference.source.parents[1], reference.id.name.rpartition("_")[2]
+        own, others = images_named(f"im_{number}", home / "gt"), images_in(home / "gt")
+        return [own[0] if own else others[int(number) % len(others)], reference.source]
+
+    def make(self, reference: CaseReference, seed: int) -> Case:
+        hr_file, kernel_file = self.files(reference)
+        stored, hr = read_stored_kernel(kernel_file), crop_to_multiple(read_pixels(hr_file), self.scale)
+        return self._case(reference, seed, None, degrade_as_div2krk(hr, stored, self.scale), stored)
+
+
+def _read_pair(hr_file: Path, lr_folder: Path, scale: int) -> tuple[Tensor, Tensor]:
+    """HR image and the LR image of the same name. Raises ImageError if it is missing or has not 1/scale of the size."""
+    lr_files = images_named(hr_file.stem, lr_folder)
+    if not lr_files:
+        raise ImageError(f"{lr_folder / hr_file.stem}: the LR image is missing")
+    hr, y = read_pixels(hr_file), read_pixels(lr_files[0])
+    if tuple(hr.shape[-2:]) != tuple(side * scale for side in y.shape[-2:]):
+        raise ImageError(f"{lr_files[0]}: {y.shape[-1]}x{y.shape[-2]} is not 1/{scale} of {hr_file.name}")
+    return hr, y
 
 
 def _gaussian8(scale: int) -> list[Parameter]:
@@ -195,8 +300,25 @@ def _gaussian8(scale: int) -> list[Parameter]:
     return [Parameter(f"sigma {s:.2f}", k) for s, k in zip(sigmas, kernels, strict=True)]
 
 
-# (sigma_1, sigma_2, theta in degrees), from the authors of DSAT: DASR's paper only shows pictures of the kernels.
-# DASR calls the first two eigenvalues lambda; its code squares them.
+SINGLE_WIDTHS = {2: (0.0, 0.6, 1.2, 1.8), 4: (0.0, 1.2, 2.4, 3.6)}
+
+
+def _single_widths(scale: int) -> list[Parameter]:
+    """Isotropic Gaussians of DASR's Table 2. A width of 0 is no blur."""
+    return [
+        Parameter(f"width {sigma:g}", isotropic_gaussian(sigma, PRESET_KERNEL_SIZE) if sigma else _no_blur())
+        for sigma in SINGLE_WIDTHS[scale]
+    ]
+
+
+def _no_blur() -> Tensor:
+    kernel = torch.zeros(PRESET_KERNEL_SIZE, PRESET_KERNEL_SIZE)
+    kernel[PRESET_KERNEL_SIZE // 2, PRESET_KERNEL_SIZE // 2] = 1
+    return kernel
+
+
+# (sigma_1, sigma_2, theta in degrees), as stated by the authors of DSAT; the pictures of the kernels in DASR's and
+# CDFormer's Table 3 agree with them. DASR calls the first two eigenvalues lambda; its code squares them.
 ANISO9_KERNELS = (
     (2.0, 0.2, 0),
     (2.0, 1.0, 10),
@@ -211,14 +333,14 @@ ANISO9_KERNELS = (
 
 
 def _aniso9(_: int) -> list[Parameter]:
-    """Nine fixed kernels at three noise levels; parameter = noise index * 9 + kernel index."""
+    """Nine fixed kernels at four noise levels; parameter = noise index * 9 + kernel index."""
     return [
         Parameter(
             f"noise {noise:.0f}, {a:g} x {b:g} at {theta}",
             anisotropic_gaussian(a, b, math.radians(theta), PRESET_KERNEL_SIZE),
             noise,
         )
-        for noise in (0.0, 10.0, 20.0)
+        for noise in (0.0, 5.0, 10.0, 20.0)
         for a, b, theta in ANISO9_KERNELS
     ]
 
@@ -235,6 +357,11 @@ _OWN = "this package (random kernels of its own families, fixed seeds)"
 _SETTING2 = (
     "anisotropic Gaussian blur 21x21, both sigmas uniform in [0.6, 5], any angle, entries changed by up to 25 %, "
     "antialiased bicubic downsampling, "
+)
+_KERNELGAN = "S. Bell-Kligler et al., Blind super-resolution kernel estimation using KernelGAN, NeurIPS 2019"
+_DIV2KRK = (
+    "anisotropic Gaussian kernels with multiplicative noise, 11x11 (x2) or 31x31 (x4), moved to the middle of the LR "
+    "pixel, decimation, truncation to 8 bit"
 )
 _ALL: tuple[Protocol, ...] = (
     SyntheticProtocol(
@@ -269,17 +396,31 @@ _ALL: tuple[Protocol, ...] = (
         "aniso9",
         "L. Wang et al., Unsupervised degradation representation learning (DASR), CVPR 2021, table 3; kernel "
         "parameters as stated by the authors of DSAT (github.com/I2-Multimedia-Lab/DSAT/issues/2)",
-        "nine anisotropic Gaussian kernels 21x21, antialiased bicubic downsampling, Gaussian noise 0, 10 or 20, 8 bit",
+        "nine anisotropic Gaussian kernels 21x21, antialiased bicubic downsampling, Gaussian noise 0, 5, 10 (as in the "
+        "table) or 20, 8 bit",
         scales=(4,),
         sets=("Set14",),
         parameters=_aniso9,
     ),
+    SyntheticProtocol(
+        "dasr",
+        "L. Wang et al., Unsupervised degradation representation learning (DASR), CVPR 2021, table 2",
+        "isotropic Gaussian blur 21x21 of four widths, the first without blur, antialiased bicubic downsampling, 8 bit",
+        scales=tuple(SINGLE_WIDTHS),
+        parameters=_single_widths,
+    ),
     Div2krkProtocol(
         "div2krk",
-        "S. Bell-Kligler et al., Blind super-resolution kernel estimation using KernelGAN, NeurIPS 2019",
-        "stored LR images: anisotropic Gaussian kernels 31x31 with multiplicative noise, moved to the middle of the LR "
-        "pixel, decimation, truncation to 8 bit",
-        scales=(4,),
+        _KERNELGAN,
+        f"stored LR images: {_DIV2KRK}",
+        scales=(2, 4),
+        sets=("DIV2KRK",),
+    ),
+    Div2krkKernelsProtocol(
+        "div2krk_kernels",
+        _KERNELGAN,
+        f"all stored kernels, on the images that are there, kernel metrics only: {_DIV2KRK}",
+        scales=(2, 4),
         sets=("DIV2KRK",),
     ),
     SyntheticProtocol(
@@ -317,7 +458,24 @@ _ALL: tuple[Protocol, ...] = (
         "none: photographs as found, no ground truth",
         scales=(1, 2, 3, 4),
         sets=("RealSRSet",),
-        truth=False,
+        kernel_known=False,
+    ),
+    RealPairsProtocol(
+        "realsr",
+        "J. Cai et al., Toward real-world single image super-resolution (RealSR), ICCV 2019; crops of StableSR",
+        "none: photographs with a short focal length; the truth has a long one; nothing is cropped for the metrics",
+        scales=(4,),
+        sets=("RealSR100",),
+        kernel_known=False,
+    ),
+    LevinProtocol(
+        "levin",
+        "A. Levin et al., Understanding and evaluating blind deconvolution algorithms, CVPR 2009 (kernels)",
+        "eight camera-shake kernels 13x13 to 27x27, antialiased bicubic downsampling, Gaussian noise 0 or 2.55, 8 bit; "
+        "the kernels are off centre, so every result is measured at its best shift of up to 6 pixels",
+        scales=(1, 2, 4),
+        sets=("Set14", "BSD100", "Urban100"),
+        max_shift=6,
     ),
 )
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
@@ -326,7 +484,7 @@ PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 def protocol(name: str, scale: int) -> Protocol:
     """The named protocol at a scale. Raises ParameterError if the name is unknown or the protocol lacks the scale."""
     if name not in PROTOCOLS:
-        raise ParameterError(f"protocol '{name}': one of {', '.join(PROTOCOLS)} is accepted")
+        raise ParameterError(f"protocol '{name}' is unknown; choose one of {', '.join(PROTOCOLS)}")
     chosen = PROTOCOLS[name]
     if scale not in chosen.scales:
         accepted = ", ".join(map(str, chosen.scales))

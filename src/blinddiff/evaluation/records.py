@@ -206,7 +206,7 @@ def cost_case(scale: int) -> Case:
 
 
 def measure_costs(weights: Mapping[str, str | None], options: Options, scale: int, folder: Path) -> dict[str, Any]:
-    """Measure all methods except `external` and those in the folder's costs.json; return costs as a record.
+    """Measure the methods of this package that are not in the folder's costs.json; return all costs as a record.
 
     `weights` maps each method to the result of `fingerprint_of`. Methods that run out of memory are listed under
     `not_measured`, with the reason. Raises OutputError if the folder cannot be written.
@@ -227,7 +227,7 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
     if conditions.items() <= known.items():
         record["methods"] = {n: cost for n, cost in known["methods"].items() if weights.get(n) == known["weights"][n]}
     worker = partial(_cost_worker, replace(options), scale)
-    for name in [name for name in weights if name != "external" and name not in record["methods"]]:
+    for name in [name for name in weights if name not in options.external and name not in record["methods"]]:
         try:
             # A new process for each method, because the peak is measured per process.
             [(_, cost)] = run_tasks([name], worker, processes=1, threads=torch.get_num_threads())

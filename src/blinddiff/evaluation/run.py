@@ -1,11 +1,14 @@
-"""`blinddiff evaluate`: runs methods on the cases of a protocol, resumes, and writes the record and the report."""
+"""`blinddiff evaluate`: runs restoration methods on test images, and writes the record and the report.
+
+A protocol degrades the images; each image and degradation is a case. An interrupted run resumes.
+"""
 
 import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -17,11 +20,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from blinddiff.degradation.kernel_files import write_kernel
-from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.errors import BlindDiffError, ParameterError, WeightsError
 from blinddiff.evaluation.data import CaseId, CaseReference, checksum, data_root, to_bytes
-from blinddiff.evaluation.image_metrics import Sample, available_learned_metrics
+from blinddiff.evaluation.image_metrics import (
+    ALEXNET,
+    DISTS_WEIGHTS,
+    LPIPS_WEIGHTS,
+    VGG16,
+    Sample,
+    available_learned_metrics,
+)
 from blinddiff.evaluation.methods import Options, fingerprint_of, method
-from blinddiff.evaluation.plots import Gallery, Showcase, View, make_showcase, view_of
+from blinddiff.evaluation.plots import KeptViews, ReportPictures, View, make_report_pictures, view_of
 from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.records import (
     FORMAT,
@@ -35,8 +45,19 @@ from blinddiff.evaluation.records import (
     versions,
     write_json,
 )
-from blinddiff.evaluation.report import Report, as_html, as_markdown
-from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, summarise
+from blinddiff.evaluation.report import (
+    Block,
+    Heading,
+    Paragraph,
+    Report,
+    Table,
+    as_html,
+    as_markdown,
+    images_csv,
+    latex_tables,
+    seed_overview,
+)
+from blinddiff.evaluation.statistics import METRICS, SetSummary, methods_shown, spread_over_seeds, summarise
 from blinddiff.files import files_hash, make_folder, write_file
 from blinddiff.imaging import write_picture
 from blinddiff.restoring.pool import Died, run_tasks
@@ -58,6 +79,8 @@ class Settings:
         workers: number of processes.
         costs: measure memory, multiplications and parameters of each method.
         pictures: show chosen cases in `report.html`.
+        tables: also write all results as CSV and the report's tables as LaTeX.
+        learned_weights: folder of the weights of LPIPS and DISTS, see `image_metrics.lpips`.
         command: the command line, for the record.
 
     Raises ParameterError for fewer than one worker or one image.
@@ -75,6 +98,8 @@ class Settings:
     workers: int = 1
     costs: bool = True
     pictures: bool = True
+    tables: bool = False
+    learned_weights: Path | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -93,7 +118,8 @@ README = """# Inputs of protocol {name}, x{scale}, seed {seed}
 - `kernel/SET/IMAGE_INDEX_kernel.npy`: true blur kernel, for convolution (not correlation). The centre of the array is
   aligned with the centre of the LR pixel.
 
-Put results in one folder as `SET/IMAGE_INDEX.png` (and kernels as `SET/IMAGE_INDEX_kernel.npy`), then
+INDEX is the number of the degradation. Put the results in one folder as `SET/IMAGE_INDEX.png` (and kernels as
+`SET/IMAGE_INDEX_kernel.npy`): the same names as in `LR`. Then run
 `blinddiff evaluate --protocol {name} --scale {scale} --seed {seed} {cases} --methods external --external FOLDER`,
 with the same `--data` as this export.
 """
@@ -105,25 +131,26 @@ def export(settings: Settings, folder: Path) -> tuple[int, list[str]]:
     Returns the number of exported cases, and a line for each case that failed. Raises ParameterError for missing data,
     OutputError if the folder cannot be written.
     """
-    plan = protocol(settings.protocol, settings.scale)
+    chosen = protocol(settings.protocol, settings.scale)
     root = data_root(settings.data)
-    references = [case for name in settings.sets for case in plan.references(root, name, settings.limit)]
+    references = [case for name in settings.sets for case in chosen.references(root, name, settings.limit)]
     failures = []
     for part, name in product(("LR", "HR", "kernel"), settings.sets):
         make_folder(folder / part / name)
     for reference in tqdm(references, unit="case", disable=not sys.stderr.isatty()):
         try:
-            case = plan.make(reference, settings.seed)
+            case = chosen.make(reference, settings.seed)
         except BlindDiffError as error:
             failures.append(f"{reference.id}: {error}")
             continue
         write_picture(folder / "LR" / case.id.set / f"{case.id.stem}.png", Image.fromarray(to_bytes(case.y)))
         if case.hr is not None:
             write_picture(folder / "HR" / case.id.set / f"{case.id.name}.png", Image.fromarray(to_bytes(case.hr)))
-        if case.kernel_at_pixel_centre is not None:
-            write_kernel(folder / "kernel" / case.id.set / f"{case.id.stem}_kernel.npy", case.kernel_at_pixel_centre)
+        kernel = case.kernel_centred_on_lr_pixel  # the one that estimates are compared with
+        if kernel is not None:
+            write_kernel(folder / "kernel" / case.id.set / f"{case.id.stem}_kernel.npy", kernel)
     cases = f"--sets {shlex.join(settings.sets)}" + ("" if settings.limit is None else f" --limit {settings.limit}")
-    write_file(folder / "README.md", README.format(**plan.describe(), seed=settings.seed, cases=cases).encode())
+    write_file(folder / "README.md", README.format(**chosen.describe(), seed=settings.seed, cases=cases).encode())
     return len(references) - len(failures), failures
 
 
@@ -137,8 +164,9 @@ class Runner:
     def __init__(self, settings: Settings) -> None:
         self.protocol = protocol(settings.protocol, settings.scale)
         self.seed = settings.seed
+        self.learned_weights = settings.learned_weights
         self.shown = methods_shown(settings.methods) if settings.pictures else ()
-        # a copy, because loaded weights must not be sent to the workers with the settings
+        # `Options` caches the loaded pipeline. Cache it in a copy: `settings` is sent to the worker processes.
         options = replace(settings.options)
         self.methods = {name: method(name, options) for name in settings.methods}
 
@@ -157,7 +185,7 @@ class Runner:
         for name in names:
             try:
                 restoration = self.methods[name].restore(case.y, case.scale, case)
-                metrics = measure(Sample(case, restoration))
+                metrics = measure(Sample(case, restoration, self.learned_weights))
             except Exception as error:
                 if (failure := describe_failure(error)) is None:
                     raise
@@ -184,8 +212,9 @@ def measure(sample: Sample) -> dict[str, float]:
 
 
 def run_all(settings: Settings, runner: Runner, tasks: Sequence[Task]) -> Iterator[list[Evaluated]]:
-    """Yield results as they become available: one at a time without workers, all results of a case together with them.
+    """Yield lists of results as they become available.
 
+    With one process, each list has one result; with several worker processes, it has all results of a case.
     Raises BlindDiffError if a worker process is killed.
     """
     if settings.workers == 1 or len(tasks) < 2:
@@ -213,30 +242,39 @@ def evaluate(settings: Settings) -> Outcome:
     if `out` cannot be written or contains a different run.
     """
     started, clock = now(), time.perf_counter()
+    learned = available_learned_metrics(settings.learned_weights)
+    if settings.learned_weights is not None and not learned:
+        needed = " and ".join((ALEXNET, LPIPS_WEIGHTS)), " and ".join((VGG16, DISTS_WEIGHTS))
+        raise WeightsError(f"{settings.learned_weights}: contains neither {needed[0]} nor {needed[1]}")
     runner = Runner(settings)
-    plan = runner.protocol
+    chosen = runner.protocol
     root = data_root(settings.data)
-    references = {name: plan.references(root, name, settings.limit) for name in settings.sets}
+    references = {name: chosen.references(root, name, settings.limit) for name in settings.sets}
     fingerprint = {
         "format": FORMAT,
-        "protocol": plan.describe(),
+        "protocol": chosen.describe(),
         "seed": settings.seed,
-        "learned metrics": available_learned_metrics(),
+        "metrics": list(METRICS),
+        "learned metrics": learned,
         "blinddiff": versions()["blinddiff"],
     }
-    weights = {name: fingerprint_of(name, settings.options) for name in settings.methods}
+    weights_checksums = {name: fingerprint_of(name, settings.options) for name in settings.methods}
     cases = {case.id: case for group in references.values() for case in group}
     by_image = {f"{case.id.set}/{case.id.name}": case for case in cases.values()}
-    data = {image: files_hash(plan.files(case)) for image, case in by_image.items()}
-    with ResultLog(settings.out, fingerprint, weights, data) as log:
-        gallery = _run_missing(settings, runner, cases, log)
+    data_checksums = {image: files_hash(chosen.files(case)) for image, case in by_image.items()}
+    with ResultLog(settings.out, fingerprint, weights_checksums, data_checksums) as log:
+        kept_views = _run_missing(settings, runner, cases, log)
         results = [r for r in log.results.values() if r.case_id in cases and r.method in settings.methods]
         summaries = summarise(results, settings.sets, settings.methods)
         failures = sorted((r for r in results if r.error is not None), key=lambda r: r.key)
-        costs = measure_costs(weights, settings.options, settings.scale, settings.out) if settings.costs else {}
-        showcase = Showcase()
+        costs = {}
+        if settings.costs:
+            costs = measure_costs(weights_checksums, settings.options, settings.scale, settings.out)
+        pictures = ReportPictures()
         if settings.pictures:
-            showcase = make_showcase(results, runner.methods, lambda id_: plan.make(cases[id_], settings.seed), gallery)
+            pictures = make_report_pictures(
+                results, runner.methods, lambda id_: chosen.make(cases[id_], settings.seed), kept_views
+            )
         record = {
             "fingerprint": fingerprint,
             "command": settings.command,
@@ -249,11 +287,11 @@ def evaluate(settings: Settings) -> Outcome:
             "device": settings.options.device,
             "limit": settings.limit,
             "methods": list(settings.methods),
-            "weights": weights,
+            "weights": weights_checksums,
             "data": {
                 name: {
                     "images": len({case.id.name for case in group}),
-                    "sha256": files_hash(path for case in group for path in plan.files(case)),
+                    "sha256": files_hash(path for case in group for path in chosen.files(case)),
                 }
                 for name, group in references.items()
             },
@@ -263,36 +301,78 @@ def evaluate(settings: Settings) -> Outcome:
             "failures": [asdict(failure) for failure in failures],
         }
         write_json(settings.out / RECORD, record)
-        report = Report(plan, summaries, results, showcase, record)
-        write_file(settings.out / "report.md", as_markdown(report.blocks()).encode())
-        write_file(settings.out / "report.html", as_html(report.blocks()).encode())
+        blocks = list(Report(chosen, summaries, results, pictures, record).blocks())
+        write_file(settings.out / "report.md", as_markdown(blocks).encode())
+        write_file(settings.out / "report.html", as_html(blocks).encode())
+        if settings.tables:
+            make_folder(settings.out / "tables")
+            write_file(settings.out / "tables" / "images.csv", images_csv(results, chosen.labels).encode())
+            for name, text in latex_tables(blocks, settings.command):
+                write_file(settings.out / "tables" / name, text.encode())
     return Outcome(results, summaries, failures)
 
 
-def _run_missing(settings: Settings, runner: Runner, cases: Mapping[CaseId, CaseReference], log: ResultLog) -> Gallery:
+def evaluate_seeds(settings: Settings, seeds: Sequence[int]) -> tuple[list[Outcome], list[Table]]:
+    """Evaluate with several seeds, each in ``OUT/seed_N``; record and report of `settings.out` hold their spread.
+
+    A seed sets the random kernels and noise of the protocol and the random numbers of the methods. Returns the outcomes
+    and a table for each set. Raises the errors of `evaluate`.
+    """
+    outcomes = [evaluate(replace(settings, seed=seed, out=settings.out / f"seed_{seed}")) for seed in seeds]
+    by_set = list(zip(*(outcome.summaries for outcome in outcomes), strict=True))
+    spreads = {summaries[0].set: spread_over_seeds(summaries) for summaries in by_set}
+    tables = [seed_overview(name, spread, seeds) for name, spread in spreads.items()]
+    record = {
+        "command": settings.command,
+        "versions": versions(),
+        "seeds": list(seeds),
+        "methods": list(settings.methods),
+        "sets": {
+            name: {method: {metric: asdict(s) for metric, s in found.items()} for method, found in spread.items()}
+            for name, spread in spreads.items()
+        },
+    }
+    write_json(settings.out / RECORD, record)
+    note = "Means over seeds, with the standard deviation of the seeds' means. Each seed's folder holds its report."
+    blocks: list[Block] = [
+        Heading(1, f"{settings.protocol}, x{settings.scale}, {len(seeds)} seeds"),
+        Paragraph(note),
+        *tables,
+    ]
+    write_file(settings.out / "report.md", as_markdown(blocks).encode())
+    return outcomes, tables
+
+
+def _run_missing(
+    settings: Settings, runner: Runner, cases: Mapping[CaseId, CaseReference], log: ResultLog
+) -> KeptViews:
     """Run the missing cases and return the views that the report may need."""
     missing = {case_id: [n for n in settings.methods if (n, *case_id) not in log.results] for case_id in cases}
     tasks = [(cases[case_id], names) for case_id, names in missing.items() if names]
     total = len(cases) * len(settings.methods)
-    gallery = Gallery(settings.methods, cases)
+    kept_views = KeptViews(settings.methods, cases)
     for known in log.results.values():
         if known.case_id in cases:
-            gallery.add(known)
+            kept_views.add(known)
     done, interval = total - sum(len(names) for _, names in tasks), 0.2 if sys.stderr.isatty() else 30
     with tqdm(total=total, initial=done, unit="result", mininterval=interval) as progress:
         for found in run_all(settings, runner, tasks):
             log.append(result for result, _ in found)
             for result, view in found:
-                gallery.add(result, view)
+                kept_views.add(result, view)
             progress.update(len(found))
     log.finish()
-    return gallery
+    return kept_views
 
 
-def _external(settings: Settings) -> dict[str, str] | None:
-    """The folder of another program's results, and a checksum of its files for these sets."""
-    folder = settings.options.external
-    if folder is None:
-        return None
-    files = [path for name in settings.sets for path in (folder / name).glob("*") if path.is_file()]
-    return {"folder": str(folder), "sha256": files_hash(files)}
+def _external(settings: Settings) -> dict[str, dict[str, str]]:
+    """For each folder of results that is used: its path, and a checksum of its files for these sets."""
+    folders = {name: folder for name, folder in settings.options.external.items() if name in settings.methods}
+    return {
+        name: {"folder": str(folder), "sha256": files_hash(_files(folder / part for part in settings.sets))}
+        for name, folder in folders.items()
+    }
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    return [path for folder in folders for path in folder.glob("*") if path.is_file()]

@@ -91,6 +91,28 @@ def paired_difference(method: str, baseline: str, values: Values) -> Difference 
     return Difference(method, baseline, estimate(common)) if common else None
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Means of one metric over several seeds: their mean, standard deviation (of a sample), smallest and largest."""
+
+    mean: float
+    deviation: float
+    low: float
+    high: float
+
+
+def spread_over_seeds(summaries: Sequence["SetSummary"]) -> dict[str, dict[str, Spread]]:
+    """Method -> metric -> spread of the means in the summaries of one set, one for each of at least two seeds."""
+    found: dict[str, dict[str, Spread]] = {}
+    for method, metrics in summaries[0].means.items():
+        for metric in metrics:
+            if all(metric in s.means.get(method, {}) for s in summaries):
+                values = np.array([s.means[method][metric].mean for s in summaries])
+                spread = Spread(*map(float, (values.mean(), values.std(ddof=1), values.min(), values.max())))
+                found.setdefault(method, {})[metric] = spread
+    return found
+
+
 COMPARED = ("psnr_y", "ssim_y", "niqe", "lpips", "dists", "lr_rms", "kernel_l1")
 MOST_FOR_ALL_PAIRS = 6  # methods; more are only compared with the first one and these:
 USUAL_BASELINES = ("closed-form", "fidelity")

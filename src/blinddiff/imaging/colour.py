@@ -1,4 +1,4 @@
-"""Converts pixels between the tone curve of a colour profile and that of sRGB, on which the network was trained.
+"""Converts pixels between the tone curve of a colour profile and the one of sRGB, which the network was trained on.
 
 The tone curve changes the apparent blur and noise, so it is converted to sRGB before the restoration and back
 afterwards. The primaries are kept: they only affect the saturation, and converting Display P3 or ProPhoto to sRGB would
@@ -22,7 +22,7 @@ MIN_SLOPE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class ToneCurve:
-    """A strictly increasing map of [0, 1] onto itself: the sRGB values, (4096,), of the file's values `GRID`."""
+    """A strictly increasing map of [0, 1] onto itself. `srgb`, (4096,), has the sRGB value of each value in `GRID`."""
 
     srgb: NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class ToneCurve:
 
 def _interpolate(values: NDArray[np.float32], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
     out = np.empty_like(values)
-    for row in range(len(values)):  # np.interp returns float64; for the whole image it would need too much memory
+    for row in range(len(values)):  # by row, because np.interp returns float64, which needs much memory
         out[row] = np.interp(values[row], x, y)
     return out
 
@@ -46,8 +46,8 @@ def _interpolate(values: NDArray[np.float32], x: NDArray[np.float64], y: NDArray
 def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     """Return the tone curve of a colour profile; None if the pixels are used as sRGB without conversion.
 
-    That is the case without a profile, and for one with the tone curve of sRGB, a damaged one, or one for another kind
-    of pixel (such as CMYK in an RGB file, or RGB in a `grey` file). Most viewers do the same.
+    The result is None without a profile, and if the profile has the tone curve of sRGB, is damaged, or is for another
+    kind of pixel (such as CMYK in an RGB file, or RGB in a `grey` file). Most viewers do the same.
     """
     if icc_profile is None:
         return None
@@ -94,7 +94,7 @@ _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 def declared_profile(file_format: str, data: bytes) -> bytes | None:
     """Return an ICC profile for the code points of a PNG or AVIF file; None for sRGB, or without code points.
 
-    Television's transfer functions are used as that of sRGB, as in viewers. Raises ImageError for high dynamic range.
+    The transfer functions of television count as that of sRGB, as in viewers. Raises ImageError for high dynamic range.
     """
     offset, layout = -1, ">BB"
     if file_format == "AVIF":
@@ -123,7 +123,7 @@ def _make_profile(primaries: int, transfer: int) -> bytes:
         primaries=[number for x, y in colours for number in (x, y, 1.0)],
         transferfunction=(linear * 65535).round().astype(np.uint16),
     )
-    # A fixed creation date, so that equal inputs give equal files.
+    # Set a fixed creation date, so that equal inputs give equal files.
     return profile[:24] + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + profile[36:]
 
 

@@ -34,10 +34,10 @@ def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
     KernelError for any other tensor.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
-        raise KernelError(f"kernel: shape {tuple(kernel.shape)}; accepted is (kh, kw)")
+        raise KernelError(f"kernel: shape {tuple(kernel.shape)}; it must be (kh, kw)")
     values = kernel.detach().cpu().double().numpy()
     if not np.isfinite(values).all() or values.max() <= 0:
-        raise KernelError("kernel: has entries that are not finite, or none above zero")
+        raise KernelError("kernel: has entries that are not finite, or no entry above zero")
     block = max(1, side // max(values.shape))
     enlarged = np.kron(values / values.max(), np.ones((block, block)))
     colours = heat_colours(enlarged.clip(0))
@@ -104,9 +104,9 @@ def comparison_sheet(
     in the units of `low`. Characters of `title` outside Latin-1 become "?". Raises ParameterError for other shapes.
     """
     if low.ndim != 3 or low.shape != residual.shape:
-        raise ParameterError(f"residual: shape {tuple(residual.shape)}; accepted is the input's, {tuple(low.shape)}")
+        raise ParameterError(f"residual: shape {tuple(residual.shape)}, but the input has {tuple(low.shape)}")
     if result.ndim != 3 or bicubic.shape != result.shape:
-        raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}; accepted is the result's, {tuple(result.shape)}")
+        raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}, but the result has {tuple(result.shape)}")
     full = result.shape[-1], result.shape[-2]
     pictures = [to_picture(low).resize(full, _NEAREST), to_picture(bicubic), to_picture(result)]
     sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
@@ -138,7 +138,7 @@ def _fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
 
 
 def _most_different_box(bicubic: Tensor, result: Tensor, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the window of width x height with the largest square difference."""
+    """Return (left, top, right, bottom) of the window of width x height with the largest squared difference."""
     height, width = min(height, result.shape[-2]), min(width, result.shape[-1])
     energy = (result - bicubic).detach().cpu().double().square().sum(dim=0).numpy()
     # The integral image gives the sum over every window.

@@ -15,7 +15,7 @@ EXIF_PREFIX = b"Exif\0\0"
 EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY = 0x8769, 0x8825, 0xA005
 XMP_TAG, ICC_TAG, ORIENTATION_TAG = 700, 34675, 274
 _POINTERS = (EXIF_DIRECTORY, GPS_DIRECTORY, INTEROPERABILITY_DIRECTORY)
-SHORT, LONG, UNDEFINED = 3, 4, 7  # types of values; their sizes in bytes:
+SHORT, LONG, UNDEFINED = 3, 4, 7  # types of values; `_SIZES` has their sizes in bytes
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 Order = Literal["<", ">"]  # byte order, as in `struct`
@@ -40,7 +40,7 @@ class Directory:
     dangling: set[int] = field(default_factory=set)  # tags whose offset is invalid
 
     def value(self, tag: int) -> bytes | None:
-        """Return the bytes of a field, None if there is none."""
+        """Return the bytes of a field; None if the field is missing."""
         return self.fields[tag].value if tag in self.fields else None
 
     def number(self, tag: int) -> int | None:
@@ -148,14 +148,14 @@ def patch(block: bytes, numbers: dict[int, int], unlink_next: bool = False) -> b
     return bytes(data)
 
 
-# The fields of a TIFF file that describe the photograph, and not how its pixels are stored
+# The fields of a TIFF file that describe the photograph, and not the storage of its pixels
 _DESCRIPTIVE_NAMES = """ImageDescription Make Model XResolution YResolution ResolutionUnit Software DateTime Artist
     HostComputer Rating RatingPercent Copyright ExifOffset GPSInfo XPTitle XPComment XPAuthor XPKeywords XPSubject"""
 _DESCRIPTIVE_TAGS = frozenset(ExifTags.Base[name] for name in _DESCRIPTIVE_NAMES.split())
 
 
 def exif_orientation(picture: Image.Image) -> int | None:
-    """Return the orientation in a picture's EXIF block; None if it is missing, no integer, or damaged."""
+    """Return the orientation in a picture's EXIF block; None if it is missing, damaged, or not an integer."""
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
         return orientation if isinstance(orientation, int) else None
@@ -179,21 +179,21 @@ def upright_exif(picture: Image.Image) -> bytes | None:
 
 def exif_of_tiff(directory: Directory) -> bytes | None:
     """Return an EXIF block with a TIFF file's fields that describe the photograph; None if there are none."""
-    kept = descriptive(directory)
+    kept = descriptive_fields(directory)
     return EXIF_PREFIX + header(kept.order) + write_directory(kept, 8) if kept.fields else None
 
 
-def descriptive(directory: Directory) -> Directory:
+def descriptive_fields(directory: Directory) -> Directory:
     """Return the fields that describe the photograph, and not the storage of its pixels."""
     kept = {tag: found for tag, found in directory.fields.items() if tag in _DESCRIPTIVE_TAGS}
     title = kept.get(ExifTags.Base.ImageDescription)
-    # Scientific programs store the shape of the array here, which does not hold for the result.
+    # Scientific programs store the shape of the array here, which is wrong for the result.
     if title is not None and title.value.startswith((b'{"shape"', b"ImageJ=", b"<?xml", b"<OME")):
         del kept[ExifTags.Base.ImageDescription]
     return Directory(directory.order, kept)
 
 
-def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
+def exif_with_size(block: bytes, size: tuple[int, int]) -> bytes:
     """Return an EXIF block with its width and height, if it has them, set to `size`."""
     tags = ExifTags.Base
     sides = {tags.ImageWidth: 0, tags.ExifImageWidth: 0, tags.ImageLength: 1, tags.ExifImageHeight: 1}
@@ -201,7 +201,7 @@ def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
 
 
 def upright_xmp(packet: object) -> bytes | None:
-    """Return an XMP packet with upright orientation; None if `packet` is empty or no text."""
+    """Return an XMP packet with upright orientation; None if `packet` is empty or not text."""
     if isinstance(packet, str):
         packet = packet.encode()
     if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
@@ -209,7 +209,7 @@ def upright_xmp(packet: object) -> bytes | None:
     return _replace_number(packet, "tiff:Orientation", 1)
 
 
-def xmp_of_size(packet: bytes, size: tuple[int, int]) -> bytes:
+def xmp_with_size(packet: bytes, size: tuple[int, int]) -> bytes:
     """Return an XMP packet with its width and height, if it has them, set to `size`."""
     packet = _replace_number(packet, "(?:tiff|exif):(?:ImageWidth|PixelXDimension)", size[0])
     return _replace_number(packet, "(?:tiff|exif):(?:ImageLength|PixelYDimension)", size[1])

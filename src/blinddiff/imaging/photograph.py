@@ -28,7 +28,7 @@ class Photograph:
         bit_depth: bits per channel: 8 for up to 8 bits and palettes, 16 for 9 to 16 bits, 32 for floats.
         mode: Pillow's name of the file's pixel format, such as "RGB", "P" or "I;16"; for formats without one, a similar
             name, such as "RGB;16" or "RGB;32F".
-        file_format: such as "PNG".
+        file_format: Pillow's name of the file format, such as "PNG".
         icc_profile: the embedded colour profile, unchanged; or one made from the file's declared colour space.
         exif, xmp: the EXIF block (without thumbnail) and the XMP packet, both with upright orientation.
         path: the file; None if decoded from bytes.
@@ -46,14 +46,14 @@ class Photograph:
     path: Path | None
 
 
-Samples: TypeAlias = NDArray[Any]
+PixelArray: TypeAlias = NDArray[Any]
 """Pixels as stored in files, (H, W, C): grey, grey and alpha, RGB or RGBA; uint8, uint16, or float32 in [0, 1]."""
 
 
 class StoredImage(NamedTuple):
     """A decoded file before its EXIF `orientation` is applied; the other fields as in `Photograph`."""
 
-    array: Samples
+    array: PixelArray
     mode: str
     orientation: int | None
     icc_profile: bytes | None
@@ -74,30 +74,30 @@ def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
     return split_channels(picture_array(picture))
 
 
-def picture_array(picture: Image.Image) -> Samples:
+def picture_array(picture: Image.Image) -> PixelArray:
     """Return a picture's pixels, uint8, or uint16 for 16-bit grey. Raises ImageError as `from_picture` does."""
     mode = _CONVERTED_MODES.get(picture.mode)
     if mode is None:
         kind = picture.mode + _MODE_REMARKS.get(picture.mode, "")
         raise ImageError(f"pixels of kind {kind} are not supported: convert the image to grey, RGB or RGBA first")
     if "transparency" in picture.info and not mode.startswith("I;16"):
-        mode = "RGBA" if mode.startswith("RGB") else "LA"  # transparency of one colour or of palette entries
+        mode = "RGBA" if mode.startswith("RGB") else "LA"  # one colour or some palette entries are transparent
     return channels_last(np.asarray(picture.convert(mode)))
 
 
-def channels_last(array: Samples) -> Samples:
+def channels_last(array: PixelArray) -> PixelArray:
     """Return (H, W) or (H, W, C) as (H, W, C). Raises ImageError for other shapes."""
     if array.ndim not in (2, 3) or array.size == 0:
         raise ImageError(f"pixels in {array.ndim} dimensions are not supported")
     return array[..., None] if array.ndim == 2 else array
 
 
-def white_of(array: Samples) -> float:
+def white_of(array: PixelArray) -> float:
     """Return the value of white for the array's type."""
     return 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
 
 
-def stretch(array: Samples, bits: int) -> Samples:
+def stretch(array: PixelArray, bits: int) -> PixelArray:
     """Rescale integers of 1 to 16 bits to the range of uint8, or of uint16 above 8 bits."""
     dtype = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
@@ -106,7 +106,7 @@ def stretch(array: Samples, bits: int) -> Samples:
     return ((array.astype(np.uint32) * new_white + white // 2) // white).clip(0, new_white).astype(dtype)
 
 
-def mode_of(array: Samples) -> str:
+def mode_of(array: PixelArray) -> str:
     """Return the `Photograph.mode` of pixels."""
     suffix = {"uint8": "", "uint16": ";16", "float32": ";32F"}[array.dtype.name]
     if suffix == ";16" and array.shape[-1] == 1:
@@ -120,8 +120,8 @@ def refuse_too_many_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"has {width} x {height} pixels, more than the {max_pixels:,} pixels that are accepted")
 
 
-def split_channels(array: Samples, tone: ToneCurve | None = None) -> tuple[Tensor, Tensor | None]:
-    """Return the colours and alpha of (H, W, C) as `from_picture`. `tone` is their tone curve, that of sRGB if None."""
+def split_channels(array: PixelArray, tone: ToneCurve | None = None) -> tuple[Tensor, Tensor | None]:
+    """Return the colours and alpha of (H, W, C) as `from_picture`. `tone` is the file's tone curve, None for sRGB."""
     white = np.float32(white_of(array))
     channels = array.shape[-1]
     colours = channels - (channels in (2, 4))
@@ -143,15 +143,15 @@ def to_picture(pixels: Tensor) -> Image.Image:
     return picture_of(to_array(pixels))
 
 
-def picture_of(array: Samples) -> Image.Image:
+def picture_of(array: PixelArray) -> Image.Image:
     """Return a Pillow picture of (H, W, C) uint8."""
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
-def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> Samples:
+def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> PixelArray:
     """Return `pixels`, as in `to_picture`, as (H, W, C) with 8, 16 or 32 (float) bits and the tone curve `tone`."""
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
-        raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; accepted is (3, H, W) or (1, H, W)")
+        raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; it must be (3, H, W) or (1, H, W)")
     array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])
     for index, plane in enumerate(pixels.detach()):
         values = plane.cpu().float()
@@ -172,8 +172,8 @@ def visible_colours(photograph: Photograph) -> Tensor:
 def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
     """Replace transparent colours in (3, H, W) by alpha-weighted means of visible ones. `alpha` is (1, H, W) in [0, 1].
 
-    Otherwise a restoration would sharpen the edges of hidden colours, often black. The means are over blocks that grow
-    until they contain visible pixels.
+    Otherwise a restoration would sharpen the edges of hidden colours, which are often black. The means are over blocks
+    that grow until they contain visible pixels.
     """
     if not bool((alpha > 0).any()):
         return pixels
@@ -188,6 +188,6 @@ def _fill(colours: Tensor, weight: Tensor) -> Tensor:
     halve = partial(F.avg_pool2d, kernel_size=2, ceil_mode=True, count_include_pad=False)
     share = halve(weight)
     means = halve(colours * weight) / share.clamp(min=1e-6)
-    coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel of four gives full weight
+    coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel in four gives full weight
     around = F.interpolate(coarse, size=weight.shape[-2:], mode="bilinear", align_corners=False)
     return weight * colours + (1 - weight) * around

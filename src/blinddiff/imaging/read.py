@@ -23,7 +23,7 @@ from blinddiff.files import FilePath, error_reason
 from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import declared_profile, jpeg2000_profile, tone_curve
 from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
-from blinddiff.imaging.photograph import Photograph, Samples, StoredImage
+from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
 from blinddiff.imaging.tiff import read_tiff
 
 SIGNATURE_BYTES = 32
@@ -36,7 +36,7 @@ class Format:
 
     name: str  # in Pillow
     suffixes: tuple[str, ...]  # the usual one first
-    signatures: tuple[tuple[int, bytes], ...]  # pairs of an offset and the bytes there; one of them must match
+    signatures: tuple[tuple[int, bytes], ...]  # pairs (offset, bytes at the offset); one pair must match
 
 
 FORMATS = (
@@ -69,7 +69,7 @@ def has_image_name(path: PurePath) -> bool:
 
 
 def has_raw_name(path: PurePath) -> bool:
-    """Whether a file's extension is that of a camera's raw format; many have the signature of TIFF."""
+    """Whether a file's extension is that of a camera's raw format; many raw files have the signature of TIFF."""
     return path.suffix.lower() in _RAW_SUFFIXES
 
 
@@ -109,7 +109,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
         raise ImageError(f"{name}: is not an image of a known format")
     try:
         with _SETTINGS_LOCK, warnings.catch_warnings(), _pillow_limits():
-            warnings.simplefilter("ignore")  # such as about damaged EXIF, which does not affect the pixels
+            warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
             array, mode, orientation, profile, exif, xmp = stored
             grey = array.shape[-1] < 3
@@ -184,7 +184,7 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
         if frames > 1 and kind.name != "JPEG":
             raise ImageError(f"has {frames} frames: it is animated; only single images are read")
         if kind.name == "PNG":
-            picture.load()  # reads also the metadata after the pixels, such as ExifTool's XMP
+            picture.load()  # also reads the metadata after the pixels, such as ExifTool's XMP
         flags = data[data.find(b"av1C") + 6] if kind.name == "AVIF" else 0  # from the AV1 codec configuration box
         deep = _deep_pixels(picture, data, flags)
         array = photograph.picture_array(picture) if deep is None else deep
@@ -198,8 +198,8 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
         return StoredImage(array, mode, orientation, profile or None, exif, xmp)
 
 
-def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> Samples | None:
-    """Return pixels of more than 8 bits, which Pillow would reduce to 8; None for others. ImageError if unsupported."""
+def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> PixelArray | None:
+    """Return pixels of more than 8 bits, which Pillow would reduce to 8; None for others. May raise ImageError."""
     if picture.format == "PPM":
         if picture.mode == "I":  # grey of more than 8 bits, which Pillow rescales to 65535
             return np.asarray(picture).astype(np.uint16)[..., None]
@@ -216,7 +216,7 @@ def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> Sampl
     return None
 
 
-def _deep_jpeg2000(data: bytes) -> Samples | None:
+def _deep_jpeg2000(data: bytes) -> PixelArray | None:
     start = data.find(b"\xff\x4f\xff\x51")  # markers SOC (start of codestream) and SIZ (sizes and components)
     if data.find(b"\xff\xd9", start) < 0:  # marker EOC (end of codestream)
         raise ImageError("is damaged or cut short (the end-of-codestream marker is missing)")
@@ -231,7 +231,7 @@ def _deep_jpeg2000(data: bytes) -> Samples | None:
     return photograph.stretch(array, min(depths) + 1)
 
 
-def _upright(array: Samples, orientation: int | None) -> Samples:
+def _upright(array: PixelArray, orientation: int | None) -> PixelArray:
     """Apply an EXIF orientation to an (H, W, C) array; values other than 1 to 8 are ignored."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)

@@ -17,7 +17,7 @@ from PIL import Image
 from blinddiff.errors import ImageError
 from blinddiff.imaging import metadata, photograph
 from blinddiff.imaging.metadata import LONG, SHORT
-from blinddiff.imaging.photograph import Samples, StoredImage
+from blinddiff.imaging.photograph import PixelArray, StoredImage
 
 _KINDS, _C = tifffile.PHOTOMETRIC, tifffile.COMPRESSION
 _COLOUR_CHANNELS: dict[int | None, int] = {_KINDS.MINISBLACK: 1, _KINDS.MINISWHITE: 1, _KINDS.PALETTE: 1}
@@ -58,7 +58,7 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
         if page.photometric == _KINDS.PALETTE:
             if page.colormap is None or int(array[..., 0].max()) >= page.colormap.shape[-1]:
                 raise ImageError("is damaged or cut short (palette too short)")
-            # 16 bits in the standard, 8 in some old files
+            # palettes have 16 bits in the standard, 8 in some old files
             levels = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
             array = levels.astype(np.uint8).T[array[..., 0]]
         else:
@@ -93,7 +93,7 @@ def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
 
 
 def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
-    """Raise ImageError if a strip or tile declares more pixels than its share, which its decoder would allocate."""
+    """Raise ImageError if a strip or tile declares a larger size than it should have: its decoder would allocate it."""
     if page.compression in _WITHOUT_SIZE:
         return
     if page.compression not in _WITH_SIZE:
@@ -110,7 +110,7 @@ def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
             raise ImageError(f"is damaged (a part of {allowed[0]} x {allowed[1]} pixels claims {size[0]} x {size[1]})")
 
 
-def _checked_floats(array: Samples) -> Samples:
+def _checked_floats(array: PixelArray) -> PixelArray:
     """Return floats as float32. Raises ImageError for values outside [0, 1]."""
     array = array.astype(np.float32)
     if invalid := array.size - int(np.isfinite(array).sum()):
@@ -121,7 +121,7 @@ def _checked_floats(array: Samples) -> Samples:
     return array
 
 
-def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...]) -> Samples:
+def _with_straight_alpha(pixels: PixelArray, colours: int, extras: tuple[int, ...]) -> PixelArray:
     """Return the colours, not premultiplied, and the first alpha channel if there is one; drop other channels."""
     kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
     found = [index for index, extra in enumerate(extras) if extra in kinds]
@@ -137,9 +137,9 @@ def _with_straight_alpha(pixels: Samples, colours: int, extras: tuple[int, ...])
     return pixels
 
 
-def encode_tiff(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+def encode_tiff(array: PixelArray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
     """Return a deflated TIFF 6.0 file of (H, W, C) uint8, uint16 or float32, C <= 4. Raises ValueError above 4 GiB."""
-    directory = metadata.Directory("<") if exif is None else metadata.descriptive(metadata.read_directory(exif))
+    directory = metadata.Directory("<") if exif is None else metadata.descriptive_fields(metadata.read_directory(exif))
     order, floats = directory.order, array.dtype.kind == "f"
     height, width, channels = array.shape
     rows = max(1, (1 << 20) // (width * channels * array.itemsize))

@@ -20,12 +20,12 @@ from torch import Tensor
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
-from blinddiff.imaging.metadata import EXIF_PREFIX, exif_of_size, xmp_of_size
-from blinddiff.imaging.photograph import Photograph, Samples, channels_last, picture_of, to_array
+from blinddiff.imaging.metadata import EXIF_PREFIX, exif_with_size, xmp_with_size
+from blinddiff.imaging.photograph import Photograph, PixelArray, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
 
 
-def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+def encode_png(array: PixelArray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
     """Return a PNG file of (H, W, C) uint8 or uint16, C from 1 to 4. (PNG, third edition, section 11.)"""
     # imagecodecs, because Pillow cannot write 16-bit colours
     bare = imagecodecs.png_encode(np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array))
@@ -42,7 +42,7 @@ def encode_png(array: Samples, icc_profile: bytes | None, exif: bytes | None, xm
     return file + bare[33:]
 
 
-def _by_pillow(array: Samples, icc: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: Any) -> bytes:
+def _by_pillow(array: PixelArray, icc: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: Any) -> bytes:
     metadata = {"icc_profile": icc, "exif": exif, "xmp": xmp}
     settings |= {key: value for key, value in metadata.items() if value is not None}
     buffer = io.BytesIO()
@@ -55,7 +55,7 @@ class OutputFormat:
     """An image format that can be written. `encode` takes (H, W, C) pixels, ICC profile, EXIF block and XMP packet."""
 
     name: str
-    encode: Callable[[Samples, bytes | None, bytes | None, bytes | None], bytes]
+    encode: Callable[[PixelArray, bytes | None, bytes | None, bytes | None], bytes]
     longest_side: int = 2**31 - 1  # in pixels
     bit_depths: tuple[int, ...] = (8,)  # per channel; 32 for floats
     keeps_alpha: bool = True
@@ -92,12 +92,12 @@ def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, 
 
 
 def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> bytes:
-    """Return the bytes that `write_image` would write; arguments and errors as there."""
+    """Return the bytes that `write_image` would write, with the same arguments and errors."""
     path = Path(path)
     if like is not None and like.alpha is not None and alpha is None:
         raise ParameterError("alpha: is required, because the original photograph has alpha")
     if alpha is not None and alpha.shape != (1, *pixels.shape[1:]):
-        raise ParameterError(f"alpha: shape {tuple(alpha.shape)}; accepted is {(1, *pixels.shape[1:])}")
+        raise ParameterError(f"alpha: shape {tuple(alpha.shape)}; it must be {(1, *pixels.shape[1:])}")
     if like is not None and like.grey:
         pixels = pixels.mean(dim=0, keepdim=True)
     depth = written_bit_depth(path, like)
@@ -108,7 +108,7 @@ def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None,
 
 
 def write_picture(path: FilePath, picture: Image.Image) -> None:
-    """Write an 8-bit Pillow picture, such as a comparison sheet, atomically; errors as in `write_image`."""
+    """Write an 8-bit Pillow picture, such as a comparison sheet, atomically, with the errors of `write_image`."""
     write_file(path, _encode(Path(path), channels_last(np.asarray(picture)), None))
 
 
@@ -127,7 +127,7 @@ def check_format(path: PurePath, like: Photograph | None, size: tuple[int, int] 
         pixels = f"{size[0]} x {size[1]} pixels; the longest side is {kind.longest_side:,}"
         raise OutputError(f"{path}: {kind.name} cannot hold this image of {pixels}")
     if like is not None:
-        # Encode one pixel, because the metadata may not fit either: a JPEG holds 64 KiB of EXIF, for example.
+        # Encode one pixel to check the metadata, which may not fit either: a JPEG holds at most 64 KiB of EXIF.
         transparent = like.alpha is not None and bool((like.alpha < 1).any())
         _encode(path, np.zeros((1, 1, (1 if like.grey else 3) + transparent), np.uint8), like)
 
@@ -147,7 +147,7 @@ def _output_format(path: PurePath) -> OutputFormat:
 
 
 def _profile_kept(path: PurePath, like: Photograph) -> bytes | None:
-    """Return the colour profile to write; None if grey is written as RGB, which a grey profile does not fit."""
+    """Return the colour profile to write; None if grey is written as RGB, which a grey profile cannot describe."""
     return like.icc_profile if _output_format(path).keeps_grey or not like.grey else None
 
 
@@ -159,7 +159,7 @@ def _refuse_input(path: Path, like: Photograph | None) -> None:
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 
-def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
+def _encode(path: PurePath, array: PixelArray, like: Photograph | None) -> bytes:
     """Return the bytes of the whole file. Raises OutputError if the format does not support the image."""
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):
@@ -169,8 +169,8 @@ def _encode(path: PurePath, array: Samples, like: Photograph | None) -> bytes:
         array = array[..., :-1]
     height, width = array.shape[:2]
     profile = None if like is None else _profile_kept(path, like)
-    exif = None if like is None or like.exif is None else exif_of_size(like.exif, (width, height))
-    xmp = None if like is None or like.xmp is None else xmp_of_size(like.xmp, (width, height))
+    exif = None if like is None or like.exif is None else exif_with_size(like.exif, (width, height))
+    xmp = None if like is None or like.xmp is None else xmp_with_size(like.xmp, (width, height))
     try:
         return kind.encode(array, profile, exif, xmp)
     except MemoryError as error:

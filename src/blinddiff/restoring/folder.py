@@ -20,7 +20,7 @@ from blinddiff.restoring.pool import Died, delayed_interrupt, run_tasks
 from blinddiff.sampling.memory import free_memory
 
 SAME = "same"
-"""Value of ``suffix`` that keeps the format of each photograph; PNG if that format cannot be written."""
+"""Value of ``suffix``: each result has the format of its photograph, or PNG if that format cannot be written."""
 _SUFFIX_OF_FORMAT = {
     kind.name: kind.suffixes[0] for kind in imaging.FORMATS if kind.suffixes[0] in imaging.OUTPUT_FORMATS
 }
@@ -29,7 +29,7 @@ _SUFFIXES = {suffix for kind in imaging.FORMATS for suffix in kind.suffixes}
 
 @dataclass
 class FolderReport:
-    """How many files this run and an earlier run restored (done, skipped); failures as (relative path, reason)."""
+    """Counts of files restored by this run (done) and earlier runs (skipped); failures as (relative path, reason)."""
 
     done: int = 0
     skipped: int = 0
@@ -38,7 +38,7 @@ class FolderReport:
 
 @dataclass(frozen=True)
 class Listener:
-    """Called with each phase and its number of files (begin), lines to print (note) and each finished file (record)."""
+    """Callbacks. `begin` gets a phase and its number of files, `note` a line to print, `record` each finished file."""
 
     begin: Callable[[str, int], object] = lambda *_: None
     note: Callable[[str], object] = lambda _: None
@@ -93,15 +93,16 @@ def restore_folder(
             else:
                 report.skipped += 1
                 listener.record(Record(job.name, job.output, "skipped", facts=facts))
-        # A separate progress bar: checking is much faster than restoring, which would distort the remaining time.
+        # Begin a new progress bar: checking is much faster than restoring and would distort the estimated time.
         listener.begin("restoring", len(remaining))
-        count = min(len(remaining), default_processes(settings.device) if processes is None else processes)
-        threads = max(1, torch.get_num_threads() // max(1, count))
-        outcomes = run_tasks(remaining, partial(FileRestorer, _divide_memory(settings, count)), count, threads)
+        process_count = min(len(remaining), default_processes(settings.device) if processes is None else processes)
+        threads = max(1, torch.get_num_threads() // max(1, process_count))
+        make_restorer = partial(FileRestorer, _divide_memory(settings, process_count))
+        outcomes = run_tasks(remaining, make_restorer, process_count, threads)
         try:
             for job, outcome in outcomes:
                 if isinstance(outcome, Died):
-                    outcome = Failed(f"{job.source}: its process {outcome.how}")
+                    outcome = Failed(f"{job.source}: the process restoring it {outcome.how}")
                 elif isinstance(outcome, Done):
                     try:
                         ledger.add(job, fingerprint, outcome)
@@ -122,12 +123,12 @@ def restore_folder(
 def default_processes(device: str | None) -> int:
     """The number of files to restore in parallel."""
     if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        return 2  # one reads and writes while the other uses the accelerator
+        return 2  # one process reads and writes files while the other uses the accelerator
     return max(1, min(4, torch.get_num_threads() // 2))
 
 
 def _divide_memory(settings: RestoreSettings, processes: int) -> RestoreSettings:
-    """Return the settings of one of ``processes`` processes: max_memory is divided among them."""
+    """Return the settings for each of ``processes`` worker processes, with its share of max_memory."""
     if processes <= 1:
         return settings
     on_gpu = torch.cuda.is_available() and (settings.device or "cuda").startswith("cuda")
@@ -167,7 +168,7 @@ class FileRestorer:
             photograph = imaging.read_image(data, self._settings.max_pixels, name=str(job.source))
             try:
                 return self._restore(job, replace(photograph, path=job.source), hash_of(data))
-            except BlindDiffError as error:  # the message does not name this photograph
+            except BlindDiffError as error:  # unlike errors of reading, this one does not name the file
                 return Failed(f"{job.source}: {error}")
         except BlindDiffError as error:
             return Failed(str(error))
@@ -203,7 +204,7 @@ def make_plan(source: Path, output: Path, suffix: str, kernel: Path | None = Non
     The output folder need not exist. ``suffix`` is as in `restore_folder`; ``kernel`` is a file that no result may
     overwrite. Raises ImageError if there is no photograph, OutputError if the output folder is the input folder.
     """
-    if _identity(output) == _identity(source) is not None:
+    if (identity := _identity(source)) is not None and _identity(output) == identity:
         raise OutputError(f"{output}: is the input folder; choose another for the results")
     plan = Plan()
     found = _find_photographs(source, output, plan)
@@ -274,8 +275,8 @@ def result_names(
         results[name] = (name.removesuffix(suffix) if suffix.lower() in _SUFFIXES else name) + suffix_of(name)
     groups = defaultdict(list)
     for name in sorted(names):
-        groups[_key(results[name])].append(name)
-    folders = {_key(str(parent)) for name in names for parent in PurePosixPath(name).parents}
+        groups[_comparable(results[name])].append(name)
+    folders = {_comparable(str(parent)) for name in names for parent in PurePosixPath(name).parents}
     reserved = folders | set(groups)
     for key, group in groups.items():
         if len(group) == 1 and key not in folders:
@@ -283,21 +284,22 @@ def result_names(
         clashing = results[group[0]]
         for name in group:
             number, results[name] = 1, name + suffix_of(name)
-            while _key(results[name]) in reserved:
+            while _comparable(results[name]) in reserved:
                 number += 1
                 results[name] = f"{name}-{number}{suffix_of(name)}"
-            reserved.add(_key(results[name]))
+            reserved.add(_comparable(results[name]))
         chosen = ", ".join(results[name] for name in group)
         note(f"{', '.join(group)}: the name {clashing} is ambiguous; written as {chosen}")
     return results
 
 
 def suffix_of_format(name: str | None) -> str:
-    """Return the output extension that `SAME` means for a format name; ``.png`` if that format cannot be written."""
+    """Return the extension of a result in the format with this name; ``.png`` if that format cannot be written."""
     return _SUFFIX_OF_FORMAT.get(name or "", ".png")
 
 
-def _key(name: str) -> str:
+def _comparable(name: str) -> str:
+    """The name without the differences that many file systems ignore: case and Unicode normalisation."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

@@ -1,4 +1,4 @@
-"""Append-only files of finished work. They stay valid if the process is killed, so that an interrupted run resumes."""
+"""Files that list finished work. They stay valid if the process is killed, so that an interrupted run can resume."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ class Journal:
             raise OutputError(f"{path}: cannot be opened: {error.strerror}") from error
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """The offset of each complete line, and the line without its newline; undecodable bytes are replaced.
+        """Yield each complete line as (offset, line without its newline); undecodable bytes are replaced.
 
         Raises OSError if the file can no longer be read.
         """
@@ -55,7 +55,7 @@ class Journal:
     def append(self, *lines: str) -> int:
         """Add lines. Return the offset of the first.
 
-        Raises OutputError if the disk is full or not available; no line is added.
+        Raises OutputError if the disk is full or not available; then no line is added.
         """
         data, offset = _encode(lines), self._size
         try:
@@ -76,7 +76,7 @@ class Journal:
         return offset
 
     def rewrite(self, lines: Iterable[str]) -> None:
-        """Replace all lines atomically. Raises OutputError if the disk is full or missing; the file is unchanged."""
+        """Replace all lines atomically. Raises OutputError if that fails; then the file is unchanged."""
         data = _encode(lines)
         write_file(self.path, data)
         self._size = len(data)
@@ -88,7 +88,7 @@ def _encode(lines: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True)
 class Job:
-    """A photograph and its result: paths relative to the input and output folder (name, output), and full paths."""
+    """A photograph and its result. `name` and `output` are relative to the input and output folder."""
 
     name: str
     output: str
@@ -106,16 +106,16 @@ class Done:
 
 
 class Ledger:
-    """The finished results of one output folder, in a hidden file there.
+    """The finished results of one output folder, listed in a hidden file of the folder.
 
-    A result counts as finished if the hashes of photograph, settings and result match its line. Modification times are
-    not used: copying changes them, and editing may not. Each line is written after its result is on the disk, so a kill
-    between the two only means that this photograph is restored again. Raises OutputError if the file cannot be opened.
+    A result is finished if the hashes of photograph, settings and result match its line. Modification times are not
+    used: copying a file changes them, and editing it may not. Each line is written after its result is on the disk: if
+    the process is killed in between, the photograph is restored again. Raises OutputError if the file cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:
         self._journal = Journal(folder / LEDGER)
-        self._offsets: dict[str, int] = {}  # of the newest line of each result
+        self._offsets: dict[str, int] = {}  # offset of the newest line of each result
         for offset, text in self._journal:
             with contextlib.suppress(ValueError):
                 line = json.loads(text)
@@ -126,16 +126,16 @@ class Ledger:
         """The facts of a finished result, else None. ``settings`` is the fingerprint of the settings."""
         if job.output not in self._offsets:
             return None
-        with contextlib.suppress(OSError):  # a file that is missing or cannot be read
+        with contextlib.suppress(OSError):  # a file is missing or cannot be read
             line = json.loads(self._journal.line(self._offsets[job.output]))
             if line.get("settings") != settings or line.get("input") != job.name:
                 return None
-            # The result first: it is missing more often.
+            # Check the result first: it is missing more often.
             if line["output_sha256"] == file_hash(job.target) and line["input_sha256"] == file_hash(job.source):
                 return line["facts"]
         return None
 
     def add(self, job: Job, settings: str, done: Done) -> None:
-        """Record a result that has been written to disk. Raises OutputError as `Journal.append`."""
+        """Record a result that has been written to disk. Raises OutputError as `Journal.append` does."""
         line = {"input": job.name, "output": job.output, "settings": settings, **asdict(done)}
         self._offsets[job.output] = self._journal.append(json.dumps(line))

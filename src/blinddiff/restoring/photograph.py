@@ -26,7 +26,7 @@ from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 
 def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
-    """`BlindDiffPipeline.from_pretrained` without its progress bar, for programs that show their own."""
+    """Load a pipeline as `BlindDiffPipeline.from_pretrained` does, without its progress bar: callers show their own."""
     pipeline = BlindDiffPipeline.from_pretrained(weights, device)
     pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
     return pipeline
@@ -34,7 +34,7 @@ def load_pipeline(weights: str | Path | None = None, device: str | None = None) 
 
 @dataclass(frozen=True)
 class RestoreSettings:
-    """How to restore a photograph. Small and picklable: worker processes receive it.
+    """How to restore a photograph. Small and picklable, because it is sent to worker processes.
 
     Attributes:
         weights: folder of weights, or a repository of the Hugging Face hub; None for the included weights.
@@ -82,7 +82,7 @@ class RestoreSettings:
         facts = asdict(self)
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
-            del facts["samples"]  # as in ledgers written before this setting existed
+            del facts["samples"]  # left out, so that ledgers from before this setting stay valid
         try:
             facts["kernel"] = None if self.kernel is None else file_hash(self.kernel)
         except OSError as error:
@@ -93,7 +93,7 @@ class RestoreSettings:
 
 
 def _weights_hash(weights: str | Path) -> str:
-    """SHA-256 of the files in a folder of weights; the name itself for a repository on the hub."""
+    """The SHA-256 of the files in a folder of weights; for a repository on the hub, its name."""
     digest = hashlib.sha256()
     folder = Path(weights)
     try:
@@ -149,10 +149,11 @@ class Result:
     def facts(self, output: PurePath) -> dict[str, Any]:
         """The result's measurements as JSON-compatible values, for ``--json`` and the ledger.
 
-        ``width``, ``height`` and ``written_bit_depth`` describe the result; ``mode`` and ``bit_depth`` the photograph.
-        ``kernel_widths`` are the standard deviations along the kernel's principal axes in HR pixels, the larger first.
-        ``kernel_angle`` is the direction of the longer axis, in degrees. The other keys are attributes of `Result`.
-        The extension of ``output`` sets the written bit depth.
+        ``width``, ``height`` and ``written_bit_depth`` describe the result; the extension of ``output`` determines the
+        bit depth. ``mode`` (Pillow's pixel format, such as "RGB") and ``bit_depth`` describe the photograph.
+        ``kernel_widths`` are the standard deviations along the kernel's principal axes in pixels of the result, the
+        larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
+        The other keys are attributes of `Result`.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -184,7 +185,7 @@ def restore_photograph(
 
     Args:
         pipeline: loaded with ``settings.weights``.
-        settings: weights, device, kernel and max_pixels are not used here.
+        settings: its kernel is used only in error messages; weights, device and max_pixels are not used.
         kernel: the known blur kernel, (n, m), in pixels of the result; the caller reads it from ``settings.kernel``.
         on_step: called after each step with the number of finished steps and the current estimate x0_hat,
             (samples, 3, H, W). An exception raised by it stops the restoration.
@@ -220,7 +221,7 @@ def restore_photograph(
         if not is_lack_of_memory(error):
             raise
         height, width = pixels.shape[-2:]
-        raise ImageError(f"{width} x {height} pixels times {settings.scale} do not fit into memory") from error
+        raise ImageError(f"{width} x {height} pixels at scale {settings.scale} do not fit into memory") from error
     return Result(
         photograph=photograph,
         settings=settings,
@@ -250,9 +251,9 @@ def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome for one file. Paths in a folder are relative to the input and the output folder.
+    """The outcome for one file. For a folder, ``input`` and ``output`` are relative to the input and output folder.
 
-    "skipped" is a file that an earlier run restored. A failed file has a reason (error), but no output and no facts.
+    A skipped file was restored by an earlier run. A failed file has a reason (error), but no output and no facts.
     """
 
     input: str

@@ -1,8 +1,9 @@
 """Worker processes with one task at a time. If a process dies, only its task fails, and a new process replaces it.
 
-Processes, not threads: a hostile file or a lack of memory then ends one process and not the run, and a small image does
-not use many cores. `concurrent.futures` and `pebble` (5.2) were rejected: the first abandons all tasks when a process
-dies, the second when an idle or a starting process dies, and it hides the error of a worker that cannot start.
+Several tasks run at once, because a small image does not use many cores. They run in processes, not threads: a hostile
+file or a lack of memory then ends only one process. `concurrent.futures` and `pebble` (5.2) were rejected. The first
+abandons all tasks when a process dies. The second does so when an idle or a starting process dies, and it hides the
+error of a worker that cannot start.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Died:
-    """The process of a task died; ``how`` completes the sentence "its process ..."."""
+    """The process of a task died; ``how`` completes the sentence "the process ..."."""
 
     how: str
 
@@ -76,7 +77,7 @@ def run_tasks(
             for process in free:
                 if process.ready and waiting:
                     process.task = waiting.popleft()
-                    with contextlib.suppress(OSError):  # it has died; `_receive` reports that below
+                    with contextlib.suppress(OSError):  # the process has died; `_receive` reports it below
                         process.connection.send(process.task)
             with_messages = wait([process.connection for process in running])
             for process in [process for process in running if process.connection in with_messages]:
@@ -102,8 +103,8 @@ def _start(make_worker: Callable[[], Callable[[Task], Outcome]], threads: int) -
     process = _SPAWN.Process(target=_work, args=(theirs, make_worker, threads), daemon=True)
     with delayed_interrupt(), contextlib.ExitStack() as stack:
         if os.name == "posix":
-            # The new process inherits the blocked SIGINT: this process handles Ctrl-C and ends the others. Python's own
-            # helper process is started before, because starting it unblocks SIGINT.
+            # Block SIGINT here, so that the new process inherits the block: only this process handles Ctrl-C, and ends
+            # the others. Start Python's own helper process first, because starting it unblocks SIGINT.
             resource_tracker.ensure_running()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
@@ -114,9 +115,9 @@ def _start(make_worker: Callable[[], Callable[[Task], Outcome]], threads: int) -
 
 @contextlib.contextmanager
 def delayed_interrupt() -> Iterator[None]:
-    """Delay a Ctrl-C during this block until its end.
+    """Handle a Ctrl-C during this block only at the end of the block.
 
-    Uses a handler: if the signal were blocked in this thread, another thread would receive it.
+    This uses a handler: if the signal were blocked in this thread, another thread would receive it.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield

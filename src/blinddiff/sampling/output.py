@@ -127,7 +127,8 @@ class BlindDiffOutput(BaseOutput):
         kernels: the blur kernels, (B, n, m), HR pixels, of sum 1: for each image the mean of k_t over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
         residuals: y - A(x, k), (B, 3, h, w), grey levels.
-        consistency: RMS of the residual divided by sqrt(noise_level^2 + 1/12), the RMS of noise and rounding, (B,).
+        consistency: RMS of the residual divided by sqrt(noise_level^2 + 1/12), (B,); 1/12 is the variance of rounding,
+            which an estimated level includes too, so an image almost without noise has about 0.7 instead of 1.
             Near 1 is good. Far above 1, x and k do not explain y; far below 1, x reproduces the noise of y.
         kernel_trajectory: k_t after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.

@@ -114,7 +114,7 @@ def make_scheduler(
     Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
     if name not in ("own", *SCHEDULERS):
-        raise ParameterError(f"scheduler {name!r} is not one of pipeline, {', '.join(SCHEDULERS)}")
+        raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
         raise ParameterError(f"num_inference_steps must be 1 to {NUM_TRAIN_TIMESTEPS}, not {num_inference_steps}")
     if name == "own":

@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of the image at `images`, with spans along rows and columns; or, without spans, the whole batch."""
+    """One tile of one image, which the slice `images` selects from the batch; without spans, the whole batch."""
 
     scale: int
     images: slice

@@ -19,7 +19,7 @@ from blinddiff.training.recipe import Recipe
 MIN_CONFIDENCE_CROP = 16
 """Minimum LR side of the crops on which the confidence head is trained."""
 ERROR_FLOOR = 1e-3
-"""Added to the error in `closed_form_loss`, as a share of the scene's variance: 43 dB of PSNR if this is 0.22^2."""
+"""Added to the error in `closed_form_loss`, as a share of the scene's variance: the error at 43 dB for 0.22^2."""
 NOISE_ERROR_FLOOR = 0.04
 """Added to the error before the logarithm in `denoising_loss`: 40 dB of PSNR at pure noise, for tau = 0.1."""
 PERTURB_SHARE = 0.45
@@ -103,7 +103,7 @@ class Stage(ABC):
         return prediction, denoising_loss(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
 
     def _noised(self, net: MCFormer, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw t for each image in [0, 1]; return t, (B,), and x_t. With `pure_noise_share` as probability, t is T."""
+        """Draw a timestep t for each image; return t, (B,), and x_t. With probability `pure_noise_share`, t is T."""
         last = len(net.alpha_bar) - 1  # T, the noisiest timestep
         t = torch.randint(last + 1, (len(image),), generator=generator)
         t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
@@ -267,9 +267,9 @@ def closed_form_loss(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> 
     """Mean drop of the closed form's PSNR, in dB, if it uses k_hat instead of k; the scene's power spectrum is 1 / f^2.
 
     It can differ much between two kernels with the same `kernel_loss`. Within the band of the LR grid, the closed form
-    is a Wiener filter of y; above this band, nothing is recovered. Aliasing and noise are neglected: at scales above 1,
-    the drop is overestimated by a factor of two or three. k_hat and k are (B, n, n); sigma, the noise level in grey
-    levels, and scale are (B,).
+    is y times (conj(K) + rho) / (|K|^2 + rho); above this band, nothing is recovered. Aliasing, noise and the factor
+    s^2 of rho (A A^T is about |K|^2 / s^2) are neglected: at scales above 1, the drop is overestimated, mostly by a
+    factor of two or three. k_hat and k are (B, n, n); sigma, the noise level in grey levels, and scale are (B,).
     """
     side = 2 * k.shape[-1] + 2
     f_y, f_x = torch.fft.fftfreq(side, device=k.device)[:, None], torch.fft.rfftfreq(side, device=k.device)

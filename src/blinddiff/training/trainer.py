@@ -33,7 +33,7 @@ from blinddiff.training.stages import STAGES
 LOG_STEPS = 20
 ESTIMATOR_ARGUMENTS = ("scales", "kernel_size")
 IMAGE_ARGUMENTS = ("noise_schedule", "image_mean", "image_std", "residual_std", "heads", "kernel_modulation")
-"""Arguments of `MCFormer` that are not visible in the shapes of its weights, for estimator and image network."""
+"""Arguments of `MCFormer` that must agree when weights are copied: for the estimator, and for the image network."""
 
 
 def averaged(network: nn.Module, decay: float, device: torch.device | None = None) -> AveragedModel:
