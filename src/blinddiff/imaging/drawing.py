@@ -17,13 +17,17 @@ _HEAT = np.array(
 )
 
 
-NEGLIGIBLE = 0.004  # share of the largest entry: less than one level of 8 bits
+# For negative values, from -1 to just below 0, with the same lightness.
+_COLD = np.array(
+    [(0.80, 1, 1), (0.36, 0.82, 0.92), (0.10, 0.60, 0.80), (0.03, 0.42, 0.65), (0.02, 0.28, 0.48), (0.02, 0.15, 0.28)]
+)
 
 
 def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) colours of (H, W) values in [0, 1]."""
-    stops = np.linspace(0, 1, len(_HEAT))
-    colours = np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1)
+    """Return (H, W, 3) colours of (H, W) values in [-1, 1]."""
+    stops = np.concatenate([-np.linspace(1, 0, len(_COLD), endpoint=False), np.linspace(0, 1, len(_HEAT))])
+    channels = np.concatenate([_COLD, _HEAT]).T
+    colours = np.stack([np.interp(values, stops, channel) for channel in channels], axis=-1)
     return (colours * 255).round().astype(np.uint8)
 
 
@@ -39,12 +43,7 @@ def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
     if not np.isfinite(values).all() or values.max() <= 0:
         raise KernelError("kernel: has entries that are not finite, or no entry above zero")
     block = max(1, side // max(values.shape))
-    enlarged = np.kron(values / values.max(), np.ones((block, block)))
-    colours = heat_colours(enlarged.clip(0))
-    negative = enlarged < -NEGLIGIBLE
-    # The same colours with red and blue exchanged, so that equal sizes are equally light.
-    colours[negative] = heat_colours(-enlarged.clip(-1, 0))[negative][:, ::-1]
-    return Image.fromarray(colours)
+    return Image.fromarray(heat_colours(np.kron(values / values.max(), np.ones((block, block)))))
 
 
 def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
