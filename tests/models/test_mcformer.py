@@ -15,7 +15,8 @@ from blinddiff.degradation.kernel_measures import resize_support
 from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.models.mcformer import MCFormer, without_traces
 from blinddiff.models.statistics import estimator_statistics
 
 LAST = 999
@@ -383,3 +384,22 @@ def test_weights_of_older_files_keep_their_place(tmp_path: Path) -> None:
     save_file(older, file)
     loaded = MCFormer.from_pretrained(tmp_path)
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+
+
+def test_traces_of_a_negative_part_are_dropped() -> None:
+    kernel = isotropic_gaussian(1.0, 31)[None]
+    trace, sharpened = (unsharp_mask(kernel, torch.tensor([a]), torch.tensor([3.0])) for a in (0.005, 0.5))
+    together = without_traces(torch.cat([kernel, trace, sharpened]))
+    assert (together[:2] >= 0).all()
+    torch.testing.assert_close(together.sum((1, 2)), torch.ones(3))
+    torch.testing.assert_close(together[0], kernel[0])
+    assert torch.equal(together[2], sharpened[0])
+
+
+def test_weights_from_before_the_spectrum_give_white_noise_and_no_negative_entries() -> None:
+    model = MCFormer.from_pretrained(DEFAULT_WEIGHTS / "network")
+    found = model.initial_estimate(Observation(photograph(96, 96), 2))
+    assert found.noise_spectrum is not None
+    if "estimator.colour.weight" not in load_file(DEFAULT_WEIGHTS / "network" / "diffusion_pytorch_model.safetensors"):
+        torch.testing.assert_close(found.noise_spectrum, torch.ones(1, 16, 16))
+        assert (found.kernel >= 0).all()
