@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from blinddiff.evaluation.data import shifted_kernel
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.mcformer import ADDED, MCFormer
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
 
@@ -27,9 +27,9 @@ def tiny_pipeline(tiny_model: dict[str, Any]) -> BlindDiffPipeline:
         torch.manual_seed(0)
         network = MCFormer(**tiny_model).eval().requires_grad_(False)
         # Layers that start at zero would hide whether what goes into them arrives.
-        for parameter in network.parameters():
+        for name, parameter in network.named_parameters():
             if not parameter.any():
-                parameter.normal_(std=0.1)
+                parameter.normal_(std=0.003 if name.startswith(ADDED) else 0.1)
     return BlindDiffPipeline(network, default_scheduler(network))
 
 

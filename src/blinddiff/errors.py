@@ -17,7 +17,7 @@ class ImageError(BlindDiffError):
 
 
 class KernelError(BlindDiffError, ValueError):
-    """A blur kernel is not one: it does not sum to 1, has negative or non-finite entries, or does not fit the image."""
+    """A blur kernel is not one: it does not sum to 1, has entries that are not finite, or does not fit the image."""
 
 
 class WeightsError(BlindDiffError):

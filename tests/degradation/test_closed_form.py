@@ -20,8 +20,9 @@ def psnr(x: Tensor, truth: Tensor) -> float:
 @pytest.mark.parametrize("sigma", [0.0, 2.0, 15.0])
 def test_data_weight_is_the_measured_one(sigma: float) -> None:
     # FLOOR + (sigma / 255)^2 / 0.03^2 with a floor of about 4e-4; a prior twice as good counts four times as much.
-    assert float(proximal_weight(sigma)) == pytest.approx(4e-4 + (sigma / 255) ** 2 / 0.03**2, abs=5e-5)
-    assert float(proximal_weight(torch.tensor(sigma), 0.015)) == pytest.approx(4 * float(proximal_weight(sigma)))
+    rho, other = (float(proximal_weight(torch.tensor(sigma**2), error)) for error in (0.03, 0.015))
+    assert rho == pytest.approx(4e-4 + (sigma / 255) ** 2 / 0.03**2, abs=5e-5)
+    assert other == pytest.approx(4 * rho)
 
 
 @pytest.mark.parametrize(("scale", "sigma"), [(2, 0.0), (3, 5.0), (4, 12.0)])

@@ -110,7 +110,7 @@ def test_centring_takes_out_any_offset() -> None:
     assert centroid(moved).abs().min() > 1
     centred = centre_kernel(moved)
     assert centroid(centred).abs().max() < 1e-3
-    assert (centred >= 0).all()
+    assert ((centred >= 0) | (kernels.amin((1, 2), keepdim=True) < 0)).all()
 
 
 def test_centring_copes_with_mass_at_the_border() -> None:
@@ -151,7 +151,7 @@ def test_fit_size_refuses_to_cut_a_kernel() -> None:
         (torch.ones(0, 3), "two-dimensional"),
         (torch.eye(3, dtype=torch.int64), "floating-point"),
         (torch.tensor([[float("nan"), 1.0]]), "not finite"),
-        (torch.tensor([[1.1, -0.1]]), "negative"),
+        (torch.tensor([[5.1, -4.1]]), "negative"),
         (torch.ones(3, 3) / 8, "sums to 1.125"),
         (torch.zeros(3, 3), "sums to 0"),
     ],

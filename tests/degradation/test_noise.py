@@ -160,6 +160,14 @@ def test_levels_stay_in_their_range_and_fill_it(name: str) -> None:
         "jpeg": (30, 95),
         "resized_jpeg": (30, 95),
         "sharpened": (0, 1),
+        "weak_gaussian": (0.3, 5),
+        "strong_gaussian": (25, 60),
+        "grain": (1, 20),
+        "print_screen": (2, 20),
+        "scanner_lines": (1, 10),
+        "any_jpeg": (10, 98),
+        "demosaicked": (0, 12),
+        "denoised": (2, 25),
     }
     low, high = ranges[name]
     level = NOISES[name].sample_level(2000, seeded())

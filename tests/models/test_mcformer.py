@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernel_measures import resize_support
-from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.models.mcformer import MCFormer, without_traces
+from blinddiff.models.statistics import estimator_statistics
 
 LAST = 999
 TINY: dict[str, Any] = {
@@ -79,10 +81,13 @@ def call(
     """With the initial estimate for what is not given."""
     observation = Observation(y, scale)
     degradation = model.initial_estimate(observation)
-    degradation = degradation.with_estimate(
-        degradation.kernel if kernel is None else kernel,
-        degradation.noise_level if noise_level is None else noise_level,
-    )
+    if kernel is not None and noise_level is not None:
+        degradation = Degradation(kernel, noise_level)
+    else:
+        degradation = degradation.with_estimate(
+            degradation.kernel if kernel is None else kernel,
+            degradation.noise_level if noise_level is None else noise_level,
+        )
     if x_y is not None:
         degradation = degradation.with_closed_form(observation, x_y)
     timestep = torch.full((len(y),), t)
@@ -92,7 +97,7 @@ def call(
 def check_estimate(degradation: Degradation, count: int, size: int) -> None:
     kernel, noise_level = degradation.kernel, degradation.noise_level
     assert kernel.shape == (count, size, size)
-    assert (kernel >= 0).all()
+    assert kernel.abs().sum() < 9 * count
     torch.testing.assert_close(kernel.sum((1, 2)), torch.ones(count))
     assert noise_level.shape == (count,)
     assert (noise_level >= 0).all()
@@ -191,7 +196,7 @@ def test_its_own_estimate_is_used_where_none_is_given(model: MCFormer) -> None:
     first = model.initial_estimate(Observation(y, 2))
     with torch.no_grad():
         own = model(x_t, torch.tensor([400]), Observation(y, 2))
-    explicit = call(model, x_t, 400, y, 2, kernel=first.kernel, noise_level=first.noise_level)
+    explicit = call(model, x_t, 400, y, 2, kernel=first.kernel)
     torch.testing.assert_close(own.x0_hat, explicit.x0_hat)
 
 
@@ -294,7 +299,8 @@ def test_the_expected_error_is_of_each_image_and_its_size(model: MCFormer) -> No
     y = photograph(32, 32, 3)
     with torch.no_grad():
         together, alone = (model.initial_estimate(Observation(part, 4)).expected_kernel_error for part in (y, y[1:2]))
-        features = model.estimator.features(y, 4)
+        observation = Observation(y, 4)
+        features = model.estimator.features(estimator_statistics(observation), observation.scales)
         few, many = (model.estimator.expected_error(features, torch.full((3, 1), float(n))) for n in (256, 1 << 20))
     assert together is not None
     assert alone is not None
@@ -317,10 +323,15 @@ def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
     x_t = standard_normal(torch.empty(2, 3, 32, 32), 0)
     said = model(x_t, torch.tensor([100, 800]), Observation(y, 2))
     estimate = said.degradation
-    (said.x0_hat.square().mean() + estimate.kernel.square().sum() + estimate.noise_level.sum()).backward()
+    assert estimate.noise_spectrum is not None
+    of_noise = estimate.noise_level.sum() + estimate.noise_spectrum.square().sum()
+    (said.x0_hat.square().mean() + estimate.kernel.square().sum() + of_noise).backward()
     error = model.initial_estimate(Observation(y, 2)).expected_kernel_error
     assert error is not None
     error.sum().backward()
+    sharpened = unsharp_mask(isotropic_gaussian(1.0, 31)[None], torch.tensor([1.0]), torch.tensor([2.0]))
+    degradation = Degradation(sharpened.repeat(2, 1, 1), torch.ones(2))
+    model(x_t, torch.tensor([500, 500]), Observation(y, 2), degradation).x0_hat.square().mean().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
@@ -373,3 +384,22 @@ def test_weights_of_older_files_keep_their_place(tmp_path: Path) -> None:
     save_file(older, file)
     loaded = MCFormer.from_pretrained(tmp_path)
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+
+
+def test_traces_of_a_negative_part_are_dropped() -> None:
+    kernel = isotropic_gaussian(1.0, 31)[None]
+    trace, sharpened = (unsharp_mask(kernel, torch.tensor([a]), torch.tensor([3.0])) for a in (0.005, 0.5))
+    together = without_traces(torch.cat([kernel, trace, sharpened]))
+    assert (together[:2] >= 0).all()
+    torch.testing.assert_close(together.sum((1, 2)), torch.ones(3))
+    torch.testing.assert_close(together[0], kernel[0])
+    assert torch.equal(together[2], sharpened[0])
+
+
+def test_weights_from_before_the_spectrum_give_white_noise_and_no_negative_entries() -> None:
+    model = MCFormer.from_pretrained(DEFAULT_WEIGHTS / "network")
+    found = model.initial_estimate(Observation(photograph(96, 96), 2))
+    assert found.noise_spectrum is not None
+    if "estimator.colour.weight" not in load_file(DEFAULT_WEIGHTS / "network" / "diffusion_pytorch_model.safetensors"):
+        torch.testing.assert_close(found.noise_spectrum, torch.ones(1, 16, 16))
+        assert (found.kernel >= 0).all()

@@ -136,7 +136,7 @@ def test_a_first_kernel_may_be_left_behind(restore, motion):
 KERNELS = {
     "sums to 2": np.full((3, 3), 2 / 9),
     "sums to 9": np.ones((3, 3), dtype=int),
-    "negative entries": np.array([[1.5, -0.5]]),
+    "negative entries": np.array([[5.5, -4.5]]),
     "not finite": np.array([[np.nan, 1.0]]),
     r"shape \(2, 3, 3\).*each of 1 images": np.full((2, 3, 3), 1 / 9),
     r"shape \(1,\)": np.ones(1),

@@ -12,6 +12,7 @@ from blinddiff.degradation import DegradationOperator, Observation, closed_form
 from blinddiff.degradation.kernels import identity, isotropic_gaussian
 from blinddiff.models.kernel_estimator import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.statistics import estimator_statistics
 from blinddiff.training.data import Pairs, degrade
 from blinddiff.training.recipe import DegradationRecipe, Recipe
 from blinddiff.training.stages import (
@@ -54,7 +55,8 @@ def test_confidence_is_learned_of_the_pixels_that_are_seen(tiny: Tiny, monkeypat
     monkeypatch.setattr(SpectralEstimator, "expected_error", expected_error)
     model = MCFormer(dim=8, num_blocks=[1, 1], heads=[1, 1], estimator_hidden=32, embedding_dim=16)
     y = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    pairs = Pairs(y.repeat(1, 1, 4, 4), y, isotropic_gaussian(2.0, 31)[None].repeat(2, 1, 1), torch.ones(2), 4)
+    kernel = isotropic_gaussian(2.0, 31)[None].repeat(2, 1, 1)
+    pairs = Pairs(y.repeat(1, 1, 4, 4), y, kernel, torch.ones(2), 4, torch.ones(2, 16, 16), torch.zeros(2))
     recipe = tiny(stage="confidence")
     Confidence(recipe).losses(model, pairs, torch.Generator().manual_seed(0))
     assert set(counted[0].flatten().tolist()) == {144}
@@ -181,22 +183,22 @@ def network(recipe: Recipe, seed: int = 0) -> MCFormer:
 
 
 def test_the_total_is_the_weighted_sum(tiny: Tiny, pairs: Pairs) -> None:
-    recipe = tiny(loss={"noise": 0.7, "kernel": 0.2, "noise_level": 0.05})
-    losses = Estimator(recipe).losses(network(recipe), pairs, torch.Generator())
-    expected = 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
-    torch.testing.assert_close(losses["total"], expected)
-    losses = Joint(recipe).losses(network(recipe), pairs, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        losses["total"], expected=0.7 * losses["noise"] + 0.2 * losses["kernel"] + 0.05 * losses["noise_level"]
-    )
+    weights = {"noise": 0.7, "kernel": 0.2, "noise_level": 0.05, "noise_spectrum": 0.03}
+    recipe = tiny(loss=weights)
+    for stage in (Estimator, Joint):
+        losses = stage(recipe).losses(network(recipe), pairs, torch.Generator().manual_seed(0))
+        total = losses.pop("total")
+        assert losses.keys() == weights.keys() - ({"noise"} if stage is Estimator else set())
+        torch.testing.assert_close(total, sum(weights[name] * loss for name, loss in losses.items()))
 
 
 def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> None:
     recipe = tiny(stage="estimator")
     model = network(recipe)
     assert isinstance(model.estimator, SpectralEstimator)
-    features = model.estimator.features(pairs.y, pairs.scale)  # without a self-ensemble
-    estimate = model.estimator.initial_estimate(features)
+    statistics = estimator_statistics(pairs.observation)
+    features = model.estimator.features(statistics, pairs.observation.scales)  # without a self-ensemble
+    estimate = model.estimator.initial_estimate(features, statistics)
     losses = Estimator(recipe).losses(model, pairs, torch.Generator())
     torch.testing.assert_close(losses["kernel"], (estimate.kernel - pairs.kernel).abs().sum((1, 2)).mean())
     relative = (estimate.noise_level - pairs.noise_level).abs() / (1 + pairs.noise_level)
@@ -211,6 +213,8 @@ def test_replayed_examples_count_like_new_ones(tiny: Tiny, pairs: Pairs) -> None
         *(part[:1].repeat(3, *[1] * (part.ndim - 1)) for part in (pairs.x, pairs.y, pairs.kernel)),
         pairs.noise_level[:1].repeat(3),
         pairs.scale,
+        pairs.noise_spectrum[:1].repeat(3, 1, 1),
+        pairs.jpeg_step[:1].repeat(3),
     )
     expected = Estimator(tiny(stage="estimator")).losses(model, equal, generator)
     for _ in range(2):

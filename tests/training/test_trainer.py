@@ -99,7 +99,8 @@ def test_what_a_run_writes(tiny: Tiny, tmp_path: Path) -> None:
     rows = losses_of(tmp_path / "run")
     assert [row["step"] for row in rows] == ["20", "40", "45"]
     for row in rows:
-        total = float(row["noise"]) + 0.3 * float(row["kernel"]) + 0.1 * float(row["noise_level"])
+        weights = {"noise": 1, "kernel": 0.3, "noise_level": 0.1, "noise_spectrum": 0.02}
+        total = sum(weight * float(row[name]) for name, weight in weights.items())
         assert float(row["total"]) == pytest.approx(total, rel=1e-4)
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0, abs=1e-5)
     with Image.open(tmp_path / "run" / "sheet_000040.png") as sheet:

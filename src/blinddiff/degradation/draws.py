@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from blinddiff.errors import ParameterError
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -53,7 +55,7 @@ class KernelFamily(ABC):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """(n, size, size) random kernels in HR pixels, non-negative, each of sum 1.
+        """(n, size, size) random kernels in HR pixels, each of sum 1.
 
         The scale, 1 to 4, chooses the parameter ranges; `device` None means the generator's. Raises ParameterError for
         any other scale, or a size below 1.
@@ -94,3 +96,17 @@ class Noise(ABC):
         if self.logarithmic:
             return draws.uniform(n, math.log(low), math.log(high)).exp()
         return draws.uniform(n, low, high)
+
+
+def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = float("inf")) -> Tensor:
+    """The level as (B, 1, 1, 1) for images (B, C, H, W); ParameterError for an invalid shape or value."""
+    if y.ndim != 4:
+        raise ParameterError(f"image batch of shape {tuple(y.shape)}: (B, C, H, W) is accepted")
+    if level.shape != y.shape[:1]:
+        raise ParameterError(
+            f"{name} of shape {tuple(level.shape)}: one value for each of the {len(y)} images is accepted"
+        )
+    if not bool((torch.isfinite(level) & (level >= low) & (level <= high)).all()):
+        upper = "" if high == float("inf") else f" and at most {high:g}"
+        raise ParameterError(f"{name} {level.tolist()}: must be finite, at least {low:g}{upper}")
+    return level.to(device=y.device, dtype=y.dtype)[:, None, None, None]

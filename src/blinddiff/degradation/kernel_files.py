@@ -141,6 +141,8 @@ def _write_json(file: io.BytesIO, kernel: Array) -> None:
 
 
 def _write_png(file: io.BytesIO, kernel: Array) -> None:
+    if kernel.min() < 0:
+        raise KernelError("has negative entries, for which a PNG has no values; choose another format")
     Image.fromarray(np.round(kernel / kernel.max() * 65535).astype(np.uint16)).save(file, format="PNG")
 
 

@@ -65,7 +65,7 @@ def kernel_normal_equations(
 def fit_kernel(
     y: Tensor, x: Tensor, prior: Tensor, weight: float | Tensor, scale: int, downsampling: Downsampling = BICUBIC
 ) -> Tensor:
-    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels: k >= 0, sum k = 1; (B, n, n).
+    """argmin_k mean |y - A(x, k)|^2 + weight ||k - prior||^2 over kernels of sum 1, k >= min(prior, 0).
 
     Args:
         y, x, scale, downsampling: as in `kernel_normal_equations`; images in [0, 1].
@@ -77,14 +77,18 @@ def fit_kernel(
     weights = torch.as_tensor(weight, dtype=gram.dtype, device=gram.device).reshape(-1, 1)
     gram = gram + torch.diag_embed(weights.expand(len(gram), gram.shape[-1]))
     moment = moment + weights * expected
-    return _on_simplex(gram, moment, expected).view_as(prior)
+    # With k = p + lowest, p is on a simplex of sum 1 - sum(lowest).
+    lowest = expected.clamp_max(0)
+    moment = moment - (gram @ lowest[..., None])[..., 0]
+    return (_on_simplex(gram, moment, expected - lowest) + lowest).view_as(prior)
 
 
 def _on_simplex(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
-    """argmin k^T G k - 2 b^T k on the simplex, by ADMM (Boyd et al. 2011) with residual balancing (3.4.1 there)."""
+    """argmin k^T G k - 2 b^T k with k >= 0 and the sum of `start`: ADMM with residual balancing (Boyd et al. 2011)."""
     curvature = gram.diagonal(dim1=-2, dim2=-1).mean(1, keepdim=True)
     penalty = 0.1 * curvature
     k = z = last = start
+    total = start.sum(1, keepdim=True)
     dual = torch.zeros_like(start)
     for iteration in range(ITERATIONS):
         if iteration % BALANCE_STEPS == 0:
@@ -96,20 +100,20 @@ def _on_simplex(gram: Tensor, moment: Tensor, start: Tensor) -> Tensor:
                 penalty, dual = penalty * factor, dual / factor
             cholesky = torch.linalg.cholesky(gram + torch.diag_embed(penalty.expand_as(start)))
         k = torch.cholesky_solve((moment + penalty * (z - dual))[..., None], cholesky)[..., 0]
-        last, z = z, project_to_simplex(k + dual)
+        last, z = z, project_to_simplex(k + dual, total)
         dual = dual + k - z
         if max(float((k - z).abs().max()), float((z - last).abs().max())) < TOLERANCE:
             break
     return z
 
 
-def project_to_simplex(v: Tensor) -> Tensor:
-    """The nearest point with entries >= 0 that sum to 1, for each row of (B, N).
+def project_to_simplex(v: Tensor, total: Tensor | float = 1.0) -> Tensor:
+    """The nearest point with entries >= 0 that sum to ``total``, for each row of (B, N).
 
     Source: J. Duchi et al., "Efficient projections onto the l1-ball", ICML 2008.
     """
     ordered = v.sort(1, descending=True).values
-    excess = ordered.cumsum(1) - 1
+    excess = ordered.cumsum(1) - total
     counts = torch.arange(1, v.shape[1] + 1, device=v.device, dtype=v.dtype)
     kept = (ordered * counts > excess).sum(1, keepdim=True)
     return (v - excess.gather(1, kept - 1) / kept).clamp_min(0)

@@ -65,10 +65,15 @@ def squared_radius(sigma_x: Tensor, sigma_y: Tensor, theta: Tensor, size: int) -
     return along.square() + across.square()
 
 
-def check_kernel(kernel: Tensor) -> Tensor:
-    """Return the kernel if it is valid: (kh, kw), at least 1x1, floating, finite, >= 0, sum 1 within 1e-3.
+MAX_NEGATIVE = 4.0
+"""Largest sum of a kernel's negative entries, without the sign; an unsharp mask of strength a adds at most a."""
 
-    Odd and even sizes are accepted. Raises KernelError saying what is wrong.
+
+def check_kernel(kernel: Tensor) -> Tensor:
+    """Return the kernel if it is valid: (kh, kw), at least 1x1, floating, finite, sum 1 within 1e-3.
+
+    Odd and even sizes are accepted, and negative entries (of an image that was sharpened) of up to `MAX_NEGATIVE` in
+    sum. Raises KernelError saying what is wrong.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel of shape {tuple(kernel.shape)}: a two-dimensional array (height, width) is accepted")
@@ -77,11 +82,11 @@ def check_kernel(kernel: Tensor) -> Tensor:
     given = f"kernel {kernel.shape[0]}x{kernel.shape[1]}"
     if not bool(torch.isfinite(kernel).all()):
         raise KernelError(f"{given}: has entries that are not finite")
-    if (lowest := float(kernel.min())) < 0:
-        raise KernelError(f"{given}: has negative entries (lowest {lowest:.3g})")
     total = float(kernel.sum(dtype=torch.float32 if kernel.device.type == "mps" else torch.float64))
     if abs(total - 1) > 1e-3:
         raise KernelError(f"{given}: sums to {total:.6g}, must sum to 1")
+    if (negative := float(-kernel.clamp_max(0).sum())) > MAX_NEGATIVE:
+        raise KernelError(f"{given}: its negative entries sum to -{negative:.3g}, beyond -{MAX_NEGATIVE:g}")
     return kernel
 
 
@@ -123,14 +128,15 @@ def is_round(major: float, minor: float) -> bool:
 
 
 def shift_kernel(kernel: Tensor, dy: Value, dx: Value) -> Tensor:
-    """Shift the kernel by (dy, dx) HR pixels, which may be fractional; the result is non-negative and has sum 1.
+    """Shift the kernel by (dy, dx) HR pixels, which may be fractional; the result has sum 1.
 
-    dy, dx: numbers, or (B,) tensors for a batch. Cubic interpolation, which keeps the width (linear would
-    blur); integer shifts are exact. Mass that leaves the support is lost, and the rest is normalised.
+    No entry becomes lower than the kernel's lowest one, or than 0 if that is positive. Mass that leaves the support is
+    lost, and the rest is normalised. Cubic interpolation, which keeps the width (linear would blur); integer shifts are
+    exact. dy, dx: numbers, or (B,) tensors for a batch.
     """
     offset_y, offset_x = (torch.as_tensor(d, device=kernel.device, dtype=kernel.dtype) for d in (dy, dx))
     moved = _resample(kernel, offset_y, offset_x, cubic)
-    clipped = normalise(moved.clamp_min(0))
+    clipped = normalise(moved.maximum(kernel.amin((-2, -1), keepdim=True).clamp_max(0)))
     # Clipping the undershoots of a sharp kernel moves its centroid by some hundredths of a pixel. A linear shift, whose
     # blur is negligible at this distance, corrects it.
     error_y, error_x = (centroid(moved) - centroid(clipped)).unbind(-1)
@@ -155,7 +161,7 @@ def resize_support(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
     """Zero-pad or crop a kernel about its centre, entry (n // 2, m // 2): (size, size) or (B, size, size).
 
     A cropped kernel is normalised to sum 1. Raises KernelError if the crop would remove more than the fraction
-    `max_cut` of the mass of any kernel, or all of it; ParameterError for a size below 1.
+    `max_cut` of the mass (the sum of absolute entries) of any kernel, or all of it; ParameterError for a size below 1.
     """
     first = int(axis(size)[0])  # also refuses a size below 1
     pads = []
@@ -163,7 +169,8 @@ def resize_support(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
         before = length // 2 + first
         pads += [-before, size - length + before]
     resized = torch.nn.functional.pad(kernel, pads)
-    cut = float((1 - resized.detach().sum((-2, -1)) / kernel.detach().sum((-2, -1))).max()) if resized.numel() else 0.0
+    left = resized.detach().abs().sum((-2, -1)) / kernel.detach().abs().sum((-2, -1))
+    cut = float((1 - left).max()) if resized.numel() else 0.0
     given = f"kernel {kernel.shape[-2]}x{kernel.shape[-1]}"
     if cut > 1 - 1e-6:
         raise KernelError(f"{given}: has no mass within {size}x{size} pixels about its centre")

@@ -1,8 +1,8 @@
 """Kernel families: parametric blur kernels and random members of them. To add one, write a class and list it in `_ALL`.
 
-Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, >= 0, of sum 1. Their centre is entry (kh // 2, kw // 2): the
-kernel with 1 there leaves an image unchanged. A parameter is a number, which gives one kernel (size, size), or a (B,)
-tensor, which gives a batch (B, size, size). A width or exponent that is not positive raises ParameterError.
+Kernels are (kh, kw) or (B, kh, kw) tensors in HR pixels, of sum 1; index (kh // 2, kw // 2) means no shift.
+Parameters are numbers for one kernel, (size, size), or (B,) tensors for a batch, (B, size, size); ParameterError is
+raised for a width or an exponent that is not positive.
 """
 
 import math
@@ -208,6 +208,41 @@ class Disk(KernelFamily):
         return disk(draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale)), size)
 
 
+def unsharp_mask(kernel: Tensor, strength: Tensor, width: Tensor) -> Tensor:
+    """k + a (k - G (*) k) of kernels (B, n, n): the kernel of a blur and an unsharp mask after it; sum 1.
+
+    strength: a, (B,), >= 0. width: standard deviation of the Gaussian G in HR pixels, (B,). What lies outside the
+    support is cut off.
+    """
+    size = kernel.shape[-1]
+    blur = anisotropic_gaussian(width, width, 0.0, 2 * size - 1)
+    side = 3 * size - 2
+    spectra = torch.fft.rfft2(kernel, s=(side, side)) * torch.fft.rfft2(blur, s=(side, side))
+    blurred = torch.fft.irfft2(spectra, s=(side, side))[..., size - 1 : 2 * size - 1, size - 1 : 2 * size - 1]
+    a = strength[:, None, None]
+    return normalise(kernel + a * (kernel - blurred))
+
+
+@dataclass(frozen=True)
+class UnsharpMasked(KernelFamily):
+    """A Gaussian blur, isotropic or not, and an unsharp mask after it: the kernel has negative entries.
+
+    The mask's strength is uniform in [0, max_strength], its width uniform in [min_width, max_width] HR pixels.
+    """
+
+    name: str = "unsharp_masked"
+    max_strength: float = 1.5
+    min_width: float = 0.7
+    max_width: float = 4.0
+
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        kernel = AnisotropicGaussian().draw(n, scale, size, draws)
+        round_ones = IsotropicGaussian().draw(n, scale, size, draws)
+        kernel = torch.where(draws.uniform((n, 1, 1), 0, 1) < 0.5, kernel, round_ones)
+        strength = draws.uniform(n, 0.0, self.max_strength)
+        return unsharp_mask(kernel, strength, draws.uniform(n, self.min_width, self.max_width))
+
+
 _ALL: tuple[KernelFamily, ...] = (
     Identity(),
     IsotropicGaussian(),
@@ -218,6 +253,8 @@ _ALL: tuple[KernelFamily, ...] = (
     CameraShake(),
     LineMotion(),
     Disk(),
+    UnsharpMasked(),
+    UnsharpMasked(name="camera", max_strength=0.35, min_width=3.0, max_width=6.0),
 )
 FAMILIES: dict[str, KernelFamily] = {family.name: family for family in _ALL}
 

@@ -1,17 +1,21 @@
-"""Noise, and processing after downsampling treated as noise. To add a kind, write a class and list it in `_ALL`."""
+"""Kinds of noise, those of processing.py included. To add one, write a class and list it in `_ALL`."""
 
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from blinddiff.degradation.draws import Draws, Noise
+from blinddiff.degradation.draws import Draws, Noise, level_for
 from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.processing import (
+    Demosaicked,
+    Denoised,
+    JpegNoise,
+    ResizedJpegNoise,
+    Sharpened,
+    filtered,
+)
 from blinddiff.errors import ParameterError
 
 
@@ -19,20 +23,6 @@ def check_noise_level(noise_level: float) -> None:
     """Raise ParameterError if a given noise level, in grey levels, is out of range."""
     if not 0 <= noise_level <= 255:
         raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
-
-
-def level_for(y: Tensor, level: Tensor, name: str, low: float, high: float = float("inf")) -> Tensor:
-    """The level as (B, 1, 1, 1) for images (B, C, H, W); ParameterError for an invalid shape or value."""
-    if y.ndim != 4:
-        raise ParameterError(f"image batch of shape {tuple(y.shape)}: (B, C, H, W) is accepted")
-    if level.shape != y.shape[:1]:
-        raise ParameterError(
-            f"{name} of shape {tuple(level.shape)}: one value for each of the {len(y)} images is accepted"
-        )
-    if not bool((torch.isfinite(level) & (level >= low) & (level <= high)).all()):
-        upper = "" if high == float("inf") else f" and at most {high:g}"
-        raise ParameterError(f"{name} {level.tolist()}: must be finite, at least {low:g}{upper}")
-    return level.to(device=y.device, dtype=y.dtype)[:, None, None, None]
 
 
 @dataclass(frozen=True)
@@ -69,16 +59,6 @@ class PoissonNoise(Noise):
 
 
 FILTER_SIZE = 7  # side of correlated noise's low-pass, LR pixels
-RADIUS = 4  # of the unsharp mask, LR pixels: three sigma of the widest
-
-
-def _filtered(x: Tensor, kernels: Tensor) -> Tensor:
-    """Filter all channels of each image (B, C, H, W) with its own symmetric kernel (B, n, n), without padding."""
-    batch, channels = x.shape[:2]
-    if batch == 0:
-        return x[..., kernels.shape[-2] - 1 :, kernels.shape[-1] - 1 :]
-    weight = kernels.repeat_interleave(channels, dim=0)[:, None]
-    return F.conv2d(x.flatten(0, 1)[None], weight, groups=batch * channels)[0].unflatten(0, (batch, channels))
 
 
 @dataclass(frozen=True)
@@ -97,91 +77,114 @@ class CorrelatedNoise(Noise):
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         sigma = level_for(y, level, "noise level sigma", 0.0) / 255
-        batch, channels, height, width = y.shape
         draws = Draws(generator, y.device, y.dtype)
-        lowpass = isotropic_gaussian(draws.uniform(batch, self.min_width, self.max_width), FILTER_SIZE)
-        lowpass = lowpass / lowpass.square().sum((1, 2), keepdim=True).sqrt()  # unit energy keeps the variance
-        # White noise on a margin too, so that border and centre have equal variance.
-        margin = FILTER_SIZE - 1
-        white = draws.normal((batch, channels, height + margin, width + margin))
-        return y + sigma * _filtered(white, lowpass)
+        widths = draws.uniform(len(y), self.min_width, self.max_width)
+        return y + sigma * _low_pass(draws, y.shape, widths)
+
+
+def _low_pass(draws: Draws, shape: Sequence[int], widths: Tensor) -> Tensor:
+    """Noise of unit variance, (B, C, H, W), white noise filtered by a Gaussian of a width in pixels, (B,)."""
+    lowpass = isotropic_gaussian(widths, FILTER_SIZE)
+    lowpass = lowpass / lowpass.square().sum((1, 2), keepdim=True).sqrt()  # unit energy keeps the variance
+    # White noise on a margin too, so that border and centre have equal variance.
+    margin = FILTER_SIZE - 1
+    white = draws.normal((*shape[:2], shape[2] + margin, shape[3] + margin))
+    return filtered(white, lowpass)
 
 
 @dataclass(frozen=True)
-class JpegNoise(Noise):
-    """level: JPEG quality of the IJG scale, 1 (worst) to 100, rounded to a whole number; *higher* is *less* noise.
+class Grain(Noise):
+    """level: standard deviation of the grain in grey levels (of 255), >= 0.
 
-    Each image is encoded and decoded by Pillow, with its default chroma subsampling; before that it is clipped to
-    [0, 1] and rounded to 8 bits, so even 100 changes it. Grey and RGB images only. Not differentiable; does not use
-    the generator. Levels are drawn uniformly.
+    Film grain as scans have it: low-pass noise, its width drawn in [min_width, max_width] pixels, for the most part the
+    same in all channels (a share drawn in [0.6, 1] of its variance). For half of the images its strength follows the
+    tone as sqrt(4 v (1 - v)), and the level is that of mid grey.
     """
 
-    name: str = "jpeg"
-    levels: tuple[float, float] = (30.0, 95.0)
+    name: str = "grain"
+    levels: tuple[float, float] = (1.0, 20.0)
+    min_width: float = 0.3
+    max_width: float = 1.5
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        quality = level_for(y, level, "JPEG quality", 1.0, 100.0).flatten().round().int().tolist()
-        if y.shape[1] not in (1, 3):
-            raise ParameterError(f"image batch with {y.shape[1]} channels: JPEG stores 1 or 3")
-        pixels = (y.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).movedim(1, -1).contiguous().numpy()
-        images = [_round_trip(image, q) for image, q in zip(pixels, quality, strict=True)]
-        stored = torch.from_numpy(np.stack(images)) if images else torch.empty(pixels.shape)
-        return stored.movedim(-1, 1).to(y.device, y.dtype) / 255
-
-
-def _round_trip(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, format="JPEG", quality=quality)
-    with Image.open(buffer) as image:
-        return np.asarray(image).reshape(pixels.shape)
+        sigma = level_for(y, level, "grain level", 0.0) / 255
+        draws = Draws(generator, y.device, y.dtype)
+        widths = draws.uniform(len(y), self.min_width, self.max_width)
+        shared = draws.uniform(len(y), 0.6, 1.0)[:, None, None, None]
+        common, own = (_low_pass(draws, (len(y), channels, *y.shape[-2:]), widths) for channels in (1, y.shape[1]))
+        strength = torch.where(_coin(draws, len(y)), (4 * y * (1 - y)).clamp_min(0).sqrt(), torch.ones_like(y))
+        return y + sigma * strength * (shared.sqrt() * common + (1 - shared).sqrt() * own)
 
 
 @dataclass(frozen=True)
-class ResizedJpegNoise(JpegNoise):
-    """level: JPEG quality, 1 to 100, as for `JpegNoise`; *higher* is *less* noise.
+class PrintScreen(Noise):
+    """level: RMS of the printed screen's pattern in grey levels (of 255), >= 0; at mid grey where it follows the tone.
 
-    The image is enlarged by a factor drawn per batch, uniform in [1, max_factor] (bicubic), compressed, and resized
-    to its original size.
+    A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, at any
+    angle; for half of the images with an angle for each ink, and for half with a strength that follows the tone as
+    4 v (1 - v).
     """
 
-    name: str = "resized_jpeg"
-    max_factor: float = 2.0
+    name: str = "print_screen"
+    levels: tuple[float, float] = (2.0, 20.0)
+    min_period: float = 2.2
+    max_period: float = 7.0
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        level_for(y, level, "JPEG quality", 1.0, 100.0)
-        factor = float(Draws(generator).uniform(1, 1.0, self.max_factor))
-        height, width = y.shape[-2:]
-        enlarged = (round(height * factor), round(width * factor))
-        larger = F.interpolate(y, enlarged, mode="bicubic", align_corners=False)
-        stored = super().apply(larger, level, generator)
-        return F.interpolate(stored, (height, width), mode="bicubic", align_corners=False, antialias=True)
+        sigma = level_for(y, level, "RMS of the screen", 0.0) / 255
+        draws = Draws(generator, y.device, y.dtype)
+        batch, channels, height, width = y.shape
+        frequency = (2 * torch.pi / draws.uniform(batch, self.min_period, self.max_period))[:, None, None, None]
+        angle = draws.uniform((batch, 1, 1, 1), 0, torch.pi / 2)
+        own = angle + torch.arange(channels, device=y.device, dtype=y.dtype).view(1, -1, 1, 1) * torch.pi / 6
+        angle = torch.where(_coin(draws, batch), angle.expand_as(own), own)
+        phases = draws.uniform((2, batch, channels, 1, 1), 0, 2 * torch.pi)
+        rows = torch.arange(height, device=y.device, dtype=y.dtype)[:, None]
+        columns = torch.arange(width, device=y.device, dtype=y.dtype)
+        along = frequency * (angle.cos() * columns + angle.sin() * rows) + phases[0]
+        across = frequency * (angle.cos() * rows - angle.sin() * columns) + phases[1]
+        strength = torch.where(_coin(draws, batch), (4 * y * (1 - y)).clamp_min(0), torch.ones_like(y))
+        return y + 2 * sigma * strength * along.cos() * across.cos()
 
 
 @dataclass(frozen=True)
-class Sharpened(Noise):
-    """level: strength a >= 0 of the unsharp mask y + a (y - blurred y); 0 changes nothing.
+class ScannerLines(Noise):
+    """level: standard deviation of the lines in grey levels (of 255), >= 0.
 
-    Levels are drawn uniformly; the mask's Gaussian width for each image in [min_width, max_width] LR pixels.
+    Each row has an offset of its own, and for half of the images each column instead, in all channels alike; white
+    noise of a third of the level is added.
     """
 
-    name: str = "sharpened"
-    levels: tuple[float, float] = (0.0, 1.0)
-    min_width: float = 0.6
-    max_width: float = 1.4
+    name: str = "scanner_lines"
+    levels: tuple[float, float] = (1.0, 10.0)
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        strength = level_for(y, level, "strength", 0.0)
-        width = Draws(generator, y.device, y.dtype).uniform(len(y), self.min_width, self.max_width)
-        padded = F.pad(y, (RADIUS,) * 4, mode="replicate")
-        return y + strength * (y - _filtered(padded, isotropic_gaussian(width, 2 * RADIUS + 1)))
+        sigma = level_for(y, level, "level of the lines", 0.0) / 255
+        draws = Draws(generator, y.device, y.dtype)
+        rows, columns = draws.normal((len(y), 1, y.shape[-2], 1)), draws.normal((len(y), 1, 1, y.shape[-1]))
+        lines = torch.where(_coin(draws, len(y)), rows, columns)
+        return y + sigma * (lines + draws.normal(y.shape) / 3)
+
+
+def _coin(draws: Draws, batch: int) -> Tensor:
+    """True for half of the images: (B, 1, 1, 1)."""
+    return draws.uniform((batch, 1, 1, 1), 0, 1) < 0.5
 
 
 _ALL: tuple[Noise, ...] = (
     GaussianNoise(),
+    GaussianNoise("weak_gaussian", (0.3, 5.0)),
+    GaussianNoise("strong_gaussian", (25.0, 60.0)),
     PoissonNoise(),
-    JpegNoise(),
-    ResizedJpegNoise(),
     CorrelatedNoise(),
+    Grain(),
+    PrintScreen(),
+    ScannerLines(),
+    JpegNoise(),
+    JpegNoise("any_jpeg", (10.0, 98.0), full_chroma=0.3),
+    ResizedJpegNoise(),
     Sharpened(),
+    Demosaicked(),
+    Denoised(),
 )
 NOISES: dict[str, Noise] = {noise.name: noise for noise in _ALL}

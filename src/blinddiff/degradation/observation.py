@@ -1,6 +1,6 @@
 """y = (x (*) k) down_s + n: `Observation` holds what is known, `Degradation` what is estimated or given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -39,10 +39,13 @@ class Observation:
     Attributes:
         y: LR image, (B, 3, h, w), in [0, 1].
         scale: 1, 2, 3 or 4.
+        jpeg_step: mean step of the luma quantisation table of the JPEG file that y was read from, (B,); 0 where y comes
+            from no such file or was resized since, None for all.
     """
 
     y: Tensor
     scale: int
+    jpeg_step: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -60,17 +63,20 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Degradation:
-    """A kernel and a noise level, estimated or given. Caches their operator and closed-form image.
+    """Kernel and noise, estimated or given; caches the operator and the closed-form image for them.
 
     Attributes:
-        kernel: (B, n, m), HR pixels, each of sum 1.
+        kernel: (B, n, m), HR pixels, each of sum 1. Entries may be negative: the image was sharpened.
         noise_level: standard deviation of the noise, (B,), grey levels.
         expected_kernel_error: expected sum |k_hat - k| of the estimate from y, (B,), 0 to 2; None for a given kernel.
+        noise_spectrum: power spectrum of the noise relative to white noise of the same level, (B, 16, 16), mean 1, at
+            the frequencies of `torch.fft.fftfreq` in cycles per LR pixel; None for white noise.
     """
 
     kernel: Tensor
     noise_level: Tensor
     expected_kernel_error: Tensor | None = None
+    noise_spectrum: Tensor | None = None
     _operators: dict[int, DegradationOperator] = field(default_factory=dict, init=False, repr=False)
     _closed_forms: list[tuple[Observation, Tensor]] = field(default_factory=list, init=False, repr=False)
 
@@ -83,12 +89,17 @@ class Degradation:
     def closed_form(self, observation: Observation) -> Tensor:
         """x_y = argmin_x ||y - A(x, k)||^2 + rho ||x - bicubic(y)||^2, (B, 3, s*h, s*w).
 
-        rho = `proximal_weight(noise_level)`. x_y is not clipped; it is cached for the last observation.
+        rho = `proximal_weight(noise_power())`. Not clipped; cached for the last observation.
         """
         if not self._closed_forms or self._closed_forms[0][0] is not observation:
-            x_y = _from_bicubic(self.operator(observation.scale), observation.y, self.noise_level)
+            x_y = _from_bicubic(self.operator(observation.scale), observation.y, self.noise_power())
             self._closed_forms[:] = [(observation, x_y)]
         return self._closed_forms[0][1]
+
+    def noise_power(self) -> Tensor:
+        """S_n in squared grey levels: (B,) for white noise, (B, 16, 16) for noise with a spectrum."""
+        power = self.noise_level.square()
+        return power if self.noise_spectrum is None else power[:, None, None] * self.noise_spectrum
 
     def with_closed_form(self, observation: Observation, x_y: Tensor) -> "Degradation":
         """A copy with x_y for the observation already cached: for a crop of y, x_y is cropped from the full one."""
@@ -97,8 +108,19 @@ class Degradation:
         return copy
 
     def with_estimate(self, kernel: Tensor, noise_level: Tensor) -> "Degradation":
-        """Another kernel and noise level for the same image, with the same expected kernel error."""
-        return Degradation(kernel, noise_level, self.expected_kernel_error)
+        """A copy with another kernel and noise level for the same image."""
+        return Degradation(kernel, noise_level, self.expected_kernel_error, self.noise_spectrum)
+
+    @property
+    def estimates(self) -> list[Tensor]:
+        """Kernel, noise level and, if there is one, noise spectrum: what is averaged over tiles."""
+        return [self.kernel, self.noise_level, *([] if self.noise_spectrum is None else [self.noise_spectrum])]
+
+    @staticmethod
+    def from_estimates(estimates: Sequence[Tensor], before: "Degradation | None") -> "Degradation":
+        """The degradation with these `estimates`, with the expected kernel error of the one before them."""
+        kernel, noise_level, *spectrum = estimates
+        return Degradation(kernel, noise_level, None if before is None else before.expected_kernel_error, *spectrum)
 
     def detach(self) -> "Degradation":
         """All tensors detached from the autograd graph."""
@@ -111,31 +133,35 @@ class Degradation:
         return self.map(lambda part: part.repeat_interleave(times, 0))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Degradation":
-        """Apply a function to kernel, noise level and expected kernel error."""
-        error = None if self.expected_kernel_error is None else change(self.expected_kernel_error)
-        return Degradation(change(self.kernel), change(self.noise_level), error)
+        """Apply a function to kernel, noise level, kernel error and noise spectrum."""
+        optional = (self.expected_kernel_error, self.noise_spectrum)
+        return Degradation(
+            change(self.kernel),
+            change(self.noise_level),
+            *(None if part is None else change(part) for part in optional),
+        )
 
     def __getitem__(self, images: slice) -> "Degradation":
         return self.map(lambda part: part[images])
 
 
-def proximal_weight(noise_level: Tensor | float, prior_error: Tensor | float = START_ERROR) -> Tensor:
-    """rho of the proximal step: (sigma^2 + sigma_model^2) / prior_error^2, all in the same unit.
+def proximal_weight(noise_power: Tensor, prior_error: Tensor | float = START_ERROR) -> Tensor:
+    """rho of the proximal step: (S_n + model error^2) / prior_error^2.
 
-    noise_level: sigma in grey levels. prior_error: expected RMS error of the proximal step's centre, for images in
-    [0, 1]. By default, rho = 4e-4 + (sigma / 255)^2 / 0.03^2, tuned for noise levels from 0 to 15.
+    noise_power: S_n in squared grey levels, of any shape; for white noise sigma^2. prior_error: RMS error of the centre
+    of the proximal term, in [0, 1]. With the constants above, rho = 4e-4 + (sigma / 255)^2 / 0.03^2, tuned for noise
+    levels from 0 to 15.
     """
-    variance = (torch.as_tensor(noise_level) ** 2 + MODEL_ERROR**2) / 255**2
-    return variance / torch.as_tensor(prior_error) ** 2
+    return (noise_power + MODEL_ERROR**2) / 255**2 / torch.as_tensor(prior_error) ** 2
 
 
 def closed_form(
     y: Tensor, kernel: Tensor, noise_level: Tensor, scale: int, downsampling: Downsampling = BICUBIC
 ) -> Tensor:
     """`Degradation.closed_form` for plain tensors and any downsampling: (B, 3, h, w) -> (B, 3, s*h, s*w)."""
-    return _from_bicubic(DegradationOperator(kernel, scale, downsampling), y, noise_level)
+    return _from_bicubic(DegradationOperator(kernel, scale, downsampling), y, noise_level.square())
 
 
-def _from_bicubic(operator: DegradationOperator, y: Tensor, noise_level: Tensor) -> Tensor:
-    """x_y: one proximal step whose centre is the bicubic image."""
-    return operator.proximal(y, bicubic_upsample(y, operator.scale), proximal_weight(noise_level))
+def _from_bicubic(operator: DegradationOperator, y: Tensor, noise_power: Tensor) -> Tensor:
+    """One proximal step from the bicubic image."""
+    return operator.proximal(y, bicubic_upsample(y, operator.scale), proximal_weight(noise_power))

@@ -31,6 +31,19 @@ def _fast(length: int) -> int:
     return int(next_fast_len(length, real=True))
 
 
+def _on_grid(rho: Tensor, size: tuple[int, int]) -> Tensor:
+    """rho, () or (B,) or (B, n, n), for the grid that `rfft2` gives images of a size: broadcastable to (B, 1, ...)."""
+    if rho.ndim < 3:
+        return rho.reshape(-1, 1, 1, 1)
+    n, log_rho = rho.shape[-1], rho.log()
+    for axis, count, length in ((-2, size[0], size[0]), (-1, size[1] // 2 + 1, size[1])):
+        position = torch.arange(count, device=rho.device) * (n / length)
+        low, weight = position.long(), position.frac().to(rho)
+        below, above = (log_rho.index_select(axis, index % n) for index in (low, low + 1))
+        log_rho = below.lerp(above, weight[:, None] if axis == -2 else weight)
+    return log_rho.exp()[:, None]
+
+
 class DegradationOperator:
     """A x = (x (*) k) down_s for a batch of images and their kernels.
 
@@ -129,7 +142,8 @@ class DegradationOperator:
         Args:
             y: LR image, (B, C, h, w).
             x_hat: centre of the proximal term, (B, C, s*h, s*w).
-            rho: noise variance divided by the expected error variance of x_hat; a scalar or (B,).
+            rho: noise variance divided by the expected error variance of x_hat; a scalar, (B,), or, for noise with a
+                power spectrum, (B, n, n): at the frequencies of an n x n Fourier grid, interpolated.
 
         Returns:
             (B, C, s*h, s*w). Exact for the circular boundary. For ``reflect`` the residual y - A x_hat is exact;
@@ -140,7 +154,6 @@ class DegradationOperator:
         """
         s = self.scale
         residual = y - self.forward(x_hat)
-        rho = torch.as_tensor(rho, dtype=y.dtype, device=y.device).reshape(-1, 1, 1, 1)
         height, width = y.shape[-2:]
         if self.boundary == "circular":
             margin, size = 0, (height, width)
@@ -153,7 +166,9 @@ class DegradationOperator:
         transfer = self._transfer(full, y)  # H
         # A A^T: the autocorrelation of the filter, subsampled by s.
         gram = rfft2(self._subsample(transfer.abs() ** 2, full)).real
-        dual = irfft2(rfft2(residual) / (gram + rho), s=size)
+        dual = irfft2(
+            rfft2(residual) / (gram + _on_grid(torch.as_tensor(rho, dtype=y.dtype, device=y.device), size)), s=size
+        )
         step = irfft2(transfer.conj() * self._upsampled_spectrum(dual), s=full)
         top = margin * s
         return x_hat + step[..., top : top + height * s, top : top + width * s]

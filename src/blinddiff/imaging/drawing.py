@@ -17,23 +17,31 @@ _HEAT = np.array(
 )
 
 
+# For negative values, from -1 to just below 0, with the same lightness.
+_COLD = np.array(
+    [(0.80, 1, 1), (0.36, 0.82, 0.92), (0.10, 0.60, 0.80), (0.03, 0.42, 0.65), (0.02, 0.28, 0.48), (0.02, 0.15, 0.28)]
+)
+
+
 def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return (H, W, 3) colours of (H, W) values in [0, 1]."""
-    stops = np.linspace(0, 1, len(_HEAT))
-    colours = np.stack([np.interp(values, stops, channel) for channel in _HEAT.T], axis=-1)
+    """Return (H, W, 3) colours of (H, W) values in [-1, 1]."""
+    stops = np.concatenate([-np.linspace(1, 0, len(_COLD), endpoint=False), np.linspace(0, 1, len(_HEAT))])
+    channels = np.concatenate([_COLD, _HEAT]).T
+    colours = np.stack([np.interp(values, stops, channel) for channel in channels], axis=-1)
     return (colours * 255).round().astype(np.uint8)
 
 
 def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
-    """Return a picture of `kernel`, (kh, kw) >= 0: one square per entry, black at 0 and lightest at the maximum.
+    """Return a picture of `kernel`, (kh, kw): one square per entry, black at 0 and lightest at the maximum.
 
-    The longer side is at most `side` pixels, or one pixel per entry. Raises KernelError for other shapes or values.
+    Negative entries are in shades of blue. The longer side is at most `side` pixels, or one pixel per entry. Raises
+    KernelError for any other tensor.
     """
     if kernel.ndim != 2 or kernel.numel() == 0:
         raise KernelError(f"kernel: shape {tuple(kernel.shape)}; it must be (kh, kw)")
     values = kernel.detach().cpu().double().numpy()
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
-        raise KernelError("kernel: has negative or non-finite entries, or no entry above zero")
+    if not np.isfinite(values).all() or values.max() <= 0:
+        raise KernelError("kernel: has entries that are not finite, or no entry above zero")
     block = max(1, side // max(values.shape))
     return Image.fromarray(heat_colours(np.kron(values / values.max(), np.ones((block, block)))))
 

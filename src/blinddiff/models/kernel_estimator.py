@@ -14,7 +14,16 @@ from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_fit import FLOORS
 from blinddiff.degradation.observation import Degradation
-from blinddiff.models.statistics import BLOCK, STATISTICS, spectral_statistics
+from blinddiff.models.statistics import (
+    BLOCK,
+    COLOUR_STATISTICS,
+    FINE_BLOCK,
+    FINE_MAPS,
+    NOISE_GRID,
+    STATISTICS,
+    Statistics,
+    full_spectrum,
+)
 
 
 def one_hot_scale(scale: Tensor, scales: tuple[int, ...]) -> Tensor:
@@ -92,16 +101,22 @@ class KernelCorrection(nn.Module):
         inputs = self.normalise(inputs.to(next(self.mlp.parameters()).dtype)).clamp(-MAX_INPUT, MAX_INPUT)
         change = self.mlp(inputs).float()
         log_update = COEFFICIENT_SCALE * (change[:, :-1, None, None] * shapes).sum(1)
-        return current.with_estimate(mirror_step(kernel, log_update), noise_level * change[:, -1].exp())
+        return current.with_estimate(mirror_step(current.kernel, log_update), noise_level * change[:, -1].exp())
 
 
-def mirror_step(kernel: Tensor, log_update: Tensor) -> Tensor:
-    """softmax(log k + log_update), (B, n, m): a step of mirror descent; it keeps the kernel non-negative with sum 1."""
-    return (kernel.clamp_min(MIN_ENTRY).log() + log_update).flatten(1).softmax(1).view_as(kernel)
+def mirror_step(kernel: Tensor, log_update: Tensor, negative: Tensor | None = None) -> Tensor:
+    """A step of mirror descent on the positive part of kernels (B, n, m), which keeps their sum at 1.
+
+    For kernels without negative entries softmax(log k + log_update). negative: the new negative part, >= 0; that of the
+    kernel by default.
+    """
+    negative = (-kernel).clamp_min(0) if negative is None else negative
+    positive = (kernel.clamp_min(MIN_ENTRY).log() + log_update).flatten(1).softmax(1).view_as(kernel)
+    return (1 + negative.sum((-2, -1), keepdim=True)) * positive - negative
 
 
 def log_ratio(kernel: Tensor, other: Tensor) -> Tensor:
-    """log(other / kernel), (B, n, m): the `log_update` with which `mirror_step(kernel, log_update)` is `other`."""
+    """log(other / kernel) of the positive parts, (B, n, m): the `log_update` by which `mirror_step` gives other's."""
     return other.clamp_min(MIN_ENTRY).log() - kernel.clamp_min(MIN_ENTRY).log()
 
 
@@ -122,11 +137,42 @@ def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return shapes, (-distance.square() / (2 * WINDOW_WIDTH**2)).exp(), width
 
 
-NOISE_UNIT = 10.0  # unit of the head's noise output, in grey levels, so that its outputs have similar magnitudes
+NOISE_UNIT = 10.0  # grey levels; makes the head's outputs of similar magnitude
+START_LOGIT = -6.0  # of the negative part's weight at the start of training: softplus gives 0.0025
+MAX_LOG_POWER = 8.0  # bound on the log of a noise spectrum before it is normalised
+SPECTRUM_FLOOR = 0.1  # squared grey levels, that of rounding; spectra are compared above it
+HALF_GRID = NOISE_GRID * (NOISE_GRID // 2 + 1)
+
+
+class FineSpectraEncoder(nn.Sequential):
+    """Features of `Statistics.fine` by strided convolutions over frequencies: (B, FINE_MAPS, 64, 33) -> (B, hidden).
+
+    Each frequency of each map is normalised over the batch. The last layer starts at zero.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        last = nn.Linear(64 * 8 * 5, hidden)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(
+            nn.Flatten(),
+            nn.BatchNorm1d(FINE_MAPS * FINE_BLOCK * (FINE_BLOCK // 2 + 1), affine=False, momentum=0.02),
+            nn.Unflatten(1, (FINE_MAPS, FINE_BLOCK, FINE_BLOCK // 2 + 1)),
+            nn.Conv2d(FINE_MAPS, 24, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(24, 48, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(48, 64, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(64, 64, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+            last,
+        )
 
 
 class SpectralEstimator(nn.Module):
-    """Kernel and noise level from the spectral statistics of y, and their correction at each step of the sampler.
+    """Kernel and noise from the statistics of y, and their correction at each step of the sampler.
 
     hidden: width of the two hidden layers. kernel_size, scales: those of the network.
     """
@@ -136,28 +182,55 @@ class SpectralEstimator(nn.Module):
         self.kernel_size = kernel_size
         self.scales = scales
         self.normalise = nn.BatchNorm1d(STATISTICS, affine=False, momentum=0.02)
+        self.normalise_colour = nn.BatchNorm1d(COLOUR_STATISTICS, affine=False, momentum=0.02)
         self.trunk = nn.Sequential(
             nn.Linear(STATISTICS + len(scales), hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
+        self.colour = nn.Linear(COLOUR_STATISTICS, hidden, bias=False)
+        self.fine = FineSpectraEncoder(hidden)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
+        self.negative_head = nn.Linear(hidden, kernel_size**2 + 1)
+        self.spectrum_head = nn.Linear(hidden + COLOUR_STATISTICS, HALF_GRID)
+        self.flat_exponent = nn.Parameter(torch.zeros(HALF_GRID))
         self.correct = KernelCorrection(scales)
         self.confidence_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
+        # At the start of training no kernel has a negative part and all noise is white.
+        for new in (self.colour, self.negative_head, self.spectrum_head):
+            nn.init.zeros_(new.weight)
+        nn.init.zeros_(self.spectrum_head.bias)
+        nn.init.zeros_(self.negative_head.bias)
+        nn.init.constant_(self.negative_head.bias[-1:], START_LOGIT)
 
-    def features(self, y: Tensor, scale: int) -> Tensor:
-        """Features of LR images: (B, 3, h, w) in [0, 1] -> (B, hidden)."""
-        return self.features_from_statistics(spectral_statistics(y), torch.full((len(y),), scale, device=y.device))
-
-    def features_from_statistics(self, statistics: Tensor, scale: Tensor) -> Tensor:
-        """Features from `spectral_statistics`, (B, STATISTICS), and the scale of each image, (B,): (B, hidden)."""
+    def features(self, statistics: Statistics, scale: Tensor) -> Tensor:
+        """Features from the statistics of y and the scale of each image, (B,): (B, hidden)."""
+        first, *others = self.trunk
         dtype = self.head.weight.dtype
-        normalised = self.normalise(statistics.to(dtype))
-        return self.trunk(torch.cat([normalised, one_hot_scale(scale, self.scales).to(dtype)], 1))
+        spectral = self.normalise(statistics.spectral.to(dtype))
+        hidden = first(torch.cat([spectral, one_hot_scale(scale, self.scales).to(dtype)], 1))
+        hidden = hidden + self.colour(self.normalise_colour(statistics.colour.to(dtype)))
+        hidden = hidden + self.fine(statistics.fine.to(dtype))
+        for layer in others:
+            hidden = layer(hidden)
+        return hidden
 
-    def initial_estimate(self, features: Tensor) -> Degradation:
-        """Kernel and noise level from the features of y, (B, hidden)."""
-        out = self.head(features).float()
-        kernel = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
-        return Degradation(kernel, NOISE_UNIT * F.softplus(out[:, -1]))
+    def initial_estimate(self, features: Tensor, statistics: Statistics) -> Degradation:
+        """Kernel and noise from y alone, from the features and the statistics they were made from.
+
+        The kernel is (1 + g) p - g q, with p and q on the simplex and g >= 0, so it sums to 1. The log of the noise
+        spectrum is that of the flattest blocks, times a learned exponent for each frequency, plus the head's output.
+        """
+        out, negative = self.head(features).float(), self.negative_head(features).float()
+        p, q = out[:, :-1].softmax(1), negative[:, :-1].softmax(1)
+        g = F.softplus(negative[:, -1:])
+        kernel = ((1 + g) * p - g * q).unflatten(1, (self.kernel_size, self.kernel_size))
+        colour = self.normalise_colour(statistics.colour.to(features.dtype))
+        log_power = self.spectrum_head(torch.cat([features, colour], 1)).float()
+        log_power = log_power + self.flat_exponent.float() * (statistics.flat + SPECTRUM_FLOOR).log().flatten(1)
+        log_power = log_power - log_power.mean(1, keepdim=True)
+        power = log_power.clamp(-MAX_LOG_POWER, MAX_LOG_POWER).exp().view_as(statistics.flat)
+        spectrum = full_spectrum(power)
+        spectrum = spectrum / spectrum.mean((-2, -1), keepdim=True)
+        return Degradation(kernel, NOISE_UNIT * F.softplus(out[:, -1]), noise_spectrum=spectrum)
 
     def expected_error(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Expected sum |k_hat - k| of the initial estimate: (B,), 0 to 2.

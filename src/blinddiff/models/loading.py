@@ -14,7 +14,7 @@ from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 
 from blinddiff.errors import WeightsError
-from blinddiff.models.mcformer import current_name
+from blinddiff.models.mcformer import ADDED, current_name
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default"
 """The bundled weights."""
@@ -99,11 +99,12 @@ def _check_fit(architecture: Any, config: Mapping[str, Any], file: Path) -> None
         raise WeightsError(f"does not fit its config.json: {blocks} blocks, {len(stored)} weights")
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in architecture.from_config(config).state_dict().items()}
-    for what, names in (("missing", expected.keys() - stored.keys()), ("unexpected", stored.keys() - expected.keys())):
+    lacking = {name for name in expected.keys() - stored.keys() if not name.startswith(ADDED)}
+    for what, names in (("missing", lacking), ("unexpected", stored.keys() - expected.keys())):
         if names:
             raise WeightsError(f"does not fit its config.json: {len(names)} {what} weights, as {min(names)}")
     for name, shape in expected.items():
-        if stored[name] != shape:
+        if stored.get(name, shape) != shape:
             raise WeightsError(f"does not fit its config.json: {name} has the shape {stored[name]}, not {shape}")
 
 

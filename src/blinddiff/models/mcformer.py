@@ -1,6 +1,7 @@
 """MCFormer: one network that predicts the clean image and its kernel."""
 
 from collections.abc import MutableMapping, Sequence
+from functools import partial
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -11,14 +12,21 @@ from blinddiff.degradation.kernel_measures import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.kernel_estimator import CorrectionFeatures, SpectralEstimator
-from blinddiff.models.statistics import spectral_statistics
+from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
+from blinddiff.models.statistics import NOISE_GRID, estimator_statistics, spectral_statistics, transformed_spectrum
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
 ESTIMATOR_TRANSFORMS = (0, 1, 4, 5)
-"""The estimator's self-ensemble. No two transforms differ by a half turn, which leaves the power spectrum unchanged."""
+"""For the estimator: no two differ by a 180-degree rotation, which leaves the power spectrum unchanged."""
+MIN_NEGATIVE = 0.01  # smallest sum of negative entries, without the sign, that counts as sharpening
+MIN_POWER = 1e-3  # of a relative noise spectrum inside the logarithm
 RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.read.": "estimator.correct.mlp."}
 """Old state-dict key prefixes and their current names."""
+ADDED = (
+    *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.negative_head."),
+    *("estimator.spectrum_head.", "estimator.flat_exponent", "noise_spectrum_mlp.", "negative_kernel."),
+)
+"""Prefixes of state-dict keys that older weights lack. Without them, the network's output is that of before."""
 
 
 class MCFormer(ModulatedNetwork):
@@ -72,6 +80,13 @@ class MCFormer(ModulatedNetwork):
         super().__init__(in_channels=9, out_channels=3)
         self.residual_std = residual_std
         self.noise_mlp = nn.Sequential(nn.Linear(1, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim))
+        self.noise_spectrum_mlp = nn.Sequential(
+            nn.Linear(HALF_GRID, embedding_dim), nn.Mish(), nn.Linear(embedding_dim, embedding_dim)
+        )
+        self.negative_kernel = nn.Linear(kernel_size**2, embedding_dim, bias=False)
+        for new in (self.noise_spectrum_mlp[-1], self.negative_kernel):  # without effect before they are trained
+            for parameter in new.parameters():
+                nn.init.zeros_(parameter)
         self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
 
@@ -94,16 +109,23 @@ class MCFormer(ModulatedNetwork):
         error is slightly too large: it was trained without self-ensemble. Raises ParameterError for an untrained scale.
         """
         self.check_scale(observation.scale)
-        y, scale = observation.y, observation.scale
-        features = [self.estimator.features(dihedral(y, transform), scale) for transform in ESTIMATOR_TRANSFORMS]
-        estimates = [self.estimator.initial_estimate(each) for each in features]
-        pairs = zip(estimates, ESTIMATOR_TRANSFORMS, strict=True)
-        kernel = torch.stack([dihedral_inverse(each.kernel, transform) for each, transform in pairs]).mean(0)
-        noise_level = torch.stack([estimate.noise_level for estimate in estimates]).mean(0)
-        pixels = torch.full_like(features[0][:, :1], y.shape[-2] * y.shape[-1], dtype=torch.float32)
-        error = self.estimator.expected_error(features[0], pixels)
+        y = observation.y
+        pixels = torch.full((len(y), 1), y.shape[-2] * y.shape[-1], device=y.device, dtype=torch.float32)
+        estimates = []
+        for transform in ESTIMATOR_TRANSFORMS:
+            transformed = Observation(dihedral(y, transform), observation.scale, observation.jpeg_step)
+            statistics = estimator_statistics(transformed)
+            features = self.estimator.features(statistics, observation.scales)
+            estimate = self.estimator.initial_estimate(features, statistics)
+            assert estimate.noise_spectrum is not None
+            undo = partial(dihedral_inverse, transform=transform)
+            spectrum = transformed_spectrum(estimate.noise_spectrum, undo)
+            error = self.estimator.expected_error(features, pixels)
+            estimates.append((undo(estimate.kernel), estimate.noise_level, error, spectrum))
+        kernel, noise_level, error, spectrum = (torch.stack(parts).mean(0) for parts in zip(*estimates, strict=True))
         # A power spectrum does not distinguish a kernel from its 180-degree rotation: average both.
-        return Degradation((kernel + dihedral(kernel, HALF_TURN)) / 2, noise_level, error)
+        kernel = without_traces((kernel + dihedral(kernel, HALF_TURN)) / 2)
+        return Degradation(kernel, noise_level, error, spectrum)
 
     def forward(
         self,
@@ -156,11 +178,16 @@ class MCFormer(ModulatedNetwork):
         inputs = torch.cat([c_skip * z / tau2**0.5, x_y, upsampled], 1)
         condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         condition = condition + self.noise_mlp((degradation.noise_level[:, None] / 10).to(self.dtype))
+        if degradation.noise_spectrum is not None:
+            spectrum = transformed_spectrum(degradation.noise_spectrum, partial(dihedral, transform=transform))
+            log_spectrum = spectrum[..., : NOISE_GRID // 2 + 1].clamp_min(MIN_POWER).log()
+            condition = condition + self.noise_spectrum_mlp(log_spectrum.flatten(1).to(self.dtype))
         condition = condition + self.scale_embedding.weight[list(self.config.scales).index(observation.scale)]
         if self.config.kernel_modulation:
-            # The square root of a kernel has unit L2 norm, whatever its width.
-            kernel = dihedral(self._to_support(degradation.kernel), transform).clamp_min(0).sqrt()
-            condition = condition + self.kernel_mlp(kernel.flatten(1).to(self.dtype))
+            # The square root of a kernel without negative entries has unit L2 norm, whatever its width.
+            kernel = dihedral(self._to_support(degradation.kernel), transform).flatten(1)
+            positive, negative = (_root_of_positive(part).to(self.dtype) for part in (kernel, -kernel))
+            condition = condition + self.kernel_mlp(positive) + self.negative_kernel(negative)
         return self.denormalize(x_y + c_skip * z + c_out * self.unet.transformed(inputs, condition, transform))
 
     def _given_or_estimated(self, observation: Observation, degradation: Degradation | None) -> Degradation:
@@ -171,9 +198,27 @@ class MCFormer(ModulatedNetwork):
         return resize_support(kernel, self.config.kernel_size, max_cut=1.0)
 
     def _fix_state_dict_keys_on_load(self, state_dict: MutableMapping[str, Tensor]) -> None:
-        """Rename old keys; called by diffusers before it loads weights."""
+        """Rename old keys and add those that old weights lack; called by diffusers before it loads weights."""
         for old in list(state_dict):
             state_dict[current_name(old)] = state_dict.pop(old)
+        if any(name not in state_dict for name in self.state_dict()):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                new = type(self)(**self.config).state_dict()
+            state_dict.update({name: new[name] for name in new.keys() - state_dict.keys() if name.startswith(ADDED)})
+
+
+def without_traces(kernel: Tensor) -> Tensor:
+    """Drop the negative entries of kernels (B, n, n) if their sum is below `MIN_NEGATIVE`: y was not sharpened."""
+    positive = kernel.clamp_min(0)
+    mass = positive.sum((-2, -1), keepdim=True)
+    return torch.where(mass - 1 < MIN_NEGATIVE, positive / mass, kernel)
+
+
+def _root_of_positive(values: Tensor) -> Tensor:
+    """The square root of positive values and 0 for others, with a gradient of 0 there instead of infinity."""
+    positive = values > 0
+    return torch.where(positive, values, 1).sqrt() * positive
 
 
 def current_name(name: str) -> str:

@@ -50,8 +50,8 @@ class NoStep(ImageStep):
 class Proximal(ImageStep):
     """x0_hat <- argmin_x ||y - A(x, k_t)||^2 + rho_t ||x - x0_hat||^2, in closed form.
 
-    rho_t = (sigma^2 + sigma_k^2 + sigma_model^2) / (expected RMS error of x0_hat at t)^2. sigma_k is the RMS residual
-    that the expected kernel error causes: agreement with y under a wrong kernel would make the image worse.
+    rho_t(f) = (S_n(f) + sigma_k^2 + sigma_model^2) / (expected RMS error of x0_hat at t)^2. sigma_k is the residual
+    that the expected kernel error causes: consistency with y under a wrong kernel makes the image worse.
     """
 
     needs_gradient: bool = False
@@ -59,11 +59,12 @@ class Proximal(ImageStep):
     def __call__(
         self, x_t: Tensor, x0_hat: Tensor, observation: Observation, degradation: Degradation, prior_error: float
     ) -> ImageStepOutput:
-        sigma = degradation.noise_level
+        power = degradation.noise_power()
         if degradation.expected_kernel_error is not None:
-            sigma = (sigma.square() + (RESIDUAL_PER_KERNEL_ERROR * degradation.expected_kernel_error).square()).sqrt()
+            sigma_k = RESIDUAL_PER_KERNEL_ERROR * degradation.expected_kernel_error
+            power = power + sigma_k.square().view(-1, *(1,) * (power.ndim - 1))
         operator = degradation.operator(observation.scale)
-        return operator.proximal(observation.y, x0_hat, proximal_weight(sigma, prior_error)), 0.0
+        return operator.proximal(observation.y, x0_hat, proximal_weight(power, prior_error)), 0.0
 
 
 @dataclass(frozen=True)

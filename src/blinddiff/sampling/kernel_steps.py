@@ -44,7 +44,8 @@ def damped(degradation: Degradation | None, prediction: Prediction, observation:
         return estimate
     size = estimate.kernel.shape[-1]
     current = resize_support(degradation.kernel, size, max_cut=1.0)  # a given kernel may be of any size
-    kernel = mirror_step(current, STEP_SIZE * log_ratio(current, estimate.kernel))
+    negative = (-current).clamp_min(0).lerp((-estimate.kernel).clamp_min(0), STEP_SIZE)
+    kernel = mirror_step(current, STEP_SIZE * log_ratio(current, estimate.kernel), negative)
     return degradation.with_estimate(kernel, degradation.noise_level.lerp(estimate.noise_level, STEP_SIZE))
 
 

@@ -259,7 +259,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         initial: Degradation | None = self.network.initial_estimate(observation)
         if kernel is not None:
             levels = observation.y.new_zeros(len(observation)) if initial is None else initial.noise_level
-            initial = Degradation(given_kernel(kernel, observation), levels)
+            spectrum = None if initial is None else initial.noise_spectrum
+            initial = Degradation(given_kernel(kernel, observation), levels, noise_spectrum=spectrum)
         if noise_level is not None and initial is not None:
             initial = initial.with_estimate(initial.kernel, torch.full_like(initial.noise_level, noise_level))
         return initial

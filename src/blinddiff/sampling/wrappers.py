@@ -63,7 +63,10 @@ class Tile:
 
     def observation(self, observation: Observation) -> Observation:
         """The tile's crop of the observation; the same object if the tile is the whole batch."""
-        return replace(observation, y=self.lr(observation.y)) if self.spans else observation
+        if not self.spans:
+            return observation
+        step = observation.jpeg_step
+        return replace(observation, y=self.lr(observation.y), jpeg_step=None if step is None else step[self.images])
 
     def degradation(self, degradation: Degradation | None) -> Degradation | None:
         """Kernel and noise level of the image that contains the tile."""
@@ -262,11 +265,10 @@ class Tiled(_Wrapper):
                 p = self._denoiser(*arguments, transform=transform)
             prediction_type = type(p)
             images = [getattr(p, each.name) for each in fields(p) if each.name != "degradation"]
-            return images, [p.degradation.kernel, p.degradation.noise_level]
+            return images, p.degradation.estimates
 
-        (x0_hat, *others), (kernel, noise_level) = self._tiles.map_and_blend(predict)
-        estimate = Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
-        return prediction_type(x0_hat, estimate, *others)
+        (x0_hat, *others), estimates = self._tiles.map_and_blend(predict)
+        return prediction_type(x0_hat, Degradation.from_estimates(estimates, degradation), *others)
 
 
 @dataclass(frozen=True)
@@ -309,11 +311,11 @@ def tiled_kernel_step(step: KernelStep, tiles: Tiles) -> KernelStep:
             assert estimate is not None
             after = step(before, Prediction(tile.hr(prediction.x0_hat), estimate), tile.observation(observation))
             updated = updated or after is not before
-            return [], [after.kernel, after.noise_level]
+            return [], after.estimates
 
-        _, (kernel, noise_level) = tiles.map_and_blend(update)
+        _, estimates = tiles.map_and_blend(update)
         if degradation is not None and not updated:
             return degradation
-        return Degradation(kernel, noise_level, None if degradation is None else degradation.expected_kernel_error)
+        return Degradation.from_estimates(estimates, degradation)
 
     return tiled_step

@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.degradation import NOISES, Decimate, DegradationOperator, Observation, sample_kernels
+from blinddiff.degradation import NOISES, Decimate, Degradation, DegradationOperator, Observation, sample_kernels
 from blinddiff.degradation.kernel_measures import shift_kernel
+from blinddiff.degradation.processing import JpegNoise, ResizedJpegNoise, Sharpened, quantisation_step
 from blinddiff.errors import RecipeError
 from blinddiff.imaging import read_8bit
+from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR
+from blinddiff.models.statistics import full_spectrum, noise_spectrum
 from blinddiff.training.recipe import DATA_VARIABLE, DegradationRecipe
 
 Pixels = npt.NDArray[np.uint8]
@@ -25,6 +28,8 @@ MAX_REDUCTION = 2.0
 """Largest factor by which photographs are downscaled before a crop is cut."""
 MARGIN = 24
 """HR pixels cut from each side after blurring: a multiple of every scale, and wider than the border effects."""
+UNKNOWN_FILE = 0.3
+"""Share of the JPEG files whose table of quantisation steps is withheld, as if y came from elsewhere."""
 MAX_KERNEL_SIZE = 37
 """Largest kernel side whose border effects, with those of downsampling by 4, stay within `MARGIN`."""
 REPLAY_SIZE = 8192
@@ -107,7 +112,8 @@ def _read_tiles(folder: Path, held_out: Sequence[str], side: int = 256) -> list[
 class Pairs:
     """A batch: x (B, 3, H, W) and y (B, 3, H / s, W / s) in [0, 1], kernel (B, n, n), noise level (B,).
 
-    The noise level is the RMS difference, in grey levels, of y and the image before noise; it includes the rounding of y.
+    Noise level and spectrum are measured on y minus the image before noise, in grey levels; they include the rounding
+    of y. See `Degradation`; for jpeg_step, see `Observation`.
     """
 
     x: Tensor
@@ -115,11 +121,18 @@ class Pairs:
     kernel: Tensor
     noise_level: Tensor
     scale: int
+    noise_spectrum: Tensor
+    jpeg_step: Tensor
 
     @property
     def observation(self) -> Observation:
         """The LR images with their scale."""
-        return Observation(self.y, self.scale)
+        return Observation(self.y, self.scale, self.jpeg_step)
+
+    @property
+    def degradation(self) -> Degradation:
+        """The true kernel and noise."""
+        return Degradation(self.kernel, self.noise_level, noise_spectrum=self.noise_spectrum)
 
     def patch(self, side: int, generator: torch.Generator) -> tuple[slice, slice, slice, slice]:
         """The HR rows, HR columns, LR rows and LR columns of a random square with HR side ``side``."""
@@ -160,17 +173,30 @@ def degrade(
     margin = MARGIN // scale
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
-    shares = torch.tensor(list(recipe.noise.values()))
-    choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
-    y = clean.clone()
-    for index, name in enumerate(recipe.noise):
-        chosen = torch.nonzero(choice == index).flatten().to(x.device)
-        if name != "none" and len(chosen):
-            level = NOISES[name].sample_level(len(chosen), generator, x.device)
-            y[chosen] = NOISES[name].apply(y[chosen], level, generator)
+    y, jpeg_step = clean.clone(), torch.zeros(len(x), device=x.device)
+    for mixture in recipe.mixtures:
+        shares = torch.tensor(list(mixture.values()))
+        choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
+        for index, name in enumerate(mixture):
+            chosen = torch.nonzero(choice == index).flatten().to(x.device)
+            if name == "none" or not len(chosen):
+                continue
+            kind = NOISES[name]
+            level = kind.sample_level(len(chosen), generator, x.device)
+            if isinstance(kind, Sharpened):
+                width = kind.widths(y[chosen], generator)
+                y[chosen], clean[chosen] = (kind.mask(image[chosen], level, width) for image in (y, clean))
+                kernel[chosen] = kind.kernel(kernel[chosen], level, width, scale)
+            else:
+                y[chosen] = kind.apply(y[chosen], level, generator)
+            known = isinstance(kind, JpegNoise) and not isinstance(kind, ResizedJpegNoise)
+            jpeg_step[chosen] = quantisation_step(level) if known else 0.0
     y = (y.clamp(0, 1) * 255).round() / 255
-    noise_level = 255 * (y - clean).square().mean((1, 2, 3)).sqrt()
-    return Pairs(x, y, kernel, noise_level, scale)
+    jpeg_step[torch.rand(len(x), generator=generator).to(x.device) < UNKNOWN_FILE] = 0
+    noise = 255 * (y - clean)
+    noise_level = noise.square().mean((1, 2, 3)).sqrt()
+    spectrum = full_spectrum(noise_spectrum(noise) + SPECTRUM_FLOOR)
+    return Pairs(x, y, kernel, noise_level, scale, spectrum / spectrum.mean((-2, -1), keepdim=True), jpeg_step)
 
 
 class Replay:

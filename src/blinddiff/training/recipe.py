@@ -82,18 +82,26 @@ class DegradationRecipe(_Section):
     """Kernel families."""
     noise: Annotated[Shares, _allowed_keys(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
     """Kinds of noise and compression."""
+    processing: list[Annotated[Shares, _allowed_keys(["none", *NOISES])]] = []
+    """Mixtures applied in order after the noise: sharpening, compression, and so on."""
     decimated: Share = 0.0
     """Share of the images that are subsampled without the antialiasing of MATLAB's bicubic downsampling."""
 
-    @field_validator("scales", "kernels", "noise")
+    @property
+    def mixtures(self) -> list[dict[str, float]]:
+        """Noise and processing, in the order in which they are applied."""
+        return [self.noise, *self.processing]
+
+    @field_validator("scales", "kernels", "noise", "processing")
     @classmethod
-    def _check_shares(cls, shares: dict[Any, float], info: ValidationInfo) -> dict[Any, float]:
-        known = {"scales": SCALES, "kernels": FAMILIES, "noise": ("none", *NOISES)}[str(info.field_name)]
-        if unknown := [repr(name) for name in shares if name not in known]:
-            raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
-        if sum(shares.values()) <= 0:
-            raise ValueError("no share is above 0")
-        return shares
+    def _check_shares(cls, given: Any, info: ValidationInfo) -> Any:
+        known = {"scales": SCALES, "kernels": FAMILIES}.get(str(info.field_name), ("none", *NOISES))
+        for shares in given if isinstance(given, list) else [given]:
+            if unknown := [repr(name) for name in shares if name not in known]:
+                raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
+            if sum(shares.values()) <= 0:
+                raise ValueError("no share is above 0")
+        return given
 
 
 class LossRecipe(_Section):
@@ -104,6 +112,7 @@ class LossRecipe(_Section):
     """In the noise loss, average the logarithms of the images' errors, so that all images have equal weight."""
     kernel: NonNegativeFloat = 0.02
     noise_level: NonNegativeFloat = 0.02
+    noise_spectrum: NonNegativeFloat = 0.02
     restoration: NonNegativeFloat = 0.0
     """In stage ``correction``: weight of the PSNR loss, in dB, of the closed form due to the kernel's error."""
     confidence: NonNegativeFloat = 1.0

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction, add_noise
-from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_step
+from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR, CorrectionFeatures, log_ratio, mirror_step
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.statistics import spectral_statistics
+from blinddiff.models.statistics import Statistics, estimator_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
 
@@ -120,10 +120,14 @@ class Estimator(Stage):
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
-        rows = [spectral_statistics(pairs.y), pairs.observation.scales, pairs.kernel, pairs.noise_level]
-        statistics, scale, kernel, noise_level = self._with_replayed(rows, generator)
-        estimate = net.estimator.initial_estimate(net.estimator.features_from_statistics(statistics, scale))
-        return self._weighted(**degradation_losses(estimate, kernel, noise_level))
+        statistics = estimator_statistics(pairs.observation)
+        true = [pairs.kernel, pairs.noise_level, pairs.noise_spectrum]
+        rows = [*statistics[:-1], statistics.fine.half(), pairs.observation.scales, *true]
+        rows = self._with_replayed(rows, generator)
+        spectral, colour, flat, fine, scale, kernel, noise_level, spectrum = rows
+        statistics = Statistics(spectral, colour, flat, fine.float())
+        estimate = net.estimator.initial_estimate(net.estimator.features(statistics, scale), statistics)
+        return self._weighted(**degradation_losses(estimate, Degradation(kernel, noise_level, None, spectrum)))
 
 
 class Confidence(Stage):
@@ -140,8 +144,10 @@ class Confidence(Stage):
         crop = round(MIN_CONFIDENCE_CROP * (side / MIN_CONFIDENCE_CROP) ** float(torch.rand((), generator=generator)))
         with torch.no_grad():
             y = pairs.y[..., :crop, :crop]
-            features = estimator.features(y, pairs.scale)
-            error = (estimator.initial_estimate(features).kernel - pairs.kernel).abs().sum((-2, -1))
+            observation = Observation(y, pairs.scale, pairs.jpeg_step)
+            statistics = estimator_statistics(observation)
+            features = estimator.features(statistics, observation.scales)
+            error = (estimator.initial_estimate(features, statistics).kernel - pairs.kernel).abs().sum((-2, -1))
         pixels = torch.full_like(features[:, :1], y.shape[-2] * y.shape[-1])
         features, pixels, error = self._with_replayed([features, pixels, error], generator)
         return self._weighted(confidence=(estimator.expected_error(features, pixels) - error).square().mean())
@@ -167,8 +173,12 @@ class Network(Stage):
         kind = torch.rand(len(weight), generator=generator).to(weight)
         weight[kind < self.recipe.loss.true_kernel_share] = 0
         weight[kind >= 1 - self.recipe.loss.own_kernel_share] = 1
+        assert estimate.noise_spectrum is not None
         kernel = torch.lerp(pairs.kernel, estimate.kernel.detach(), weight.view(-1, 1, 1))
-        return Degradation(kernel, torch.lerp(pairs.noise_level, estimate.noise_level.detach(), weight))
+        noise_level = torch.lerp(pairs.noise_level, estimate.noise_level.detach(), weight)
+        log_spectra = pairs.noise_spectrum.log(), estimate.noise_spectrum.detach().log()
+        spectrum = torch.lerp(*log_spectra, weight.view(-1, 1, 1)).exp()
+        return Degradation(kernel, noise_level, noise_spectrum=spectrum / spectrum.mean((-2, -1), keepdim=True))
 
 
 class Joint(Network):
@@ -182,7 +192,7 @@ class Joint(Network):
         condition = self._mixed_degradation(estimate, pairs, generator)
         prediction, noise = self._denoising_loss(net, pairs, condition, generator, correct=True)
         estimates = (prediction.degradation, estimate)
-        at_t, from_y = (degradation_losses(each, pairs.kernel, pairs.noise_level) for each in estimates)
+        at_t, from_y = (degradation_losses(each, pairs.degradation) for each in estimates)
         return self._weighted(noise=noise, **{name: at_t[name] + from_y[name] for name in from_y})
 
 
@@ -199,16 +209,19 @@ class Correction(Stage):
         with torch.no_grad():
             observation = pairs.observation
             estimate = net.initial_estimate(observation)
-            current = Degradation(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
+            current = estimate.with_estimate(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
             t, x_t = self._noised(net, pairs.x, generator)
             prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
             features = net.correction_features(prediction.x0_hat, t, observation, current)
-        rows = [current.kernel, current.noise_level, *features, pairs.kernel, pairs.noise_level, observation.scales]
+            assert current.noise_spectrum is not None
+        rows = [current.kernel, current.noise_level, current.noise_spectrum, *features]
+        rows += [pairs.kernel, pairs.noise_level, pairs.noise_spectrum, observation.scales]
         rows = self._with_replayed(rows, generator)
-        current, features = Degradation(*rows[:2]), CorrectionFeatures(*rows[2:6])
-        kernel, noise_level, scale = rows[6:]
+        current, features = Degradation(rows[0], rows[1], None, rows[2]), CorrectionFeatures(*rows[3:7])
+        kernel, noise_level, spectrum, scale = rows[7:]
         corrected = net.estimator.correct(current, scale, features)
-        losses = degradation_losses(corrected, kernel, noise_level)
+        losses = degradation_losses(corrected, Degradation(kernel, noise_level, None, spectrum))
+        del losses["noise_spectrum"]  # not corrected
         losses["restoration"] = closed_form_loss(corrected.kernel, kernel, noise_level, scale)
         if self.recipe.loss.noise:
             _, losses["noise"] = self._denoising_loss(net, pairs, corrected[: len(pairs.x)], generator)
@@ -231,11 +244,22 @@ def noise_level_loss(sigma_hat: Tensor, sigma: Tensor) -> Tensor:
     return ((sigma_hat - sigma).abs() / (1 + sigma)).mean()
 
 
-def degradation_losses(estimate: Degradation, kernel: Tensor, noise_level: Tensor) -> dict[str, Tensor]:
-    """`kernel_loss` and `noise_level_loss` of an estimate, by the names of their weights in recipes."""
+def noise_spectrum_loss(estimate: Degradation, true: Degradation) -> Tensor:
+    """Mean over frequencies of |log S_hat - log S|; S is the noise's power, grey levels^2, plus `SPECTRUM_FLOOR`."""
+    log_powers = [
+        (each.noise_level.square()[:, None, None] * each.noise_spectrum + SPECTRUM_FLOOR).log()
+        for each in (estimate, true)
+        if each.noise_spectrum is not None
+    ]
+    return (log_powers[0] - log_powers[1]).abs().mean()
+
+
+def degradation_losses(estimate: Degradation, true: Degradation) -> dict[str, Tensor]:
+    """The losses of an estimate's kernel and noise, by the names of their weights in recipes."""
     return {
-        "kernel": kernel_loss(estimate.kernel, kernel),
-        "noise_level": noise_level_loss(estimate.noise_level, noise_level),
+        "kernel": kernel_loss(estimate.kernel, true.kernel),
+        "noise_level": noise_level_loss(estimate.noise_level, true.noise_level),
+        "noise_spectrum": noise_spectrum_loss(estimate, true),
     }
 
 
@@ -252,7 +276,7 @@ def closed_form_loss(k_hat: Tensor, k: Tensor, sigma: Tensor, scale: Tensor) -> 
     scene = 1 / (f_y.square() + f_x.square() + (0.5 / side) ** 2)
     scene[:, 1:-1] *= 2  # for the conjugate half of the spectrum, which rfft2 omits
     band = torch.maximum(f_y.abs(), f_x) <= (0.5 / scale)[:, None, None]
-    rho = proximal_weight(sigma)[:, None, None]
+    rho = proximal_weight(sigma.square())[:, None, None]
     pad, centre = side - k.shape[-1], k.shape[-1] // 2
     K, K_hat = (
         torch.fft.rfft2(F.pad(kernel, (0, pad, 0, pad)).roll((-centre, -centre), (-2, -1))) for kernel in (k, k_hat)
