@@ -289,3 +289,33 @@ def test_bicubic_on_the_public_pairs_has_the_psnr_of_the_data_sets_notes(public_
         psnrs.append(psnr_y(image, case.hr.double(), case.border))
         ssims.append(ssim_y(image, case.hr.double(), case.border))
     assert (np.mean(psnrs), np.mean(ssims)) == (pytest.approx(27.11, abs=0.006), pytest.approx(0.7562, abs=6e-5))
+
+
+def test_photographs_are_sharpened_as_their_kernel_says(tmp_path: Path) -> None:
+    """Each chain with its own noise; the unsharp mask's kernel explains y better than the blur alone."""
+    rng = np.random.default_rng(0)
+    image = scipy.ndimage.gaussian_filter(rng.random((96, 128, 3)), (1.5, 1.5, 0))
+    image = (image - image.min()) / (image.max() - image.min()) * 0.6 + 0.2  # nothing is clipped
+    (tmp_path / "Set14").mkdir()
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(tmp_path / "Set14" / "a.png")
+    chosen = protocol("photographs", 2)
+    cases = {chosen.labels[r.id.parameter]: chosen.make(r, 0) for r in chosen.references(tmp_path, "Set14")}
+    assert len(cases) == 12
+    residual = {
+        name: 255 * (case.y - case.operator().forward(case.hr[None])[0])  # type: ignore[index]
+        for name, case in cases.items()
+    }
+    rms = {name: float(each.square().mean().sqrt()) for name, each in residual.items()}
+    assert rms["nothing else"] < 0.4
+    for name in ("white noise 10", "grain 10", "halftone 10"):
+        assert rms[name] == pytest.approx(10, rel=0.06)
+        assert cases[name].noise_level == 10
+    assert torch.allclose(residual["grain 10"][0], residual["grain 10"][2], atol=1.1)
+    assert (residual["white noise 10"][0] - residual["white noise 10"][2]).abs().max() > 10
+    assert float(cases["sharpened"].kernel.min()) < -1e-3  # type: ignore[union-attr]
+    plain, hr = cases["nothing else"], cases["sharpened"].hr
+    assert hr is not None
+    without = 255 * (cases["sharpened"].y - plain.operator().forward(hr[None])[0])
+    assert rms["sharpened"] < 0.3 * float(without.square().mean().sqrt())
+    assert rms["JPEG 95"] < rms["JPEG 75"] < rms["JPEG 30"]
+    assert cases["web"].noise_level is None

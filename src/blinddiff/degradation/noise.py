@@ -96,8 +96,8 @@ def _low_pass(draws: Draws, shape: Sequence[int], widths: Tensor) -> Tensor:
 class Grain(Noise):
     """level: standard deviation of the grain in grey levels (of 255), >= 0.
 
-    Film grain as scans have it: low-pass noise, its width drawn in [min_width, max_width] pixels, for the most part the
-    same in all channels (a share drawn in [0.6, 1] of its variance). For half of the images its strength follows the
+    Film grain as scans have it: low-pass noise, its width drawn in [min_width, max_width] pixels. A share of its
+    variance, drawn in [min_shared, 1], is the same in all channels. With probability `toned` its strength follows the
     tone as sqrt(4 v (1 - v)), and the level is that of mid grey.
     """
 
@@ -105,14 +105,17 @@ class Grain(Noise):
     levels: tuple[float, float] = (1.0, 20.0)
     min_width: float = 0.3
     max_width: float = 1.5
+    min_shared: float = 0.6
+    toned: float = 0.5
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         sigma = level_for(y, level, "grain level", 0.0) / 255
         draws = Draws(generator, y.device, y.dtype)
         widths = draws.uniform(len(y), self.min_width, self.max_width)
-        shared = draws.uniform(len(y), 0.6, 1.0)[:, None, None, None]
+        shared = draws.uniform(len(y), self.min_shared, 1.0)[:, None, None, None]
         common, own = (_low_pass(draws, (len(y), channels, *y.shape[-2:]), widths) for channels in (1, y.shape[1]))
-        strength = torch.where(_coin(draws, len(y)), (4 * y * (1 - y)).clamp_min(0).sqrt(), torch.ones_like(y))
+        tone = (4 * y * (1 - y)).clamp_min(0).sqrt()
+        strength = torch.where(_coin(draws, len(y), self.toned), tone, torch.ones_like(y))
         return y + sigma * strength * (shared.sqrt() * common + (1 - shared).sqrt() * own)
 
 
@@ -120,30 +123,34 @@ class Grain(Noise):
 class PrintScreen(Noise):
     """level: RMS of the printed screen's pattern in grey levels (of 255), >= 0; at mid grey where it follows the tone.
 
-    A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, at any
-    angle; for half of the images with an angle for each ink, and for half with a strength that follows the tone as
-    4 v (1 - v).
+    A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, its angle
+    in [0, max_angle] radians. With probability `inks` each channel has an angle of its own, and with probability
+    `toned` the strength follows the tone as 4 v (1 - v).
     """
 
     name: str = "print_screen"
     levels: tuple[float, float] = (2.0, 20.0)
     min_period: float = 2.2
     max_period: float = 7.0
+    max_angle: float = torch.pi / 2
+    inks: float = 0.5
+    toned: float = 0.5
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         sigma = level_for(y, level, "RMS of the screen", 0.0) / 255
         draws = Draws(generator, y.device, y.dtype)
         batch, channels, height, width = y.shape
         frequency = (2 * torch.pi / draws.uniform(batch, self.min_period, self.max_period))[:, None, None, None]
-        angle = draws.uniform((batch, 1, 1, 1), 0, torch.pi / 2)
+        angle = draws.uniform((batch, 1, 1, 1), 0, self.max_angle)
         own = angle + torch.arange(channels, device=y.device, dtype=y.dtype).view(1, -1, 1, 1) * torch.pi / 6
-        angle = torch.where(_coin(draws, batch), angle.expand_as(own), own)
+        angle = torch.where(_coin(draws, batch, self.inks), own, angle.expand_as(own))
         phases = draws.uniform((2, batch, channels, 1, 1), 0, 2 * torch.pi)
         rows = torch.arange(height, device=y.device, dtype=y.dtype)[:, None]
         columns = torch.arange(width, device=y.device, dtype=y.dtype)
         along = frequency * (angle.cos() * columns + angle.sin() * rows) + phases[0]
         across = frequency * (angle.cos() * rows - angle.sin() * columns) + phases[1]
-        strength = torch.where(_coin(draws, batch), (4 * y * (1 - y)).clamp_min(0), torch.ones_like(y))
+        tone = (4 * y * (1 - y)).clamp_min(0)
+        strength = torch.where(_coin(draws, batch, self.toned), tone, torch.ones_like(y))
         return y + 2 * sigma * strength * along.cos() * across.cos()
 
 
@@ -166,9 +173,9 @@ class ScannerLines(Noise):
         return y + sigma * (lines + draws.normal(y.shape) / 3)
 
 
-def _coin(draws: Draws, batch: int) -> Tensor:
-    """True for half of the images: (B, 1, 1, 1)."""
-    return draws.uniform((batch, 1, 1, 1), 0, 1) < 0.5
+def _coin(draws: Draws, batch: int, probability: float = 0.5) -> Tensor:
+    """True with a probability for each image: (B, 1, 1, 1)."""
+    return draws.uniform((batch, 1, 1, 1), 0, 1) < probability
 
 
 _ALL: tuple[Noise, ...] = (

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.draws import KernelFamily
+from blinddiff.degradation.draws import KernelFamily, Noise
 from blinddiff.degradation.kernels import (
     GAUSSIAN8_SIGMAS,
     PRESET_KERNEL_SIZE,
@@ -24,8 +24,9 @@ from blinddiff.degradation.kernels import (
     isotropic_gaussian,
 )
 from blinddiff.degradation.motion import CameraShake, LineMotion
-from blinddiff.degradation.noise import GaussianNoise
+from blinddiff.degradation.noise import GaussianNoise, Grain, PrintScreen
 from blinddiff.degradation.operator import DegradationOperator
+from blinddiff.degradation.processing import Demosaicked, Denoised, JpegNoise, ResizedJpegNoise, Sharpened
 from blinddiff.degradation.resize import Decimate
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import (
@@ -169,6 +170,53 @@ class SyntheticProtocol(ComputedProtocol):
 
     def parameter(self, reference: CaseReference) -> Parameter:
         return self.parameters(self.scale)[reference.id.parameter]
+
+
+class Chain(NamedTuple):
+    """A degradation of `PhotographsProtocol`: blur, subsample, and kinds of noise and processing with their levels."""
+
+    label: str
+    sigma: float
+    steps: tuple[tuple[Noise, float], ...] = ()
+
+
+_SCREEN = PrintScreen(min_period=3.0, max_period=3.0, max_angle=0.0, inks=0.0, toned=0.0)
+_UNSHARP = Sharpened(min_width=1.0, max_width=1.0)
+CHAINS = (
+    Chain("nothing else", 1.6),
+    Chain("white noise 10", 1.6, ((GaussianNoise(), 10.0),)),
+    Chain("grain 10", 1.6, ((Grain(min_width=0.7, max_width=0.7, min_shared=1.0, toned=0.0), 10.0),)),
+    Chain("halftone 10", 1.6, ((_SCREEN, 10.0),)),
+    Chain("sharpened", 1.6, ((_UNSHARP, 1.0),)),
+    *(Chain(f"JPEG {quality}", 2.4, ((JpegNoise(), float(quality)),)) for quality in (95, 85, 75, 50, 30)),
+    Chain("camera", 1.6, ((Demosaicked(), 4.0), (Denoised(), 3.0), (_UNSHARP, 0.6), (JpegNoise(), 92.0))),
+    Chain("web", 1.6, ((GaussianNoise(), 2.0), (_UNSHARP, 0.5), (ResizedJpegNoise(), 80.0), (JpegNoise(), 85.0))),
+)
+
+
+class PhotographsProtocol(Protocol):
+    """What happens to photographs besides blur and white noise. Kernel and noise are as far known as a model has them.
+
+    The true kernel includes sharpening. The true noise level is given for a single kind of noise.
+    """
+
+    labels = tuple(chain.label for chain in CHAINS)
+
+    def make(self, reference: CaseReference, seed: int) -> Case:
+        chain = CHAINS[reference.id.parameter]
+        generator = torch.Generator().manual_seed(self.random_seed(reference, seed, "noise"))
+        hr = crop_to_multiple(read_pixels(reference.source), self.scale)
+        kernel = isotropic_gaussian(chain.sigma, 31)[None]
+        y = DegradationOperator(kernel, self.scale).forward(hr[None])
+        for kind, value in chain.steps:
+            level = torch.tensor([value])
+            y = kind.apply(y, level, generator)
+            if isinstance(kind, Sharpened):
+                kernel = kind.kernel(kernel, level, torch.tensor([kind.max_width]), self.scale)
+        levels = [value for kind, value in chain.steps if isinstance(kind, GaussianNoise | Grain | PrintScreen)]
+        noise_level = levels[0] if len(chain.steps) == len(levels) == 1 else None if chain.steps else 0.0
+        method_seed = self.random_seed(reference, seed, "method")
+        return Case(reference.id, self.scale, hr, to_8bit(y[0]), kernel[0], noise_level, method_seed)
 
 
 class LevinProtocol(ComputedProtocol):
@@ -467,6 +515,15 @@ _ALL: tuple[Protocol, ...] = (
         scales=(4,),
         sets=("RealSR100",),
         kernel_known=False,
+    ),
+    PhotographsProtocol(
+        "photographs",
+        "this package",
+        "isotropic Gaussian blur of width 1.6 or 2.4, antialiased bicubic downsampling; then nothing, white noise, "
+        "grain of width 0.7 in all channels alike, a printed screen of period 3, an unsharp mask of strength and width "
+        "1, JPEG at five qualities, or chains of these as cameras and the web make them; 8 bit",
+        scales=(1, 2, 4),
+        sets=("Set14", "BSD100", "Urban100"),
     ),
     LevinProtocol(
         "levin",
