@@ -234,7 +234,7 @@ class Preview:
         return self._draw(Path(photograph), "", None, request)
 
     def click(self, photograph: str | None, region: str, event: gr.SelectData, request: gr.Request) -> PreviewOutputs:
-        """Handle a click on the preview: the first sets a corner of the region, the second the opposite one."""
+        """Handle a click on the picture for selecting: the first sets a corner, the second the opposite one."""
         if photograph is None:
             raise page_error(ImageError("choose a photograph first"))
         return self._draw(Path(photograph), region, (int(event.index[0]), int(event.index[1])), request)

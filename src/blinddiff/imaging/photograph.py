@@ -149,7 +149,7 @@ def picture_of(array: PixelArray) -> Image.Image:
 
 
 def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> PixelArray:
-    """Return `pixels`, as in `to_picture`, as (H, W, C) with 8, 16 or 32 (float) bits and the tone curve `tone`."""
+    """Convert pixels, see `to_picture`, to (H, W, C) with 8, 16 or 32 (float) bits; `tone`: None for sRGB's curve."""
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
         raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; it must be (3, H, W) or (1, H, W)")
     array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])
@@ -170,19 +170,19 @@ def visible_colours(photograph: Photograph) -> Tensor:
 
 
 def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
-    """Replace transparent colours in (3, H, W) by alpha-weighted means of visible ones. `alpha` is (1, H, W) in [0, 1].
+    """Replace transparent colours in (3, H, W) by means of visible ones. `alpha` is (1, H, W) in [0, 1].
 
     Otherwise a restoration would sharpen the edges of hidden colours, which are often black. The means are over blocks
     that grow until they contain visible pixels.
     """
     if not bool((alpha > 0).any()):
         return pixels
-    # Colours with alpha below 1/16 are replaced too: if they were ever premultiplied, they are mostly rounding errors.
+    # Colours with alpha below 1/16 are partly replaced too: if they were ever premultiplied, they are mostly rounding errors.
     return _fill(pixels[None], (16 * alpha).clamp(max=1)[None])[0]
 
 
 def _fill(colours: Tensor, weight: Tensor) -> Tensor:
-    """Blend colours (1, 3, h, w) of weight (1, 1, h, w) below 1 with colours filled at half the resolution."""
+    """Where weight, (1, 1, h, w), is below 1, blend colours, (1, 3, h, w), with those filled at half the resolution."""
     if bool((weight >= 1).all()) or max(weight.shape[-2:]) == 1:
         return colours
     halve = partial(F.avg_pool2d, kernel_size=2, ceil_mode=True, count_include_pad=False)
