@@ -76,8 +76,8 @@ class RestoreSettings:
     def fingerprint(self) -> str:
         """SHA-256 of everything that changes a result: settings, contents of weights and kernel, package version.
 
-        The device and the limits are excluded: they change a result very little, by rounding or tiles. Raises WeightsError
-        or KernelError if weights or kernel cannot be read.
+        The device and the limits are excluded: they change a result very little, by rounding or tiles. Raises
+        WeightsError or KernelError if weights or kernel cannot be read.
         """
         facts = asdict(self)
         del facts["device"], facts["max_pixels"], facts["max_memory"]
