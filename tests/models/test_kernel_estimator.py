@@ -31,7 +31,8 @@ def test_estimates_are_kernels_and_noise_levels(estimator: SpectralEstimator) ->
     assert kernel.shape == (3, 9, 9)
     assert kernel.min() > -1e-3, "an untrained head gives no negative entries"
     assert spectrum is not None
-    torch.testing.assert_close(spectrum, torch.ones(3, 16, 16))  # and white noise
+    torch.testing.assert_close(spectrum.mean((1, 2)), torch.ones(3))
+    assert ((spectrum - 1).abs() < 0.1).all(), "and white noise"
     torch.testing.assert_close(kernel.sum((1, 2)), torch.ones(3))
     assert noise_level.shape == (3,)
     assert noise_level.min() > 0

@@ -401,5 +401,5 @@ def test_weights_from_before_the_spectrum_give_white_noise_and_no_negative_entri
     found = model.initial_estimate(Observation(photograph(96, 96), 2))
     assert found.noise_spectrum is not None
     if "estimator.colour.weight" not in load_file(DEFAULT_WEIGHTS / "network" / "diffusion_pytorch_model.safetensors"):
-        torch.testing.assert_close(found.noise_spectrum, torch.ones(1, 16, 16))
+        assert (found.noise_spectrum - 1).abs().median() < 0.05, "but for the lowest frequencies, where the scene is"
         assert (found.kernel >= 0).all()

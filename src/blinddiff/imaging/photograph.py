@@ -177,7 +177,7 @@ def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
     """
     if not bool((alpha > 0).any()):
         return pixels
-    # Colours with alpha below 1/16 are partly replaced: if they were once premultiplied, they are mostly rounding errors.
+    # Colours with alpha below 1/16 are partly replaced: if they were once premultiplied, they are mostly rounding.
     return _fill(pixels[None], (16 * alpha).clamp(max=1)[None])[0]
 
 

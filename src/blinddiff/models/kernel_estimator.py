@@ -19,6 +19,7 @@ from blinddiff.models.statistics import (
     COLOUR_STATISTICS,
     FINE_BLOCK,
     FINE_MAPS,
+    GROUPS,
     NOISE_GRID,
     STATISTICS,
     Statistics,
@@ -139,7 +140,10 @@ def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 NOISE_UNIT = 10.0  # grey levels; makes the head's outputs of similar magnitude
 START_LOGIT = -6.0  # of the negative part's weight at the start of training: softplus gives 0.0025
-MAX_LOG_POWER = 8.0  # bound on the log of a noise spectrum before it is normalised
+MIN_NOISE_POWER = 1e-6  # squared grey levels
+GATE_CHANNELS = 32
+START_GATE = -9.0  # logit of the noise gate at the start of training: about 1e-4 of the power
+MAX_GATE = 1.5  # above 1, because the flattest blocks have less noise than the others
 SPECTRUM_FLOOR = 0.1  # squared grey levels, that of rounding; spectra are compared above it
 HALF_GRID = NOISE_GRID * (NOISE_GRID // 2 + 1)
 
@@ -171,6 +175,34 @@ class FineSpectraEncoder(nn.Sequential):
         )
 
 
+class NoiseGate(nn.Module):
+    """The share of the flattest blocks' power that is coloured noise, at each frequency: a small convolutional network.
+
+    Being convolutional over the frequencies, it detects the peak of a printed screen wherever it is.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        maps = GROUPS + 2 + 1 + 2  # normalised spectra of luma and chroma, log power of the flattest blocks, frequency
+        self.first = nn.Conv2d(maps, GATE_CHANNELS, 3, padding=1)
+        self.of_features = nn.Linear(hidden, GATE_CHANNELS)
+        self.second = nn.Conv2d(GATE_CHANNELS, GATE_CHANNELS, 3, padding=1)
+        self.last = nn.Conv2d(GATE_CHANNELS, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, START_GATE)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, spectral: Tensor, colour: Tensor, flat: Tensor) -> Tensor:
+        """features (B, hidden), the normalised statistics `spectral` and `colour`, and `flat` -> (B, 16, 9)."""
+        log_flat = (flat + SPECTRUM_FLOOR).log()
+        log_flat = (log_flat - log_flat.mean((-2, -1), keepdim=True))[:, None].to(features)
+        spectra = [part.unflatten(1, (-1, *flat.shape[-2:])) for part in (spectral, colour)]
+        rows = torch.fft.fftfreq(NOISE_GRID, device=flat.device).abs()[:, None].expand(flat.shape[-2:])
+        columns = torch.fft.rfftfreq(NOISE_GRID, device=flat.device).expand(flat.shape[-2:])
+        frequency = torch.stack([rows, columns]).expand(len(flat), -1, -1, -1).to(features)
+        x = self.first(torch.cat([*spectra, log_flat, frequency], 1)) + self.of_features(features)[..., None, None]
+        return MAX_GATE * self.last(F.gelu(self.second(F.gelu(x))))[:, 0].float().sigmoid()
+
+
 class SpectralEstimator(nn.Module):
     """Kernel and noise from the statistics of y, and their correction at each step of the sampler.
 
@@ -190,14 +222,12 @@ class SpectralEstimator(nn.Module):
         self.fine = FineSpectraEncoder(hidden)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
         self.negative_head = nn.Linear(hidden, kernel_size**2 + 1)
-        self.spectrum_head = nn.Linear(hidden + COLOUR_STATISTICS, HALF_GRID)
-        self.flat_exponent = nn.Parameter(torch.zeros(HALF_GRID))
+        self.noise_gate = NoiseGate(hidden)
         self.correct = KernelCorrection(scales)
         self.confidence_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
         # At the start of training no kernel has a negative part and all noise is white.
-        for new in (self.colour, self.negative_head, self.spectrum_head):
-            nn.init.zeros_(new.weight)
-        nn.init.zeros_(self.spectrum_head.bias)
+        nn.init.zeros_(self.colour.weight)
+        nn.init.zeros_(self.negative_head.weight)
         nn.init.zeros_(self.negative_head.bias)
         nn.init.constant_(self.negative_head.bias[-1:], START_LOGIT)
 
@@ -216,21 +246,20 @@ class SpectralEstimator(nn.Module):
     def initial_estimate(self, features: Tensor, statistics: Statistics) -> Degradation:
         """Kernel and noise from y alone, from the features and the statistics they were made from.
 
-        The kernel is (1 + g) p - g q, with p and q on the simplex and g >= 0, so it sums to 1. The log of the noise
-        spectrum is that of the flattest blocks, times a learned exponent for each frequency, plus the head's output.
+        The kernel is (1 + g) p - g q, with p and q on the simplex and g >= 0, so it sums to 1. The noise is white noise
+        plus coloured noise: at each frequency a share of the flattest blocks' power, see `NoiseGate`.
         """
         out, negative = self.head(features).float(), self.negative_head(features).float()
         p, q = out[:, :-1].softmax(1), negative[:, :-1].softmax(1)
         g = F.softplus(negative[:, -1:])
         kernel = ((1 + g) * p - g * q).unflatten(1, (self.kernel_size, self.kernel_size))
-        colour = self.normalise_colour(statistics.colour.to(features.dtype))
-        log_power = self.spectrum_head(torch.cat([features, colour], 1)).float()
-        log_power = log_power + self.flat_exponent.float() * (statistics.flat + SPECTRUM_FLOOR).log().flatten(1)
-        log_power = log_power - log_power.mean(1, keepdim=True)
-        power = log_power.clamp(-MAX_LOG_POWER, MAX_LOG_POWER).exp().view_as(statistics.flat)
-        spectrum = full_spectrum(power)
-        spectrum = spectrum / spectrum.mean((-2, -1), keepdim=True)
-        return Degradation(kernel, NOISE_UNIT * F.softplus(out[:, -1]), noise_spectrum=spectrum)
+        colour = self.normalise_colour(statistics.colour.to(features.dtype))[:, : 2 * HALF_GRID]
+        spectral = self.normalise(statistics.spectral.to(features.dtype))[:, : GROUPS * HALF_GRID]
+        coloured = self.noise_gate(features, spectral, colour, statistics.flat) * statistics.flat
+        white = NOISE_UNIT * F.softplus(out[:, -1])
+        power = full_spectrum(white.square()[:, None, None] + coloured).clamp_min(MIN_NOISE_POWER)
+        variance = power.mean((-2, -1))
+        return Degradation(kernel, variance.sqrt(), noise_spectrum=power / variance[:, None, None])
 
     def expected_error(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Expected sum |k_hat - k| of the initial estimate: (B,), 0 to 2.

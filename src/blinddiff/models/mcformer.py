@@ -24,7 +24,7 @@ RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.
 """Old state-dict key prefixes and their current names."""
 ADDED = (
     *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.negative_head."),
-    *("estimator.spectrum_head.", "estimator.flat_exponent", "noise_spectrum_mlp.", "negative_kernel."),
+    *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel."),
 )
 """Prefixes of state-dict keys that older weights lack. Without them, the network's output is that of before."""
 
