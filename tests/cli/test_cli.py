@@ -66,7 +66,7 @@ def here(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) ->
     save_kernel("kernel.csv", gaussian(1.5, (9, 7)))
     save_kernel("sum2.csv", np.full((3, 3), 2 / 9))
     save_kernel("sum2.json", np.full((3, 3), 2 / 9))
-    save_kernel("negative.csv", np.array([[1.5, -0.5]]))
+    save_kernel("negative.csv", np.array([[5.5, -4.5]]))
     save_kernel("large.csv", np.full((99, 99), 1 / 99**2))
     Path("words.csv").write_text("a,b\n")
     shutil.copytree(tiny_weights, "another")

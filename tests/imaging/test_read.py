@@ -14,6 +14,7 @@ import tifffile
 import torch
 from PIL import ExifTags, Image, ImageOps
 
+from blinddiff.degradation.processing import quantisation_step
 from blinddiff.errors import ImageError
 from blinddiff.imaging import from_picture, read_8bit, read_image
 
@@ -295,3 +296,13 @@ def test_mutated_files_are_read_or_refused(kind, colours, encode):
     assert all(pixels.min() >= 0 and pixels.max() <= 1 for pixels in images)
     assert len(refusals) > 0
     assert not any("\n" in line for line in refusals)
+
+
+@pytest.mark.parametrize("quality", [40, 90])
+def test_the_quantisation_of_a_jpeg_file_is_read(tmp_path, quality):
+    picture = Image.new("RGB", (16, 16), "red")
+    picture.save(tmp_path / "a.jpg", quality=quality)
+    picture.save(tmp_path / "a.png")
+    expected = float(quantisation_step(torch.tensor([float(quality)])))
+    assert read_image(tmp_path / "a.jpg").jpeg_step == pytest.approx(expected)
+    assert read_image(tmp_path / "a.png").jpeg_step == 0

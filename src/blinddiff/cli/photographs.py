@@ -268,7 +268,7 @@ def run_kernel(args: argparse.Namespace) -> None:
     photograph = read_restorable(args.photograph)
     _check_kernel_outputs(args.output, args.photograph)
     pixels, pipeline = imaging.visible_colours(photograph), load_pipeline(args.weights, args.device)
-    estimate = pipeline.estimate(pixels, args.scale)
+    estimate = pipeline.estimate(pixels, args.scale, photograph.jpeg_step)
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
     error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])

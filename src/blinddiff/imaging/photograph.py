@@ -32,6 +32,7 @@ class Photograph:
         icc_profile: the embedded colour profile, unchanged; or one made from the file's declared colour space.
         exif, xmp: the EXIF block (without thumbnail) and the XMP packet, both with upright orientation.
         path: the file; None if decoded from bytes.
+        jpeg_step: mean step of a JPEG file's luma quantisation table; 0 for other formats.
     """
 
     pixels: Tensor
@@ -44,6 +45,7 @@ class Photograph:
     exif: bytes | None
     xmp: bytes | None
     path: Path | None
+    jpeg_step: float = 0.0
 
 
 PixelArray: TypeAlias = NDArray[Any]

@@ -112,6 +112,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
             array, mode, orientation, profile, exif, xmp = stored
+            jpeg_step = _jpeg_step(data) if kind.name == "JPEG" else 0.0
             grey = array.shape[-1] < 3
             pixels, alpha = photograph.split_channels(_upright(array, orientation), tone_curve(profile, grey))
     except ImageError as error:
@@ -123,7 +124,14 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
     except Exception as error:  # decoders raise many types for damaged files: struct.error, IndexError, SyntaxError ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
-    return Photograph(pixels, alpha, grey, 8 * array.dtype.itemsize, mode, kind.name, profile, exif, xmp, path)
+    depth = 8 * array.dtype.itemsize
+    return Photograph(pixels, alpha, grey, depth, mode, kind.name, profile, exif, xmp, path, jpeg_step)
+
+
+def _jpeg_step(data: bytes) -> float:
+    """Mean step of the first quantisation table, that of luma, in a JPEG file that has been decoded."""
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+        return float(np.mean(picture.quantization[0]))  # type: ignore[attr-defined]
 
 
 def read_8bit(path: FilePath) -> NDArray[np.uint8]:

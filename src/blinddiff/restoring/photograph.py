@@ -211,6 +211,7 @@ def restore_photograph(
             generator=torch.Generator().manual_seed(settings.seed),
             output_type="pt",
             max_memory=settings.max_memory,
+            jpeg_step=photograph.jpeg_step,
             on_step=after_step,
         )
     except KernelError as error:

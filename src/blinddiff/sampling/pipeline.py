@@ -152,6 +152,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         output_type: OutputType = "pil",
         return_dict: bool = True,
         max_memory: int | None = None,
+        jpeg_step: float = 0.0,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         on_step: OnStep | None = None,
@@ -179,6 +180,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             max_memory: bytes that the restoration may use on its device, excluding the weights; None for half of the
                 free memory. Larger images are restored in tiles, see `Tiled`. If memory runs out even so, the tiles are
                 made smaller, except in the backward pass of gradient guidance.
+            jpeg_step: mean luma quantisation step of the JPEG file that the image was read from, see
+                `Photograph.jpeg_step`; helps to estimate the noise. 0 if there is none, or the image was changed since.
             callback_on_step_end: as in diffusers, called after each step with (pipeline, step, t, dict of tensors).
                 "latents" is x_{t-1}, the sample after the step; if the returned dict contains it, it replaces x_{t-1}.
             callback_on_step_end_tensor_inputs: keys of this dict, of ``"latents"``, ``"x0_hat"`` and ``"kernel"``.
@@ -218,9 +221,10 @@ class BlindDiffPipeline(DiffusionPipeline):
         update_kernel = update_kernel if noise_level is None else keep_noise_level(update_kernel, noise_level)
         update_image = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
 
-        observation = Observation(y, scale)
+        observation = Observation(y, scale, y.new_full((len(y),), jpeg_step))
         degradation = self._initial_degradation(observation, kernel, noise_level)
-        repeated = Observation(y.repeat_interleave(num_samples, 0), scale)
+        steps = y.new_full((len(y) * num_samples,), jpeg_step)
+        repeated = Observation(y.repeat_interleave(num_samples, 0), scale, steps)
         max_memory = free_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
         denoiser: Denoiser = Tiled(self.network, tiles)
@@ -266,9 +270,12 @@ class BlindDiffPipeline(DiffusionPipeline):
         return initial
 
     @torch.no_grad()
-    def estimate(self, image: ImageInput, scale: int = 4) -> Degradation:
-        """Estimate kernel, (B, n, n) in HR pixels, noise level, (B,) in grey levels, and expected kernel error."""
-        return estimate_from_y(self.network, self._observation(image, scale)).map(Tensor.cpu)
+    def estimate(self, image: ImageInput, scale: int = 4, jpeg_step: float = 0.0) -> Degradation:
+        """Estimate kernel, (B, n, n) in HR pixels, noise level, (B,) in grey levels, and expected kernel error.
+
+        jpeg_step: as in `__call__`.
+        """
+        return estimate_from_y(self.network, self._observation(image, scale, jpeg_step)).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
         """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2; from 0.75 on, a default kernel would be as good."""
@@ -299,9 +306,10 @@ class BlindDiffPipeline(DiffusionPipeline):
         if not isinstance(scale, int) or scale not in supported:
             raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, supported))}")
 
-    def _observation(self, image: ImageInput, scale: int) -> Observation:
+    def _observation(self, image: ImageInput, scale: int, jpeg_step: float = 0.0) -> Observation:
         self.check_scale(scale)
-        return Observation(to_batch(image).to(self.device), scale)
+        y = to_batch(image).to(self.device)
+        return Observation(y, scale, y.new_full((len(y),), jpeg_step))
 
 
 def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:
