@@ -162,7 +162,7 @@ def lock(descriptor: int) -> None:
     if fcntl is not None:  # filelock takes no descriptor, and on Windows a locked file could not be written or renamed
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # others come from file systems without locks
+        except OSError as error:  # BlockingIOError: another process holds the lock; others: file systems without locks
             if isinstance(error, BlockingIOError):
                 raise
 

@@ -16,7 +16,7 @@ from blinddiff.degradation.noise import Sharpened
 from blinddiff.errors import KernelError
 from blinddiff.imaging import kernel_picture
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.kernel_estimator import mirror_step
+from blinddiff.models.kernel_estimator import mirror_descent_step
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 
 
@@ -85,7 +85,7 @@ def test_least_squares_finds_it_and_stays_above_the_prior(photograph: Tensor) ->
 
 def test_a_mirror_step_keeps_the_sum_and_the_negative_part() -> None:
     kernel = sharpened()[None]
-    after = mirror_step(kernel, 0.3 * torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0)))
+    after = mirror_descent_step(kernel, 0.3 * torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0)))
     assert float(after.sum()) == pytest.approx(1, abs=1e-5)
     negative = kernel < -1e-6
     torch.testing.assert_close(after[negative], kernel[negative], atol=1e-5, rtol=1e-3)

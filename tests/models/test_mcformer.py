@@ -16,7 +16,7 @@ from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.loading import DEFAULT_WEIGHTS
-from blinddiff.models.mcformer import MCFormer, without_traces
+from blinddiff.models.mcformer import MCFormer, drop_slight_negatives
 from blinddiff.models.statistics import estimator_statistics
 
 LAST = 999
@@ -239,7 +239,7 @@ def test_every_intermediate_timestep_matters(model: MCFormer) -> None:
 
 
 def test_remaining_error_falls_towards_the_image(model: MCFormer) -> None:
-    remaining = [model.error_vs_pure_noise(torch.tensor(t)) for t in (0, 300, 600, LAST)]
+    remaining = [model.relative_error(torch.tensor(t)) for t in (0, 300, 600, LAST)]
     assert remaining == sorted(remaining)
     assert remaining[-1] == pytest.approx(1, abs=1e-3)
     assert remaining[0] == pytest.approx(0.01 / (0.01**2 + 0.1**2) ** 0.5, rel=1e-3)
@@ -389,7 +389,7 @@ def test_weights_of_older_files_keep_their_place(tmp_path: Path) -> None:
 def test_traces_of_a_negative_part_are_dropped() -> None:
     kernel = isotropic_gaussian(1.0, 31)[None]
     trace, sharpened = (unsharp_mask(kernel, torch.tensor([a]), torch.tensor([3.0])) for a in (0.005, 0.5))
-    together = without_traces(torch.cat([kernel, trace, sharpened]))
+    together = drop_slight_negatives(torch.cat([kernel, trace, sharpened]))
     assert (together[:2] >= 0).all()
     torch.testing.assert_close(together.sum((1, 2)), torch.ones(3))
     torch.testing.assert_close(together[0], kernel[0])

@@ -133,7 +133,7 @@ def _parse_integers(text: str) -> list[int]:
 
 
 def read_photograph(path: Path, limits: Limits) -> Photograph:
-    """Read an uploaded photograph. Its limit is that of results, `limits.megapixels`: no result is smaller.
+    """Read an uploaded photograph. Its limit is that of its result, which has at least as many pixels.
 
     Raises ImageError if it cannot be read or restored; the message contains the uploaded file's own name.
     """

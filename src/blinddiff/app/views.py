@@ -57,7 +57,7 @@ def page_error(error: Exception) -> gr.Error:
 def measurements_table(facts: Mapping[str, Any], residual_extent: float, uncertainty_extent: float | None) -> str:
     """The measurements of a restoration as an HTML table. ``facts`` is as in `Answer`.
 
-    ``residual_extent`` and ``uncertainty_extent`` (None for one sample) are the grey levels of the lightest colours.
+    ``residual_extent``, ``uncertainty_extent`` (None for one sample): values, in grey levels, of the lightest colour.
     """
     major, minor = facts["kernel_widths"]
     angle = f"{facts['kernel_angle']:.0f} degrees, clockwise from the horizontal"

@@ -222,7 +222,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     text = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
     add("--ablation-weights", **_DIR, help=text)
     add("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
-    text = "seed of degradations and methods (default: 0); several seeds: also the spread of their means"
+    text = "seed of degradations and methods (default: 0); with several, also the standard deviation of their means"
     add("--seed", type=int, nargs="+", default=[0], help=text)
     text = "add a method: the results of another program in DIR (without NAME=, it is 'external'); may be repeated"
     add("--external", action="append", default=[], metavar="NAME=DIR", help=text)

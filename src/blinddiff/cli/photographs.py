@@ -172,7 +172,7 @@ class _Progress:
 
 
 def _check_json(path: str | None, *reserved: Path | None) -> None:
-    """Check before the work that the ``--json`` file can be written, and is no image or file of this run."""
+    """Check that the ``--json`` file can be written, is not an image, and is not another file of this run."""
     if path is None:
         return
     if path == STREAM:

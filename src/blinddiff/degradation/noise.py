@@ -97,8 +97,8 @@ class Grain(Noise):
     """level: standard deviation of the grain in grey levels (of 255), >= 0.
 
     Film grain as scans have it: low-pass noise, its width drawn in [min_width, max_width] pixels. A share of its
-    variance, drawn in [min_shared, 1], is the same in all channels. With probability `toned` its strength follows the
-    tone as sqrt(4 v (1 - v)), and the level is that of mid grey.
+    variance, drawn in [min_shared, 1], is the same in all channels. With probability `toned` the grain's
+    strength depends on the pixel's value v as sqrt(4 v (1 - v)); `level` is then the standard deviation at mid grey.
     """
 
     name: str = "grain"
@@ -121,7 +121,7 @@ class Grain(Noise):
 
 @dataclass(frozen=True)
 class PrintScreen(Noise):
-    """level: RMS of the printed screen's pattern in grey levels (of 255), >= 0; at mid grey where it follows the tone.
+    """level: RMS of the halftone pattern of a printed picture in grey levels (of 255), >= 0; at mid grey if `toned`.
 
     A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, its angle
     in [0, max_angle] radians. With probability `inks` each channel has an angle of its own, and with probability
@@ -158,8 +158,8 @@ class PrintScreen(Noise):
 class ScannerLines(Noise):
     """level: standard deviation of the lines in grey levels (of 255), >= 0.
 
-    Each row has an offset of its own, and for half of the images each column instead, in all channels alike; white
-    noise of a third of the level is added.
+    Each row (or, with probability 1/2, each column) has a random offset, the same in all channels; white noise of a
+    third of the level is added.
     """
 
     name: str = "scanner_lines"

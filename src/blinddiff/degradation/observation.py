@@ -39,8 +39,8 @@ class Observation:
     Attributes:
         y: LR image, (B, 3, h, w), in [0, 1].
         scale: 1, 2, 3 or 4.
-        jpeg_step: mean step of the luma quantisation table of the JPEG file that y was read from, (B,); 0 where y comes
-            from no such file or was resized since, None for all.
+        jpeg_step: mean step of the luma quantisation table of the JPEG file that y was read from, (B,); 0 if y comes
+            from no such file or was resized since. None means 0 for every image.
     """
 
     y: Tensor

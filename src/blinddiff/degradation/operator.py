@@ -32,7 +32,7 @@ def _fast(length: int) -> int:
 
 
 def _on_grid(rho: Tensor, size: tuple[int, int]) -> Tensor:
-    """rho, () or (B,) or (B, n, n), for the grid that `rfft2` gives images of a size: broadcastable to (B, 1, ...)."""
+    """Make rho broadcastable to `rfft2` of images of a size; (B, n, n) is interpolated in log from its n x n grid."""
     if rho.ndim < 3:
         return rho.reshape(-1, 1, 1, 1)
     n, log_rho = rho.shape[-1], rho.log()

@@ -105,7 +105,7 @@ class Denoiser(Protocol):
     def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
         """x_y, (B, 3, H, W) in [0, 1], from which noise makes x_T; None for a network that starts from pure noise."""
 
-    def error_vs_pure_noise(self, timestep: Tensor) -> float:
+    def relative_error(self, timestep: Tensor) -> float:
         """RMS error of x0_hat at a timestep, divided by the RMS error at pure noise: 0 to 1."""
 
     def normalize(self, image: Tensor) -> Tensor:

@@ -102,10 +102,10 @@ class KernelCorrection(nn.Module):
         inputs = self.normalise(inputs.to(next(self.mlp.parameters()).dtype)).clamp(-MAX_INPUT, MAX_INPUT)
         change = self.mlp(inputs).float()
         log_update = COEFFICIENT_SCALE * (change[:, :-1, None, None] * shapes).sum(1)
-        return current.with_estimate(mirror_step(current.kernel, log_update), noise_level * change[:, -1].exp())
+        return current.with_estimate(mirror_descent_step(current.kernel, log_update), noise_level * change[:, -1].exp())
 
 
-def mirror_step(kernel: Tensor, log_update: Tensor, negative: Tensor | None = None) -> Tensor:
+def mirror_descent_step(kernel: Tensor, log_update: Tensor, negative: Tensor | None = None) -> Tensor:
     """A step of mirror descent on the positive part of kernels (B, n, m), which keeps their sum at 1.
 
     For kernels without negative entries softmax(log k + log_update). negative: the new negative part, >= 0; that of the
@@ -117,7 +117,7 @@ def mirror_step(kernel: Tensor, log_update: Tensor, negative: Tensor | None = No
 
 
 def log_ratio(kernel: Tensor, other: Tensor) -> Tensor:
-    """log(other / kernel) of the positive parts, (B, n, m): the `log_update` by which `mirror_step` gives other's."""
+    """log(other / kernel) of the positive parts, (B, n, m): with it, `mirror_descent_step` gives the part of other."""
     return other.clamp_min(MIN_ENTRY).log() - kernel.clamp_min(MIN_ENTRY).log()
 
 

@@ -26,7 +26,7 @@ ADDED = (
     *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.negative_head."),
     *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel."),
 )
-"""Prefixes of state-dict keys that older weights lack. Without them, the network's output is that of before."""
+"""Prefixes of state-dict keys that older weights lack; added with initial values that have almost no effect."""
 
 
 class MCFormer(ModulatedNetwork):
@@ -124,7 +124,7 @@ class MCFormer(ModulatedNetwork):
             estimates.append((undo(estimate.kernel), estimate.noise_level, error, spectrum))
         kernel, noise_level, error, spectrum = (torch.stack(parts).mean(0) for parts in zip(*estimates, strict=True))
         # A power spectrum does not distinguish a kernel from its 180-degree rotation: average both.
-        kernel = without_traces((kernel + dihedral(kernel, HALF_TURN)) / 2)
+        kernel = drop_slight_negatives((kernel + dihedral(kernel, HALF_TURN)) / 2)
         return Degradation(kernel, noise_level, error, spectrum)
 
     def forward(
@@ -208,7 +208,7 @@ class MCFormer(ModulatedNetwork):
             state_dict.update({name: new[name] for name in new.keys() - state_dict.keys() if name.startswith(ADDED)})
 
 
-def without_traces(kernel: Tensor) -> Tensor:
+def drop_slight_negatives(kernel: Tensor) -> Tensor:
     """Drop the negative entries of kernels (B, n, n) if their sum is below `MIN_NEGATIVE`: y was not sharpened."""
     positive = kernel.clamp_min(0)
     mass = positive.sum((-2, -1), keepdim=True)

@@ -214,7 +214,7 @@ class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
     config: Any
     """Arguments of the subclass's constructor by name; set before this constructor is called."""
     residual_std: float
-    """tau: RMS of the predicted image (x - x_y for `MCFormer`) after normalisation, see `error_vs_pure_noise`."""
+    """tau: RMS of the predicted image (x - x_y for `MCFormer`) after normalisation, see `relative_error`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -242,7 +242,7 @@ class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         """Channels of the top level per HR pixel."""
         return self.config.dim / self.unet.patch_size**2
 
-    def error_vs_pure_noise(self, timestep: Tensor) -> float:
+    def relative_error(self, timestep: Tensor) -> float:
         """sigma_t / sqrt(sigma_t^2 + tau^2): RMS error of a linear estimate of an image of RMS tau, divided by tau."""
         a = float(self.alpha_bar[timestep])
         sigma2 = (1 - a) / a

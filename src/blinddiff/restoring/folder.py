@@ -17,7 +17,7 @@ from blinddiff.files import hash_of, lock_folder, make_folder, remove_leftovers,
 from blinddiff.restoring.journal import Done, Job, Ledger
 from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
 from blinddiff.restoring.pool import Died, delayed_interrupt, run_tasks
-from blinddiff.sampling.memory import free_memory
+from blinddiff.sampling.memory import default_memory
 
 SAME = "same"
 """Value of ``suffix``: each result has the format of its photograph, or PNG if that format cannot be written."""
@@ -132,7 +132,7 @@ def _divide_memory(settings: RestoreSettings, processes: int) -> RestoreSettings
     if processes <= 1:
         return settings
     on_gpu = torch.cuda.is_available() and (settings.device or "cuda").startswith("cuda")
-    memory = settings.max_memory or free_memory(torch.device("cuda" if on_gpu else "cpu"))
+    memory = settings.max_memory or default_memory(torch.device("cuda" if on_gpu else "cpu"))
     return replace(settings, max_memory=max(1, memory // processes))
 
 

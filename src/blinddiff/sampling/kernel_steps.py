@@ -8,7 +8,7 @@ from blinddiff.degradation.kernel_fit import fit_kernel
 from blinddiff.degradation.kernel_measures import resize_support
 from blinddiff.degradation.observation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.kernel_estimator import log_ratio, mirror_step
+from blinddiff.models.kernel_estimator import log_ratio, mirror_descent_step
 
 STEP_SIZE = 0.3  # eta in `damped`
 PRIOR_WEIGHT = 0.01  # lambda / (1 + sigma^2) in `refine`
@@ -45,7 +45,7 @@ def damped(degradation: Degradation | None, prediction: Prediction, observation:
     size = estimate.kernel.shape[-1]
     current = resize_support(degradation.kernel, size, max_cut=1.0)  # a given kernel may be of any size
     negative = (-current).clamp_min(0).lerp((-estimate.kernel).clamp_min(0), STEP_SIZE)
-    kernel = mirror_step(current, STEP_SIZE * log_ratio(current, estimate.kernel), negative)
+    kernel = mirror_descent_step(current, STEP_SIZE * log_ratio(current, estimate.kernel), negative)
     return degradation.with_estimate(kernel, degradation.noise_level.lerp(estimate.noise_level, STEP_SIZE))
 
 

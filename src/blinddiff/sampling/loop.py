@@ -61,7 +61,7 @@ def restore(
             # 2. Kernel step: update kernel and noise level from the prediction.
             degradation = kernel_step(degradation, prediction, observation)
             # 3. Image step (data consistency): the less noise in x_t, the larger the weight of x0_hat.
-            prior_error = START_ERROR * denoiser.error_vs_pure_noise(t)
+            prior_error = START_ERROR * denoiser.relative_error(t)
             x0_hat, guidance = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
         # 4. Diffusion step: x_{t-1} from x_t and the corrected x0_hat.
         x_t = scheduler.step(x_t.detach(), t, denoiser.normalize(x0_hat), prediction, noise).detach() + guidance

@@ -25,7 +25,7 @@ def bytes_per_pixel(channels: float, needs_gradient: bool) -> float:
     return (BYTES + BYTES_PER_CHANNEL * channels) * (GRADIENT if needs_gradient else 1)
 
 
-def free_memory(device: torch.device) -> int:
+def default_memory(device: torch.device) -> int:
     """Bytes a restoration may use on a device by default: `SHARE` of the free memory."""
     if device.type == "cuda":
         return int(SHARE * torch.cuda.mem_get_info(device)[0])

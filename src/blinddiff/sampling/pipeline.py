@@ -22,7 +22,7 @@ from blinddiff.published.network import PublishedMCFormer, architecture_name
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep, restore
-from blinddiff.sampling.memory import choose_device, free_memory
+from blinddiff.sampling.memory import choose_device, default_memory
 from blinddiff.sampling.output import (
     BlindDiffOutput,
     ImageInput,
@@ -225,7 +225,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         degradation = self._initial_degradation(observation, kernel, noise_level)
         steps = y.new_full((len(y) * num_samples,), jpeg_step)
         repeated = Observation(y.repeat_interleave(num_samples, 0), scale, steps)
-        max_memory = free_memory(self.device) if max_memory is None else max_memory
+        max_memory = default_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
         denoiser: Denoiser = Tiled(self.network, tiles)
         if options.self_ensemble:
@@ -295,7 +295,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         degradation = estimate_from_y(self.network, observation)
         if kernel is not None:
             degradation = degradation.with_estimate(given_kernel(kernel, observation), degradation.noise_level)
-        tiles = plan_tiles(observation.y, scale, self.network, False, free_memory(self.device))
+        tiles = plan_tiles(observation.y, scale, self.network, False, default_memory(self.device))
         x_y = Tiled(self.network, tiles).closed_form_image(observation, degradation)
         assert x_y is not None  # because the network has an initial estimate
         return x_y.clamp_(0, 1).cpu()

@@ -199,7 +199,7 @@ class _Wrapper:
         self.config, self.alpha_bar = denoiser.config, denoiser.alpha_bar
         self.size_multiple, self.channels_per_pixel = denoiser.size_multiple, denoiser.channels_per_pixel
         self.initial_estimate, self.closed_form_image = denoiser.initial_estimate, denoiser.closed_form_image
-        self.error_vs_pure_noise = denoiser.error_vs_pure_noise
+        self.relative_error = denoiser.relative_error
         self.normalize, self.denormalize = denoiser.normalize, denoiser.denormalize
 
 
@@ -273,7 +273,7 @@ class Tiled(_Wrapper):
 
 @dataclass(frozen=True)
 class TiledImageStep(ImageStep):
-    """Applies an image step tile by tile, or to the whole image if it needs a gradient (`Tiled` then saves memory)."""
+    """Applies an image step tile by tile, or to the whole image if it needs a gradient; `Tiled` then saves memory."""
 
     step: ImageStep
     tiles: Tiles

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction, add_noise
-from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR, CorrectionFeatures, log_ratio, mirror_step
+from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR, CorrectionFeatures, log_ratio, mirror_descent_step
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import Statistics, estimator_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
@@ -314,4 +314,4 @@ def perturbed(kernel: Tensor, true: Tensor, generator: torch.Generator) -> Tenso
     a = low + (high - low) * torch.rand(len(kernel), generator=generator).to(kernel)
     a[torch.rand(len(kernel), generator=generator).to(kernel) >= PERTURB_SHARE] = 0
     difference = log_ratio(kernel, true).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return mirror_step(kernel, a.view(-1, 1, 1) * difference)
+    return mirror_descent_step(kernel, a.view(-1, 1, 1) * difference)

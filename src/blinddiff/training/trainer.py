@@ -97,6 +97,7 @@ def train(
     recipes = [recipes] if isinstance(recipes, Recipe) else recipes
     several = len(recipes) > 1
     folders = [folder / f"{n:02d}-{recipe.stage}" for n, recipe in enumerate(recipes, 1)] if several else [folder]
+    # `recover_folder` also tells whether there is a checkpoint.
     has_checkpoint = [recover_folder(stage_folder / "checkpoint") for stage_folder in folders]
     if resume and not any(has_checkpoint) and not (several and os.path.isdir(folders[0])):
         raise TrainingError(f"{folder}: contains no checkpoint to resume from")
