@@ -17,8 +17,8 @@ def estimator() -> SpectralEstimator:
 
 def estimate(estimator: SpectralEstimator, y: torch.Tensor, scale: int) -> Degradation:
     observation = Observation(y, scale)
-    statistics = estimator_statistics(observation)
-    return estimator.initial_estimate(estimator.features(statistics, observation.scales), statistics)
+    found: Degradation = estimator(estimator_statistics(observation), observation.scales)[0]
+    return found
 
 
 def images(count: int) -> torch.Tensor:

@@ -300,7 +300,7 @@ def test_the_expected_error_is_of_each_image_and_its_size(model: MCFormer) -> No
     with torch.no_grad():
         together, alone = (model.initial_estimate(Observation(part, 4)).expected_kernel_error for part in (y, y[1:2]))
         observation = Observation(y, 4)
-        features = model.estimator.features(estimator_statistics(observation), observation.scales)
+        _, features = model.estimator(estimator_statistics(observation), observation.scales)
         few, many = (model.estimator.expected_error(features, torch.full((3, 1), float(n))) for n in (256, 1 << 20))
     assert together is not None
     assert alone is not None

@@ -196,9 +196,8 @@ def test_the_estimator_alone_learns_from_y_alone(tiny: Tiny, pairs: Pairs) -> No
     recipe = tiny(stage="estimator")
     model = network(recipe)
     assert isinstance(model.estimator, SpectralEstimator)
-    statistics = estimator_statistics(pairs.observation)
-    features = model.estimator.features(statistics, pairs.observation.scales)  # without a self-ensemble
-    estimate = model.estimator.initial_estimate(features, statistics)
+    observation = pairs.observation
+    estimate, _ = model.estimator(estimator_statistics(observation), observation.scales)  # without a self-ensemble
     losses = Estimator(recipe).losses(model, pairs, torch.Generator())
     torch.testing.assert_close(losses["kernel"], (estimate.kernel - pairs.kernel).abs().sum((1, 2)).mean())
     relative = (estimate.noise_level - pairs.noise_level).abs() / (1 + pairs.noise_level)

@@ -231,40 +231,36 @@ class SpectralEstimator(nn.Module):
         nn.init.zeros_(self.negative_head.bias)
         nn.init.constant_(self.negative_head.bias[-1:], START_LOGIT)
 
-    def features(self, statistics: Statistics, scale: Tensor) -> Tensor:
-        """Features from the statistics of y and the scale of each image, (B,): (B, hidden)."""
-        first, *others = self.trunk
-        dtype = self.head.weight.dtype
-        spectral = self.normalise(statistics.spectral.to(dtype))
-        hidden = first(torch.cat([spectral, one_hot_scale(scale, self.scales).to(dtype)], 1))
-        hidden = hidden + self.colour(self.normalise_colour(statistics.colour.to(dtype)))
-        hidden = hidden + self.fine(statistics.fine.to(dtype))
-        for layer in others:
-            hidden = layer(hidden)
-        return hidden
-
-    def initial_estimate(self, features: Tensor, statistics: Statistics) -> Degradation:
-        """Kernel and noise from y alone, from the features and the statistics they were made from.
+    def forward(self, statistics: Statistics, scale: Tensor) -> tuple[Degradation, Tensor]:
+        """Kernel and noise from the statistics of y and the scale of each image, (B,); and the features, (B, hidden).
 
         The kernel is (1 + g) p - g q, with p and q on the simplex and g >= 0, so it sums to 1. The noise is white noise
         plus coloured noise: at each frequency a share of the flattest blocks' power, see `NoiseGate`.
         """
+        dtype = self.head.weight.dtype
+        spectral = self.normalise(statistics.spectral.to(dtype))
+        colour = self.normalise_colour(statistics.colour.to(dtype))
+        first, *others = self.trunk
+        features = first(torch.cat([spectral, one_hot_scale(scale, self.scales).to(dtype)], 1))
+        features = features + self.colour(colour) + self.fine(statistics.fine.to(dtype))
+        for layer in others:
+            features = layer(features)
+
         out, negative = self.head(features).float(), self.negative_head(features).float()
         p, q = out[:, :-1].softmax(1), negative[:, :-1].softmax(1)
         g = F.softplus(negative[:, -1:])
         kernel = ((1 + g) * p - g * q).unflatten(1, (self.kernel_size, self.kernel_size))
-        colour = self.normalise_colour(statistics.colour.to(features.dtype))[:, : 2 * HALF_GRID]
-        spectral = self.normalise(statistics.spectral.to(features.dtype))[:, : GROUPS * HALF_GRID]
-        coloured = self.noise_gate(features, spectral, colour, statistics.flat) * statistics.flat
+        spectra = spectral[:, : GROUPS * HALF_GRID], colour[:, : 2 * HALF_GRID]
+        coloured = self.noise_gate(features, *spectra, statistics.flat) * statistics.flat
         white = NOISE_UNIT * F.softplus(out[:, -1])
         power = full_spectrum(white.square()[:, None, None] + coloured).clamp_min(MIN_NOISE_POWER)
         variance = power.mean((-2, -1))
-        return Degradation(kernel, variance.sqrt(), noise_spectrum=power / variance[:, None, None])
+        return Degradation(kernel, variance.sqrt(), noise_spectrum=power / variance[:, None, None]), features
 
     def expected_error(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Expected sum |k_hat - k| of the initial estimate: (B,), 0 to 2.
 
-        features: the output of `features`, (B, hidden). pixels: number of pixels of each image, (B, 1).
+        features: those of the estimate, (B, hidden). pixels: number of pixels of each image, (B, 1).
         """
         octaves = (pixels / BLOCK**2).log2() / 4
         return 2 * self.confidence_head(torch.cat([features, octaves.to(features)], 1)).float().squeeze(1).sigmoid()

@@ -114,9 +114,7 @@ class MCFormer(ModulatedNetwork):
         estimates = []
         for transform in ESTIMATOR_TRANSFORMS:
             transformed = Observation(dihedral(y, transform), observation.scale, observation.jpeg_step)
-            statistics = estimator_statistics(transformed)
-            features = self.estimator.features(statistics, observation.scales)
-            estimate = self.estimator.initial_estimate(features, statistics)
+            estimate, features = self.estimator(estimator_statistics(transformed), observation.scales)
             assert estimate.noise_spectrum is not None
             undo = partial(dihedral_inverse, transform=transform)
             spectrum = transformed_spectrum(estimate.noise_spectrum, undo)

@@ -67,7 +67,12 @@ def spectral_statistics(y: Tensor, *, windows: Choice = "textured") -> Tensor:
     The result is (B, `STATISTICS`), float32.
     """
     grey = _windows(y.float().mean(1, keepdim=True), BLOCK + STRIDE, windows)[:, 0]
-    power = block_power(grey).flatten(1, 2).flatten(2) + FLOOR  # (B, N, 144)
+    return _spectral_statistics(grey, block_power(grey).flatten(1, 2))
+
+
+def _spectral_statistics(grey: Tensor, power: Tensor) -> Tensor:
+    """`spectral_statistics` from the windows (B, W, n, m) and the power spectra of their blocks, (B, N, 16, 9)."""
+    power = power.flatten(2) + FLOOR  # (B, N, 144)
     energy = power.sum(-1)
     shape = (power / energy[..., None]).log()
     order = energy.argsort(1)
@@ -111,7 +116,9 @@ def estimator_statistics(observation: Observation) -> Statistics:
     y = observation.y.float()
     planes = torch.cat([y.mean(1, keepdim=True), torch.einsum("dc,bchw->bdhw", CHROMA.to(y), y)], 1)
 
-    power = block_power(_windows(planes, BLOCK + STRIDE)).flatten(2, 3)  # (B, 3, N, 16, 9)
+    windows = _windows(planes, BLOCK + STRIDE)
+    power = block_power(windows).flatten(2, 3)  # (B, 3, N, 16, 9)
+    spectral = _spectral_statistics(windows[:, 0], power[:, 0])
     flattest = _flattest(power, 0.1)
     chroma, flat_chroma = (each[:, 1:].mean((1, 2)) for each in (power, flattest))
     step = torch.zeros(len(y)) if observation.jpeg_step is None else observation.jpeg_step
@@ -125,7 +132,7 @@ def estimator_statistics(observation: Observation) -> Statistics:
     shape = (luma / luma.sum((-2, -1), keepdim=True)).log().mean(1)
     flattest = _flattest(power, 0.25)[:, 0].mean(1)
     fine = torch.stack([luma.mean(1).log(), shape, flattest.log(), chroma.log()], 1)
-    return Statistics(spectral_statistics(y), colour, flat, fine)
+    return Statistics(spectral, colour, flat, fine)
 
 
 def _flattest(power: Tensor, share: float) -> Tensor:

@@ -126,7 +126,7 @@ class Estimator(Stage):
         rows = self._with_replayed(rows, generator)
         spectral, colour, flat, fine, scale, kernel, noise_level, spectrum = rows
         statistics = Statistics(spectral, colour, flat, fine.float())
-        estimate = net.estimator.initial_estimate(net.estimator.features(statistics, scale), statistics)
+        estimate, _ = net.estimator(statistics, scale)
         return self._weighted(**degradation_losses(estimate, Degradation(kernel, noise_level, None, spectrum)))
 
 
@@ -145,9 +145,8 @@ class Confidence(Stage):
         with torch.no_grad():
             y = pairs.y[..., :crop, :crop]
             observation = Observation(y, pairs.scale, pairs.jpeg_step)
-            statistics = estimator_statistics(observation)
-            features = estimator.features(statistics, observation.scales)
-            error = (estimator.initial_estimate(features, statistics).kernel - pairs.kernel).abs().sum((-2, -1))
+            estimate, features = estimator(estimator_statistics(observation), observation.scales)
+            error = (estimate.kernel - pairs.kernel).abs().sum((-2, -1))
         pixels = torch.full_like(features[:, :1], y.shape[-2] * y.shape[-1])
         features, pixels, error = self._with_replayed([features, pixels, error], generator)
         return self._weighted(confidence=(estimator.expected_error(features, pixels) - error).square().mean())
