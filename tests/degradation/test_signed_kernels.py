@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation, sample_kernels
+from blinddiff.degradation.draws import LrImages
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_fit import fit_kernel
 from blinddiff.degradation.kernel_measures import centroid, check_kernel, resize_support, shift_kernel
@@ -53,9 +54,9 @@ def test_the_kernel_of_a_sharpened_lr_image_explains_it(photograph: Tensor, scal
     """Exactly at scale 1; at others up to what the mask does to aliases."""
     kernel, strength, width = isotropic_gaussian(0.6 * scale, 41)[None], torch.tensor([0.9]), torch.tensor([1.0])
     x = photograph.float()
-    mask, y = Sharpened(), DegradationOperator(kernel, scale)(x)
-    y_sharp = mask.mask(y, strength, width)
-    explained = DegradationOperator(mask.kernel(kernel, strength, width, scale), scale)(x)
+    mask, y = Sharpened(min_width=float(width), max_width=float(width)), DegradationOperator(kernel, scale)(x)
+    result = mask.degrade(LrImages(y, y, kernel, torch.zeros(1)), strength, scale, torch.Generator())
+    y_sharp, explained = result.y, DegradationOperator(result.kernel, scale)(x)
     inner = (..., slice(12, -12), slice(12, -12))
     error, change = (y_sharp - explained)[inner].square().mean(), (y_sharp - y)[inner].square().mean()
     assert error < (1e-6 if scale == 1 else 0.01) * change

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +68,21 @@ class KernelFamily(ABC):
         """`sample` from given draws."""
 
 
+class LrImages(NamedTuple):
+    """LR images on their way through noise and processing, with what is known of their degradation.
+
+    Attributes:
+        y, clean: with and without the noise so far, (B, C, h, w).
+        kernel: the kernel with which A(x, kernel) gives `clean`, (B, n, n), HR pixels.
+        jpeg_step: see `Observation`, (B,).
+    """
+
+    y: Tensor
+    clean: Tensor
+    kernel: Tensor
+    jpeg_step: Tensor
+
+
 class Noise(ABC):
     """A kind of noise; an instance is one choice of ranges. Each kind states the meaning of its level."""
 
@@ -83,6 +99,11 @@ class Noise(ABC):
 
         Raises ParameterError for a level out of range.
         """
+
+    def degrade(self, images: LrImages, level: Tensor, scale: int, generator: torch.Generator) -> LrImages:
+        """`apply` to y. A kind that is a filter also changes the clean images and the kernels."""
+        y = self.apply(images.y, level, generator)
+        return images._replace(y=y, jpeg_step=torch.zeros_like(images.jpeg_step))
 
     def sample_level(
         self,

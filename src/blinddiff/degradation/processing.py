@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation.draws import Draws, Noise, level_for
+from blinddiff.degradation.draws import Draws, LrImages, Noise, level_for
 from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
 
@@ -43,6 +43,8 @@ class JpegNoise(Noise):
     name: str = "jpeg"
     levels: tuple[float, float] = (30.0, 95.0)
     full_chroma: float = 0.0
+    keeps_size = True
+    """Whether the result has the pixels of the file, so that its quantisation step tells of the noise."""
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         quality = level_for(y, level, "JPEG quality", 1.0, 100.0).flatten().round().int().tolist()
@@ -55,6 +57,10 @@ class JpegNoise(Noise):
         images = [_round_trip(*each) for each in zip(pixels, quality, full, strict=True)]
         stored = torch.from_numpy(np.stack(images)) if images else torch.empty(pixels.shape)
         return stored.movedim(-1, 1).to(y.device, y.dtype) / 255
+
+    def degrade(self, images: LrImages, level: Tensor, scale: int, generator: torch.Generator) -> LrImages:
+        degraded = super().degrade(images, level, scale, generator)
+        return degraded._replace(jpeg_step=quantisation_step(level)) if self.keeps_size else degraded
 
 
 def _round_trip(pixels: npt.NDArray[np.uint8], quality: int, full_chroma: bool) -> npt.NDArray[np.uint8]:
@@ -76,6 +82,7 @@ class ResizedJpegNoise(JpegNoise):
 
     name: str = "resized_jpeg"
     max_factor: float = 2.0
+    keeps_size = False
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         level_for(y, level, "JPEG quality", 1.0, 100.0)
@@ -109,26 +116,28 @@ class Sharpened(Noise):
     max_width: float = 1.4
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        strength = level_for(y, level, "strength", 0.0).flatten()
-        return self.mask(y, strength, self.widths(y, generator))
+        return self._mask(y, level, self._widths(y, generator))
 
-    def widths(self, y: Tensor, generator: torch.Generator) -> Tensor:
-        """The width of each image's mask in LR pixels, (B,)."""
+    def degrade(self, images: LrImages, level: Tensor, scale: int, generator: torch.Generator) -> LrImages:
+        """Sharpen y and the clean images alike.
+
+        The mask of the LR image corresponds to one ``scale`` times as wide at HR pixels, up to what it does to aliases.
+        What lies outside the kernel's support is cut off.
+        """
+        width = self._widths(images.y, generator)
+        y, clean = (self._mask(part, level, width) for part in (images.y, images.clean))
+        kernel = unsharp_mask(images.kernel, level, width * scale)
+        return LrImages(y, clean, kernel, torch.zeros_like(images.jpeg_step))
+
+    def _widths(self, y: Tensor, generator: torch.Generator) -> Tensor:
         return Draws(generator, y.device, y.dtype).uniform(len(y), self.min_width, self.max_width)
 
-    def mask(self, y: Tensor, strength: Tensor, width: Tensor) -> Tensor:
-        """Images (B, C, H, W), sharpened by masks of given strengths and widths in LR pixels, (B,)."""
+    def _mask(self, y: Tensor, level: Tensor, width: Tensor) -> Tensor:
+        """Images (B, C, H, W), sharpened by masks of given widths in LR pixels, (B,)."""
+        strength = level_for(y, level, "strength", 0.0)
         radius = int(np.ceil(3 * self.max_width - 0.5))
         padded = F.pad(y, (radius,) * 4, mode="replicate")
-        return y + strength[:, None, None, None] * (y - filtered(padded, isotropic_gaussian(width, 2 * radius + 1)))
-
-    def kernel(self, kernel: Tensor, strength: Tensor, width: Tensor, scale: int) -> Tensor:
-        """The kernels (B, n, n) of images whose LR images were sharpened afterwards, in the same support.
-
-        The mask of the LR image corresponds to one ``scale`` times as wide at HR pixels; what lies outside the support
-        is cut off.
-        """
-        return unsharp_mask(kernel, strength, width * scale)
+        return y + strength * (y - filtered(padded, isotropic_gaussian(width, 2 * radius + 1)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.draws import KernelFamily, Noise
+from blinddiff.degradation.draws import KernelFamily, LrImages, Noise
 from blinddiff.degradation.kernels import (
     GAUSSIAN8_SIGMAS,
     PRESET_KERNEL_SIZE,
@@ -173,20 +173,24 @@ class SyntheticProtocol(ComputedProtocol):
 
 
 class Chain(NamedTuple):
-    """A degradation of `PhotographsProtocol`: blur, subsample, and kinds of noise and processing with their levels."""
+    """A degradation of `PhotographsProtocol`: blur, subsample, and kinds of noise and processing with their levels.
+
+    noise_level: standard deviation of the noise in grey levels; None where no single kind of noise states it.
+    """
 
     label: str
     sigma: float
     steps: tuple[tuple[Noise, float], ...] = ()
+    noise_level: float | None = None
 
 
 _SCREEN = PrintScreen(min_period=3.0, max_period=3.0, max_angle=0.0, inks=0.0, toned=0.0)
 _UNSHARP = Sharpened(min_width=1.0, max_width=1.0)
 CHAINS = (
-    Chain("nothing else", 1.6),
-    Chain("white noise 10", 1.6, ((GaussianNoise(), 10.0),)),
-    Chain("grain 10", 1.6, ((Grain(min_width=0.7, max_width=0.7, min_shared=1.0, toned=0.0), 10.0),)),
-    Chain("halftone 10", 1.6, ((_SCREEN, 10.0),)),
+    Chain("nothing else", 1.6, noise_level=0.0),
+    Chain("white noise 10", 1.6, ((GaussianNoise(), 10.0),), 10.0),
+    Chain("grain 10", 1.6, ((Grain(min_width=0.7, max_width=0.7, min_shared=1.0, toned=0.0), 10.0),), 10.0),
+    Chain("halftone 10", 1.6, ((_SCREEN, 10.0),), 10.0),
     Chain("sharpened", 1.6, ((_UNSHARP, 1.0),)),
     *(Chain(f"JPEG {quality}", 2.4, ((JpegNoise(), float(quality)),)) for quality in (95, 85, 75, 50, 30)),
     Chain("camera", 1.6, ((Demosaicked(), 4.0), (Denoised(), 3.0), (_UNSHARP, 0.6), (JpegNoise(), 92.0))),
@@ -197,7 +201,7 @@ CHAINS = (
 class PhotographsProtocol(Protocol):
     """What happens to photographs besides blur and white noise. Kernel and noise are as far known as a model has them.
 
-    The true kernel includes sharpening. The true noise level is given for a single kind of noise.
+    The true kernel includes sharpening.
     """
 
     labels = tuple(chain.label for chain in CHAINS)
@@ -207,16 +211,12 @@ class PhotographsProtocol(Protocol):
         generator = torch.Generator().manual_seed(self.random_seed(reference, seed, "noise"))
         hr = crop_to_multiple(read_pixels(reference.source), self.scale)
         kernel = isotropic_gaussian(chain.sigma, 31)[None]
-        y = DegradationOperator(kernel, self.scale).forward(hr[None])
-        for kind, value in chain.steps:
-            level = torch.tensor([value])
-            y = kind.apply(y, level, generator)
-            if isinstance(kind, Sharpened):
-                kernel = kind.kernel(kernel, level, torch.tensor([kind.max_width]), self.scale)
-        levels = [value for kind, value in chain.steps if isinstance(kind, GaussianNoise | Grain | PrintScreen)]
-        noise_level = levels[0] if len(chain.steps) == len(levels) == 1 else None if chain.steps else 0.0
-        method_seed = self.random_seed(reference, seed, "method")
-        return Case(reference.id, self.scale, hr, to_8bit(y[0]), kernel[0], noise_level, method_seed)
+        clean = DegradationOperator(kernel, self.scale).forward(hr[None])
+        images = LrImages(clean, clean, kernel, torch.zeros(1))
+        for kind, level in chain.steps:
+            images = kind.degrade(images, torch.tensor([level]), self.scale, generator)
+        y, seed = to_8bit(images.y[0]), self.random_seed(reference, seed, "method")
+        return Case(reference.id, self.scale, hr, y, images.kernel[0], chain.noise_level, seed)
 
 
 class LevinProtocol(ComputedProtocol):

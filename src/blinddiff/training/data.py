@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from blinddiff.degradation import NOISES, Decimate, Degradation, DegradationOperator, Observation, sample_kernels
+from blinddiff.degradation.draws import LrImages
 from blinddiff.degradation.kernel_measures import shift_kernel
-from blinddiff.degradation.processing import JpegNoise, ResizedJpegNoise, Sharpened, quantisation_step
 from blinddiff.errors import RecipeError
 from blinddiff.imaging import read_8bit
 from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR
@@ -173,24 +173,18 @@ def degrade(
     margin = MARGIN // scale
     x, clean = x[..., MARGIN:-MARGIN, MARGIN:-MARGIN], clean[..., margin:-margin, margin:-margin]
 
-    y, jpeg_step = clean.clone(), torch.zeros(len(x), device=x.device)
+    images = LrImages(clean.clone(), clean, kernel, torch.zeros(len(x), device=x.device))
     for mixture in recipe.mixtures:
         shares = torch.tensor(list(mixture.values()))
         choice = torch.multinomial(shares, len(x), replacement=True, generator=generator)
         for index, name in enumerate(mixture):
             chosen = torch.nonzero(choice == index).flatten().to(x.device)
-            if name == "none" or not len(chosen):
-                continue
-            kind = NOISES[name]
-            level = kind.sample_level(len(chosen), generator, x.device)
-            if isinstance(kind, Sharpened):
-                width = kind.widths(y[chosen], generator)
-                y[chosen], clean[chosen] = (kind.mask(image[chosen], level, width) for image in (y, clean))
-                kernel[chosen] = kind.kernel(kernel[chosen], level, width, scale)
-            else:
-                y[chosen] = kind.apply(y[chosen], level, generator)
-            known = isinstance(kind, JpegNoise) and not isinstance(kind, ResizedJpegNoise)
-            jpeg_step[chosen] = quantisation_step(level) if known else 0.0
+            if name != "none" and len(chosen):
+                level = NOISES[name].sample_level(len(chosen), generator, x.device)
+                before = LrImages(*(part[chosen] for part in images))
+                for part, degraded in zip(images, NOISES[name].degrade(before, level, scale, generator), strict=True):
+                    part[chosen] = degraded
+    y, clean, kernel, jpeg_step = images
     y = (y.clamp(0, 1) * 255).round() / 255
     jpeg_step[torch.rand(len(x), generator=generator).to(x.device) < UNKNOWN_FILE] = 0
     noise = 255 * (y - clean)
