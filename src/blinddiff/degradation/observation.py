@@ -55,6 +55,11 @@ class Observation:
         """The scale of each image, (B,)."""
         return torch.full((len(self.y),), self.scale, device=self.y.device)
 
+    def repeat(self, times: int) -> "Observation":
+        """Each image repeated ``times`` times, copies consecutive."""
+        step = None if self.jpeg_step is None else self.jpeg_step.repeat_interleave(times, 0)
+        return Observation(self.y.repeat_interleave(times, 0), self.scale, step)
+
     @property
     def hr_size(self) -> tuple[int, int]:
         """Height and width of the HR image."""

@@ -223,8 +223,7 @@ class BlindDiffPipeline(DiffusionPipeline):
 
         observation = Observation(y, scale, y.new_full((len(y),), jpeg_step))
         degradation = self._initial_degradation(observation, kernel, noise_level)
-        steps = y.new_full((len(y) * num_samples,), jpeg_step)
-        repeated = Observation(y.repeat_interleave(num_samples, 0), scale, steps)
+        repeated = observation.repeat(num_samples)
         max_memory = default_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
         denoiser: Denoiser = Tiled(self.network, tiles)
