@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,8 +12,6 @@ from blinddiff.degradation.kernel_measures import (
     centroid,
     check_kernel,
     is_round,
-    mtf,
-    mtf50,
     resize_support,
     shift_kernel,
     widths_and_angle,
@@ -24,7 +21,6 @@ from blinddiff.degradation.kernels import (
     anisotropic_gaussian,
     isotropic_gaussian,
     sample_kernels,
-    unsharp_mask,
 )
 from blinddiff.errors import KernelError, ParameterError
 
@@ -182,23 +178,3 @@ def test_of_nothing_no_kernel_is_made() -> None:
     kernel[0, 0] = 1
     with pytest.raises(KernelError, match="has no mass within 5x5 pixels"):
         resize_support(kernel, 5, max_cut=1.0)
-
-
-@pytest.mark.parametrize("sigma", [0.9, 1.4, 2.0, 3.0])
-def test_mtf50_of_a_gaussian(sigma: float) -> None:
-    """exp(-2 pi^2 sigma^2 f^2) = 1/2."""
-    expected = np.sqrt(np.log(2) / 2) / (np.pi * sigma)
-    assert float(mtf50(isotropic_gaussian(sigma, 31))) == pytest.approx(expected, rel=0.01)
-
-
-def test_mtf_of_known_kernels() -> None:
-    delta = torch.zeros(2, 9, 9)
-    delta[:, 4, 4] = 1
-    torch.testing.assert_close(mtf50(delta), torch.full((2,), 0.5))
-    f, curve = mtf(delta)
-    torch.testing.assert_close(curve, torch.ones(2, len(f)))
-    sharpened = unsharp_mask(isotropic_gaussian(1.0, 31)[None], torch.tensor([1.0]), torch.tensor([3.0]))[0]
-    g = 2 * np.pi**2 * f.numpy() ** 2
-    expected = np.exp(-g) * (2 - np.exp(-9 * g))
-    np.testing.assert_allclose(mtf(sharpened)[1], expected, atol=0.02)
-    assert mtf(sharpened)[1].max() > 1.15

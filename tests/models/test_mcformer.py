@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import Degradation, Observation
-from blinddiff.degradation.kernel_measures import resize_support
+from blinddiff.degradation.kernel_measures import drop_slight_negatives, resize_support
 from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.loading import DEFAULT_WEIGHTS
-from blinddiff.models.mcformer import MCFormer, drop_slight_negatives
+from blinddiff.models.mcformer import MIN_NEGATIVE, MCFormer
 from blinddiff.models.statistics import estimator_statistics
 
 LAST = 999
@@ -389,7 +389,7 @@ def test_weights_of_older_files_keep_their_place(tmp_path: Path) -> None:
 def test_traces_of_a_negative_part_are_dropped() -> None:
     kernel = isotropic_gaussian(1.0, 31)[None]
     trace, sharpened = (unsharp_mask(kernel, torch.tensor([a]), torch.tensor([3.0])) for a in (0.005, 0.5))
-    together = drop_slight_negatives(torch.cat([kernel, trace, sharpened]))
+    together = drop_slight_negatives(torch.cat([kernel, trace, sharpened]), MIN_NEGATIVE)
     assert (together[:2] >= 0).all()
     torch.testing.assert_close(together.sum((1, 2)), torch.ones(3))
     torch.testing.assert_close(together[0], kernel[0])

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blinddiff.degradation.kernel_measures import check_kernel, normalise
+from blinddiff.degradation.kernel_measures import check_kernel, drop_slight_negatives, normalise
 from blinddiff.errors import KernelError, OutputError
 from blinddiff.files import write_file
 
@@ -46,10 +46,8 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
             if not kernel.any():
                 raise KernelError("picture is black, so there is no kernel in it")
             kernel = normalise(kernel)
-        positive = kernel.clamp_min(0)
-        undershoot = (positive - kernel).sum()
-        if 0 < undershoot <= MAX_UNDERSHOOT * positive.sum():
-            kernel = normalise(positive) * kernel.sum()  # the sum is kept, because it is checked next
+        if kernel.ndim == 2:
+            kernel = drop_slight_negatives(kernel, MAX_UNDERSHOOT)  # keeps the sum, which is checked next
         return normalise(check_kernel(kernel)).to(torch.float32)
     except FileNotFoundError:
         raise KernelError(f"{file}: no such kernel file") from None

@@ -90,6 +90,15 @@ def check_kernel(kernel: Tensor) -> Tensor:
     return kernel
 
 
+def drop_slight_negatives(kernel: Tensor, limit: float) -> Tensor:
+    """Set negative entries of kernels (..., n, m) to 0 if they are at most a share of the positive mass; keep sums."""
+    positive = kernel.clamp_min(0)
+    mass = positive.sum((-2, -1), keepdim=True)
+    negative = (positive - kernel).sum((-2, -1), keepdim=True)
+    slight = (negative > 0) & (negative <= limit * mass)
+    return torch.where(slight, positive / mass * kernel.sum((-2, -1), keepdim=True), kernel)
+
+
 CENTRING_ROUNDS = 3
 
 
@@ -192,30 +201,3 @@ def _shift_matrix(size: int, offset: Tensor, weight: Callable[[Tensor], Tensor])
 
 def _linear_weight(distance: Tensor) -> Tensor:
     return (1 - distance).clamp_min(0)
-
-
-MTF_FREQUENCIES, MTF_ANGLES = 251, 36
-
-
-def mtf(kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """The modulation transfer function |K(f)|, a mean over directions: frequencies (F,) and MTFs, (F,) or (B, F).
-
-    Frequencies are in cycles per HR pixel, 0 to 0.5. Where the MTF is above 1, the image was sharpened.
-    """
-    f = torch.linspace(0, 0.5, MTF_FREQUENCIES).to(kernel)
-    angle = torch.arange(MTF_ANGLES).to(kernel) * (torch.pi / MTF_ANGLES)
-    rows, columns = (axis(length, kernel.device, kernel.dtype) for length in kernel.shape[-2:])
-    phase = [-2j * torch.pi * (f[:, None] * part)[..., None] for part in (angle.sin(), angle.cos())]
-    down, across = (phase[0] * rows).exp(), (phase[1] * columns).exp()  # (F, angles, n) and (F, angles, m)
-    transfer = torch.einsum("fan,...nm,fam->...fa", down, kernel.to(down.dtype), across)
-    return f, transfer.abs().mean(-1)
-
-
-def mtf50(kernel: Tensor) -> Tensor:
-    """The frequency in cycles per HR pixel at which the MTF falls to one half, () or (B,); 0.5 if it stays above."""
-    f, curve = mtf(kernel)
-    below = curve < 0.5
-    first = torch.where(below.any(-1), below.int().argmax(-1), len(f) - 1).clamp_min(1)
-    low, high = (curve.gather(-1, (first - back)[..., None])[..., 0] for back in (1, 0))
-    part = ((low - 0.5) / (low - high).clamp_min(1e-9)).clamp(0, 1)
-    return f[first - 1] + part * (f[first] - f[first - 1])

@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from blinddiff.degradation.kernel_fit import kernel_error_map
-from blinddiff.degradation.kernel_measures import resize_support
+from blinddiff.degradation.kernel_measures import drop_slight_negatives, resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
@@ -18,7 +18,7 @@ from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
 ESTIMATOR_TRANSFORMS = (0, 1, 4, 5)
 """For the estimator: no two differ by a 180-degree rotation, which leaves the power spectrum unchanged."""
-MIN_NEGATIVE = 0.01  # smallest sum of negative entries, without the sign, that counts as sharpening
+MIN_NEGATIVE = 0.01  # share of the positive mass from which negative entries count as sharpening
 MIN_POWER = 1e-3  # of a relative noise spectrum inside the logarithm
 RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.read.": "estimator.correct.mlp."}
 """Old state-dict key prefixes and their current names."""
@@ -122,7 +122,7 @@ class MCFormer(ModulatedNetwork):
             estimates.append((undo(estimate.kernel), estimate.noise_level, error, spectrum))
         kernel, noise_level, error, spectrum = (torch.stack(parts).mean(0) for parts in zip(*estimates, strict=True))
         # A power spectrum does not distinguish a kernel from its 180-degree rotation: average both.
-        kernel = drop_slight_negatives((kernel + dihedral(kernel, HALF_TURN)) / 2)
+        kernel = drop_slight_negatives((kernel + dihedral(kernel, HALF_TURN)) / 2, MIN_NEGATIVE)
         return Degradation(kernel, noise_level, error, spectrum)
 
     def forward(
@@ -204,13 +204,6 @@ class MCFormer(ModulatedNetwork):
                 torch.manual_seed(0)
                 new = type(self)(**self.config).state_dict()
             state_dict.update({name: new[name] for name in new.keys() - state_dict.keys() if name.startswith(ADDED)})
-
-
-def drop_slight_negatives(kernel: Tensor) -> Tensor:
-    """Drop the negative entries of kernels (B, n, n) if their sum is below `MIN_NEGATIVE`: y was not sharpened."""
-    positive = kernel.clamp_min(0)
-    mass = positive.sum((-2, -1), keepdim=True)
-    return torch.where(mass - 1 < MIN_NEGATIVE, positive / mass, kernel)
 
 
 def _root_of_positive(values: Tensor) -> Tensor:
