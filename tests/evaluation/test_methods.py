@@ -136,7 +136,7 @@ def test_the_oracle_uses_the_true_kernel(case: Case, weights: Path) -> None:
     oracle = chosen.restore(case.y, 4, case).image
     assert not torch.allclose(oracle, method("fidelity", Options(weights, "cpu")).restore(case.y, 4, case).image)
     other = replace(case, kernel=isotropic_gaussian(0.5, 21))
-    assert not torch.allclose(chosen.restore(other.y, 4, other).image, oracle, atol=1e-3)
+    assert not torch.allclose(chosen.restore(other.y, 4, other).image, oracle, atol=1e-2)
 
 
 def test_an_oracle_without_a_truth_says_so(case: Case, weights: Path) -> None:
