@@ -163,7 +163,7 @@ def test_levels_stay_in_their_range_and_fill_it(name: str) -> None:
         "weak_gaussian": (0.3, 5),
         "strong_gaussian": (25, 60),
         "grain": (1, 20),
-        "print_screen": (2, 20),
+        "halftone": (2, 20),
         "scanner_lines": (1, 10),
         "any_jpeg": (10, 98),
         "demosaicked": (0, 12),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
-from blinddiff.degradation.noise import Demosaicked, Denoised, Grain, PrintScreen, ScannerLines
+from blinddiff.degradation.noise import Demosaicked, Denoised, Grain, Halftone, ScannerLines
 from blinddiff.degradation.processing import quantisation_step
 from blinddiff.models.statistics import estimator_statistics, full_spectrum, noise_spectrum, transformed_spectrum
 
@@ -53,7 +53,7 @@ def test_a_known_screen_is_left_out_of_the_closed_form() -> None:
     x = flat.clone()
     x[..., 30:60, 20:70] += 0.3
     level, kernel = torch.tensor([3.0]), isotropic_gaussian(1.0, 9)[None]
-    pattern = PrintScreen(min_period=4.0, max_period=4.0).apply(flat, level, seeded(4)) - GREY
+    pattern = Halftone(min_period=4.0, max_period=4.0).apply(flat, level, seeded(4)) - GREY
     observation = Observation(DegradationOperator(kernel, 1)(x) + pattern, 1)
     spectrum = full_spectrum(noise_spectrum(255 * pattern) + 0.1)
     spectrum = spectrum / spectrum.mean()
@@ -94,7 +94,7 @@ def test_grain_is_mostly_the_same_in_all_channels() -> None:
 
 def test_a_screen_has_its_period_and_level() -> None:
     y = torch.full((1, 1, 128, 128), GREY)
-    kind = PrintScreen(min_period=4.0, max_period=4.0)
+    kind = Halftone(min_period=4.0, max_period=4.0)
     pattern = (kind.apply(y, torch.tensor([6.0]), seeded()) - y)[0, 0]
     assert float(255 * pattern.square().mean().sqrt()) == pytest.approx(6.0, rel=0.03)
     power = torch.fft.fft2(pattern * torch.hann_window(128)[:, None] * torch.hann_window(128)).abs()

@@ -120,7 +120,7 @@ class Grain(Noise):
 
 
 @dataclass(frozen=True)
-class PrintScreen(Noise):
+class Halftone(Noise):
     """level: RMS of the halftone pattern of a printed picture in grey levels (of 255), >= 0; at mid grey if `toned`.
 
     A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, its angle
@@ -128,7 +128,7 @@ class PrintScreen(Noise):
     `toned` the strength follows the tone as 4 v (1 - v).
     """
 
-    name: str = "print_screen"
+    name: str = "halftone"
     levels: tuple[float, float] = (2.0, 20.0)
     min_period: float = 2.2
     max_period: float = 7.0
@@ -137,7 +137,7 @@ class PrintScreen(Noise):
     toned: float = 0.5
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        sigma = level_for(y, level, "RMS of the screen", 0.0) / 255
+        sigma = level_for(y, level, "RMS of the halftone pattern", 0.0) / 255
         draws = Draws(generator, y.device, y.dtype)
         batch, channels, height, width = y.shape
         frequency = (2 * torch.pi / draws.uniform(batch, self.min_period, self.max_period))[:, None, None, None]
@@ -185,7 +185,7 @@ _ALL: tuple[Noise, ...] = (
     PoissonNoise(),
     CorrelatedNoise(),
     Grain(),
-    PrintScreen(),
+    Halftone(),
     ScannerLines(),
     JpegNoise(),
     JpegNoise("any_jpeg", (10.0, 98.0), full_chroma=0.3),

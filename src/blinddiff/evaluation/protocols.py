@@ -24,7 +24,7 @@ from blinddiff.degradation.kernels import (
     isotropic_gaussian,
 )
 from blinddiff.degradation.motion import CameraShake, LineMotion
-from blinddiff.degradation.noise import GaussianNoise, Grain, PrintScreen
+from blinddiff.degradation.noise import GaussianNoise, Grain, Halftone
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.processing import Demosaicked, Denoised, JpegNoise, ResizedJpegNoise, Sharpened
 from blinddiff.degradation.resize import Decimate
@@ -184,13 +184,13 @@ class Chain(NamedTuple):
     noise_level: float | None = None
 
 
-_SCREEN = PrintScreen(min_period=3.0, max_period=3.0, max_angle=0.0, inks=0.0, toned=0.0)
+_HALFTONE = Halftone(min_period=3.0, max_period=3.0, max_angle=0.0, inks=0.0, toned=0.0)
 _UNSHARP = Sharpened(min_width=1.0, max_width=1.0)
 CHAINS = (
     Chain("nothing else", 1.6, noise_level=0.0),
     Chain("white noise 10", 1.6, ((GaussianNoise(), 10.0),), 10.0),
     Chain("grain 10", 1.6, ((Grain(min_width=0.7, max_width=0.7, min_shared=1.0, toned=0.0), 10.0),), 10.0),
-    Chain("halftone 10", 1.6, ((_SCREEN, 10.0),), 10.0),
+    Chain("halftone 10", 1.6, ((_HALFTONE, 10.0),), 10.0),
     Chain("sharpened", 1.6, ((_UNSHARP, 1.0),)),
     *(Chain(f"JPEG {quality}", 2.4, ((JpegNoise(), float(quality)),)) for quality in (95, 85, 75, 50, 30)),
     Chain("camera", 1.6, ((Demosaicked(), 4.0), (Denoised(), 3.0), (_UNSHARP, 0.6), (JpegNoise(), 92.0))),
@@ -520,8 +520,8 @@ _ALL: tuple[Protocol, ...] = (
         "photographs",
         "this package",
         "isotropic Gaussian blur of width 1.6 or 2.4, antialiased bicubic downsampling; then nothing, white noise, "
-        "grain of width 0.7 in all channels alike, a printed screen of period 3, an unsharp mask of strength and width "
-        "1, JPEG at five qualities, or chains of these as cameras and the web make them; 8 bit",
+        "grain of width 0.7 in all channels alike, a halftone pattern of period 3, an unsharp mask of strength and "
+        "width 1, JPEG at five qualities, or chains of these as cameras and the web make them; 8 bit",
         scales=(1, 2, 4),
         sets=("Set14", "BSD100", "Urban100"),
     ),

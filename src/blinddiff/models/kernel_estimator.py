@@ -178,7 +178,7 @@ class FineSpectraEncoder(nn.Sequential):
 class NoiseGate(nn.Module):
     """The share of the flattest blocks' power that is coloured noise, at each frequency: a small convolutional network.
 
-    Being convolutional over the frequencies, it detects the peak of a printed screen wherever it is.
+    Being convolutional over the frequencies, it detects the peak of a halftone pattern wherever it is.
     """
 
     def __init__(self, hidden: int) -> None:
