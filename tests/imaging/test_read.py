@@ -193,7 +193,6 @@ REFUSED = {
     "moving.png": (lambda encode: animation(encode, "PNG"), "animated"),
     "moving.webp": (lambda encode: animation(encode, "WEBP"), "animated"),
     "pages.tif": (lambda encode: animation(encode, "TIFF"), "3 pages"),
-    "cmyk.jpg": (lambda encode: encode(Image.new("CMYK", (8, 8)), "JPEG"), "CMYK"),
 }
 
 

@@ -215,10 +215,10 @@ def test_thumbnails_are_not_pages_and_previews_are_not_photographs():
 
 def test_unsupported_pixel_formats_are_refused_by_name():
     for array, settings, reason in (
-        (levels(4), {"photometric": "separated"}, "CMYK"),
+        (levels(4), {"photometric": "separated", "extratags": [(332, 3, 1, 2, True)]}, "inks other than CMYK"),
         (levels(3), {"photometric": "cielab"}, "Lab"),
         (levels(1)[..., 0].astype(np.uint32), {"photometric": "minisblack"}, "uint32"),
-        (levels(1)[..., 0].view(np.int16), {"photometric": "minisblack"}, "int16"),
+        (levels(1)[..., 0].view(np.int16), {"photometric": "minisblack"}, "int16 .signed integers"),
         (levels(1)[..., 0].astype(np.complex64), {"photometric": "minisblack"}, "complex64"),
     ):
         with pytest.raises(ImageError, match=reason):

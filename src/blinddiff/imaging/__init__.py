@@ -1,19 +1,9 @@
 """Reads and writes image files with their bit depth, colour profile and metadata, and draws kernels and residuals."""
 
 from blinddiff.imaging.drawing import SheetFacts, comparison_sheet, kernel_map_picture, kernel_picture
+from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 from blinddiff.imaging.photograph import Photograph, from_picture, to_picture, visible_colours
-from blinddiff.imaging.read import (
-    FORMATS,
-    MAX_PIXELS,
-    SIGNATURE_BYTES,
-    has_image_name,
-    has_raw_name,
-    image_format,
-    largest_file,
-    read_8bit,
-    read_bytes,
-    read_image,
-)
+from blinddiff.imaging.read import MAX_PIXELS, largest_file, read_8bit, read_bytes, read_image
 from blinddiff.imaging.write import OUTPUT_FORMATS, check_format, check_output, encode_image, write_image, write_picture
 
 __all__ = [

@@ -8,6 +8,7 @@ clip colours. imagecodecs runs LittleCMS on floats; Pillow's ImageCms is limited
 import functools
 import struct
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -78,53 +79,129 @@ def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     return None if np.abs(tone - GRID).max() < 1 / 1024 else ToneCurve(tone)
 
 
-# Code points of ITU-T H.273, used in AVIF (nclx) and PNG (cICP), with (x, y) of red, green, blue and white.
-_D65 = (0.3127, 0.3290)
-_BT709 = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65)
-_PRIMARIES = {
-    1: _BT709,
-    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), _D65),  # BT.2020
+# Code points of ITU-T H.273, used in AVIF and HEIC (nclx), PNG (cICP) and, nearly the same, JPEG XL
+Primaries: TypeAlias = tuple[tuple[float, float], ...]
+"""The (x, y) of red, green, blue and white."""
+D65 = (0.3127, 0.3290)
+BT709: Primaries = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), D65)
+PRIMARIES: dict[int, Primaries] = {
+    1: BT709,
+    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), D65),  # BT.2020
     11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),  # DCI P3
-    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _D65),  # Display P3
+    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), D65),  # Display P3
 }
-_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
+_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
 
 
-def declared_profile(file_format: str, data: bytes) -> bytes | None:
-    """Return an ICC profile for the code points of a PNG or AVIF file; None for sRGB, or without code points.
+def declared_profile(file_format: str, data: bytes, grey: bool = False) -> bytes | None:
+    """Return an ICC profile for what an AVIF, HEIC or PNG file declares without one; None for sRGB or no declaration.
+
+    In PNG, cICP takes precedence over sRGB, and sRGB over gAMA and cHRM, as in its third edition. Raises ImageError for
+    high dynamic range.
+    """
+    if file_format in ("AVIF", "HEIF"):
+        offset = data.find(b"colrnclx")
+        return None if offset < 0 else profile_of_codes(*struct.unpack_from(">HH", data, offset + 8), grey=grey)
+    if file_format != "PNG":
+        return None
+    chunks = _png_header_chunks(data)
+    if len(chunks.get(b"cICP", b"")) == 4:
+        return profile_of_codes(chunks[b"cICP"][0], chunks[b"cICP"][1], grey=grey)
+    if b"sRGB" in chunks:
+        return None
+    gamma, primaries = None, BT709
+    if len(chunks.get(b"gAMA", b"")) == 4:
+        (stored,) = struct.unpack(">I", chunks[b"gAMA"])
+        gamma = 1e5 / stored if 1e4 <= stored <= 1e6 else None  # others are mistakes
+    if len(chunks.get(b"cHRM", b"")) == 32:
+        numbers = [number / 1e5 for number in struct.unpack(">8I", chunks[b"cHRM"])]
+        white, *colours = zip(numbers[::2], numbers[1::2], strict=True)
+        primaries = (*colours, white)
+    # 45455 is what writers of sRGB state, although the curve of sRGB is no power.
+    if gamma is not None and abs(gamma - 2.2) < 0.02 and (grey or _is_bt709(primaries)):
+        return None
+    return make_profile(primaries, gamma, grey)
+
+
+def _png_header_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The contents of the chunks of a PNG file before its pixels, by kind."""
+    chunks: dict[bytes, bytes] = {}
+    at = 8
+    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
+        length = int.from_bytes(data[at : at + 4], "big")
+        chunks[kind] = data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return chunks
+
+
+def profile_of_codes(primaries: int, transfer: int, *, grey: bool = False) -> bytes | None:
+    """Return an ICC profile for code points of H.273; None for sRGB.
 
     The transfer functions of television count as that of sRGB, as in viewers. Raises ImageError for high dynamic range.
     """
-    offset, layout = -1, ">BB"
-    if file_format == "AVIF":
-        offset, layout = data.find(b"colrnclx"), ">HH"
-    elif file_format == "PNG":
-        offset = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT"))
-    if offset < 0:
-        return None
-    primaries, transfer = struct.unpack_from(layout, data, offset + 8)
     if kind := _HIGH_DYNAMIC_RANGE.get(transfer):
         raise ImageError(f"has a high dynamic range ({kind}), which is not supported: save it as an sRGB image first")
-    if _PRIMARIES.get(primaries, _BT709) is _BT709 and transfer not in _GAMMAS:
-        return None
-    return _make_profile(primaries, transfer)
+    return make_profile(PRIMARIES.get(primaries, BT709), _GAMMAS.get(transfer), grey)
+
+
+def _is_bt709(primaries: Primaries) -> bool:
+    return bool(np.abs(np.subtract(primaries, BT709)).max() < 0.002)
 
 
 @functools.lru_cache(maxsize=8)
-def _make_profile(primaries: int, transfer: int) -> bytes:
-    *colours, white = _PRIMARIES.get(primaries, _BT709)
+def make_profile(primaries: Primaries, gamma: float | None, grey: bool = False) -> bytes | None:
+    """Return an ICC profile for primaries and the exponent of a power law; None for sRGB or impossible primaries.
+
+    ``gamma`` None is the tone curve of sRGB; ``grey`` profiles have the white point and the curve alone.
+    """
+    if gamma is None and (grey or _is_bt709(primaries)):
+        return None
     values = np.linspace(0, 1, 1024)
     srgb = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    linear = values ** _GAMMAS[transfer] if transfer in _GAMMAS else srgb
+    linear = srgb if gamma is None else values**gamma
+    *colours, white = primaries
+    triangle = np.array([[x, y, 1 - x - y] for x, y in colours])
+    if not grey and (min(y for _, y in primaries) <= 0 or abs(np.linalg.det(triangle)) < 1e-3):
+        return None
     profile = imagecodecs.cms_profile(
-        "rgb",
-        whitepoint=[*white, 1.0],
-        primaries=[number for x, y in colours for number in (x, y, 1.0)],
+        "gray" if grey else "rgb",
+        whitepoint=[*(D65 if grey else white), 1.0],
+        primaries=None if grey else [number for x, y in colours for number in (x, y, 1.0)],
         transferfunction=(linear * 65535).round().astype(np.uint16),
     )
     # Set a fixed creation date, so that equal inputs give equal files.
     return profile[:24] + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + profile[36:]
+
+
+def cmyk_to_srgb(inks: NDArray[Any], icc_profile: bytes | None) -> tuple[NDArray[Any], str]:
+    """Convert (H, W, 4) cyan, magenta, yellow and black, uint8 or uint16, to (H, W, 3) sRGB; the maximum is full ink.
+
+    Uses the colour profile (relative colorimetric, with black point compensation), else the formula of Pillow. Returns
+    the pixels and a note on the conversion.
+    """
+    try:
+        if icc_profile:
+            flags = imagecodecs.CMS.FLAGS.BLACKPOINTCOMPENSATION
+            return imagecodecs.cms_transform(
+                np.ascontiguousarray(inks),
+                icc_profile,
+                imagecodecs.cms_profile("srgb"),
+                colorspace="cmyk",
+                outcolorspace="rgb",
+                outdtype=inks.dtype,
+                intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
+                flags=flags,
+            ), "CMYK was converted to sRGB through its colour profile"
+        reason = "it has no colour profile"
+    except (imagecodecs.CmsError, ValueError):
+        reason = "its colour profile is not one for CMYK, or is damaged"
+    white = np.float32(np.iinfo(inks.dtype).max)
+    paper = white - inks[..., 3].astype(np.float32)
+    rgb = np.empty((*inks.shape[:2], 3), inks.dtype)
+    for index in range(3):  # by channel, to save memory
+        rgb[..., index] = ((white - inks[..., index]) * paper / white).round()
+    return rgb, f"CMYK was converted to sRGB by a formula, because {reason}: colours are approximate"
 
 
 def jpeg2000_profile(data: bytes) -> bytes | None:

@@ -33,6 +33,7 @@ class Photograph:
         exif, xmp: the EXIF block (without thumbnail) and the XMP packet, both with upright orientation.
         path: the file; None if decoded from bytes.
         jpeg_step: mean step of a JPEG file's luma quantisation table; 0 for other formats.
+        notes: what was changed or left out while reading, one line each, for the user.
     """
 
     pixels: Tensor
@@ -46,6 +47,7 @@ class Photograph:
     xmp: bytes | None
     path: Path | None
     jpeg_step: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 PixelArray: TypeAlias = NDArray[Any]
@@ -61,6 +63,7 @@ class StoredImage(NamedTuple):
     icc_profile: bytes | None
     exif: bytes | None
     xmp: bytes | None
+    notes: tuple[str, ...] = ()
 
 
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
@@ -114,6 +117,27 @@ def mode_of(array: PixelArray) -> str:
     if suffix == ";16" and array.shape[-1] == 1:
         return "I;16"
     return ("L", "LA", "RGB", "RGBA")[array.shape[-1] - 1] + suffix
+
+
+def checked_floats(array: PixelArray) -> PixelArray:
+    """Return floats as float32. Raises ImageError for values outside [0, 1]."""
+    array = array.astype(np.float32)
+    if invalid := array.size - int(np.isfinite(array).sum()):
+        raise ImageError(f"has {invalid:,} values that are not finite (NaN or infinity)")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise ImageError(f"has floats from {low:.3g} to {high:.3g}; accepted are 0 (black) to 1 (white)")
+    return array
+
+
+def divide_by_alpha(array: PixelArray) -> PixelArray:
+    """Return (H, W, C), the last channel alpha, with colours that are no longer multiplied by it."""
+    white, array = np.float32(white_of(array)), array.copy()
+    share = np.maximum(array[..., -1].astype(np.float32) / white, np.float32(1 / 65535))
+    for index in range(array.shape[-1] - 1):  # by channel, to save memory
+        straight = (array[..., index] / share).clip(0, white)
+        array[..., index] = straight if array.dtype.kind == "f" else straight.round()
+    return array
 
 
 def refuse_too_many_pixels(width: int, height: int, max_pixels: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads image files: detects the format from the first bytes, and decodes without loss or raises ImageError."""
+"""Reads image files: decodes them without loss or raises ImageError."""
 
 import io
 import logging
@@ -10,8 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -21,57 +20,14 @@ from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from blinddiff.errors import ImageError
 from blinddiff.files import FilePath, error_reason
 from blinddiff.imaging import photograph
-from blinddiff.imaging.colour import declared_profile, jpeg2000_profile, tone_curve
+from blinddiff.imaging.colour import cmyk_to_srgb, declared_profile, jpeg2000_profile, tone_curve
+from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, with_major_brand
+from blinddiff.imaging.jpegxl import metadata_carrier, read_jpegxl
 from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
 from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
 from blinddiff.imaging.tiff import read_tiff
 
-SIGNATURE_BYTES = 32
-"""Number of bytes at the start of a file that `image_format` needs."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """An image format that can be read."""
-
-    name: str  # in Pillow
-    suffixes: tuple[str, ...]  # the usual one first
-    signatures: tuple[tuple[int, bytes], ...]  # pairs (offset, bytes at the offset); one pair must match
-
-
-FORMATS = (
-    Format("PNG", (".png",), ((0, b"\x89PNG\r\n\x1a\n"),)),
-    Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ((0, b"\xff\xd8\xff"),)),
-    Format("TIFF", (".tif", ".tiff"), ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0\x08\0\0\0"), (0, b"MM\0+\0\x08\0\0"))),
-    Format("WEBP", (".webp",), ((8, b"WEBPVP8"),)),
-    Format("AVIF", (".avif", ".avifs"), ((4, b"ftypavif"), (4, b"ftypavis"))),
-    Format("JPEG2000", (".jp2", ".j2k", ".jpx", ".jpf", ".j2c"), ((4, b"jP  \r\n"), (0, b"\xff\x4f\xff\x51"))),
-    Format("GIF", (".gif",), ((0, b"GIF87a"), (0, b"GIF89a"))),
-    Format("BMP", (".bmp", ".dib"), ((0, b"BM"),)),
-    Format("PPM", (".ppm", ".pgm", ".pbm", ".pnm"), tuple((0, b"P%d" % kind) for kind in range(1, 7))),
-)
-"""The formats that `read_image` accepts. Pillow's other decoders are not exposed to untrusted files."""
-
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
-_NOT_READ = {b"ftyphei": "HEIC", b"ftyphev": "HEIC", b"ftypmif1": "HEIF"}
-_RAW_SUFFIXES = (".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".3fr")
-
-
-def image_format(head: bytes) -> Format | None:
-    """Return the format of a file from its first `SIGNATURE_BYTES` or more; None if unknown."""
-    return next((kind for kind in FORMATS if any(head.startswith(mark, at) for at, mark in kind.signatures)), None)
-
-
-def has_image_name(path: PurePath) -> bool:
-    """Whether a file's extension is that of one of `FORMATS`, or of HEIC, which is reported as unsupported."""
-    suffix = path.suffix.lower()
-    return suffix in (".heic", ".heif") or any(suffix in kind.suffixes for kind in FORMATS)
-
-
-def has_raw_name(path: PurePath) -> bool:
-    """Whether a file's extension is that of a camera's raw format; many raw files have the signature of TIFF."""
-    return path.suffix.lower() in _RAW_SUFFIXES
-
 
 MAX_PIXELS = 89_478_485
 """Default limit against decompression bombs, as in Pillow: 256 MiB of 3-byte pixels."""
@@ -83,7 +39,9 @@ for _library in ("PIL", "tifffile", "imagecodecs"):
 _SETTINGS_LOCK = threading.Lock()  # Pillow's limits and Python's warning filters are global to the process
 
 
-def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
+def read_image(
+    source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None, page: int | None = None
+) -> Photograph:
     """Read one still image.
 
     The format (see `FORMATS`) is detected from the content, not from the name. Integers of up to 16 bits and floats in
@@ -93,8 +51,10 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
         source: a path, or the content of a file.
         max_pixels: limit against decompression bombs.
         name: the image's name in error messages, instead of its path.
+        page: the page of a TIFF file, from 1; None refuses files of several pages.
 
-    Raises ImageError if the file is missing, empty, damaged, animated, too large, or not a supported image.
+    Raises ImageError if the file is missing, empty, damaged, animated, too large, or not a supported image, or lacks
+    the page.
     """
     path = None if isinstance(source, bytes) else Path(source)
     data = source if isinstance(source, bytes) else read_bytes(Path(source), max_pixels)
@@ -103,15 +63,12 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
         raise ImageError(f"{name}: is empty (0 bytes)")
     kind = image_format(data[:SIGNATURE_BYTES])
     if kind is None:
-        for mark, other in _NOT_READ.items():
-            if data[4:].startswith(mark):
-                raise ImageError(f"{name}: is a {other} file, which is not read: save it as PNG, TIFF or JPEG")
         raise ImageError(f"{name}: is not an image of a known format")
     try:
         with _SETTINGS_LOCK, warnings.catch_warnings(), _pillow_limits():
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
-            stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
-            array, mode, orientation, profile, exif, xmp = stored
+            stored = _decode(kind, with_major_brand(data, kind), max_pixels, page)
+            array, mode, orientation, profile, exif, xmp, notes = stored
             jpeg_step = _jpeg_step(data) if kind.name == "JPEG" else 0.0
             grey = array.shape[-1] < 3
             pixels, alpha = photograph.split_channels(_upright(array, orientation), tone_curve(profile, grey))
@@ -125,7 +82,17 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
     depth = 8 * array.dtype.itemsize
-    return Photograph(pixels, alpha, grey, depth, mode, kind.name, profile, exif, xmp, path, jpeg_step)
+    return Photograph(pixels, alpha, grey, depth, mode, kind.name, profile, exif, xmp, path, jpeg_step, notes)
+
+
+def _decode(kind: Format, data: bytes, max_pixels: int, page: int | None) -> StoredImage:
+    if kind.name == "TIFF":
+        return read_tiff(data, max_pixels, page)
+    if page not in (None, 1):
+        raise ImageError(f"has no page {page}: only TIFF files have several pages")
+    if kind.name == "JPEGXL":
+        return read_jpegxl(data, max_pixels)
+    return (_read_heic if kind.name == "HEIF" else _read_by_pillow)(kind, data, max_pixels)
 
 
 def _jpeg_step(data: bytes) -> float:
@@ -195,15 +162,39 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
             picture.load()  # also reads the metadata after the pixels, such as ExifTool's XMP
         flags = data[data.find(b"av1C") + 6] if kind.name == "AVIF" else 0  # from the AV1 codec configuration box
         deep = _deep_pixels(picture, data, flags)
-        array = photograph.picture_array(picture) if deep is None else deep
+        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
+        notes: tuple[str, ...] = ()
+        if picture.mode == "CMYK" and deep is None:
+            array, note = cmyk_to_srgb(np.asarray(picture), profile)
+            profile, notes = None, (note,)
+        else:
+            array = photograph.picture_array(picture) if deep is None else deep
         if flags & _AV1_GREY and bool((array[..., :1] == array[..., :3]).all()):
             array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # the decoders return grey as RGB
-        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
-        if not profile and array.shape[-1] > 2:
-            profile = declared_profile(kind.name, data)
+        profile = profile or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
         mode = picture.mode if deep is None else photograph.mode_of(deep)
         orientation, exif, xmp = exif_orientation(picture), upright_exif(picture), upright_xmp(picture.info.get("xmp"))
-        return StoredImage(array, mode, orientation, profile or None, exif, xmp)
+        return StoredImage(array, mode, orientation, profile or None, exif, xmp, notes)
+
+
+def _read_heic(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
+    """Decode the primary image of a HEIC file by pillow-heif, which also applies the orientation."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ImageError("is a HEIC file; to read it, install the extra heic: pip install 'blinddiff[heic]'") from None
+    stored = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    width, height = stored.size
+    photograph.refuse_too_many_pixels(width, height, max_pixels)
+    array = photograph.channels_last(np.asarray(stored))
+    if array.dtype == np.uint16:
+        bits = stored.info["bit_depth"]
+        array = photograph.stretch(array >> (16 - bits), bits)
+    profile = stored.info.get("icc_profile") or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
+    others = len(stored) - 1
+    notes = (f"has {others} more image{'s' * (others > 1)}, which {'are' if others > 1 else 'is'} not read",)
+    exif, xmp = upright_exif(metadata_carrier(stored.info.get("exif") or b"")), upright_xmp(stored.info.get("xmp"))
+    return StoredImage(array, photograph.mode_of(array), None, profile, exif, xmp, notes if others else ())
 
 
 def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> PixelArray | None:

@@ -1,4 +1,4 @@
-"""Reads TIFF files (grey, palette and RGB, 1 to 16 bits and floats) and writes them (8 and 16 bits and floats).
+"""Reads TIFF files of 1 to 16 bits and floats (grey, palette, RGB, CMYK, YCbCr); writes 8 and 16 bits and floats.
 
 tifffile, or libtiff in imagecodecs, decodes the pixels: Pillow does not open all of these files, reduces 16-bit colours
 to 8 bits, and its libtiff prints messages about damaged files to the terminal.
@@ -16,13 +16,15 @@ from PIL import Image
 
 from blinddiff.errors import ImageError
 from blinddiff.imaging import metadata, photograph
+from blinddiff.imaging.colour import cmyk_to_srgb
 from blinddiff.imaging.metadata import LONG, SHORT
 from blinddiff.imaging.photograph import PixelArray, StoredImage
 
 _KINDS, _C = tifffile.PHOTOMETRIC, tifffile.COMPRESSION
 _COLOUR_CHANNELS: dict[int | None, int] = {_KINDS.MINISBLACK: 1, _KINDS.MINISWHITE: 1, _KINDS.PALETTE: 1}
-_COLOUR_CHANNELS |= {_KINDS.RGB: 3, _KINDS.YCBCR: 3}  # YCbCr only within JPEG, whose decoder returns RGB
+_COLOUR_CHANNELS |= {_KINDS.RGB: 3, _KINDS.YCBCR: 3, _KINDS.SEPARATED: 4}
 _KIND_NAMES: dict[int | None, str] = {_KINDS.SEPARATED: "CMYK (printing inks)", _KINDS.CIELAB: "LAB (CIE Lab)"}
+_INK_SET = 332  # 1: CMYK
 _STRUCTURE_TAGS = {258, 273, 277, 279, 320, 324, 325, 338, 339, 347}  # bits, strips, tiles, palette, ... JPEG tables
 _JPEG = {_C.JPEG, _C.OJPEG}
 # Compressions whose strips and tiles are image files with a size of their own, and those that fill a given buffer
@@ -31,18 +33,20 @@ _WITHOUT_SIZE = {_C.NONE, _C.CCITTRLE, _C.CCITT_T4, _C.CCITT_T6, _C.LZW, _C.PACK
 _WITHOUT_SIZE |= {_C.ADOBE_DEFLATE, _C.DEFLATE, _C.LZMA, _C.ZSTD}
 
 
-def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
-    """Decode a TIFF file, integers to 8 or 16 bits. Raises ImageError if unsupported, or any error if damaged."""
+def read_tiff(data: bytes, max_pixels: int, page_number: int | None = None) -> StoredImage:
+    """Decode a TIFF file, integers to 8 or 16 bits; CMYK and YCbCr become sRGB.
+
+    ``page_number`` counts the pages from 1, without reduced images and masks; None refuses files of several pages.
+    Raises ImageError if unsupported, or if there is no such page, and any error if damaged.
+    """
+    if page_number is not None:
+        data = _with_first_page(data, page_number)
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
             raise ImageError("is a camera's raw file, which is not read: develop it first")
-        pages = sum(
-            not (isinstance(other, tifffile.TiffPage) and (other.is_reduced or other.is_mask))
-            for other in itertools.islice(tiff.pages, 1000)
-        )
-        if pages > 1:
-            raise ImageError(f"has {pages} pages; only single images are read")
+        if page_number is None and (pages := len(_page_offsets(tiff))) > 1:
+            raise ImageError(f"has {pages} pages; only single images are read: choose one with --page")
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
         colours, bits = _check_pixel_format(page)
         directory = metadata.read_directory(data)
@@ -53,39 +57,83 @@ def read_tiff(data: bytes, max_pixels: int) -> StoredImage:
         _refuse_oversized_parts(page, data)
         # The LZW decoder of imagecodecs writes beyond its buffer if the codes are damaged; libtiff does not.
         by_libtiff = page.compression == _C.LZW and bits in (1, 8, 16, 32)
-        array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
-        array = photograph.channels_last(np.moveaxis(array, 0, -1) if page.axes[0] == "S" else array)
+        notes: tuple[str, ...] = ()
+        if to_rgb := page.compression == _C.OJPEG or (page.photometric == _KINDS.YCBCR and page.compression != _C.JPEG):
+            array = _rgb_by_libtiff(data)
+        else:
+            array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
+            planes_first = page.axes[0] == "S"
+            array = photograph.channels_last(np.moveaxis(array, 0, -1) if planes_first else array)
         if page.photometric == _KINDS.PALETTE:
             if page.colormap is None or int(array[..., 0].max()) >= page.colormap.shape[-1]:
                 raise ImageError("is damaged or cut short (palette too short)")
             # palettes have 16 bits in the standard, 8 in some old files
             levels = page.colormap >> 8 if page.colormap.max() > 255 else page.colormap
-            array = levels.astype(np.uint8).T[array[..., 0]]
+            array = levels.astype(np.uint8).T[array[..., 0].astype(np.uint8 if bits == 1 else array.dtype)]
         else:
             if array.dtype.kind == "f":
-                array = _checked_floats(array)
+                array = photograph.checked_floats(array)
             else:
                 # tifffile has already rescaled channels of unequal bits, such as 5, 6 and 5, to 8 bits.
                 array = photograph.stretch(array, bits if bits > 8 or bits == np.min(page.bitspersample) else 8)
             if page.photometric == _KINDS.MINISWHITE:
                 array = np.concatenate([photograph.white_of(array) - array[..., :1], array[..., 1:]], axis=-1)
-            array = _with_straight_alpha(array, colours, page.extrasamples)
-        mode = "P" if page.photometric == _KINDS.PALETTE else photograph.mode_of(array)
-    orientation, profile = directory.number(metadata.ORIENTATION_TAG), directory.value(metadata.ICC_TAG) or None
+            array = _with_straight_alpha(array, colours, () if to_rgb else page.extrasamples)
+        profile = directory.value(metadata.ICC_TAG) or None
+        if inks := page.photometric == _KINDS.SEPARATED:
+            rgb, note = cmyk_to_srgb(array[..., :4], profile)
+            array, profile, notes = np.concatenate([rgb, array[..., 4:]], axis=-1), None, (note,)
+        mode = "P" if page.photometric == _KINDS.PALETTE else "CMYK" if inks else photograph.mode_of(array)
+    orientation = directory.number(metadata.ORIENTATION_TAG)
     exif, xmp = metadata.exif_of_tiff(directory), metadata.upright_xmp(directory.value(metadata.XMP_TAG))
-    return StoredImage(array, "1" if bits == 1 else mode, orientation, profile, exif, xmp)
+    return StoredImage(array, "1" if bits == 1 and mode != "P" else mode, orientation, profile, exif, xmp, notes)
+
+
+def _page_offsets(tiff: tifffile.TiffFile) -> list[int]:
+    """The offset of each page that is no reduced image (such as a thumbnail) and no mask; at most 1000."""
+    pages = itertools.islice(tiff.pages, 1000)
+    return [page.offset for page in pages if not (isinstance(page, tifffile.TiffPage) and _is_auxiliary(page))]
+
+
+def _is_auxiliary(page: tifffile.TiffPage) -> bool:
+    return bool(page.is_reduced or page.is_mask)
+
+
+def _with_first_page(data: bytes, number: int) -> bytes:
+    """Return a TIFF file whose first page is the one with this number. Raises ImageError if there is none."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        offsets, order, big = _page_offsets(tiff), tiff.byteorder, tiff.is_bigtiff
+    if not 1 <= number <= len(offsets):
+        raise ImageError(f"has no page {number}: it has {len(offsets)} page{'s' * (len(offsets) != 1)}")
+    head = struct.pack(order + ("Q" if big else "I"), offsets[number - 1])
+    start = 8 if big else 4
+    return data[:start] + head + data[start + len(head) :]
+
+
+def _rgb_by_libtiff(data: bytes) -> PixelArray:
+    """Decode YCbCr to RGB by libtiff, which knows subsampled chroma and old-style JPEG."""
+    return np.asarray(imagecodecs.tiff_decode(data, asrgb=True))[..., :3]
 
 
 def _check_pixel_format(page: tifffile.TiffPage) -> tuple[int, int]:
     """Return the number of colour channels and the bits of each. Raises ImageError for unsupported pixel formats."""
     kind, dtype, bits = page.photometric, page.dtype, int(np.max(page.bitspersample))
     colours = _COLOUR_CHANNELS.get(kind)
-    if colours is None or (kind == _KINDS.YCBCR and page.compression not in _JPEG) or page.imagedepth != 1:
-        name = _KIND_NAMES.get(kind, getattr(kind, "name", str(kind)))
+    name = _KIND_NAMES.get(kind, getattr(kind, "name", str(kind)))
+    inks = kind == _KINDS.SEPARATED
+    if inks and (page.tags.valueof(_INK_SET, default=1) != 1 or page.samplesperpixel < 4):
+        name, colours = "SEPARATED (printing inks other than CMYK)", None
+    if (inks or (kind == _KINDS.YCBCR and page.compression not in _JPEG)) and (dtype is None or dtype.kind != "u"):
+        name, colours = f"{name} of {dtype}", None
+    if kind == _KINDS.YCBCR and bits != 8:
+        name, colours = f"YCBCR of {bits} bits", None
+    if colours is None or page.imagedepth != 1:
         raise ImageError(f"pixels of kind {name} are not supported: convert the image to grey, RGB or RGBA first")
     integers = dtype is not None and dtype.kind in "bu" and bits <= 16
     if dtype is None or not (integers or dtype.kind == "f") or page.samplesperpixel > 16:
         channels = f"{page.samplesperpixel} channels of {dtype}"
+        if dtype is not None and dtype.kind == "i":
+            raise ImageError(f"{channels} (signed integers) are not supported: save the image with unsigned integers")
         raise ImageError(f"{channels} are not supported: save the image with 8 or 16 bits, or as floats")
     if page.samplesperpixel < colours:
         raise ImageError("is damaged or cut short (too few channels)")
@@ -110,17 +158,6 @@ def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
             raise ImageError(f"is damaged (a part of {allowed[0]} x {allowed[1]} pixels claims {size[0]} x {size[1]})")
 
 
-def _checked_floats(array: PixelArray) -> PixelArray:
-    """Return floats as float32. Raises ImageError for values outside [0, 1]."""
-    array = array.astype(np.float32)
-    if invalid := array.size - int(np.isfinite(array).sum()):
-        raise ImageError(f"has {invalid:,} values that are not finite (NaN or infinity)")
-    low, high = array.min(), array.max()
-    if low < 0 or high > 1:
-        raise ImageError(f"has floats from {low:.3g} to {high:.3g}; accepted are 0 (black) to 1 (white)")
-    return array
-
-
 def _with_straight_alpha(pixels: PixelArray, colours: int, extras: tuple[int, ...]) -> PixelArray:
     """Return the colours, not premultiplied, and the first alpha channel if there is one; drop other channels."""
     kinds = (tifffile.EXTRASAMPLE.UNASSALPHA, tifffile.EXTRASAMPLE.ASSOCALPHA)
@@ -128,13 +165,7 @@ def _with_straight_alpha(pixels: PixelArray, colours: int, extras: tuple[int, ..
     if not found:
         return pixels[..., :colours]
     pixels = pixels[..., [*range(colours), colours + found[0]]]
-    if extras[found[0]] == tifffile.EXTRASAMPLE.ASSOCALPHA:
-        white = np.float32(photograph.white_of(pixels))
-        share = np.maximum(pixels[..., -1].astype(np.float32) / white, np.float32(1 / 65535))
-        for index in range(colours):
-            straight = (pixels[..., index] / share).clip(0, white)
-            pixels[..., index] = straight if pixels.dtype.kind == "f" else straight.round()
-    return pixels
+    return photograph.divide_by_alpha(pixels) if extras[found[0]] == kinds[1] else pixels
 
 
 def encode_tiff(array: PixelArray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:

@@ -20,6 +20,7 @@ from torch import Tensor
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
+from blinddiff.imaging.jpegxl import encode_jpegxl
 from blinddiff.imaging.metadata import EXIF_PREFIX, exif_with_size, xmp_with_size
 from blinddiff.imaging.photograph import Photograph, PixelArray, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
@@ -67,8 +68,10 @@ _TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32))
 _JPEG = OutputFormat("JPEG", partial(_by_pillow, format="JPEG", quality=95, subsampling=0), 65_500, keeps_alpha=False)
 _WEBP = OutputFormat("WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False)
 _AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_535, keeps_grey=False)
+_JPEGXL = OutputFormat("JPEG XL", encode_jpegxl, 2**18, bit_depths=(8, 16, 32))
 OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
     {".png": _PNG, ".tif": _TIFF, ".tiff": _TIFF, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
+    | {".jxl": _JPEGXL}
 )
 """The output formats by file extension."""
 
@@ -164,7 +167,7 @@ def _encode(path: PurePath, array: PixelArray, like: Photograph | None) -> bytes
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):
         if bool((array[..., -1] < np.iinfo(array.dtype).max).any()):
-            choices = "choose .png, .tif, .webp or .avif"
+            choices = "choose .png, .tif, .webp, .avif or .jxl"
             raise OutputError(f"{path}: {kind.name} cannot hold the image's transparency; {choices}")
         array = array[..., :-1]
     height, width = array.shape[:2]
