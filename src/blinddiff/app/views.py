@@ -76,6 +76,7 @@ def measurements_table(facts: Mapping[str, Any], residual_extent: float, uncerta
         if uncertainty is None
         else f"{uncertainty:.2f} grey levels over {facts['samples']} samples; in the picture, the darkest colour is 0 "
         f"and the lightest is {uncertainty_extent:.1f}",
+        "Notes": "; ".join(facts["notes"]),
         "Seconds": f"{facts['seconds']:.1f}",
         "Seed": str(facts["seed"]),
     }
@@ -259,4 +260,9 @@ class Preview:
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
             raise page_error(error) from None
         chosen = gr.update(value=str(file), visible=True) if click is None else gr.skip()
-        return chosen, str(file), region_text, status(f"{path.name}: {width} x {height} pixels")
+        return (
+            chosen,
+            str(file),
+            region_text,
+            status("; ".join([f"{path.name}: {width} x {height} pixels", *photograph.notes])),
+        )

@@ -22,7 +22,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # These repeat values of modules that import torch; a test compares them.
 MODES = ("fidelity", "fast", "perceptual", "paper")
-FORMATS = ("png", "tif", "jpg", "webp", "avif", "same")
+FORMATS = ("png", "tif", "jpg", "webp", "avif", "jxl", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
 _KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"
 _PATH: dict[str, Any] = {"type": Path}
@@ -69,6 +69,11 @@ def _add_scale_option(parser: argparse.ArgumentParser, meaning: str = "enlargeme
     parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4), default=4, help=f"{meaning} (default: 4)")
 
 
+def _add_page_option(parser: argparse.ArgumentParser) -> None:
+    text = "page of a TIFF file of several pages, from 1"
+    parser.add_argument("--page", type=integer_between(1, 1000), metavar="N", help=text)
+
+
 def _add_seed_option(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("--seed", type=integer_between(0, 2**63 - 1), default=0, help=f"{meaning} (default: 0)")
 
@@ -89,9 +94,10 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff upscale`."""
     add = parser.add_argument
     add("photograph", **_PATH, help="image file to restore, a folder of them, or - for standard input")
-    text = "file to write (.png, .tif, .jpg, .webp or .avif), folder for the results, or - for standard output"
+    text = "file to write (.png, .tif, .jpg, .webp, .avif or .jxl), folder for the results, or - for standard output"
     add("-o", "--output", **_PATH, required=True, help=text)
     _add_scale_option(parser)
+    _add_page_option(parser)
     text = (
         "fidelity: smallest mean error; fast: slightly larger error, half the time; perceptual: sharper, details "
         "partly invented; paper: the published sampler (default: fidelity)"
@@ -130,6 +136,7 @@ def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
     text = f"file to write the kernel to: {_KERNEL_FORMATS}; the extension sets the format; may be repeated"
     add("-o", "--output", **_PATH, action="append", default=[], help=text)
     _add_scale_option(parser)
+    _add_page_option(parser)
     _add_model_options(parser)
 
 
@@ -138,8 +145,8 @@ def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photograph", **_PATH, help="sharp image file")
     text = (
-        "degraded image file to write: .png, .tif, .jpg, .webp or .avif; it keeps bit depth, colour profile, EXIF and "
-        "XMP if the format supports them, and is grey if the photograph is grey; transparency is dropped"
+        "degraded image file to write: .png, .tif, .jpg, .webp, .avif or .jxl; it keeps bit depth, colour profile, "
+        "EXIF and XMP if the format supports them, and is grey if the photograph is grey; transparency is dropped"
     )
     add("-o", "--output", **_PATH, required=True, help=text)
     _add_scale_option(parser, "reduction")

@@ -61,7 +61,7 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
     source, name = args.photograph, str(args.photograph)
     if name == STREAM:
         source, name = options.read_standard_input(imaging.largest_file(settings.max_pixels)), "standard input"
-    photograph = read_restorable(source, settings.max_pixels, name)
+    photograph = _read(source, settings.max_pixels, name, args.page)
     height, width = (side * settings.scale for side in photograph.pixels.shape[-2:])
     to_stream = str(args.output) == STREAM
     if to_stream:
@@ -113,14 +113,25 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
     return 0
 
 
+def _read(
+    source: Path | bytes, max_pixels: int = imaging.MAX_PIXELS, name: str | None = None, page: int | None = None
+) -> imaging.Photograph:
+    """`read_restorable`, then print the photograph's notes on standard error."""
+    photograph = read_restorable(source, max_pixels, name, page)
+    for note in photograph.notes:
+        print_line(f"{name or photograph.path}: {note}", to_stderr=True)
+    return photograph
+
+
 def _restore_folder(args: argparse.Namespace, settings: RestoreSettings) -> int:
     if str(args.output) == STREAM:
         raise ParameterError(f"{args.photograph}: is a folder; its results cannot be written to standard output")
     if args.save_kernel is not None:
         other = "for a folder, --json contains the kernels"
         raise ParameterError(f"--save-kernel: applies only to a single photograph; {other}")
-    if args.kernel_map is not None:
-        raise ParameterError("--kernel-map: applies only to a single photograph")
+    for option, value in (("--kernel-map", args.kernel_map), ("--page", args.page)):
+        if value is not None:
+            raise ParameterError(f"{option}: applies only to a single photograph")
     if os.path.exists(args.output) and not os.path.isdir(args.output):
         raise OutputError(f"{args.output}: is a file; the output for a folder must also be a folder")
     _check_json(args.json, args.photograph, args.output, args.output / LEDGER, args.kernel)
@@ -228,7 +239,7 @@ def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | 
 def run_demo(args: argparse.Namespace) -> None:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is rejected before the progress bar is shown, so that the error is one line.
-    photograph = read_restorable(args.photograph)
+    photograph = _read(args.photograph)
     pipeline = load_pipeline(args.weights, args.device)
     make_folder(args.output)
     pixels = imaging.visible_colours(photograph)
@@ -265,7 +276,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 def run_kernel(args: argparse.Namespace) -> None:
     """Estimate a photograph's kernel and noise level. Print a description of both, and write the kernel."""
-    photograph = read_restorable(args.photograph)
+    photograph = _read(args.photograph, page=args.page)
     _check_kernel_outputs(args.output, args.photograph)
     pixels, pipeline = imaging.visible_colours(photograph), load_pipeline(args.weights, args.device)
     estimate = pipeline.estimate(pixels, args.scale, photograph.jpeg_step)
@@ -278,7 +289,7 @@ def run_kernel(args: argparse.Namespace) -> None:
 
 def run_degrade(args: argparse.Namespace) -> None:
     """Blur and reduce a sharp photograph, add noise, and write the result and the kernel."""
-    photograph = read_restorable(args.photograph)
+    photograph = _read(args.photograph)
     opaque = replace(photograph, alpha=None)
     imaging.check_output(args.output, opaque)
     _check_not_kernel(args.output, args.kernel)

@@ -46,7 +46,7 @@ def read_tiff(data: bytes, max_pixels: int, page_number: int | None = None) -> S
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
             raise ImageError("is a camera's raw file, which is not read: develop it first")
         if page_number is None and (pages := len(_page_offsets(tiff))) > 1:
-            raise ImageError(f"has {pages} pages; only single images are read: choose one with --page")
+            raise ImageError(f"has {pages} pages; only single images are read, and single pages by --page")
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
         colours, bits = _check_pixel_format(page)
         directory = metadata.read_directory(data)
@@ -59,7 +59,7 @@ def read_tiff(data: bytes, max_pixels: int, page_number: int | None = None) -> S
         by_libtiff = page.compression == _C.LZW and bits in (1, 8, 16, 32)
         notes: tuple[str, ...] = ()
         if to_rgb := page.compression == _C.OJPEG or (page.photometric == _KINDS.YCBCR and page.compression != _C.JPEG):
-            array = _rgb_by_libtiff(data)
+            array = _rgb_by_libtiff(data, page)
         else:
             array = np.asarray(imagecodecs.tiff_decode(data) if by_libtiff else page.asarray(maxworkers=1))
             planes_first = page.axes[0] == "S"
@@ -110,8 +110,12 @@ def _with_first_page(data: bytes, number: int) -> bytes:
     return data[:start] + head + data[start + len(head) :]
 
 
-def _rgb_by_libtiff(data: bytes) -> PixelArray:
+def _rgb_by_libtiff(data: bytes, page: tifffile.TiffPage) -> PixelArray:
     """Decode YCbCr to RGB by libtiff, which knows subsampled chroma and old-style JPEG."""
+    if (tag := page.tags.get(metadata.ORIENTATION_TAG)) is not None:
+        # libtiff would apply a part of the orientation: declare the pixels upright.
+        upright = struct.pack(page.parent.byteorder + "H", 1)
+        data = data[: tag.valueoffset] + upright + data[tag.valueoffset + 2 :]
     return np.asarray(imagecodecs.tiff_decode(data, asrgb=True))[..., :3]
 
 

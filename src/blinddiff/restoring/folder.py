@@ -112,6 +112,8 @@ def restore_folder(
                     record_failure(job.name, outcome.reason)
                 else:
                     report.done += 1
+                    for note in outcome.facts["notes"]:
+                        listener.note(f"{job.source}: {note}")
                     listener.record(Record(job.name, job.output, "done", facts=outcome.facts))
         finally:
             with delayed_interrupt():  # a second Ctrl-C must not interrupt the clean-up

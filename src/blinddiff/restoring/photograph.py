@@ -153,7 +153,7 @@ class Result:
         bit depth. ``mode`` (Pillow's pixel format, such as "RGB") and ``bit_depth`` describe the photograph.
         ``kernel_widths`` are the standard deviations along the kernel's principal axes in pixels of the result, the
         larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
-        The other keys are attributes of `Result`.
+        ``notes`` are those of the `Photograph`. The other keys are attributes of `Result`.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -171,6 +171,7 @@ class Result:
             "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,
             "seconds": self.seconds,
+            "notes": list(self.photograph.notes),
         }
 
 

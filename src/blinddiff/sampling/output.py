@@ -27,12 +27,14 @@ SMALLEST_SIDE = 8
 """Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
 
 
-def read_restorable(source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
+def read_restorable(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None, page: int | None = None
+) -> Photograph:
     """`read_image`, then a check that the pipeline accepts the image.
 
     Raises ImageError, with the file's name (or ``name`` if given), if it cannot be read or is too small.
     """
-    photograph = read_image(source, max_pixels, name)
+    photograph = read_image(source, max_pixels, name, page)
     try:
         to_batch(photograph.pixels)
     except ImageError as error:
