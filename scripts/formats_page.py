@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -32,8 +33,9 @@ HEAD = """# Formats
 `python scripts/formats_page.py` writes this page. The script restores one file of each kind with `blinddiff upscale`
 and checks the results with other libraries. A test checks that the page is up to date. Do not edit it.
 
-blinddiff detects the format from the content of a file, not from its name. It reads only files with a single image. The
-only exception is a JPEG file from a phone that contains several images: blinddiff reads the first one.
+blinddiff detects the format from the content of a file, not from its name. It reads only files with a single image,
+with two exceptions. A JPEG or HEIC file from a phone may contain several images: blinddiff reads the main one. The
+option `--page 2` of `blinddiff upscale` and `blinddiff kernel` selects a page of a TIFF file.
 
 """
 
@@ -48,23 +50,30 @@ The bits are bits per channel; "32 f" means floats from 0 (black) to 1 (white). 
   replaced by those of visible neighbours, so that they do not affect visible pixels. Extra TIFF channels that are not
   declared as transparency (such as a saved selection) are dropped.
 - **16-bit integers and floats** are processed in 32-bit floats. The output has the bits of the input if the format
-  supports them. PNG supports 8 and 16 bits, TIFF supports 8 bits, 16 bits and floats, and the other formats support 8
-  bits.
+  supports them. PNG supports 8 and 16 bits, TIFF and JPEG XL support 8 bits, 16 bits and floats, and the other formats
+  support 8 bits.
 - **Colour profiles** are kept. For the restoration, the tone curve is converted to that of sRGB; for the output, it is
   converted back. Primaries are not converted, so no colour is clipped. A damaged profile, or a profile for another
-  kind of pixel, is kept but not applied. If an AVIF or PNG file declares its colours (for example Display P3) by
-  numbers (nclx, cICP), the output gets a profile for these colours. High dynamic range (PQ, HLG) is refused. The
-  gamma and primaries chunks of PNG are ignored.
+  kind of pixel, is kept but not applied. If a file without a profile declares its colours (for example Display P3) by
+  numbers (nclx in AVIF and HEIC, cICP, gAMA and cHRM in PNG, the header of JPEG XL), the output gets a profile for
+  these colours. High dynamic range (PQ, HLG) is refused.
+- **CMYK** in JPEG and TIFF is converted to sRGB: through the colour profile of the file (relative colorimetric, with
+  black point compensation), or without one by the formula that Pillow uses. A message says which.
+- **JPEG XL** is written without loss. Colour profiles that are embedded in a JPEG XL file are read with the extra `jxl`
+  (`pip install 'blinddiff[jxl]'`). Without it, a message says that sRGB is assumed. Colours that the file declares by
+  numbers need no extra.
+- **HEIC** is read with the extra `heic` (`pip install 'blinddiff[heic]'`), with 8 or more bits, transparency, colour
+  profile, EXIF and XMP. It is not written: with `--format same`, the result is a PNG file.
 - **EXIF** is kept byte by byte (in TIFF: field by field), with three exceptions. The orientation is applied to the
   pixels and reset. Width and height are updated. The thumbnail is removed, because it shows the old image.
 - **XMP** is kept, with orientation, width and height updated. Packets of more than 64 KiB, which are split into parts,
   are not joined.
 
-Camera raw, PDF, PSD, SVG, ICO, TGA and JPEG XL files are not read either.
+Camera raw, PDF, PSD, SVG, ICO and TGA files are not read either.
 
 The package uses Pillow for JPEG, WebP, AVIF, GIF, BMP, PPM, 8-bit PNG and JPEG 2000, and tifffile for TIFF. It uses
-imagecodecs for PNG, JPEG 2000 and AVIF of more than 8 bits, for TIFF compression, and for colour profiles in floating
-point. Without imagecodecs, three libraries would be needed for these tasks.
+imagecodecs for PNG, JPEG 2000 and AVIF of more than 8 bits, for JPEG XL, for TIFF compression, and for colour profiles
+in floating point. Without imagecodecs, four libraries would be needed for these tasks.
 """
 
 
@@ -98,6 +107,7 @@ def _read_table(weights: Path, folder: Path) -> str:
         "## What is read",
         "",
         "Each file was restored with `--format same`: the result has the input's format if possible, else PNG.",
+        'In the column ICC, "made" means that the result got a profile for colours that the file declares without one.',
         "",
         "| file | read | pixels | bits | alpha | ICC | EXIF | XMP | written as |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -119,8 +129,6 @@ def _read_table(weights: Path, folder: Path) -> str:
 
 
 def _written_table(weights: Path, folder: Path) -> str:
-    import imagecodecs
-
     from blinddiff.imaging.write import encode_png
 
     source = folder / "everything.png"
@@ -136,7 +144,7 @@ def _written_table(weights: Path, folder: Path) -> str:
         "| written as | bits | alpha | ICC | EXIF | XMP |",
         "|---|---|---|---|---|---|",
     ]
-    for suffix in (".png", ".tif", ".jpg", ".webp", ".avif"):
+    for suffix in (".png", ".tif", ".jpg", ".webp", ".avif", ".jxl"):
         result = folder / f"everything{suffix}"
         if suffix == ".png":
             result = folder / "result.png"
@@ -164,6 +172,12 @@ class _Kept:
                 xmp = page.tags[700].value if 700 in page.tags else None
             exif = Image.Exif()
             exif.load_from_fp(io.BytesIO(data))
+        elif result.suffix == ".jxl":
+            array = imagecodecs.jpegxl_decode(data)
+            block, xmp = (_box(data, kind) for kind in (b"Exif", b"xml "))
+            exif = Image.Exif()
+            exif.load(block[4:] if block else b"")
+            icc = profile(1.8) if _has_coded_profile(data, profile(1.8)) else None
         else:
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             assert decoded is not None
@@ -178,14 +192,28 @@ class _Kept:
         self.mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
         with Image.open(io.BytesIO(source)) if _pillow_opens(source) else contextlib.nullcontext() as before:
             info = {} if before is None else before.info
-            had_exif = before is not None and ExifTags.Base.Model in before.getexif()
+            had_exif = b"Exif" in source if before is None else ExifTags.Base.Model in before.getexif()
             had_alpha = self.mode.endswith("A") or (before is not None and before.mode in ("LA", "RGBA"))
         self.alpha = "kept" if self.mode.endswith("A") else "lost" if had_alpha else "-"
         stored = profile(1.8) if profile(1.8) in source else None  # JPEG 2000 stores it unchanged
         had_icc = info.get("icc_profile") or stored
-        self.icc = _verdict(had_icc, icc == had_icc)
+        self.icc = _verdict(had_icc, icc == had_icc) if had_icc or not icc else "made"
         self.exif = _verdict(had_exif, _exif_is_right(exif, array.shape))
-        self.xmp = _verdict(info.get("xmp"), xmp is not None and _xmp_is_right(xmp, array.shape))
+        self.xmp = _verdict(
+            info.get("xmp") or _box(source, b"xml "), xmp is not None and _xmp_is_right(xmp, array.shape)
+        )
+
+
+def _box(data: bytes, kind: bytes) -> bytes | None:
+    """The contents of a box of a JPEG XL file."""
+    at = data.find(kind) if data.startswith(b"\0\0\0\x0cJXL ") else -1
+    return None if at < 0 else data[at + 4 : at - 4 + int.from_bytes(data[at - 4 : at], "big")]
+
+
+def _has_coded_profile(data: bytes, icc_profile: bytes) -> bool:
+    """Whether a JPEG XL codestream has the bytes of a profile, each in 8 bits, which start at any bit."""
+    bits = "".join(f"{byte:08b}"[::-1] for byte in _box(data, b"jxlc") or b"")
+    return "".join(f"{byte:08b}" for byte in icc_profile[128:]) in bits
 
 
 def _pillow_opens(data: bytes) -> bool:

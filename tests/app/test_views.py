@@ -44,6 +44,14 @@ def drawn_points(picture):
     return np.argwhere((blue > 200) & (red < 170))
 
 
+def test_the_preview_mentions_what_reading_changed(tmp_path):
+    Image.new("CMYK", (40, 40), (9, 80, 30, 20)).save(tmp_path / "inks.jpg")
+    outputs = Preview(Limits(), VisitorFiles(tmp_path)).upload(
+        str(tmp_path / "inks.jpg"), SimpleNamespace(session_hash="ann")
+    )
+    assert "inks.jpg: 40 x 40 pixels; CMYK was converted to sRGB" in outputs[3]
+
+
 def test_the_ellipse_has_the_kernels_widths():
     for sigma_x, sigma_y in ((3, 1), (1, 3), (2, 2)):
         kernel = gaussian(31, sigma_x, sigma_y)

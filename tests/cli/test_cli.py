@@ -357,6 +357,44 @@ def test_the_seed_decides(run: Run, here: Path, tiny_weights: Path) -> None:
     assert a == b != c
 
 
+def test_one_page_of_a_tiff(run: Run, refused: Callable[..., str], here: Path, tiny_weights: Path) -> None:
+    small = Image.open("small.png")
+    small.rotate(180).save("scan.tif", save_all=True, append_images=[small])
+    options = ("--scale", 2, "--weights", tiny_weights)
+    for source, output, more in (("small.png", "a.png", ()), ("scan.tif", "b.png", ("--page", 2))):
+        assert run("upscale", source, "-o", output, *options, *more).code == 0
+        assert run("kernel", source, "-o", f"{output}.npy", *options, *more).code == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+    assert Path("a.png.npy").read_bytes() == Path("b.png.npy").read_bytes()
+    assert "scan.tif: has 2 pages" in refused("upscale", "scan.tif", "-o", "c.png")
+    for command in ("upscale", "kernel"):
+        line = refused(command, "scan.tif", "-o", "c.png", "--page", 3)
+        assert "scan.tif: has no page 3: it has 2 pages" in line
+    assert "--page: applies only to a single photograph" in refused("upscale", ".", "-o", "out", "--page", 2)
+
+
+@pytest.mark.parametrize("command", ["upscale", "kernel", "degrade", "demo"])
+def test_notes_on_reading_are_one_line(run: Run, here: Path, tiny_weights: Path, command: str) -> None:
+    Image.open("small.png").convert("CMYK").save("inks.jpg")
+    options = ("--sigma", 1) if command == "degrade" else ("--weights", tiny_weights)
+    said = run(command, "inks.jpg", "-o", {"demo": "folder", "kernel": "k.npy"}.get(command, "out.png"), *options)
+    assert said.code == 0
+    note = "CMYK was converted to sRGB by a formula, because it has no colour profile: colours are approximate"
+    assert said.err.splitlines()[0] == f"inks.jpg: {note}"
+
+
+def test_notes_of_a_folder(run: Run, here: Path, tiny_weights: Path) -> None:
+    Path("in").mkdir()
+    Image.open("small.png").convert("CMYK").save("in/inks.jpg")
+    command = ("upscale", "in", "-o", "out", "--format", "jxl", "--scale", 2, "--weights", tiny_weights)
+    said = run(*command, "--json", "records.json")
+    assert said.code == 0
+    assert "in/inks.jpg: CMYK was converted" in said.out
+    (note,) = json.loads(Path("records.json").read_text())["notes"]
+    assert note.startswith("CMYK was converted")
+    assert imagecodecs.jpegxl_decode(Path("out/inks.jxl").read_bytes()).shape == (48, 40, 3)
+
+
 @pytest.mark.parametrize("ending", ["png", "webp"])
 def test_transparency_is_kept(run: Run, here: Path, tiny_weights: Path, ending: str) -> None:
     alpha = np.tile(np.linspace(0, 255, 20).astype(np.uint8), (24, 1))

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import zlib
 from typing import Any
 
 import imagecodecs
@@ -93,6 +94,20 @@ def jpeg2000_with_profile(data: bytes, icc_profile: bytes) -> bytes:
     return data[:header] + length.to_bytes(4, "big") + data[header + 4 : box] + colour + data[end:]
 
 
+def png_with_gamma(data: bytes, gamma: float) -> bytes:
+    """A PNG file that declares a power law (gAMA)."""
+    chunk = b"gAMA" + round(1e5 / gamma).to_bytes(4, "big")
+    return data[:33] + b"\0\0\0\4" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:]
+
+
+def jpegxl_with_boxes(array: npt.NDArray[Any]) -> bytes:
+    """A JPEG XL file with EXIF and XMP."""
+    data = imagecodecs.jpegxl_encode(array, usecontainer=True)
+    for kind, contents in ((b"Exif", bytes(4) + exif_block().removeprefix(b"Exif\0\0")), (b"xml ", XMP)):
+        data += (8 + len(contents)).to_bytes(4, "big") + kind + contents
+    return data
+
+
 def animation(kind: str) -> bytes:
     """A file of three frames or pages."""
     frames = [Image.fromarray(np.roll(colours(), shift, 1)) for shift in range(3)]
@@ -112,6 +127,11 @@ def corpus() -> dict[str, bytes]:
     for kind, buffer in buffers.items():
         palette.save(buffer, kind, **({} if kind == "TIFF" else {"transparency": 3}))
     bits = Image.fromarray(grey[..., 0] > 128)
+    cmyk = {"JPEG": io.BytesIO(), "TIFF": io.BytesIO()}
+    for kind, buffer in cmyk.items():
+        Image.fromarray(rgb).convert("CMYK").save(buffer, kind)
+    ycbcr = np.asarray(Image.fromarray(rgb).convert("YCbCr"))
+    avif = by_pillow(rgb, "AVIF")
     xmp_tag = [(700, 7, len(XMP), XMP, True)]
     return {
         "PNG, 1 bit.png": by_pillow(np.asarray(bits), "PNG"),
@@ -124,11 +144,15 @@ def corpus() -> dict[str, bytes]:
         "PNG, grey with alpha, 16 bits.png": imagecodecs.png_encode(colours(2, np.uint16)),
         "PNG, RGB, 16 bits.png": imagecodecs.png_encode(deep),
         "PNG, RGB with alpha, 16 bits.png": imagecodecs.png_encode(colours(4, np.uint16)),
+        "PNG, RGB with a declared gamma of 1.png": png_with_gamma(by_pillow(rgb, "PNG"), 1.0),
         "JPEG, grey.jpg": by_pillow(grey, "JPEG"),
         "JPEG, colour.jpg": by_pillow(rgb, "JPEG", **everything),
         "JPEG, progressive.jpg": by_pillow(rgb, "JPEG", progressive=True, subsampling=2),
+        "JPEG, CMYK.jpg": cmyk["JPEG"].getvalue(),
         "TIFF, 1 bit.tif": by_pillow(np.asarray(bits), "TIFF", compression="group4"),
         "TIFF, palette.tif": buffers["TIFF"].getvalue(),
+        "TIFF, CMYK.tif": cmyk["TIFF"].getvalue(),
+        "TIFF, YCbCr.tif": by_tifffile(ycbcr, photometric="ycbcr", metadata=None),
         "TIFF, grey, LZW.tif": by_pillow(grey, "TIFF", compression="tiff_lzw"),
         "TIFF, RGB.tif": by_pillow(rgb, "TIFF", exif=exif_block(), icc_profile=profile(1.8)),
         "TIFF, RGB, JPEG inside.tif": by_pillow(rgb, "TIFF", compression="jpeg"),
@@ -148,12 +172,16 @@ def corpus() -> dict[str, bytes]:
         "WebP, lossy.webp": by_pillow(rgb, "WEBP", **everything),
         "WebP, lossless with alpha.webp": by_pillow(rgba, "WEBP", lossless=True),
         "AVIF.avif": by_pillow(rgb, "AVIF", **everything),
+        "AVIF with the major brand mif1.avif": avif[:8] + b"mif1" + avif[12:],
         "AVIF with alpha.avif": by_pillow(rgba, "AVIF"),
         "AVIF, 10 bits.avif": imagecodecs.avif_encode(deep >> 6, level=90, bitspersample=10),
         "JPEG 2000.jp2": by_pillow(rgb, "JPEG2000"),
         "JPEG 2000 with alpha.jp2": by_pillow(rgba, "JPEG2000"),
         "JPEG 2000 with a profile.jp2": jpeg2000_with_profile(by_pillow(rgb, "JPEG2000"), profile(1.8)),
         "JPEG 2000, 16 bits.j2k": imagecodecs.jpeg2k_encode(deep, level=0, reversible=True, codecformat="j2k"),
+        "JPEG XL.jxl": jpegxl_with_boxes(rgb),
+        "JPEG XL, grey with alpha, 16 bits.jxl": imagecodecs.jpegxl_encode(colours(2, np.uint16)),
+        "JPEG XL, floats.jxl": imagecodecs.jpegxl_encode(colours(3, np.float32)),
         "GIF.gif": buffers["GIF"].getvalue(),
         "BMP.bmp": by_pillow(rgb, "BMP"),
         "PPM.ppm": by_pillow(rgb, "PPM"),
@@ -163,28 +191,25 @@ def corpus() -> dict[str, bytes]:
 
 def refused() -> dict[str, bytes]:
     """Name and contents of undamaged files that are refused."""
-    cmyk = Image.fromarray(colours()).convert("CMYK")
-    buffers = {kind: io.BytesIO() for kind in ("JPEG", "TIFF")}
-    for kind, buffer in buffers.items():
-        cmyk.save(buffer, kind)
     nan = colours(1, np.float32)[..., 0].copy()
     nan[3, 5], nan[4, 5] = np.nan, np.inf
     lab = io.BytesIO()
     Image.fromarray(colours()).convert("LAB").save(lab, "TIFF")
     return {
-        "JPEG, CMYK.jpg": buffers["JPEG"].getvalue(),
-        "TIFF, CMYK.tif": buffers["TIFF"].getvalue(),
         "TIFF, Lab.tif": lab.getvalue(),
         "TIFF, floats that are not finite.tif": by_tifffile(nan, photometric="minisblack"),
         "TIFF, floats beyond 0 to 1.tif": by_tifffile(9 * colours(3, np.float32)),
         "TIFF, 32-bit whole numbers.tif": by_tifffile(
             colours(1, np.uint16)[..., 0].astype(np.uint32), photometric="minisblack"
         ),
+        "TIFF, 16-bit signed whole numbers.tif": by_tifffile(
+            colours(1, np.uint16)[..., 0].view(np.int16), photometric="minisblack"
+        ),
         "TIFF, several pages.tif": animation("TIFF"),
         "GIF, animated.gif": animation("GIF"),
         "PNG, animated.png": animation("PNG"),
         "WebP, animated.webp": animation("WEBP"),
         "AVIF, animated.avif": animation("AVIF"),
+        "JPEG XL, animated.jxl": imagecodecs.jpegxl_encode(np.stack([colours()] * 3)),
         "PPM, 16 bits.ppm": b"P6 24 18 65535\n" + colours(3, np.uint16).byteswap().tobytes(),
-        "HEIC.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
     }
