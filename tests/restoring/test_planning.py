@@ -23,8 +23,18 @@ def test_plan_counts_the_tiles_that_are_run(tiny_pipeline, monkeypatch):
     whole = plan_restoration(300, 500, RestoreSettings(scale=2, samples=2), tiny_pipeline)
     assert whole.tiles == 1
     assert whole.memory > plan.memory
-    with pytest.raises(ParameterError, match="scale 5"):
-        plan_restoration(300, 500, RestoreSettings(scale=5), tiny_pipeline)
+    with pytest.raises(ParameterError, match="at most 8"):
+        plan_restoration(300, 500, RestoreSettings(width=5000), tiny_pipeline)
+
+
+def test_plan_of_two_passes_adds_them_up(tiny_pipeline, monkeypatch):
+    monkeypatch.setattr("blinddiff.restoring.plan.seconds_per_pixel", lambda *_: 1e-6)
+    four, two, both = (
+        plan_restoration(side, 10 * side, RestoreSettings(scale=scale), tiny_pipeline)
+        for side, scale in ((20, 4), (80, 2), (20, 8))
+    )
+    assert both.seconds == pytest.approx(four.seconds + two.seconds)
+    assert (both.tiles, both.memory, both.height, both.width) == (2, two.memory, 160, 1600)
 
 
 def test_expected_time_is_right_within_a_factor_of_two():
@@ -48,7 +58,7 @@ def test_sentence():
         "1 s",
         "89 s",
         "2 min",
-        "90 min",
+        "89 min",
         "3 h 20 min",
         "2 h",
     ]

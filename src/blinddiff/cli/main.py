@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -56,6 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     options.open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments else None
+    try:
+        os.getcwd()
+    except OSError:
+        print("blinddiff: error: the working directory no longer exists", file=sys.stderr)
+        return 2
+    if not arguments:
+        _parser(None).print_help()
+        return 0
     try:
         args = _parser(chosen).parse_args(arguments)
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")

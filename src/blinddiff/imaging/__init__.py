@@ -14,7 +14,15 @@ from blinddiff.imaging.read import (
     read_bytes,
     read_image,
 )
-from blinddiff.imaging.write import OUTPUT_FORMATS, check_format, check_output, encode_image, write_image, write_picture
+from blinddiff.imaging.write import (
+    OUTPUT_FORMATS,
+    check_format,
+    check_output,
+    encode_image,
+    encoder_options,
+    write_image,
+    write_picture,
+)
 
 __all__ = [
     "FORMATS",
@@ -27,6 +35,7 @@ __all__ = [
     "check_output",
     "comparison_sheet",
     "encode_image",
+    "encoder_options",
     "from_picture",
     "has_image_name",
     "has_raw_name",

@@ -10,7 +10,7 @@ from blinddiff.restoring.photograph import RestoreSettings
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, default_memory
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
-from blinddiff.sampling.wrappers import plan_tiles
+from blinddiff.sampling.wrappers import Tiles, plan_tiles
 
 CALIBRATION_SIDE = {"cpu": 192}
 """Side of the HR image whose restoration is timed, by type of device. Smaller ones cost up to four times as much per
@@ -57,25 +57,29 @@ def plan_restoration(height: int, width: int, settings: RestoreSettings, pipelin
     """Plan the restoration of a photograph of height x width pixels; the pipeline is that of ``settings.weights``.
 
     The time is calculated from a rate that is measured once in a process for each network, mode and scale: one step on
-    a small image, which takes about half a second on a CPU. Raises ParameterError if the network lacks the scale.
+    a small image, which takes about half a second on a CPU. Raises ParameterError as `RestoreSettings.passes` does.
     """
-    pipeline.check_scale(settings.scale)
-    scale, samples = settings.scale, settings.samples
+    size = settings.result_size(height, width)
     needs_gradient = IMAGE_STEPS[MODES[settings.mode].image_step].needs_gradient
-    y = torch.empty(samples, 3, height, width, device="meta")  # only its shape is used
     limit = default_memory(pipeline.device) if settings.max_memory is None else settings.max_memory
-    tiles = plan_tiles(y, scale, pipeline.network, needs_gradient, limit)
-    if tiles.side is None:
-        count, largest = 1, samples * height * width * scale**2
-        total = largest
-    else:
-        rows, columns = ([span.stop - span.start for span in tiles.spans(side * scale)] for side in (height, width))
-        count, largest = samples * len(rows) * len(columns), max(rows) * max(columns)
-        total = samples * sum(rows) * sum(columns)
-    images = (IMAGES + INPUTS / scale**2) * 4 * 3 * samples * height * width * scale**2
-    activations = largest * bytes_per_pixel(pipeline.network.channels_per_pixel, needs_gradient)
-    seconds = total * settings.number_of_steps * seconds_per_pixel(pipeline, scale, settings.mode)
-    return Plan(height * scale, width * scale, count, int(images + activations), seconds)
+    count, memory, seconds = 0, 0.0, 0.0
+    for scale in settings.passes(height, width, pipeline):
+        pipeline.check_scale(scale)
+        y = torch.empty(settings.samples, 3, height, width, device="meta")  # only its shape is used
+        tiles = plan_tiles(y, scale, pipeline.network, needs_gradient, limit)
+        height, width = height * scale, width * scale
+        rows, columns = (_lengths(tiles, side) for side in (height, width))
+        images = (IMAGES + INPUTS / scale**2) * 4 * 3 * settings.samples * height * width
+        largest = max(rows) * max(columns) * (settings.samples if tiles.side is None else 1)
+        activations = largest * bytes_per_pixel(pipeline.network.channels_per_pixel, needs_gradient)
+        count, memory = count + len(tiles), max(memory, images + activations)
+        work = settings.samples * sum(rows) * sum(columns) * settings.number_of_steps
+        seconds += work * seconds_per_pixel(pipeline, scale, settings.mode)
+    return Plan(*size, count, int(memory), seconds)
+
+
+def _lengths(tiles: Tiles, side: int) -> list[int]:
+    return [side] if tiles.side is None else [span.stop - span.start for span in tiles.spans(side)]
 
 
 def seconds_per_pixel(pipeline: BlindDiffPipeline, scale: int, mode: str) -> float:

@@ -161,7 +161,7 @@ class Trainer:
         recipe, hidden = self.recipe, not self.accelerator.is_main_process
         started = checkpointed = time.monotonic()
         with (
-            tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
+            tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden or None) as bar,
             ThreadPoolExecutor(1) as loader,
         ):
             loading = loader.submit(self.photographs, self.step)
