@@ -4,7 +4,7 @@ import argparse
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from blinddiff import __version__
 from blinddiff.cli import options
@@ -37,6 +37,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         description="Blind image super-resolution: estimates the sharp image, the blur kernel and the noise level.",
     )
     parser.add_argument("--version", action="version", version=f"blinddiff {__version__}")
+    text = "print a script for a shell's completion, and exit"
+    parser.add_argument("--completion", choices=("bash", "zsh", "fish"), action=_PrintCompletion, help=text)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, (_, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -50,6 +52,55 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=f"blinddiff {name}")
     getattr(options, f"add_{name}_arguments")(parser)
     return parser
+
+
+def _words() -> dict[str, dict[str, list[str]]]:
+    """The options of each command, with the values of those that have a choice."""
+    return {
+        name: {
+            option: [str(choice) for choice in action.choices or ()]
+            for action in command_parser(name)._actions
+            for option in action.option_strings
+        }
+        for name in COMMANDS
+    }
+
+
+def completion(shell: str) -> str:
+    """A script for ``bash``, ``zsh`` or ``fish`` that completes commands, options and their values; else file names."""
+    if shell == "fish":
+        lines = [f"complete -c blinddiff -n __fish_use_subcommand -a {n} -d '{s}'" for n, (_, s) in COMMANDS.items()]
+        for name, words in _words().items():
+            for option, values in words.items():
+                kind = "-l" if option.startswith("--") else "-s"
+                more = f" -xa '{' '.join(values)}'" if values else ""
+                seen = f"complete -c blinddiff -n '__fish_seen_subcommand_from {name}'"
+                lines.append(f"{seen} {kind} {option.lstrip('-')}{more}")
+        return "\n".join(lines)
+    cases = []
+    for name, words in _words().items():
+        cases += [f"    '{name} {option}') words='{' '.join(values)}' ;;" for option, values in words.items() if values]
+        cases.append(f"    '{name} '*) [[ $word == -* ]] && words='{' '.join(words)}' ;;")
+    return "\n".join(
+        [
+            *(["autoload -U +X bashcompinit && bashcompinit"] if shell == "zsh" else []),
+            "_blinddiff() {",
+            '  local word="${COMP_WORDS[COMP_CWORD]}" words=""',
+            '  case "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD-1]}" in',
+            *cases,
+            f"    *) words='{' '.join(COMMANDS)}' ;;",
+            "  esac",
+            '  COMPREPLY=($(compgen -W "$words" -- "$word"))',
+            "}",
+            "complete -o default -F _blinddiff blinddiff",
+        ]
+    )
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _space: object, shell: Any, _option: object = None) -> None:
+        print(completion(shell))
+        parser.exit()
 
 
 def main(arguments: list[str] | None = None) -> int:
