@@ -232,7 +232,7 @@ def _restore_folder(args: argparse.Namespace, source: Path, settings: RestoreSet
         if getattr(args, name) is not None:
             raise ParameterError(f"--{name.replace('_', '-')}: applies only to a single photograph")
     if args.output is None:
-        folder = Path(os.path.abspath(source))
+        folder = source if source.name not in ("", "..") else Path(os.path.abspath(source))
         output = folder.with_name(f"{folder.name}_{f'x{settings.scale:g}' if settings.is_scaled else 'restored'}")
     else:
         output = Path(args.output)

@@ -231,8 +231,9 @@ class Result:
         bit depth. ``mode`` (Pillow's pixel format, such as "RGB") and ``bit_depth`` describe the photograph.
         ``kernel_widths`` are the standard deviations along the kernel's principal axes in pixels of the result, the
         larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
-        ``kernel_scale``, only if the result was reduced or has two passes, is the scale whose pixels those of the
-        kernel are. The other keys are attributes of `Result`.
+        ``samples`` and ``uncertainty`` are there only for several samples. ``passes`` and ``kernel_scale``, the scale
+        whose pixels the kernel has, are there only if the result was reduced or has two passes. The other keys are
+        attributes of `Result`.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -250,6 +251,7 @@ class Result:
             "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,
             "seconds": self.seconds,
+            **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
 
