@@ -231,7 +231,6 @@ def test_completion(tmp_path: Path) -> None:
         )
         assert sorted(done.stdout.split()) == sorted(expected.split())
     assert cli.completion("zsh").startswith("autoload")
-    assert "__fish_seen_subcommand_from upscale' -l mode -xa 'fidelity fast" in cli.completion("fish")
 
 
 def test_sheet_of_a_reduced_result_shows_the_photograph(run: Run) -> None:

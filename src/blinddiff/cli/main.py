@@ -38,7 +38,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"blinddiff {__version__}")
     text = "print a script for a shell's completion, and exit"
-    parser.add_argument("--completion", choices=("bash", "zsh", "fish"), action=_PrintCompletion, help=text)
+    parser.add_argument("--completion", choices=("bash", "zsh"), action=_PrintCompletion, help=text)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, (_, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -67,16 +67,7 @@ def _words() -> dict[str, dict[str, list[str]]]:
 
 
 def completion(shell: str) -> str:
-    """A script for ``bash``, ``zsh`` or ``fish`` that completes commands, options and their values; else file names."""
-    if shell == "fish":
-        lines = [f"complete -c blinddiff -n __fish_use_subcommand -a {n} -d '{s}'" for n, (_, s) in COMMANDS.items()]
-        for name, words in _words().items():
-            for option, values in words.items():
-                kind = "-l" if option.startswith("--") else "-s"
-                more = f" -xa '{' '.join(values)}'" if values else ""
-                seen = f"complete -c blinddiff -n '__fish_seen_subcommand_from {name}'"
-                lines.append(f"{seen} {kind} {option.lstrip('-')}{more}")
-        return "\n".join(lines)
+    """A script for ``bash`` or ``zsh`` that completes commands, options and their values; else file names."""
     cases = []
     for name, words in _words().items():
         cases += [f"    '{name} {option}') words='{' '.join(values)}' ;;" for option, values in words.items() if values]

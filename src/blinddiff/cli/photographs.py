@@ -97,8 +97,10 @@ def _restore_several(args: argparse.Namespace, settings: RestoreSettings) -> int
     if args.output == STREAM or (args.output is not None and os.path.isfile(args.output)):
         raise OutputError(f"{args.output}: the output for several photographs must be a folder")
     _check_json(args.json, *args.photograph, args.kernel)
+    if args.kernel is not None:
+        read_kernel(args.kernel)  # as bad weights, it ends the run before anything is written
     load = functools.cache(lambda: load_pipeline(args.weights, args.device))
-    load()  # bad weights end the run
+    load()
     named = [path for path in args.photograph if not inputs.is_stream(path)]
     if not args.dry_run:
         inputs.announce(inputs.stored_sizes(named), settings, load, args)
@@ -140,12 +142,9 @@ def _restore_one(
         imaging.check_format(output, photograph, (width, height))
     else:
         output = inputs.output_path(args, source, photograph, settings)
-        if args.dry_run:
-            imaging.check_format(output, photograph, (width, height))
-        else:
-            if args.output is not None and args.output.endswith(("/", os.sep)):
-                make_folder(Path(args.output))
-            imaging.check_output(output, photograph, (width, height))
+        new_folder = inputs.is_folder(args.output or "") and not output.parent.is_dir()
+        check = imaging.check_format if args.dry_run or new_folder else imaging.check_output
+        check(output, photograph, (width, height))
         _check_not_kernel(output, args.kernel)
         if _is_one_of(output, args.photograph) or os.path.realpath(output) in written:
             raise OutputError(f"{output}: is another file of this run; restore {source} in a command of its own")
@@ -170,6 +169,8 @@ def _restore_one(
         return None
     if ask:
         inputs.announce([size], settings, load, args)
+    if not to_stream and new_folder:
+        make_folder(output.parent)
     title = options.printable(Path(name).name, sys.stderr)
     with inputs.progress_bar(title, args.quiet) as on_progress:
         result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress)

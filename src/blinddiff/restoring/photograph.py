@@ -24,6 +24,7 @@ from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours
 from blinddiff.imaging.write import written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
+from blinddiff.sampling.output import BlindDiffOutput
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 MAX_FACTOR = 8
@@ -288,35 +289,24 @@ def restore_photograph(
     passes = settings.passes(height, width, pipeline)
     progress = _Progress(passes, settings.number_of_steps, on_step, on_progress)
     generator = torch.Generator().manual_seed(settings.seed)
+    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
+    outs: list[BlindDiffOutput] = []
     try:
-        out = first = pipeline(
-            pixels,
-            scale=passes[0],
-            mode=settings.mode,
-            num_inference_steps=settings.steps,
-            num_samples=settings.samples,
-            kernel=kernel,
-            noise_level=settings.noise_level,
-            generator=generator,
-            output_type="pt",
-            max_memory=settings.max_memory,
-            jpeg_step=photograph.jpeg_step,
-            on_step=progress.after_step,
-            on_tile=progress.after_tile,
-        )
-        for scale in passes[1:]:  # each sample is continued by itself
+        for scale in passes:
             out = pipeline(
-                _samples(out),
+                _samples(outs[0]) if outs else pixels,  # a second pass continues each sample by itself
                 scale=scale,
                 mode=settings.mode,
                 num_inference_steps=settings.steps,
-                kernel=torch.ones(1, 1),
+                num_samples=1 if outs else settings.samples,
                 generator=generator,
                 output_type="pt",
                 max_memory=settings.max_memory,
                 on_step=progress.after_step,
                 on_tile=progress.after_tile,
+                **({"kernel": torch.ones(1, 1)} if outs else given),
             )
+            outs.append(out)
     except KernelError as error:
         if settings.kernel is None:
             raise
@@ -325,12 +315,11 @@ def restore_photograph(
         if not is_lack_of_memory(error):
             raise
         raise ImageError(f"{width} x {height} pixels at scale {settings.scale:g} do not fit into memory") from error
-    restored, std, alpha = out.images[0], first.std, photograph.alpha
-    size = settings.result_size(height, width)
-    factor = math.prod(passes)
-    alpha = None if alpha is None else enlarge_alpha(alpha, factor)
+    first, size = outs[0], settings.result_size(height, width)
+    restored, std = first.images[0], first.std
+    alpha = None if photograph.alpha is None else enlarge_alpha(photograph.alpha, math.prod(passes))
     if len(passes) > 1 or size != tuple(restored.shape[-2:]):
-        samples = reduce_image(_samples(out), size)
+        samples = reduce_image(_samples(outs[-1]), size)
         restored, std = samples.mean(0), samples.std(0)[None] if len(samples) > 1 else None
         alpha = None if alpha is None else _resample(alpha, size)
     return Result(
@@ -374,7 +363,7 @@ class _Progress:
         self._on_progress(sum(self._shares[:current]) + share)
 
 
-def _samples(out: Any) -> Tensor:
+def _samples(out: BlindDiffOutput) -> Tensor:
     """All samples of the one image of a `BlindDiffOutput`, or one of each of several images: (K, 3, H, W)."""
     return out.images if out.samples is None else out.samples[0]
 
