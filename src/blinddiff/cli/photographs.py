@@ -91,9 +91,7 @@ def run_upscale(args: argparse.Namespace) -> int:
 
 def _restore_several(args: argparse.Namespace, settings: RestoreSettings) -> int:
     """Restore one file after another; an error in one does not stop the others."""
-    for name in ("save_kernel", "kernel_map", "std", "compare"):
-        if getattr(args, name) is not None:
-            raise ParameterError(f"--{name.replace('_', '-')}: applies only to a single photograph")
+    _refuse_single_outputs(args)
     if args.output == STREAM or (args.output is not None and os.path.isfile(args.output)):
         raise OutputError(f"{args.output}: the output for several photographs must be a folder")
     _check_json(args.json, *args.photograph, args.kernel)
@@ -120,6 +118,13 @@ def _restore_several(args: argparse.Namespace, settings: RestoreSettings) -> int
             if record is not None:
                 progress.record(record)
     return 1 if failed else 0
+
+
+def _refuse_single_outputs(args: argparse.Namespace) -> None:
+    for name in ("save_kernel", "kernel_map", "std", "compare"):
+        if getattr(args, name) is not None:
+            more = "; for several, --json contains the kernels" if name == "save_kernel" else ""
+            raise ParameterError(f"--{name.replace('_', '-')}: applies only to a single photograph{more}")
 
 
 def _restore_one(
@@ -226,12 +231,7 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
 def _restore_folder(args: argparse.Namespace, source: Path, settings: RestoreSettings) -> int:
     if args.output == STREAM:
         raise ParameterError(f"{source}: is a folder; its results cannot be written to standard output")
-    if args.save_kernel is not None:
-        other = "for a folder, --json contains the kernels"
-        raise ParameterError(f"--save-kernel: applies only to a single photograph; {other}")
-    for name in ("kernel_map", "std", "compare"):
-        if getattr(args, name) is not None:
-            raise ParameterError(f"--{name.replace('_', '-')}: applies only to a single photograph")
+    _refuse_single_outputs(args)
     if args.output is None:
         folder = source if source.name not in ("", "..") else Path(os.path.abspath(source))
         output = folder.with_name(f"{folder.name}_{f'x{settings.scale:g}' if settings.is_scaled else 'restored'}")

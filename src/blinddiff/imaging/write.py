@@ -122,7 +122,7 @@ def encode_image(
     pixels: Tensor,
     like: Photograph | None = None,
     alpha: Tensor | None = None,
-    options: Mapping[str, int | str] = MappingProxyType({}),
+    options: Mapping[str, int | str] | None = None,
 ) -> bytes:
     """Return the bytes that `write_image` would write, with the same errors; ``options``: see `encoder_options`."""
     path = Path(path)
@@ -136,7 +136,7 @@ def encode_image(
     array = to_array(pixels, depth, None if like is None else tone_curve(_profile_kept(path, like), like.grey))
     if alpha is not None:
         array = np.concatenate([array, to_array(alpha, depth)], axis=-1)
-    return _encode(path, array, like, options)
+    return _encode(path, array, like, **(options or {}))
 
 
 def write_picture(path: FilePath, picture: Image.Image) -> None:
@@ -191,12 +191,7 @@ def _refuse_input(path: Path, like: Photograph | None) -> None:
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 
-def _encode(
-    path: PurePath,
-    array: PixelArray,
-    like: Photograph | None,
-    options: Mapping[str, int | str] = MappingProxyType({}),
-) -> bytes:
+def _encode(path: PurePath, array: PixelArray, like: Photograph | None, **options: int | str) -> bytes:
     """Return the bytes of the whole file. Raises OutputError if the format does not support the image."""
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):

@@ -278,7 +278,7 @@ def restore_photograph(
             ``settings.kernel``.
         on_step: called after each step with the number of finished steps, of all passes, and the current estimate
             x0_hat, (samples, 3, H, W). An exception raised by it stops the restoration.
-        on_progress: called after each tile and step with the finished share of the network's work, 0 to 1.
+        on_progress: called after each tile of each step with the finished share of the network's work, 0 to 1.
 
     Raises ImageError if the photograph is too small, or does not fit into memory even in the smallest tiles;
     KernelError if the kernel is larger than the result; ParameterError if a setting is outside its range.
@@ -287,7 +287,18 @@ def restore_photograph(
     pixels = visible_colours(photograph)
     height, width = pixels.shape[-2:]
     passes = settings.passes(height, width, pipeline)
-    progress = _Progress(passes, settings.number_of_steps, on_step, on_progress)
+    work = [float(math.prod(passes[: index + 1]) ** 2) for index in range(len(passes))]  # pixels of each pass
+    steps, done = settings.number_of_steps, 0
+
+    def after_step(_index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
+        nonlocal done
+        done += 1
+        on_step(done, x0_hat)
+
+    def after_tile(finished: int, count: int) -> None:
+        current, step = divmod(done, steps)
+        on_progress((sum(work[:current]) + work[current] * (step + finished / count) / steps) / sum(work))
+
     generator = torch.Generator().manual_seed(settings.seed)
     given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
     outs: list[BlindDiffOutput] = []
@@ -302,8 +313,8 @@ def restore_photograph(
                 generator=generator,
                 output_type="pt",
                 max_memory=settings.max_memory,
-                on_step=progress.after_step,
-                on_tile=progress.after_tile,
+                on_step=after_step,
+                on_tile=after_tile,
                 **({"kernel": torch.ones(1, 1)} if outs else given),
             )
             outs.append(out)
@@ -336,31 +347,6 @@ def restore_photograph(
         seconds=time.perf_counter() - started,
         passes=passes,
     )
-
-
-class _Progress:
-    """Turns the callbacks of the passes' pipeline calls into `on_step` and `on_progress` of `restore_photograph`."""
-
-    def __init__(
-        self,
-        passes: tuple[int, ...],
-        steps: int,
-        on_step: Callable[[int, Tensor], object],
-        on_progress: Callable[[float], object],
-    ) -> None:
-        self._steps, self._on_step, self._on_progress = steps, on_step, on_progress
-        pixels = [math.prod(passes[: index + 1]) ** 2 for index in range(len(passes))]
-        self._shares = [count / sum(pixels) for count in pixels]
-        self._done = 0
-
-    def after_step(self, _index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
-        self._done += 1
-        self._on_step(self._done, x0_hat)
-
-    def after_tile(self, finished: int, count: int) -> None:
-        current, steps = divmod(self._done, self._steps)
-        share = self._shares[current] * (steps + finished / count) / self._steps
-        self._on_progress(sum(self._shares[:current]) + share)
 
 
 def _samples(out: BlindDiffOutput) -> Tensor:
