@@ -102,11 +102,12 @@ def restore(
     All files are written to ``folder``. Raises BlindDiffError if the request cannot be fulfilled, or `Stopped`.
     """
     name, settings = request.photograph.name, request.settings
+    scale = int(settings.scale)  # the page offers no others
     photograph = read_photograph(request.photograph, limits)
     height, width = photograph.pixels.shape[-2:]
-    limits.check(name, width, height, settings.scale, settings.samples)
-    output = folder / f"{Path(name).stem}-x{settings.scale}.{request.file_format}"
-    check_format(Path(output.name), photograph, (width * settings.scale, height * settings.scale))
+    limits.check(name, width, height, scale, settings.samples)
+    output = folder / f"{Path(name).stem}-x{scale}.{request.file_format}"
+    check_format(Path(output.name), photograph, (width * scale, height * scale))
     kernel = request.read_kernel()
     kernel_from = "photograph" if kernel is None else "given"
     region = parse_region(request.region, width, height)
@@ -114,10 +115,10 @@ def restore(
     y = visible_colours(photograph)
     if region is not None:
         part = y[:, region.top :, region.left :][:, : region.height, : region.width]
-        kernel = pipeline.estimate(part, settings.scale).kernel[0]
+        kernel = pipeline.estimate(part, scale).kernel[0]
         kernel_from = f"region {request.region.strip()}"
     before = folder / "before.jpg"
-    before.write_bytes(display_jpeg(bicubic_upsample(y, settings.scale).clamp(0, 1), photograph))
+    before.write_bytes(display_jpeg(bicubic_upsample(y, scale).clamp(0, 1), photograph))
 
     def on_step(number: int, x0_hat: Tensor) -> None:
         check_stop()

@@ -2,8 +2,9 @@
 
 import argparse
 import importlib
+import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from blinddiff import __version__
 from blinddiff.cli import options
@@ -36,6 +37,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         description="Blind image super-resolution: estimates the sharp image, the blur kernel and the noise level.",
     )
     parser.add_argument("--version", action="version", version=f"blinddiff {__version__}")
+    text = "print a script for a shell's completion, and exit"
+    parser.add_argument("--completion", choices=("bash", "zsh"), action=_PrintCompletion, help=text)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, (_, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -51,11 +54,59 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _words() -> dict[str, dict[str, list[str]]]:
+    """The options of each command, with the values of those that have a choice."""
+    return {
+        name: {
+            option: [str(choice) for choice in action.choices or ()]
+            for action in command_parser(name)._actions
+            for option in action.option_strings
+        }
+        for name in COMMANDS
+    }
+
+
+def completion(shell: str) -> str:
+    """A script for ``bash`` or ``zsh`` that completes commands, options and their values; else file names."""
+    cases = []
+    for name, words in _words().items():
+        cases += [f"    '{name} {option}') words='{' '.join(values)}' ;;" for option, values in words.items() if values]
+        cases.append(f"    '{name} '*) [[ $word == -* ]] && words='{' '.join(words)}' ;;")
+    return "\n".join(
+        [
+            *(["autoload -U +X bashcompinit && bashcompinit"] if shell == "zsh" else []),
+            "_blinddiff() {",
+            '  local word="${COMP_WORDS[COMP_CWORD]}" words=""',
+            '  case "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD-1]}" in',
+            *cases,
+            f"    *) words='{' '.join(COMMANDS)}' ;;",
+            "  esac",
+            '  COMPREPLY=($(compgen -W "$words" -- "$word"))',
+            "}",
+            "complete -o default -F _blinddiff blinddiff",
+        ]
+    )
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _space: object, shell: Any, _option: object = None) -> None:
+        print(completion(shell))
+        parser.exit()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Return the exit code: 0, 1 if part of the work failed, 2 for bad input, 130 if interrupted."""
     options.open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments else None
+    try:
+        os.getcwd()
+    except OSError:
+        print("blinddiff: error: the working directory no longer exists", file=sys.stderr)
+        return 2
+    if not arguments:
+        _parser(None).print_help()
+        return 0
     try:
         args = _parser(chosen).parse_args(arguments)
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from blinddiff.app import Limits
 from blinddiff.errors import ImageError, OutputError
@@ -22,6 +22,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # These repeat values of modules that import torch; a test compares them.
 MODES = ("fidelity", "fast", "perceptual", "paper")
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "jxl", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
 _KERNEL_FORMATS = ", ".join(KERNEL_ENDINGS[:-1]) + f" or {KERNEL_ENDINGS[-1]}"
@@ -41,6 +42,16 @@ def integer_between(low: int, high: int) -> Callable[[str], int]:
 
     read.__name__ = "integer"  # in argparse's messages
     return read
+
+
+def _scale(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 1 <= (value := float(text)) <= 8:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 8")
+
+
+_PIXELS = integer_between(1, 999_999)
 
 
 def above_zero(text: str) -> float:
@@ -93,10 +104,21 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff upscale`."""
     add = parser.add_argument
-    add("photograph", **_PATH, help="image file to restore, a folder of them, or - for standard input")
-    text = "file to write (.png, .tif, .jpg, .webp, .avif or .jxl), folder for the results, or - for standard output"
-    add("-o", "--output", **_PATH, required=True, help=text)
-    _add_scale_option(parser)
+    text = "image files or patterns such as '*.jpg', a folder of them, or - for standard input"
+    add("photograph", **_PATH, nargs="+", help=text)
+    text = (
+        "file to write (.png, .tif, .jpg, .webp, .avif or .jxl), folder for the results, or - for standard output "
+        "(default: photo_x4.png beside photo.jpg, and the folder album_x4 beside album)"
+    )
+    add("-o", "--output", metavar="OUTPUT", help=text)  # as text, because a final slash counts
+    size = parser.add_mutually_exclusive_group()
+    text = "enlargement, 1 to 8 (default: 4); factors other than 1, 2, 3 and 4 are reduced from the next larger one"
+    size.add_argument("--scale", type=_scale, metavar="N", help=text)
+    size.add_argument("--longest", type=_PIXELS, metavar="N", help="longer side of the result in pixels")
+    size.add_argument("--megapixels", type=above_zero, metavar="N", help="size of the result in megapixels")
+    text = "width of the result in pixels; with --height, the result is the largest that fits into both"
+    add("--width", type=_PIXELS, metavar="N", help=text)
+    add("--height", type=_PIXELS, metavar="N", help="height of the result in pixels")
     _add_page_option(parser)
     text = (
         "fidelity: smallest mean error; fast: slightly larger error, half the time; perceptual: sharper, details "
@@ -104,6 +126,12 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--mode", choices=MODES, default="fidelity", help=text)
     add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")
+    text = "number of restorations with different noise; the result is their mean (default: 1)"
+    add("--samples", type=integer_between(1, 64), default=1, metavar="N", help=text)
+    text = "also write the standard deviation of the samples, as a grey image whose white is the largest one"
+    add("--std", **_FILE, help=f"{text} (single photograph only)")
+    text = "also write a picture of input, bicubic interpolation and result (single photograph only)"
+    add("--compare", **_FILE, help=text)
     add("--kernel", **_PATH, help=f"file of the blur kernel, if it is known: {_KERNEL_FORMATS}")
     add("--noise-level", type=float, help="noise level in grey levels, if it is known")
     add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS} (single photograph only)")
@@ -116,6 +144,10 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
     text = "format of results in a folder or on standard output; same: that of the photograph (default: png)"
     add("--format", choices=FORMATS, help=text)
+    text = "quality of JPEG, WebP and AVIF files (default: 95, for AVIF 90)"
+    add("--quality", type=integer_between(1, 100), metavar="N", help=text)
+    text = "colour resolution of JPEG and AVIF files (default: 4:4:4, for AVIF 4:2:0)"
+    add("--subsampling", choices=SUBSAMPLINGS, help=text)
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
     text = "also write one line of JSON per photograph to this file, or to standard output (-)"
@@ -127,6 +159,13 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
         "the free memory)"
     )
     add("--max-memory", type=memory_size, metavar="SIZE", help=text)
+    text = "print the size of each result, tiles, memory and expected time; write nothing"
+    add("--dry-run", action="store_true", help=text)
+    add("-y", "--yes", action="store_true", help="do not ask before a restoration of more than five minutes")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+    text = "print the plan of every photograph, and the sizes of files"
+    loudness.add_argument("-v", "--verbose", action="store_true", help=text)
 
 
 def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
@@ -252,16 +291,16 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - kept open
 
 
-def read_standard_input(max_bytes: int) -> bytes:
-    """Read standard input to its end. Raises ImageError if it is longer than ``max_bytes``, or cannot be read."""
+def read_stream(stream: BinaryIO, name: str, max_bytes: int) -> bytes:
+    """Read a stream to its end. Raises ImageError if it is longer than ``max_bytes``, or cannot be read."""
     data = bytearray()
     try:
-        while chunk := sys.stdin.buffer.read(1 << 20):
+        while chunk := stream.read(1 << 20):
             data += chunk
             if len(data) > max_bytes:
-                raise ImageError("standard input: is larger than any image within the pixel limit (--max-megapixels)")
+                raise ImageError(f"{name}: is larger than any image within the pixel limit (--max-megapixels)")
     except OSError as error:
-        raise ImageError(f"standard input: cannot be read: {error.strerror}") from error
+        raise ImageError(f"{name}: cannot be read: {error.strerror}") from error
     return bytes(data)
 
 

@@ -1,10 +1,12 @@
 """The commands for photographs: `blinddiff upscale`, `demo`, `kernel` and `degrade`."""
 
 import argparse
+import functools
+import math
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +17,26 @@ from torch import Tensor
 from tqdm import tqdm
 
 from blinddiff import imaging
-from blinddiff.cli import options
+from blinddiff.cli import inputs, options
 from blinddiff.cli.options import KERNEL_ENDINGS, STREAM, print_line, write_standard_output
 from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample, sample_kernels
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.errors import OutputError, ParameterError
+from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
-from blinddiff.restoring.folder import SAME, Listener, restore_folder, suffix_of_format
-from blinddiff.restoring.journal import LEDGER
-from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
-from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR, read_restorable
+from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder, suffix_of_format
+from blinddiff.restoring.journal import LEDGER, Job
+from blinddiff.restoring.photograph import (
+    Record,
+    RestoreSettings,
+    Result,
+    load_pipeline,
+    reduce_image,
+    restore_photograph,
+)
+from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 DEMO_SCALE = 4
 DEMO_KERNEL = "kernel.csv"
@@ -35,114 +45,226 @@ KERNEL_SIZE = 31  # side of the kernels that `blinddiff degrade` generates
 
 
 def run_upscale(args: argparse.Namespace) -> int:
-    """Restore one photograph or a folder. Return the exit code: 0, or 1 if a file of the folder failed."""
-    if str(args.output) == STREAM and args.json == STREAM:
+    """Restore photographs or a folder. Return the exit code: 0, or 1 if one of several files failed."""
+    if args.output == STREAM and args.json == STREAM:
         raise ParameterError("--json -: standard output is already used for the photograph")
+    if args.scale is not None and (args.width is not None or args.height is not None):
+        raise ParameterError("--scale: not allowed with --width or --height")
     settings = RestoreSettings(
         weights=args.weights,
         device=args.device,
-        scale=args.scale,
+        scale=4 if args.scale is None else args.scale,
         mode=args.mode,
         steps=args.steps,
+        samples=args.samples,
         seed=args.seed,
         kernel=args.kernel,
         noise_level=args.noise_level,
         max_pixels=imaging.MAX_PIXELS if args.max_megapixels is None else int(args.max_megapixels * 1e6),
         max_memory=args.max_memory,
+        width=args.width,
+        height=args.height,
+        longest=args.longest,
+        megapixels=args.megapixels,
+        quality=args.quality,
+        subsampling=args.subsampling,
     )
-    if str(args.photograph) != STREAM and os.path.isdir(args.photograph):
-        return _restore_folder(args, settings)
-    return _restore_one(args, settings)
-
-
-def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
+    if args.std is not None and args.samples == 1:
+        raise ParameterError("--std: needs --samples of at least 2")
+    args.photograph = inputs.expand(args.photograph)
+    folders = [path for path in args.photograph if str(path) != STREAM and os.path.isdir(path)]
+    if folders and len(args.photograph) > 1:
+        raise ParameterError(f"{folders[0]}: is a folder; it needs a command of its own")
+    if folders:
+        return _restore_folder(args, folders[0], settings)
     if args.jobs is not None:
         raise ParameterError("--jobs: applies only to folders")
-    source, name = args.photograph, str(args.photograph)
-    if name == STREAM:
-        source, name = options.read_standard_input(imaging.largest_file(settings.max_pixels)), "standard input"
-    photograph = _read(source, settings.max_pixels, name, args.page)
-    height, width = (side * settings.scale for side in photograph.pixels.shape[-2:])
-    to_stream = str(args.output) == STREAM
+    if len(args.photograph) > 1:
+        return _restore_several(args, settings)
+    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
+    record = _restore_one(args, args.photograph[0], settings, load, set(), ask=True)
+    if args.json is not None and record is not None:
+        line = record.line() + "\n"
+        write_standard_output(line.encode()) if args.json == STREAM else write_file(args.json, line.encode())
+    return 0
+
+
+def _restore_several(args: argparse.Namespace, settings: RestoreSettings) -> int:
+    """Restore one file after another; an error in one does not stop the others."""
+    _refuse_single_outputs(args)
+    if args.output == STREAM or (args.output is not None and os.path.isfile(args.output)):
+        raise OutputError(f"{args.output}: the output for several photographs must be a folder")
+    _check_json(args.json, *args.photograph, args.kernel)
+    if args.kernel is not None:
+        read_kernel(args.kernel)  # as bad weights, it ends the run before anything is written
+    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
+    load()
+    named = [path for path in args.photograph if not inputs.is_stream(path)]
+    if not args.dry_run:
+        inputs.announce(inputs.stored_sizes(named), settings, load, args)
+        if args.output is not None:
+            make_folder(Path(args.output))
+    written: set[str] = set()
+    failed = 0
+    with closing(_Progress(args.json, hidden=True)) as progress:
+        progress.begin("restoring", len(args.photograph))
+        for path in args.photograph:
+            try:
+                record = _restore_one(args, path, settings, load, written)
+            except (ImageError, OutputError) as error:
+                failed += 1
+                print_line(f"blinddiff upscale: {' '.join(str(error).split())}", to_stderr=True)
+                record = Record(str(path), None, "failed", error=str(error))
+            if record is not None:
+                progress.record(record)
+    return 1 if failed else 0
+
+
+def _refuse_single_outputs(args: argparse.Namespace) -> None:
+    for name in ("save_kernel", "kernel_map", "std", "compare", "page"):
+        if getattr(args, name) is not None:
+            more = "; for several, --json contains the kernels" if name == "save_kernel" else ""
+            raise ParameterError(f"--{name.replace('_', '-')}: applies only to a single photograph{more}")
+
+
+def _restore_one(
+    args: argparse.Namespace,
+    source: Path,
+    settings: RestoreSettings,
+    load: Callable[[], BlindDiffPipeline],
+    written: set[str],
+    ask: bool = False,
+) -> Record | None:
+    """Restore one file; None after a dry run. ``written`` lists the run's results, which are not replaced."""
+    name = "standard input" if str(source) in (STREAM, "/dev/stdin") else str(source)
+    photograph = inputs.read_photograph(source, settings.max_pixels, args.page)
+    height, width = settings.result_size(*photograph.pixels.shape[-2:])
+    to_stream = args.output == STREAM
     if to_stream:
         suffix = suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
         output = Path("standard output").with_suffix(suffix)
         options.check_standard_output()
         imaging.check_format(output, photograph, (width, height))
     else:
-        output = args.output
-        if args.format is not None:
-            raise ParameterError(
-                f"--format: applies only to folders and standard output; the extension of {output} sets the format"
-            )
-        imaging.check_output(output, photograph, (width, height))
+        output = inputs.output_path(args, source, photograph, settings)
+        new_folder = inputs.is_folder(args.output or "") and not output.parent.is_dir()
+        check = imaging.check_format if args.dry_run or new_folder else imaging.check_output
+        check(output, photograph, (width, height))
         _check_not_kernel(output, args.kernel)
-    reserved = [args.photograph, args.kernel, output]
-    for path, endings in ((args.save_kernel, KERNEL_ENDINGS), (args.kernel_map, (".png",))):
+        if _is_one_of(output, args.photograph) or os.path.realpath(output) in written:
+            raise OutputError(f"{output}: is another file of this run; restore {source} in a command of its own")
+    encoder = imaging.encoder_options(output, args.quality, args.subsampling)
+    reserved = [source, args.kernel, output]
+    pictures = tuple(imaging.OUTPUT_FORMATS)
+    for path, endings in (
+        (args.save_kernel, KERNEL_ENDINGS),
+        (args.kernel_map, (".png",)),
+        (args.std, pictures),
+        (args.compare, pictures),
+    ):
         if path is not None:
             _check_kernel_outputs([path], *reserved, endings=endings)
             reserved.append(path)
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
-    pipeline = load_pipeline(args.weights, args.device)
+    pipeline = load()
+    size = photograph.pixels.shape[-2], photograph.pixels.shape[-1]
+    if args.dry_run:
+        print_line(f"{name} -> {output}: {inputs.describe_plan([size], settings, pipeline)[0]}", to_stream)
+        return None
+    if ask:
+        inputs.announce([size], settings, load, args)
+    if not to_stream and new_folder:
+        make_folder(output.parent)
     title = options.printable(Path(name).name, sys.stderr)
-    # The delay keeps the bar from appearing before an immediate error message.
-    with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:
-        result = restore_photograph(pipeline, photograph, settings, kernel, lambda *_: bar.update())
-    data = imaging.encode_image(output, result.pixels, photograph, result.alpha)
+    with inputs.progress_bar(title, args.quiet) as on_progress:
+        result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress)
+    data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder)
     if to_stream:
         write_standard_output(data)
     else:
         write_file(output, data)
+        written.add(os.path.realpath(output))
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, result.kernel)
     facts = result.facts(output)
+    if args.std is not None:
+        assert result.std is not None  # there are several samples
+        std = result.std.mean(0, keepdim=True)
+        imaging.write_image(args.std, std / std.max().clamp(min=1e-6))
+        facts["std_white"] = 255 * float(std.max())
+    if args.compare is not None:
+        _write_sheet(args.compare, result, Path(name).name)
     if args.kernel_map is not None:
-        kernel_map = pipeline.kernel_map(imaging.visible_colours(photograph), settings.scale)
+        kernel_map = pipeline.kernel_map(imaging.visible_colours(photograph), result.passes[0])
         imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(kernel_map.kernels))
         facts["kernel_map"] = kernel_map.facts()
-    if args.json is not None:
-        line = Record(name, str(output), "done", facts=facts).line() + "\n"
-        if args.json == STREAM:
-            write_standard_output(line.encode())
-        else:
-            write_file(args.json, line.encode())
-    found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
-    summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"
-    print_line(f"{output}: {width} x {height}; {summary}", to_stderr=to_stream or args.json == STREAM)
-    return 0
+    if not args.quiet:
+        found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
+        if not settings.native:
+            found += f" (kernel in pixels of x{result.passes[0]})"
+        summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"
+        if encoder or args.verbose:
+            summary += f"; {len(data) / 1e6:.3g} MB"
+        print_line(f"{output}: {width} x {height}; {summary}", to_stderr=to_stream or args.json == STREAM)
+    return Record(name, str(output), "done", facts=facts)
 
 
-def _read(
-    source: Path | bytes, max_pixels: int = imaging.MAX_PIXELS, name: str | None = None, page: int | None = None
-) -> imaging.Photograph:
-    """`read_restorable`, then print the photograph's notes on standard error."""
-    photograph = read_restorable(source, max_pixels, name, page)
-    for note in photograph.notes:
-        print_line(f"{name or photograph.path}: {note}", to_stderr=True)
-    return photograph
+def _write_sheet(path: Path, result: Result, title: str) -> None:
+    """Write a sheet that compares input, bicubic interpolation and result; see `imaging.comparison_sheet`."""
+    photograph, size = result.photograph, (result.pixels.shape[-2], result.pixels.shape[-1])
+    pixels = imaging.visible_colours(photograph)
+    bicubic = bicubic_upsample(pixels, math.prod(result.passes)).clamp(0, 1)
+    if size != bicubic.shape[-2:]:
+        bicubic = reduce_image(bicubic, size)
+    major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
+    measured = result.noise_level, result.residual_rms, (major, minor), angle, result.seconds
+    facts = imaging.SheetFacts(result.settings.factor(*pixels.shape[-2:]), *measured)
+    images = pixels, bicubic, result.pixels, result.kernel, result.residual / 255
+    sheet = imaging.comparison_sheet(*images, facts, title=title)
+    # The sheet has the colour profile of its pictures, but not a greyscale profile, which cannot describe RGB.
+    profile = None if photograph.grey else photograph.icc_profile
+    like = replace(photograph, alpha=None, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None, path=None)
+    imaging.write_image(path, imaging.from_picture(sheet)[0], like)
 
 
-def _restore_folder(args: argparse.Namespace, settings: RestoreSettings) -> int:
-    if str(args.output) == STREAM:
-        raise ParameterError(f"{args.photograph}: is a folder; its results cannot be written to standard output")
-    if args.save_kernel is not None:
-        other = "for a folder, --json contains the kernels"
-        raise ParameterError(f"--save-kernel: applies only to a single photograph; {other}")
-    for option, value in (("--kernel-map", args.kernel_map), ("--page", args.page)):
-        if value is not None:
-            raise ParameterError(f"{option}: applies only to a single photograph")
-    if os.path.exists(args.output) and not os.path.isdir(args.output):
-        raise OutputError(f"{args.output}: is a file; the output for a folder must also be a folder")
-    _check_json(args.json, args.photograph, args.output, args.output / LEDGER, args.kernel)
+def _restore_folder(args: argparse.Namespace, source: Path, settings: RestoreSettings) -> int:
+    if args.output == STREAM:
+        raise ParameterError(f"{source}: is a folder; its results cannot be written to standard output")
+    _refuse_single_outputs(args)
+    if args.output is None:
+        folder = source if source.name not in ("", "..") else Path(os.path.abspath(source))
+        output = folder.with_name(f"{folder.name}_{f'x{settings.scale:g}' if settings.is_scaled else 'restored'}")
+    else:
+        output = Path(args.output)
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise OutputError(f"{output}: is a file; the output for a folder must also be a folder")
+    _check_json(args.json, source, output, output / LEDGER, args.kernel)
     if args.kernel is not None:
         read_kernel(args.kernel)  # fail now, not in every process
     suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
+    if suffix != SAME:
+        imaging.encoder_options(Path(f"result{suffix}"), args.quality, args.subsampling)
+    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
+    if args.dry_run:
+        plan = make_plan(source, output, suffix, settings.kernel)
+        sizes = inputs.stored_sizes([job.source for job in plan.jobs])
+        print_line(f"{source} -> {output}: {inputs.describe_plan(sizes, settings, load())[0]}")
+        return 0
     to_stderr = args.json == STREAM
+
+    def note(line: str) -> None:
+        if not args.quiet:
+            print_line(line, to_stderr)
+
+    def announce(jobs: Sequence[Job]) -> None:
+        if sys.stderr.isatty() or args.verbose:  # else nobody waits for it
+            inputs.announce(inputs.stored_sizes([job.source for job in jobs]), settings, load, args)
+
     started = time.perf_counter()
-    with closing(_Progress(args.json)) as progress:
-        listener = Listener(progress.begin, lambda line: print_line(line, to_stderr), progress.record)
-        report = restore_folder(args.photograph, args.output, settings, suffix, args.jobs, listener)
+    with closing(_Progress(args.json, args.quiet)) as progress:
+        listener = Listener(progress.begin, note, progress.record, announce)
+        report = restore_folder(source, output, settings, suffix, args.jobs, listener)
     for _, reason in report.failures:
         print_line(f"blinddiff upscale: {' '.join(reason.split())}", to_stderr=True)
     summary = f"{report.done} restored"
@@ -150,18 +272,18 @@ def _restore_folder(args: argparse.Namespace, settings: RestoreSettings) -> int:
         summary += f", {report.skipped} already done"
     if report.failures:
         summary += f", {len(report.failures)} failed"
-    print_line(f"{args.output}: {summary}; {time.perf_counter() - started:.1f} s", to_stderr)
+    note(f"{output}: {summary}; {time.perf_counter() - started:.1f} s")
     return 1 if report.failures else 0
 
 
 class _Progress:
     """Shows a progress bar and writes the records: to standard output immediately, to a file at the end."""
 
-    def __init__(self, json: str | None) -> None:
+    def __init__(self, json: str | None, hidden: bool = False) -> None:
         self._json = json
         self._lines: list[str] = []
         self._begun = False
-        self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=None)  # None: the bar is shown only on a terminal
+        self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=hidden or None)  # None: only on a terminal
 
     def begin(self, phase: str, count: int) -> None:
         self._begun = True
@@ -239,7 +361,7 @@ def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | 
 def run_demo(args: argparse.Namespace) -> None:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is rejected before the progress bar is shown, so that the error is one line.
-    photograph = _read(args.photograph)
+    photograph = inputs.read_photograph(args.photograph)
     pipeline = load_pipeline(args.weights, args.device)
     make_folder(args.output)
     pixels = imaging.visible_colours(photograph)
@@ -247,26 +369,19 @@ def run_demo(args: argparse.Namespace) -> None:
     for name in DEMO_PICTURES:
         imaging.check_output(args.output / name, opaque)
     _check_kernel_outputs([args.output / DEMO_KERNEL], args.photograph)
-    with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}") as bar:
+    with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}", disable=None) as bar:
         bar.set_description_str("restoring")
         result = restore_photograph(pipeline, opaque, RestoreSettings(scale=DEMO_SCALE))
         bar.update()
         bar.set_description_str("drawing the sheet")
-        bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
-        major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
-        measured = result.noise_level, result.residual_rms, (major, minor), angle, result.seconds
-        images = pixels, bicubic, result.pixels, result.kernel, result.residual / 255
-        sheet = imaging.comparison_sheet(*images, imaging.SheetFacts(DEMO_SCALE, *measured), title=args.photograph.name)
+        _write_sheet(args.output / "sheet.png", result, args.photograph.name)
         bar.update()
         bar.set_description_str("writing the folder")
+        bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
         for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
             imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
         write_kernel(args.output / DEMO_KERNEL, result.kernel)
-        # The sheet has the colour profile of its pictures, but not a greyscale profile, which cannot describe RGB.
-        profile = None if opaque.grey else opaque.icc_profile
-        like = replace(opaque, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None)
-        imaging.write_image(args.output / "sheet.png", imaging.from_picture(sheet)[0], like)
         bar.update()
         bar.set_description_str("done")
     print_line(
@@ -276,7 +391,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 def run_kernel(args: argparse.Namespace) -> None:
     """Estimate a photograph's kernel and noise level. Print a description of both, and write the kernel."""
-    photograph = _read(args.photograph, page=args.page)
+    photograph = inputs.read_photograph(args.photograph, page=args.page)
     _check_kernel_outputs(args.output, args.photograph)
     pixels, pipeline = imaging.visible_colours(photograph), load_pipeline(args.weights, args.device)
     estimate = pipeline.estimate(pixels, args.scale, photograph.jpeg_step)
@@ -289,7 +404,7 @@ def run_kernel(args: argparse.Namespace) -> None:
 
 def run_degrade(args: argparse.Namespace) -> None:
     """Blur and reduce a sharp photograph, add noise, and write the result and the kernel."""
-    photograph = _read(args.photograph)
+    photograph = inputs.read_photograph(args.photograph)
     opaque = replace(photograph, alpha=None)
     imaging.check_output(args.output, opaque)
     _check_not_kernel(args.output, args.kernel)

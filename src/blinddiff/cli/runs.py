@@ -36,7 +36,9 @@ def run_train(args: argparse.Namespace) -> None:
     """Train a network from a recipe."""
     recipes = load_recipe(args.recipe, args.data)
     folder = args.output or Path("runs") / args.recipe.stem
-    weights = train(recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device)
+    weights = train(
+        recipes, folder, resume=args.resume, max_minutes=args.max_minutes, device=args.device, on_stop=print_line
+    )
     print_line(f"weights: {weights}")
 
 

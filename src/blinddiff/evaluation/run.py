@@ -354,8 +354,8 @@ def _run_missing(
     for known in log.results.values():
         if known.case_id in cases:
             kept_views.add(known)
-    done, interval = total - sum(len(names) for _, names in tasks), 0.2 if sys.stderr.isatty() else 30
-    with tqdm(total=total, initial=done, unit="result", mininterval=interval) as progress:
+    done = total - sum(len(names) for _, names in tasks)
+    with tqdm(total=total, initial=done, unit="result", mininterval=0.2, disable=None) as progress:
         for found in run_all(settings, runner, tasks):
             log.append(result for result, _ in found)
             for result, view in found:

@@ -4,7 +4,15 @@ from blinddiff.imaging.drawing import SheetFacts, comparison_sheet, kernel_map_p
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 from blinddiff.imaging.photograph import Photograph, from_picture, to_picture, visible_colours
 from blinddiff.imaging.read import MAX_PIXELS, largest_file, read_8bit, read_bytes, read_image
-from blinddiff.imaging.write import OUTPUT_FORMATS, check_format, check_output, encode_image, write_image, write_picture
+from blinddiff.imaging.write import (
+    OUTPUT_FORMATS,
+    check_format,
+    check_output,
+    encode_image,
+    encoder_options,
+    write_image,
+    write_picture,
+)
 
 __all__ = [
     "FORMATS",
@@ -17,6 +25,7 @@ __all__ = [
     "check_output",
     "comparison_sheet",
     "encode_image",
+    "encoder_options",
     "from_picture",
     "has_image_name",
     "has_raw_name",

@@ -79,7 +79,7 @@ class SheetFacts:
     degrees, clockwise from the x axis on the screen.
     """
 
-    scale: int
+    scale: float
     noise_level: float
     residual_rms: float
     kernel_widths: tuple[float, float]
@@ -109,7 +109,7 @@ def comparison_sheet(
     full = result.shape[-1], result.shape[-2]
     pictures = [to_picture(low).resize(full, _NEAREST), to_picture(bicubic), to_picture(result)]
     sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
-    captions = (f"input, {sizes[0]}", f"bicubic x{facts.scale}", f"result, {sizes[1]}")
+    captions = (f"input, {sizes[0]}", f"bicubic x{facts.scale:.3g}", f"result, {sizes[1]}")
     size = _fit(full, 560, 480)
     width = max(size[0], 320)
     zoom = min(16, max(1, round(width / (0.22 * full[0]))))  # the magnified row shows 22 % of the image's width

@@ -53,21 +53,30 @@ def _by_pillow(array: PixelArray, icc: bytes | None, exif: bytes | None, xmp: by
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """An image format that can be written. `encode` takes (H, W, C) pixels, ICC profile, EXIF block and XMP packet."""
+    """An image format that can be written.
+
+    `encode` takes (H, W, C) pixels, ICC profile, EXIF block and XMP packet, and `options` as keyword arguments.
+    """
 
     name: str
-    encode: Callable[[PixelArray, bytes | None, bytes | None, bytes | None], bytes]
+    encode: Callable[..., bytes]
     longest_side: int = 2**31 - 1  # in pixels
     bit_depths: tuple[int, ...] = (8,)  # per channel; 32 for floats
     keeps_alpha: bool = True
     keeps_grey: bool = True  # grey, and grey with alpha; if false, grey is written as RGB
+    options: tuple[str, ...] = ()  # of lossy formats
 
 
 _PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16))
 _TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32))
-_JPEG = OutputFormat("JPEG", partial(_by_pillow, format="JPEG", quality=95, subsampling=0), 65_500, keeps_alpha=False)
-_WEBP = OutputFormat("WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False)
-_AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_535, keeps_grey=False)
+_BOTH = ("quality", "subsampling")
+_JPEG = OutputFormat(
+    "JPEG", partial(_by_pillow, format="JPEG", quality=95, subsampling=0), 65_500, keeps_alpha=False, options=_BOTH
+)
+_WEBP = OutputFormat(
+    "WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False, options=("quality",)
+)
+_AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_535, keeps_grey=False, options=_BOTH)
 _JPEGXL = OutputFormat("JPEG XL", encode_jpegxl, 2**18, bit_depths=(8, 16, 32))
 OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
     {".png": _PNG, ".tif": _TIFF, ".tiff": _TIFF, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
@@ -94,8 +103,31 @@ def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, 
     write_file(path, encode_image(path, pixels, like, alpha))
 
 
-def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> bytes:
-    """Return the bytes that `write_image` would write, with the same arguments and errors."""
+def encoder_options(
+    path: PurePath, quality: int | None, subsampling: str | None, strict: bool = True
+) -> dict[str, int | str]:
+    """Return the given options that a file's format has, for `encode_image`.
+
+    quality is 1 to 100; subsampling is "4:4:4", "4:2:2" or "4:2:0". Raises OutputError if ``strict`` and the format
+    lacks one.
+    """
+    kind, options = _output_format(path), {}
+    for name, value in (("quality", quality), ("subsampling", subsampling)):
+        if value is not None and name in kind.options:
+            options[name] = value
+        elif value is not None and strict:
+            raise OutputError(f"{path}: {kind.name} files have no {name} to choose")
+    return options
+
+
+def encode_image(
+    path: FilePath,
+    pixels: Tensor,
+    like: Photograph | None = None,
+    alpha: Tensor | None = None,
+    options: Mapping[str, int | str] | None = None,
+) -> bytes:
+    """Return the bytes that `write_image` would write, with the same errors; ``options``: see `encoder_options`."""
     path = Path(path)
     if like is not None and like.alpha is not None and alpha is None:
         raise ParameterError("alpha: is required, because the original photograph has alpha")
@@ -107,7 +139,7 @@ def encode_image(path: FilePath, pixels: Tensor, like: Photograph | None = None,
     array = to_array(pixels, depth, None if like is None else tone_curve(_profile_kept(path, like), like.grey))
     if alpha is not None:
         array = np.concatenate([array, to_array(alpha, depth)], axis=-1)
-    return _encode(path, array, like)
+    return _encode(path, array, like, **(options or {}))
 
 
 def write_picture(path: FilePath, picture: Image.Image) -> None:
@@ -162,7 +194,7 @@ def _refuse_input(path: Path, like: Photograph | None) -> None:
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 
-def _encode(path: PurePath, array: PixelArray, like: Photograph | None) -> bytes:
+def _encode(path: PurePath, array: PixelArray, like: Photograph | None, **options: int | str) -> bytes:
     """Return the bytes of the whole file. Raises OutputError if the format does not support the image."""
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):
@@ -175,7 +207,7 @@ def _encode(path: PurePath, array: PixelArray, like: Photograph | None) -> bytes
     exif = None if like is None or like.exif is None else exif_with_size(like.exif, (width, height))
     xmp = None if like is None or like.xmp is None else xmp_with_size(like.xmp, (width, height))
     try:
-        return kind.encode(array, profile, exif, xmp)
+        return kind.encode(array, profile, exif, xmp, **options)
     except MemoryError as error:
         raise OutputError(f"{path}: this image of {width} x {height} pixels does not fit in memory") from error
     except Exception as error:  # encoders raise many types, such as for too much EXIF

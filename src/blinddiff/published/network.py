@@ -158,7 +158,10 @@ def read_published(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors raise errors of many kinds
-        reason = " ".join(str(error).split())[:200] or "it is empty or cut short"  # an EOFError has no message
+        # The libraries' own messages are long, and advise to allow code in the file.
+        reason = "it is no checkpoint of PyTorch or safetensors, or is damaged"
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
         raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
     for key in ("params_ema", "params", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -38,11 +38,15 @@ class FolderReport:
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks. `begin` gets a phase and its number of files, `note` a line to print, `record` each finished file."""
+    """Callbacks. `begin` gets a phase and its number of files, `note` a line to print, `record` each finished file.
+
+    `plan` gets the photographs that remain, before the first is restored; an exception raised by it ends the run.
+    """
 
     begin: Callable[[str, int], object] = lambda *_: None
     note: Callable[[str], object] = lambda _: None
     record: Callable[[Record], object] = lambda _: None
+    plan: Callable[[Sequence[Job]], object] = lambda _: None
 
 
 def restore_folder(
@@ -93,6 +97,7 @@ def restore_folder(
             else:
                 report.skipped += 1
                 listener.record(Record(job.name, job.output, "skipped", facts=facts))
+        listener.plan(remaining)
         # Begin a new progress bar: checking is much faster than restoring and would distort the estimated time.
         listener.begin("restoring", len(remaining))
         process_count = min(len(remaining), default_processes(settings.device) if processes is None else processes)
@@ -160,7 +165,8 @@ class FileRestorer:
     def __init__(self, settings: RestoreSettings) -> None:
         self._settings = settings
         self._pipeline = load_pipeline(settings.weights, settings.device)
-        self._pipeline.check_scale(settings.scale)
+        if settings.native:
+            self._pipeline.check_scale(int(settings.scale))
         self._kernel = None if settings.kernel is None else read_kernel(settings.kernel)
 
     def __call__(self, job: Job) -> Done | Failed:
@@ -179,10 +185,12 @@ class FileRestorer:
 
     def _restore(self, job: Job, photograph: imaging.Photograph, input_sha256: str) -> Done:
         make_folder(job.target.parent)
-        height, width = (self._settings.scale * side for side in photograph.pixels.shape[-2:])
+        height, width = self._settings.result_size(*photograph.pixels.shape[-2:])
         imaging.check_output(job.target, photograph, (width, height))
+        # Not strict: results may have different formats.
+        options = imaging.encoder_options(job.target, self._settings.quality, self._settings.subsampling, strict=False)
         result = restore_photograph(self._pipeline, photograph, self._settings, self._kernel)
-        data = imaging.encode_image(job.target, result.pixels, photograph, result.alpha)
+        data = imaging.encode_image(job.target, result.pixels, photograph, result.alpha, options)
         write_file(job.target, data)
         return Done(input_sha256, hash_of(data), result.facts(job.target))
 

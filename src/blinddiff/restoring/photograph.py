@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -13,16 +15,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff import __version__
-from blinddiff.degradation import bicubic_upsample
+from blinddiff.degradation import SCALES, bicubic_upsample
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
-from blinddiff.errors import ImageError, KernelError, WeightsError
+from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError
 from blinddiff.files import file_hash
 from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours
 from blinddiff.imaging.write import written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
+from blinddiff.sampling.output import BlindDiffOutput
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
+
+MAX_FACTOR = 8
+"""Largest enlargement; above 4, the photograph is restored twice."""
 
 
 def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
@@ -32,6 +38,9 @@ def load_pipeline(weights: str | Path | None = None, device: str | None = None) 
     return pipeline
 
 
+_SIZES = ("width", "height", "longest", "megapixels")
+
+
 @dataclass(frozen=True)
 class RestoreSettings:
     """How to restore a photograph. Small and picklable, because it is sent to worker processes.
@@ -39,7 +48,7 @@ class RestoreSettings:
     Attributes:
         weights: folder of weights, or a repository of the Hugging Face hub; None for the included weights.
         device: as for `BlindDiffPipeline.from_pretrained`.
-        scale: 1, 2, 3 or 4.
+        scale: enlargement, 1 to 8. A scale that no network has, such as 1.5 or 8, is reached as `passes` says.
         mode: a key of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
         steps: number of steps of the reverse diffusion, 1 to 1000; None for the mode's default.
         samples: number of restorations with different noise; the result is their mean.
@@ -48,13 +57,18 @@ class RestoreSettings:
         noise_level: standard deviation of the noise in grey levels, 0 to 255, if it is known.
         max_pixels: maximum number of pixels of the input; protects against decompression bombs.
         max_memory: limit in bytes for all parallel restorations together; None for half of the free memory.
+        width, height: size of the result in pixels, instead of ``scale``. The aspect ratio is kept: if both are given,
+            the result is the largest that fits into them.
+        longest: longer side of the result in pixels, instead of ``scale``.
+        megapixels: size of the result in millions of pixels, instead of ``scale``.
+        quality, subsampling: how a lossy format is written, see `encoder_options`; None for the format's default.
 
-    Raises ParameterError if the noise level is not between 0 and 255.
+    Raises ParameterError if a number is out of its range, or several sizes are given.
     """
 
     weights: str | None = None
     device: str | None = None
-    scale: int = 4
+    scale: float = 4
     mode: str = "fidelity"
     steps: int | None = None
     samples: int = 1
@@ -63,10 +77,69 @@ class RestoreSettings:
     noise_level: float | None = None
     max_pixels: int = MAX_PIXELS
     max_memory: int | None = None
+    width: int | None = None
+    height: int | None = None
+    longest: int | None = None
+    megapixels: float | None = None
+    quality: int | None = None
+    subsampling: str | None = None
 
     def __post_init__(self) -> None:
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if not 1 <= self.scale <= MAX_FACTOR:
+            raise ParameterError(f"scale {self.scale} is not between 1 and {MAX_FACTOR}")
+        if self.scale == int(self.scale):
+            object.__setattr__(self, "scale", int(self.scale))  # 2.0 is 2, also in the fingerprint
+        for name in _SIZES:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e6:
+                raise ParameterError(f"{name} {value} must be greater than 0 and less than 1000000")
+        sides = self.width is not None or self.height is not None
+        if sides + (self.longest is not None) + (self.megapixels is not None) > 1:
+            raise ParameterError("width and height, longest, and megapixels exclude one another")
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether ``scale`` decides the size of the result."""
+        return all(getattr(self, name) is None for name in _SIZES)
+
+    @property
+    def native(self) -> bool:
+        """Whether the result has one of `SCALES`, so that nothing is reduced."""
+        return self.scale in SCALES and self.is_scaled
+
+    def factor(self, height: int, width: int) -> float:
+        """The enlargement of a photograph of height x width pixels."""
+        if self.longest is not None:
+            return self.longest / max(height, width)
+        if self.megapixels is not None:
+            return math.sqrt(1e6 * self.megapixels / (height * width))
+        given = [size / side for size, side in ((self.height, height), (self.width, width)) if size is not None]
+        return min(given, default=self.scale)
+
+    def result_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result of a photograph of height x width pixels."""
+        factor = self.factor(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def passes(self, height: int, width: int, pipeline: BlindDiffPipeline) -> tuple[int, ...]:
+        """The scales of one or two restorations whose result is at least as large as the one asked for.
+
+        The smallest such product of the network's scales, in one restoration if possible: (2,) for 1.5, (4, 2) for 8.
+        Raises ParameterError if the network lacks the scale, or the result is more than `MAX_FACTOR` times as large.
+        """
+        if self.native:
+            return (int(self.scale),)
+        factor = self.factor(height, width)
+        if factor > MAX_FACTOR:
+            raise ParameterError(f"a result {factor:.1f} times as large as the photograph: at most {MAX_FACTOR} times")
+        scales = [scale for scale in SCALES if scale in pipeline.network.config.scales]
+        chains = [(scale,) for scale in scales] + [(a, b) for a, b in product(scales, scales) if a >= b > 1]
+        fitting = [chain for chain in chains if math.prod(chain) > factor - 1e-6]
+        if not fitting:
+            raise ParameterError(f"the network's scales, {', '.join(map(str, scales))}, do not reach {factor:.3g}")
+        return min(fitting, key=lambda chain: (math.prod(chain), len(chain)))
 
     @property
     def number_of_steps(self) -> int:
@@ -83,6 +156,9 @@ class RestoreSettings:
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
             del facts["samples"]  # left out, so that ledgers from before this setting stay valid
+        for name in (*_SIZES, "quality", "subsampling"):  # for the same reason
+            if facts[name] is None:
+                del facts[name]
         try:
             facts["kernel"] = None if self.kernel is None else file_hash(self.kernel)
         except OSError as error:
@@ -114,7 +190,7 @@ class Result:
     Attributes:
         pixels: (3, H, W) in [0, 1]; the mean of the samples.
         alpha: transparency, (1, H, W) in [0, 1]; None if the photograph has none.
-        kernel: (n, m), in pixels of the result; sums to 1.
+        kernel: (n, m), in pixels of the first pass's result; sums to 1.
         noise_level: standard deviation of the noise in grey levels.
         expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None if the kernel was given.
         residual: input minus degraded result, (3, h, w), in grey levels.
@@ -122,6 +198,8 @@ class Result:
             consistent with the input.
         std: standard deviation over the samples, (3, H, W) in [0, 1]; None for one sample.
         seconds: duration of the restoration.
+        passes: scale of each pass, see `RestoreSettings.passes`. Kernel, noise level, residual and consistency are
+            those of the first, which saw the photograph.
     """
 
     photograph: Photograph
@@ -135,6 +213,7 @@ class Result:
     consistency: float
     std: Tensor | None
     seconds: float
+    passes: tuple[int, ...]
 
     @property
     def residual_rms(self) -> float:
@@ -153,7 +232,9 @@ class Result:
         bit depth. ``mode`` (Pillow's pixel format, such as "RGB") and ``bit_depth`` describe the photograph.
         ``kernel_widths`` are the standard deviations along the kernel's principal axes in pixels of the result, the
         larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
-        ``notes`` are those of the `Photograph`. The other keys are attributes of `Result`.
+        ``samples`` and ``uncertainty`` are there only for several samples. ``passes`` and ``kernel_scale``, the scale
+        whose pixels the kernel has, are there only if the result was reduced or has two passes. ``notes``
+        are those of the `Photograph`. The other keys are attributes of `Result`.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -172,6 +253,8 @@ class Result:
             "expected_kernel_error": self.expected_kernel_error,
             "seconds": self.seconds,
             "notes": list(self.photograph.notes),
+            **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
+            **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
 
 
@@ -181,40 +264,61 @@ def restore_photograph(
     settings: RestoreSettings,
     kernel: Tensor | None = None,
     on_step: Callable[[int, Tensor], object] = lambda *_: None,
+    on_progress: Callable[[float], object] = lambda _: None,
 ) -> Result:
     """Restore a photograph. Colours hidden by its transparency do not affect the visible ones.
+
+    A second pass, see `RestoreSettings.passes`, restores the result of the first without deblurring it again: the first
+    has removed the blur, and estimating another one cost 0.55 dB at x8 (mean of four photographs, 25.25 to 24.70 dB). A
+    result larger than asked for is reduced by `reduce_image`.
 
     Args:
         pipeline: loaded with ``settings.weights``.
         settings: its kernel is used only in error messages; weights, device and max_pixels are not used.
-        kernel: the known blur kernel, (n, m), in pixels of the result; the caller reads it from ``settings.kernel``.
-        on_step: called after each step with the number of finished steps and the current estimate x0_hat,
-            (samples, 3, H, W). An exception raised by it stops the restoration.
+        kernel: the known blur kernel, (n, m), in pixels of the first pass; the caller reads it from
+            ``settings.kernel``.
+        on_step: called after each step with the number of finished steps, of all passes, and the current estimate
+            x0_hat, (samples, 3, H, W). An exception raised by it stops the restoration.
+        on_progress: called after each tile of each step with the finished share of the network's work, 0 to 1.
 
     Raises ImageError if the photograph is too small, or does not fit into memory even in the smallest tiles;
     KernelError if the kernel is larger than the result; ParameterError if a setting is outside its range.
     """
     started = time.perf_counter()
     pixels = visible_colours(photograph)
+    height, width = pixels.shape[-2:]
+    passes = settings.passes(height, width, pipeline)
+    work = [float(math.prod(passes[: index + 1]) ** 2) for index in range(len(passes))]  # pixels of each pass
+    steps, done = settings.number_of_steps, 0
 
-    def after_step(index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
-        on_step(index + 1, x0_hat)
+    def after_step(_index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
+        nonlocal done
+        done += 1
+        on_step(done, x0_hat)
 
+    def after_tile(finished: int, count: int) -> None:
+        current, step = divmod(done, steps)
+        on_progress((sum(work[:current]) + work[current] * (step + finished / count) / steps) / sum(work))
+
+    generator = torch.Generator().manual_seed(settings.seed)
+    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
+    outs: list[BlindDiffOutput] = []
     try:
-        out = pipeline(
-            pixels,
-            scale=settings.scale,
-            mode=settings.mode,
-            num_inference_steps=settings.steps,
-            num_samples=settings.samples,
-            kernel=kernel,
-            noise_level=settings.noise_level,
-            generator=torch.Generator().manual_seed(settings.seed),
-            output_type="pt",
-            max_memory=settings.max_memory,
-            jpeg_step=photograph.jpeg_step,
-            on_step=after_step,
-        )
+        for scale in passes:
+            out = pipeline(
+                _samples(outs[0]) if outs else pixels,  # a second pass continues each sample by itself
+                scale=scale,
+                mode=settings.mode,
+                num_inference_steps=settings.steps,
+                num_samples=1 if outs else settings.samples,
+                generator=generator,
+                output_type="pt",
+                max_memory=settings.max_memory,
+                on_step=after_step,
+                on_tile=after_tile,
+                **({"kernel": torch.ones(1, 1)} if outs else given),
+            )
+            outs.append(out)
     except KernelError as error:
         if settings.kernel is None:
             raise
@@ -222,21 +326,58 @@ def restore_photograph(
     except (MemoryError, RuntimeError) as error:
         if not is_lack_of_memory(error):
             raise
-        height, width = pixels.shape[-2:]
-        raise ImageError(f"{width} x {height} pixels at scale {settings.scale} do not fit into memory") from error
+        raise ImageError(f"{width} x {height} pixels at scale {settings.scale:g} do not fit into memory") from error
+    first, size = outs[0], settings.result_size(height, width)
+    restored, std = first.images[0], first.std
+    alpha = None if photograph.alpha is None else enlarge_alpha(photograph.alpha, math.prod(passes))
+    if len(passes) > 1 or size != tuple(restored.shape[-2:]):
+        samples = reduce_image(_samples(outs[-1]), size)
+        restored, std = samples.mean(0), samples.std(0)[None] if len(samples) > 1 else None
+        alpha = None if alpha is None else _resample(alpha, size)
     return Result(
         photograph=photograph,
         settings=settings,
-        pixels=out.images[0],
-        alpha=None if photograph.alpha is None else enlarge_alpha(photograph.alpha, settings.scale),
-        kernel=out.kernels[0],
-        noise_level=float(out.noise_levels[0]),
-        expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
-        residual=out.residuals[0],
-        consistency=float(out.consistency[0]),
-        std=None if out.std is None else out.std[0],
+        pixels=restored,
+        alpha=alpha,
+        kernel=first.kernels[0],
+        noise_level=float(first.noise_levels[0]),
+        expected_kernel_error=None if first.expected_kernel_errors is None else float(first.expected_kernel_errors[0]),
+        residual=first.residuals[0],
+        consistency=float(first.consistency[0]),
+        std=None if std is None else std[0],
         seconds=time.perf_counter() - started,
+        passes=passes,
     )
+
+
+def _samples(out: BlindDiffOutput) -> Tensor:
+    """All samples of the one image of a `BlindDiffOutput`, or one of each of several images: (K, 3, H, W)."""
+    return out.images if out.samples is None else out.samples[0]
+
+
+def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reduce (..., 3, H, W), in [0, 1] with the tone curve of sRGB, to a size (height, width).
+
+    Antialiased bicubic interpolation in linear light: fine detail then keeps its mean brightness, as in a lens. That is
+    possible for every file, because `Photograph.pixels` have the tone curve of sRGB whatever the file's profile.
+    """
+    planes = image.flatten(0, -3).split(1)  # by channel, to save memory
+    reduced = [linear_to_srgb(_resample(srgb_to_linear(plane), size)) for plane in planes]
+    return torch.cat(reduced).unflatten(0, image.shape[:-2]).contiguous()
+
+
+def _resample(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(plane[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+
+
+def srgb_to_linear(values: Tensor) -> Tensor:
+    """Linear light, in [0, 1], of values with the tone curve of sRGB (IEC 61966-2-1)."""
+    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(values: Tensor) -> Tensor:
+    """The inverse of `srgb_to_linear`."""
+    return torch.where(values <= 0.0031308, 12.92 * values, 1.055 * values.clamp(min=1e-12) ** (1 / 2.4) - 0.055)
 
 
 def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:

@@ -156,6 +156,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         on_step: OnStep | None = None,
+        on_tile: Callable[[int, int], object] = lambda *_: None,
     ) -> BlindDiffOutput:
         """Restore a photograph.
 
@@ -187,6 +188,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs: keys of this dict, of ``"latents"``, ``"x0_hat"`` and ``"kernel"``.
             on_step: called after each step with (step, t, x_{t-1}, x0_hat, k_t); a tensor that it returns replaces
                 x_{t-1}. The samples of an image are consecutive in the batch.
+            on_tile: called during each step after each tile of the network with (finished tiles, all tiles).
 
         Raises:
             ImageError: the image cannot be used.
@@ -226,7 +228,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         repeated = observation.repeat(num_samples)
         max_memory = default_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
-        denoiser: Denoiser = Tiled(self.network, tiles)
+        denoiser: Denoiser = Tiled(self.network, tiles, on_tile)
         if options.self_ensemble:
             denoiser = SelfEnsemble(denoiser)
         count = options.num_inference_steps

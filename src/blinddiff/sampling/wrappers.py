@@ -119,34 +119,45 @@ class Tiles:
             spans.append(Span(start, start + len(positions), weights))
         return spans
 
+    def __len__(self) -> int:
+        """The number of tiles of all images; 1 without tiling."""
+        rows, columns = (len(self.spans(side * self._scale)) for side in self._y.shape[-2:])
+        return 1 if self.side is None else len(self._y) * rows * columns
+
     def __iter__(self) -> Iterator[Tile]:
         rows, columns = (self.spans(side * self._scale) for side in self._y.shape[-2:])
         for image, row, column in product(range(len(self._y)), rows, columns):
             yield Tile(self._scale, slice(image, image + 1), (row, column))
 
-    def map_and_blend(self, function: Callable[[Tile], TileOutput]) -> TileOutput:
+    def map_and_blend(
+        self, function: Callable[[Tile], TileOutput], on_tile: Callable[[int, int], object] = lambda *_: None
+    ) -> TileOutput:
         """Apply a function to every tile. Blend its images to (B, C, H, W), and average its estimates to (B, ...).
 
         The average is weighted by the tiles' gradient energy. If memory runs out, the tile side is halved and all
-        tiles are recomputed.
+        tiles are recomputed. ``on_tile`` is called after each tile with the number of finished tiles and of all.
         """
         while True:
             try:
-                return self._map_and_blend(function)
+                return self._map_and_blend(function, on_tile)
             except (MemoryError, RuntimeError) as error:
                 if not is_lack_of_memory(error) or not self._halve():
                     raise
             if self._y.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _map_and_blend(self, function: Callable[[Tile], TileOutput]) -> TileOutput:
+    def _map_and_blend(
+        self, function: Callable[[Tile], TileOutput], on_tile: Callable[[int, int], object]
+    ) -> TileOutput:
         if self.side is None:
-            return function(Tile(self._scale, slice(None), ()))
+            output = function(Tile(self._scale, slice(None), ()))
+            on_tile(1, 1)
+            return output
         height, width = (side * self._scale for side in self._y.shape[-2:])
         images: list[Tensor] = []
         estimates: list[Tensor] = []
         weights = self._y.new_zeros(len(self._y))
-        for tile in self:
+        for number, tile in enumerate(self, start=1):
             tile_images, tile_estimates = function(tile)
             if not images and not estimates:
                 images = [image.new_zeros(len(self._y), image.shape[1], height, width) for image in tile_images]
@@ -158,6 +169,7 @@ class Tiles:
             weights[tile.images] += weight
             for total, estimate in zip(estimates, tile_estimates, strict=True):
                 total[tile.images] += weight * estimate
+            on_tile(number, len(self))
         return images, [total / weights.view(-1, *(1,) * (total.ndim - 1)) for total in estimates]
 
     def _halve(self) -> bool:
@@ -225,11 +237,13 @@ class SelfEnsemble(_Wrapper):
 
 
 class Tiled(_Wrapper):
-    """A denoiser that is applied tile by tile."""
+    """A denoiser that is applied tile by tile; ``on_tile`` as in `Tiles.map_and_blend`, in each step."""
 
-    def __init__(self, denoiser: Denoiser, tiles: Tiles) -> None:
+    def __init__(
+        self, denoiser: Denoiser, tiles: Tiles, on_tile: Callable[[int, int], object] = lambda *_: None
+    ) -> None:
         super().__init__(denoiser)
-        self._tiles = tiles
+        self._tiles, self._on_tile = tiles, on_tile
         self._cached: tuple[Degradation | None, Tensor | None] | None = None
         self.closed_form_image = self._closed_form_image
 
@@ -267,7 +281,7 @@ class Tiled(_Wrapper):
             images = [getattr(p, each.name) for each in fields(p) if each.name != "degradation"]
             return images, p.degradation.estimates
 
-        (x0_hat, *others), estimates = self._tiles.map_and_blend(predict)
+        (x0_hat, *others), estimates = self._tiles.map_and_blend(predict, self._on_tile)
         return prediction_type(x0_hat, Degradation.from_estimates(estimates, degradation), *others)
 
 

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +72,7 @@ def train(
     resume: bool = False,
     max_minutes: float = math.inf,
     device: str | None = None,
+    on_stop: Callable[[str], object] = lambda _: None,
 ) -> Path:
     """Run or resume a recipe. Return the folder of the averaged weights of the stage that ran last.
 
@@ -89,6 +90,7 @@ def train(
         resume: continue from the last checkpoint in ``folder``.
         max_minutes: time after which a checkpoint is saved and the run stops.
         device: ``"cpu"`` to use no accelerator.
+        on_stop: called with a line that says how far the run came, if ``max_minutes`` ended it.
 
     Raises TrainingError if the loss or its gradient is not finite, or ``folder`` contains a run, or none to resume;
     RecipeError for missing photographs or invalid settings; WeightsError if the initial weights are missing or do not
@@ -114,6 +116,9 @@ def train(
         trainer = Trainer(recipe, folders[n], has_checkpoint[n], device)
         trainer.run((end - time.monotonic()) / 60)
         if trainer.step < recipe.steps:
+            if trainer.accelerator.is_main_process:
+                stage = f" of stage {n + 1} of {len(recipes)}" if several else ""
+                on_stop(f"stopped at {trainer.step:,} of {recipe.steps:,} steps{stage}; --resume continues")
             break
     PartialState().destroy_process_group()
     return trainer.folder / "weights"
@@ -161,7 +166,7 @@ class Trainer:
         recipe, hidden = self.recipe, not self.accelerator.is_main_process
         started = checkpointed = time.monotonic()
         with (
-            tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden) as bar,
+            tqdm(total=recipe.steps, initial=self.step, desc=self.folder.name, disable=hidden or None) as bar,
             ThreadPoolExecutor(1) as loader,
         ):
             loading = loader.submit(self.photographs, self.step)
