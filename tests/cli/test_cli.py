@@ -626,6 +626,14 @@ def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[i
         assert f"{name}: contains no checkpoint" in line
 
 
+def test_the_mode_paper_without_a_published_network(refused: Callable[..., str], here: Path) -> None:
+    (here / "photographs").mkdir()
+    shutil.copy("small.png", "photographs/small.png")
+    for name in ("small.png", "photographs"):
+        line = refused("upscale", name, "-o", "out.png" if name == "small.png" else "out", "--mode", "paper")
+        assert "mode 'paper' needs the weights of a published network; these weights run fidelity, fast" in line
+
+
 def test_bad_conversion(refused: Callable[..., str], here: Path) -> None:
     torch.save({"params": {"conv_first.weight": torch.zeros(3)}}, "other.pth")
     torch.save([1], "list.pth")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from blinddiff.errors import ParameterError
+from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.published.network import PublishedMCFormer
 from blinddiff.sampling.memory import choose_device
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 from blinddiff.sampling.schedulers import SCHEDULERS, default_scheduler
@@ -159,12 +160,56 @@ def test_modes_set_what_is_not_given(restore, tiny_pipeline, photograph):
     for mode in OWN_MODES:
         assert len(steps(mode=mode)) == MODES[mode].num_inference_steps
         assert len(steps(mode=mode, num_inference_steps=5)) == 5
-    assert len(steps(mode="paper", num_inference_steps=4)) == 4
     assert torch.equal(restore().images, restore(mode="fidelity").images)
     perceptual = restore(mode="perceptual", num_inference_steps=3)
     assert not torch.allclose(perceptual.images, restore(num_inference_steps=3).images, atol=1e-3)
     spelled = {"scheduler": "own", "image_step": "proximal", "kernel_step": "damped", "num_inference_steps": 3}
-    assert torch.equal(perceptual.images, restore(mode="paper", **spelled).images)
+    assert torch.equal(perceptual.images, restore(mode="fast", **spelled).images)
+
+
+@pytest.fixture
+def published_pipeline() -> BlindDiffPipeline:
+    torch.manual_seed(0)
+    network = PublishedMCFormer(dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16)
+    return BlindDiffPipeline(network.requires_grad_(False), default_scheduler(network))
+
+
+def test_only_a_published_network_runs_the_mode_paper(tiny_pipeline, published_pipeline, photograph):
+    assert tiny_pipeline.modes == OWN_MODES
+    assert published_pipeline.modes == list(MODES)
+    message = "mode 'paper' needs the weights of a published network; these weights run fidelity, fast, perceptual"
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        tiny_pipeline(photograph, mode="paper")
+    times = []
+    published_pipeline(
+        photograph, 4, "paper", 4, generator=seeded(0), callback_on_step_end=lambda _, __, t, ___: times.append(t)
+    )
+    assert times == [999, 666, 333, 0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_result_that_is_not_finite_is_not_returned(restore, tiny_pipeline, monkeypatch, value, at):
+    steps, forward = [], tiny_pipeline.network.forward
+
+    def diverging(*arguments, **options):
+        prediction = forward(*arguments, **options)
+        if len(steps) == at:
+            prediction.x0_hat[0, 0, 3, 3] = value
+        return prediction
+
+    monkeypatch.setattr(tiny_pipeline.network, "forward", diverging)
+    with pytest.raises(BlindDiffError, match="the estimate is not finite"):
+        restore(image_step="none", callback_on_step_end=lambda *step: steps.append(step[1]))
+    assert steps == list(range(at))  # the first step that is not finite is the last
+
+
+def test_latents_of_a_callback_that_are_not_finite_are_not_returned(restore):
+    def spoil(_pipeline, step, _t, tensors):
+        return {"latents": tensors["latents"] + float("inf")} if step == 1 else {}
+
+    with pytest.raises(BlindDiffError, match="the estimate is not finite"):
+        restore(callback_on_step_end=spoil)
 
 
 def test_the_network_learns_nothing_from_being_used(tiny_pipeline, restore):

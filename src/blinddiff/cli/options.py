@@ -94,7 +94,7 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     _add_scale_option(parser)
     text = (
         "fidelity: smallest mean error; fast: slightly larger error, half the time; perceptual: sharper, details "
-        "partly invented; paper: the published sampler (default: fidelity)"
+        "partly invented; paper: the published sampler, for weights from blinddiff convert only (default: fidelity)"
     )
     add("--mode", choices=MODES, default="fidelity", help=text)
     add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")

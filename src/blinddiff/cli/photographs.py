@@ -85,6 +85,7 @@ def _restore_one(args: argparse.Namespace, settings: RestoreSettings) -> int:
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load_pipeline(args.weights, args.device)
+    pipeline.check_mode(args.mode)
     title = options.printable(Path(name).name, sys.stderr)
     # The delay keeps the bar from appearing before an immediate error message.
     with tqdm(total=settings.number_of_steps, desc=title, unit="step", delay=0.1) as bar:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from blinddiff.degradation import SCALES, Degradation, Observation
 from blinddiff.degradation.noise import check_noise_level
-from blinddiff.errors import ParameterError
+from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import DEFAULT_WEIGHTS, load_network
 from blinddiff.models.mcformer import MCFormer
@@ -162,8 +162,8 @@ class BlindDiffPipeline(DiffusionPipeline):
         Args:
             image: a PIL image, array or tensor, or a list or batch of images of one size, see `to_batch`.
             scale: 1 (deblur and denoise), 2, 3 or 4.
-            mode: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``; it supplies defaults for
-                num_inference_steps, image_step, kernel_step and scheduler, see `MODES`.
+            mode: one of `modes`: ``"fidelity"``, ``"fast"``, ``"perceptual"``, or ``"paper"`` with a published network;
+                it supplies defaults for num_inference_steps, image_step, kernel_step and scheduler, see `MODES`.
             num_inference_steps: 1 to 1000.
             num_samples: samples per image; with more than one, ``images`` contains their means.
             kernel: a known blur kernel, (n, m) or (B, n, m) in HR pixels; replaces the initial estimate in data term
@@ -192,14 +192,16 @@ class BlindDiffPipeline(DiffusionPipeline):
             ImageError: the image cannot be used.
             ParameterError: an argument is out of range.
             KernelError: the kernel is not a valid blur kernel, or is larger than the result.
+            BlindDiffError: the estimate is not finite; nothing is returned then.
         """
+        self.check_mode(mode)
         y = to_batch(image).to(self.device)
         if kernel is not None and kernel_step is None:
             kernel_step = "fixed"
         names = "scheduler", "num_inference_steps", "image_step", "kernel_step"
         values = scheduler, num_inference_steps, image_step, kernel_step
         given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        options = replace(MODES[_choice("mode", mode, MODES)], **given)
+        options = replace(MODES[mode], **given)
         _choice("output_type", output_type, ("pil", "np", "pt"))
         self.check_scale(scale)
         if options.kernel_step == "fixed" and kernel is None:
@@ -234,6 +236,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         with self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
+                _check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
                 bar.update()
                 replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
                 if callback_on_step_end is None:
@@ -252,6 +255,7 @@ class BlindDiffPipeline(DiffusionPipeline):
                 tiled_kernel_step(update_kernel, tiles),
                 after_step,
             )
+        _check_finite(restored.image, restored.degradation.noise_level)
         out = make_output(observation, restored, num_samples, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
@@ -299,6 +303,20 @@ class BlindDiffPipeline(DiffusionPipeline):
         assert x_y is not None  # because the network has an initial estimate
         return x_y.clamp_(0, 1).cpu()
 
+    @property
+    def modes(self) -> list[str]:
+        """Names of the `MODES` that the network can run; "paper" only if it is a published one.
+
+        Without the published guidance in its training, a network diverges under it.
+        """
+        return [name for name in MODES if name != "paper" or self.network.default_mode == "paper"]
+
+    def check_mode(self, mode: str) -> None:
+        """Raise ParameterError if a mode is unknown, or not one of `modes`."""
+        if _choice("mode", mode, MODES) not in self.modes:
+            others = ", ".join(self.modes)
+            raise ParameterError(f"mode {mode!r} needs the weights of a published network; these weights run {others}")
+
     def check_scale(self, scale: int) -> None:
         """Raise ParameterError if the network was not trained for a scale."""
         supported = [s for s in SCALES if s in self.network.config.scales]
@@ -320,3 +338,9 @@ def _choice(name: str, value: str, allowed: Any) -> str:
     if value not in allowed:
         raise ParameterError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     return value
+
+
+def _check_finite(*values: Tensor) -> None:
+    """Raise BlindDiffError if a value is infinite or not a number."""
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise BlindDiffError("the estimate is not finite with these weights and options; nothing is returned")
