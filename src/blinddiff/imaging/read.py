@@ -1,6 +1,5 @@
 """Reads image files: detects the format from the first bytes, and decodes without loss or raises ImageError."""
 
-import io
 import logging
 import os
 import re
@@ -8,15 +7,13 @@ import stat
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
 from blinddiff.files import FilePath, error_reason
@@ -24,6 +21,7 @@ from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import declared_profile, jpeg2000_profile, tone_curve
 from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
 from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
+from blinddiff.imaging.png import without_large_chunks
 from blinddiff.imaging.tiff import read_tiff
 
 SIGNATURE_BYTES = 32
@@ -80,7 +78,7 @@ MAX_PIXELS = 89_478_485
 for _library in ("PIL", "tifffile", "imagecodecs"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
-_SETTINGS_LOCK = threading.Lock()  # Pillow's limits and Python's warning filters are global to the process
+_WARNINGS_LOCK = threading.Lock()  # Python's warning filters are global to the process
 
 
 def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Photograph:
@@ -108,7 +106,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
                 raise ImageError(f"{name}: is a {other} file, which is not read: save it as PNG, TIFF or JPEG")
         raise ImageError(f"{name}: is not an image of a known format")
     try:
-        with _SETTINGS_LOCK, warnings.catch_warnings(), _pillow_limits():
+        with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = read_tiff(data, max_pixels) if kind.name == "TIFF" else _read_by_pillow(kind, data, max_pixels)
             array, mode, orientation, profile, exif, xmp = stored
@@ -130,7 +128,7 @@ def read_image(source: FilePath | bytes, max_pixels: int = MAX_PIXELS, name: str
 
 def _jpeg_step(data: bytes) -> float:
     """Mean step of the first quantisation table, that of luma, in a JPEG file that has been decoded."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+    with photograph.open_picture(data, "JPEG") as picture:
         return float(np.mean(picture.quantization[0]))  # type: ignore[attr-defined]
 
 
@@ -173,19 +171,11 @@ def largest_file(max_pixels: int) -> int:
     return max_pixels * 32 + (64 << 20)
 
 
-@contextmanager
-def _pillow_limits() -> Iterator[None]:
-    """Disable Pillow's limit of pixels, because `max_pixels` replaces it, and accept large colour profiles."""
-    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, 16 << 20
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
-
-
 def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
-    with Image.open(io.BytesIO(data), formats=[kind.name]) as picture:
+    large_profile = None
+    if kind.name == "PNG":
+        data, large_profile = without_large_chunks(data)
+    with photograph.open_picture(data, kind.name) as picture:
         photograph.refuse_too_many_pixels(*picture.size, max_pixels)
         frames = getattr(picture, "n_frames", 1)
         # Further frames of a JPEG (MPO, from many phones) are previews or depth maps.
@@ -198,7 +188,7 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
         array = photograph.picture_array(picture) if deep is None else deep
         if flags & _AV1_GREY and bool((array[..., :1] == array[..., :3]).all()):
             array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # the decoders return grey as RGB
-        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
+        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile", large_profile)
         if not profile and array.shape[-1] > 2:
             profile = declared_profile(kind.name, data)
         mode = picture.mode if deep is None else photograph.mode_of(deep)
