@@ -2,10 +2,11 @@
 
 import argparse
 import importlib
+import os
 import sys
 from typing import NoReturn
 
-from blinddiff import __version__
+from blinddiff import __version__, openmp_settings
 from blinddiff.cli import options
 from blinddiff.errors import BlindDiffError
 
@@ -53,11 +54,13 @@ def command_parser(name: str) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Return the exit code: 0, 1 if part of the work failed, 2 for bad input, 130 if interrupted."""
+    os.environ.update(openmp_settings())  # before torch is loaded
     options.open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments else None
     try:
         args = _parser(chosen).parse_args(arguments)
+        options.set_threads(getattr(args, "threads", None))
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args) or 0)
     except BlindDiffError as error:
