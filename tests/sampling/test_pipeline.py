@@ -204,6 +204,18 @@ def test_a_result_that_is_not_finite_is_not_returned(restore, tiny_pipeline, mon
     assert steps == list(range(at))  # the first step that is not finite is the last
 
 
+@pytest.mark.parametrize("method", ["estimate", "expected_kernel_error", "closed_form", "kernel_map"])
+def test_an_estimate_that_is_not_finite_is_not_returned(tiny_pipeline, photograph, monkeypatch, method):
+    estimate = tiny_pipeline.network.initial_estimate
+    monkeypatch.setattr(
+        tiny_pipeline.network,
+        "initial_estimate",
+        lambda observation: estimate(observation).map(lambda part: part * float("nan")),
+    )
+    with pytest.raises(BlindDiffError, match="the estimate is not finite"):
+        getattr(tiny_pipeline, method)(photograph)
+
+
 def test_latents_of_a_callback_that_are_not_finite_are_not_returned(restore):
     def spoil(_pipeline, step, _t, tensors):
         return {"latents": tensors["latents"] + float("inf")} if step == 1 else {}

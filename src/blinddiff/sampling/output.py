@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
-from blinddiff.errors import ImageError, KernelError, ParameterError
+from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterError
 from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.arguments import shown
@@ -96,6 +96,12 @@ def _real_array(values: Any) -> npt.NDArray[np.float32]:
     if array.dtype.kind not in "fiu":
         raise TypeError
     return array.astype(np.float32)
+
+
+def check_finite(*values: Tensor) -> None:
+    """Raise BlindDiffError if a value is infinite or not a number."""
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise BlindDiffError("the estimate is not finite with these weights and options; nothing is returned")
 
 
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:
@@ -246,10 +252,11 @@ class KernelMap:
 
 
 def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation:
-    """`Denoiser.initial_estimate`. Raises ParameterError for a network that has none."""
+    """`Denoiser.initial_estimate`. ParameterError for a network that has none, BlindDiffError if it is not finite."""
     estimate = denoiser.initial_estimate(observation)
     if estimate is None:
         raise ParameterError("this network estimates the kernel only from x_t, not from y alone")
+    check_finite(estimate.kernel, estimate.noise_level)
     return estimate
 
 

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from blinddiff.degradation import SCALES, Degradation, Observation
 from blinddiff.degradation.noise import check_noise_level
-from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.errors import ParameterError
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import DEFAULT_WEIGHTS, load_network
 from blinddiff.models.mcformer import MCFormer
@@ -37,6 +37,7 @@ from blinddiff.sampling.output import (
     KernelInput,
     KernelMap,
     OutputType,
+    check_finite,
     estimate_from_y,
     estimate_kernel_map,
     given_kernel,
@@ -274,7 +275,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         with self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
-                _check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
+                check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
                 bar.update()
                 replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
                 if callback_on_step_end is None:
@@ -293,7 +294,7 @@ class BlindDiffPipeline(DiffusionPipeline):
                 tiled_kernel_step(update_kernel, tiles),
                 after_step,
             )
-        _check_finite(restored.image, restored.degradation.noise_level)
+        check_finite(restored.image, restored.degradation.noise_level)
         out = make_output(observation, restored, num_samples, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
@@ -339,6 +340,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         tiles = plan_tiles(observation.y, observation.scale, self.network, False, default_memory(self.device))
         x_y = Tiled(self.network, tiles).closed_form_image(observation, degradation)
         assert x_y is not None  # because the network has an initial estimate
+        check_finite(x_y)
         return x_y.clamp_(0, 1).cpu()
 
     @property
@@ -374,9 +376,3 @@ class BlindDiffPipeline(DiffusionPipeline):
 def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:
     """Load a network of one of `ARCHITECTURES`, see `load_network`."""
     return load_network(weights, ARCHITECTURES, architecture_name, **hub_options)
-
-
-def _check_finite(*values: Tensor) -> None:
-    """Raise BlindDiffError if a value is infinite or not a number."""
-    if not all(bool(torch.isfinite(value).all()) for value in values):
-        raise BlindDiffError("the estimate is not finite with these weights and options; nothing is returned")
