@@ -106,7 +106,7 @@ def all_cases(published: bool) -> list[Case]:
     formats = {"png": "deep.png", "tif": "float.tif", "tiff": "deep.png", "jpg": "grey.png", "jpeg": "exif.jpg"}
     for ending, photograph in {**formats, "webp": "alpha.png", "avif": "exif.jpg"}.items():
         upscale(f"format {ending}", photograph, f"-o out.{ending} --mode fast --scale 1")
-    for mode, steps in {"fidelity": "", "fast": "", "perceptual": "", "paper": "--steps 2"}.items():
+    for mode, steps in {"fidelity": "", "fast": "", "perceptual": ""}.items():
         upscale(f"mode {mode}, scale 4", "small.png", f"-o out.png --mode {mode} {steps}")
     for scale in (1, 2, 3):
         upscale(f"scale {scale}", "photo.png", f"-o out.png --scale {scale}")
@@ -114,7 +114,8 @@ def all_cases(published: bool) -> list[Case]:
     upscale("tiles, fidelity", "large.png", "-o out.png --scale 3 --max-memory 60M")
     upscale("tiles, perceptual", "large.png", "-o out.png --scale 2 --mode perceptual --steps 3 --max-memory 40M")
     upscale("given kernel and noise", "photo.png", "-o out.png --scale 2 --kernel ../inputs/kernel.npy --noise-level 3")
-    upscale("given kernel, paper", "small.png", "-o out.png --mode paper --steps 2 --kernel ../inputs/kernel.csv")
+    guided = "-o out.png --mode perceptual --steps 2 --kernel ../inputs/kernel.csv"
+    upscale("given kernel, perceptual", "small.png", guided)
     found = "--save-kernel kernel.npy --kernel-map map.png --json facts.jsonl"
     upscale("kernel, map and JSON", "large.png", f"-o out.png --mode fast --scale 2 {found}")
     folder = "upscale ../inputs/folder -o results --format same --mode fast --scale 2 --jobs 2 --json"

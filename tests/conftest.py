@@ -1,8 +1,12 @@
 """A tiny network with random weights: everything about the pipeline but its quality can be tested with it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; see `blinddiff.openmp_settings`
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import numpy as np
 import pytest

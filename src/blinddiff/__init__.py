@@ -1,5 +1,6 @@
 """Blind image super-resolution by diffusion with an explicit degradation model."""
 
+import os
 from typing import TYPE_CHECKING
 
 from blinddiff.errors import (
@@ -30,6 +31,16 @@ __all__ = [
     "WeightsError",
     "__version__",
 ]
+
+
+def openmp_settings() -> dict[str, str]:
+    """Environment variables that let OpenMP's idle threads sleep; empty if the user has set either.
+
+    By default they spin, and take the cores from other processes: two restorations at once took three times as long
+    (docs/performance.md). OpenMP reads them when torch is loaded.
+    """
+    settings = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    return {} if settings.keys() & os.environ.keys() else settings
 
 
 def __getattr__(name: str) -> object:

@@ -1,5 +1,6 @@
 """The command line: outputs of each command, and one-line errors for bad input."""
 
+import ast
 import csv
 import importlib.metadata
 import json
@@ -666,6 +667,14 @@ def test_bad_training(run: Run, refused: Callable[..., str], recipe: Callable[[i
         assert f"{name}: contains no checkpoint" in line
 
 
+def test_the_mode_paper_without_a_published_network(refused: Callable[..., str], here: Path) -> None:
+    (here / "photographs").mkdir()
+    shutil.copy("small.png", "photographs/small.png")
+    for name in ("small.png", "photographs"):
+        line = refused("upscale", name, "-o", "out.png" if name == "small.png" else "out", "--mode", "paper")
+        assert "mode 'paper' needs the weights of a published network; these weights run fidelity, fast" in line
+
+
 def test_bad_conversion(refused: Callable[..., str], here: Path) -> None:
     torch.save({"params": {"conv_first.weight": torch.zeros(3)}}, "other.pth")
     torch.save([1], "list.pth")
@@ -683,7 +692,7 @@ def test_bad_conversion(refused: Callable[..., str], here: Path) -> None:
 
 
 OPTIONS = {
-    "demo": {"photograph", "--output", "--weights", "--device"},
+    "demo": {"photograph", "--output", "--weights", "--device", "--threads"},
     "upscale": {
         "photograph",
         "--output",
@@ -695,9 +704,10 @@ OPTIONS = {
         "--seed",
         "--weights",
         "--device",
+        "--threads",
     },
-    "kernel": {"photograph", "--output", "--scale", "--weights", "--device"},
-    "app": {"--host", "--port", "--weights", "--device", "--max-megapixels", "--max-upload", "--queue"},
+    "kernel": {"photograph", "--output", "--scale", "--weights", "--device", "--threads"},
+    "app": {"--host", "--port", "--weights", "--device", "--max-megapixels", "--max-upload", "--queue", "--threads"},
     "degrade": {
         "photograph",
         "--output",
@@ -710,9 +720,20 @@ OPTIONS = {
         "--seed",
         "--save-kernel",
     },
-    "train": {"recipe", "--data", "--output", "--resume", "--max-minutes", "--device"},
+    "train": {"recipe", "--data", "--output", "--resume", "--max-minutes", "--device", "--threads"},
     "convert": {"checkpoint", "folder", "--scale"},
-    "evaluate": {"--protocol", "--scale", "--sets", "--methods", "--data", "--out", "--limit", "--workers", "--seed"},
+    "evaluate": {
+        "--protocol",
+        "--scale",
+        "--sets",
+        "--methods",
+        "--data",
+        "--out",
+        "--limit",
+        "--workers",
+        "--seed",
+        "--threads",
+    },
 }
 
 
@@ -798,3 +819,35 @@ def test_what_transparency_hides_is_not_seen(run: Run, here: Path, tiny_weights:
         made.append([path.read_bytes() for path in map(Path, ("made.csv", "made.csv.png", "map.png")) if path.exists()])
     assert made[0] == made[1]
     assert made[0]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"GOMP_SPINCOUNT": "9"}, {"GOMP_SPINCOUNT": "9"}),
+    ],
+)
+def test_idle_threads_sleep_unless_the_user_wants_otherwise(own: dict[str, str], expected: dict[str, str]) -> None:
+    names = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+    code = (
+        "import os, sys; import blinddiff.cli.main as cli; assert 'torch' not in sys.modules;"
+        "cli._parser = lambda _: sys.exit(str({n: v for n, v in os.environ.items() if 'OMP_' in n}))\n"
+        "assert 'torch' not in sys.modules; cli.main(['kernel', 'photo.png'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if "OMP_" not in name} | own
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert {name: value for name, value in ast.literal_eval(ended.stderr).items() if name in names} == expected
+
+
+def test_the_number_of_threads(
+    run: Run, here: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    assert run("kernel", "small.png", "--weights", tiny_weights).code == 0
+    assert numbers == []
+    assert run("kernel", "small.png", "--weights", tiny_weights, "--threads", 3).code == 0
+    assert numbers == [3]
+    assert "--threads: 0 is not between 1 and 1024" in refused("kernel", "small.png", "--threads", 0)

@@ -110,9 +110,7 @@ def test_the_expected_kernel_error_stands_beside_the_true_one(case: Case, weight
 def test_another_checkpoint_is_another_method(case: Case, weights: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     small(dim=8).save_pretrained(tmp_path / "residual")
-    PublishedMCFormer(
-        dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16
-    ).save_pretrained(tmp_path / "published")
+    published(tmp_path / "published")
     checkpoints = {"mine": tmp_path / "residual", "theirs": tmp_path / "published"}
     options = Options(weights, "cpu", checkpoints=checkpoints)
     mine, theirs = method("mine", options), method("theirs@2", options)
@@ -169,6 +167,15 @@ def test_a_result_of_the_wrong_size_is_an_error(case: Case) -> None:
         Sample(case, result)
 
 
-def test_every_mode_is_a_method(weights: Path) -> None:
-    options = Options(weights, "cpu")
+def test_every_mode_is_a_method_of_the_weights_that_run_it(weights: Path, tmp_path: Path) -> None:
+    published(tmp_path)
+    options = Options(tmp_path, "cpu")
     assert {getattr(method(mode, options), "mode", None) for mode in MODES} == set(MODES)
+    with pytest.raises(ParameterError, match="mode 'paper' needs the weights of a published network"):
+        method("paper", Options(weights, "cpu"))
+
+
+def published(folder: Path) -> None:
+    PublishedMCFormer(
+        dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16
+    ).save_pretrained(folder)

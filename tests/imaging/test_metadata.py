@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
+from blinddiff.errors import ImageError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.imaging.metadata import (
     exif_with_size,
@@ -19,6 +20,7 @@ from blinddiff.imaging.metadata import (
     write_directory,
     xmp_with_size,
 )
+from blinddiff.imaging.png import without_large_chunks
 
 Base = ExifTags.Base
 MAKER_NOTE = b"maker\0" + bytes(range(200))
@@ -235,6 +237,41 @@ def test_a_profile_with_a_large_table_is_kept():
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG", icc_profile=large)
     assert read_image(buffer.getvalue()).icc_profile == large
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt"])
+@pytest.mark.parametrize("size", [1000, 3 << 20])
+def test_a_long_compressed_text_beside_the_xmp(kind, size):
+    info = PngImagePlugin.PngInfo()
+    long = ("words " * size)[:size]
+    info.add_itxt("XML:com.adobe.xmp", f"<x:xmpmeta>{long}</x:xmpmeta>", zip=True)
+    if kind == "iTXt":
+        info.add_itxt("Comment", long, "en", "Kommentar", zip=True)
+    else:
+        info.add_text("Comment", long, zip=True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 5), (9, 99, 199)).save(buffer, "PNG", pnginfo=info)
+    photograph = read_image(buffer.getvalue())
+    assert photograph.xmp == f"<x:xmpmeta>{long}</x:xmpmeta>".encode()
+    assert (photograph.pixels[:, 4, 3] * 255).tolist() == [9, 99, 199]
+    whole, profile = without_large_chunks(buffer.getvalue())
+    assert profile is None
+    assert (whole == buffer.getvalue()) == (size == 1000)
+    with Image.open(io.BytesIO(whole)) as picture:  # checks the sums of the chunks
+        picture.load()
+        assert picture.text["Comment"] == long
+        if kind == "iTXt":
+            assert (picture.text["Comment"].lang, picture.text["Comment"].tkey) == ("en", "Kommentar")
+
+
+def test_many_long_texts_are_not_all_unpacked():
+    body = b"zTXtComment\0\0" + zlib.compress(bytes(15 << 20))
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    file = imagecodecs.png_encode(np.zeros((5, 4, 3), np.uint8))
+    whole, _ = without_large_chunks(file[:33] + 50 * chunk + file[33:])
+    assert 4 * (15 << 20) < len(whole) < 66 << 20
+    with pytest.raises(ImageError, match="too large"):
+        read_image(file[:33] + 50 * chunk + file[33:])
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

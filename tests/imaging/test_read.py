@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from blinddiff.degradation.processing import quantisation_step
 from blinddiff.errors import ImageError
@@ -305,3 +306,27 @@ def test_the_quantisation_of_a_jpeg_file_is_read(tmp_path, quality):
     expected = float(quantisation_step(torch.tensor([float(quality)])))
     assert read_image(tmp_path / "a.jpg").jpeg_step == pytest.approx(expected)
     assert read_image(tmp_path / "a.png").jpeg_step == 0
+
+
+def test_other_threads_keep_pillows_limits(tmp_path, monkeypatch):
+    """The limits of Pillow are settings of the whole process, for its other images too."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 11)
+    seen, stop = set(), threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            seen.add((Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        for suffix in (".png", ".jpg", ".webp", ".avif", ".jp2", ".gif", ".bmp", ".ppm", ".tif"):
+            Image.new("RGB", (40, 30)).save(tmp_path / f"a{suffix}")
+            assert read_image(tmp_path / f"a{suffix}").pixels.shape == (3, 30, 40)
+            with pytest.raises(ImageError, match="more than the 1,000 pixels"):
+                read_image(tmp_path / f"a{suffix}", max_pixels=1000)
+    finally:
+        stop.set()
+        watching.join()
+    assert seen == {(10, 11)}

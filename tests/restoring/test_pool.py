@@ -1,6 +1,7 @@
 """Worker processes: restored files, dead processes, errors and signals."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -82,3 +83,16 @@ def test_what_a_worker_raises_is_raised_with_its_traceback():
         list(run_tasks([7], partial(partial, refuse), 1, 1))
     assert "in refuse" in str(caught.value.__cause__)
     assert gone(multiprocessing.active_children())
+
+
+def make_reporter():
+    return os.environ.get
+
+
+def test_idle_threads_of_workers_sleep(monkeypatch):
+    """And the settings of the program itself do not change."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    found = dict(run_tasks(["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"], make_reporter, 1, 1))
+    assert found == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    assert not found.keys() & os.environ.keys()

@@ -1,6 +1,9 @@
 """The pipeline keeps diffusers' habits: callbacks, tuples, dtypes, bars, saving."""
 
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -118,3 +121,83 @@ def test_signatures_extend_those_of_diffusers():
     ours = inspect.signature(BlindDiffPipeline.from_pretrained).parameters
     for name in inspect.signature(DiffusionPipeline.from_pretrained).parameters:
         assert name in ours
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_moving_to_another_precision(tiny_weights, arguments, dtype, caplog):
+    """As `torch_dtype`, and without a warning about float32."""
+    moved = BlindDiffPipeline.from_pretrained(tiny_weights, "cpu").to(dtype)
+    loaded = BlindDiffPipeline.from_pretrained(tiny_weights, "cpu", torch_dtype=dtype)
+    out, expected = (pipe(**arguments, generator=seeded()) for pipe in (moved, loaded))
+    assert moved.network.dtype == dtype
+    assert torch.equal(out.images, expected.images)
+    assert moved.to("cpu", torch.float32).network.dtype == torch.float32
+    assert moved.to(dtype=dtype, device="cpu").to(device=torch.device("cpu")).network.dtype == dtype
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint16, torch.complex64, torch.bool, torch.float8_e4m3fn])
+def test_a_precision_that_a_network_cannot_compute_in(tiny_weights, dtype):
+    pipe = BlindDiffPipeline.from_pretrained(tiny_weights, "cpu")
+    message = f"a network cannot compute in {dtype} on cpu: use torch.float32, float16 or bfloat16"
+    for move in (pipe.to, lambda kind: BlindDiffPipeline.from_pretrained(tiny_weights, "cpu", torch_dtype=kind)):
+        with pytest.raises(ParameterError) as caught:
+            move(dtype)
+        assert str(caught.value) == message
+    assert pipe.network.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"torch_dtype": "float16"}, "torch_dtype must be a torch.dtype, not 'float16'"),
+        ({"device": 1.5}, "device '1.5' is not available here"),
+        ({"pretrained_model_name_or_path": 5}, "a folder or a repository is needed, not 5"),
+    ],
+)
+def test_wrong_types_of_arguments_of_loading(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        BlindDiffPipeline.from_pretrained(**arguments)
+
+
+def test_offloading_says_why_it_is_not_offered(tiny_pipeline, arguments):
+    for name in ("enable_model_cpu_offload", "enable_sequential_cpu_offload", "enable_group_offload"):
+        with pytest.raises(ParameterError, match=r"offloading would free only the weights' \d+ MiB; use max_memory"):
+            getattr(tiny_pipeline, name)(device="cpu")
+    assert torch.isfinite(tiny_pipeline(**arguments).images).all()
+
+
+FORKED = """
+import multiprocessing, sys, warnings, torch
+from blinddiff import BlindDiffPipeline
+warnings.simplefilter("error")
+pipe = BlindDiffPipeline.from_pretrained(sys.argv[1], "cpu")
+pipe.set_progress_bar_config(disable=True)
+torch.set_num_threads(2)
+image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+def work(kind):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        made = BlindDiffPipeline.from_pretrained(sys.argv[1], "cpu") if kind == "loaded" else pipe
+        made.set_progress_bar_config(disable=True)
+        out = made(image, 2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    return out.numpy(), [str(each.message) for each in warned], torch.get_num_threads()
+
+if __name__ == "__main__":
+    expected, warned, threads = work("inherited")
+    assert (warned, threads) == ([], 2)
+    for kind in ("inherited", "loaded"):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            found, warned, threads = pool.map_async(work, [kind]).get(60)[0]
+        assert abs(found - expected).max() < 1e-5
+        assert threads == 1
+        assert len(warned) == 1 and "a forked process uses one thread" in warned[0], warned
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_works(tiny_weights):
+    """It would wait for ever for threads that only its parent has."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", FORKED, tiny_weights], check=True, timeout=100, env=environment)

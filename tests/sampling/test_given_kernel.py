@@ -177,3 +177,30 @@ def test_what_stays_is_not_made_again(tiny_pipeline, restore, motion, monkeypatc
     monkeypatch.setattr(DegradationOperator, "proximal", lambda *args: solved.append(0) or proximal(*args))
     restore(kernel=motion, noise_level=3.0, num_inference_steps=5, image_step="none")
     assert len(solved) == 1
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        "kernel.csv",
+        object(),
+        [[0.5, 0.5], [0.0]],
+        np.full((1, 1), 1 + 0j),
+        np.full((1, 1), True),
+        np.full((1, 1), "1"),
+        torch.full((1, 1), 1 + 0j),
+        torch.full((1, 1), True),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(restore, kernel):
+    with pytest.raises(KernelError, match="a kernel is an array of numbers, not") as caught:
+        restore(kernel=kernel)
+    assert "\n" not in str(caught.value)
+
+
+def test_kernels_of_integers_lists_and_other_byte_orders(restore, motion):
+    whole = np.zeros((3, 3), int)
+    whole[1, 1] = 1
+    expected = restore(kernel=whole.astype(np.float32)).images
+    for kernel in (whole, whole.tolist(), torch.from_numpy(whole), whole.astype(">f8"), whole.astype(">i4")):
+        assert torch.equal(restore(kernel=kernel).images, expected)

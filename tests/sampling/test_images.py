@@ -37,6 +37,24 @@ def test_every_input_gives_the_same_result(tiny_pipeline, photograph, tensor):
         assert torch.allclose(result(image), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("levels", [(0, 1), (0, 200)])
+def test_the_type_of_the_pixels_says_what_is_white(photograph, levels):
+    """Not their values: a dark picture of few levels stays dark."""
+    few = np.where(photograph > 128, levels[1], levels[0])
+    for kind, white in ((np.uint8, 255), (np.uint16, 65535)):
+        expected = (few / white).transpose(2, 0, 1)
+        for array in (few.astype(kind), few.astype(np.dtype(kind).newbyteorder(">"))):
+            assert np.allclose(to_batch(array)[0], expected, rtol=1e-6, atol=0)
+        tensor = torch.from_numpy(few.astype(kind)).permute(2, 0, 1)
+        assert np.allclose(to_batch(tensor)[0], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", "<f8", "f2", "longdouble"])
+def test_floats_of_every_size_and_byte_order(photograph, kind):
+    expected = to_batch(photograph)
+    assert torch.allclose(to_batch((photograph / 255).astype(kind)), expected, atol=1e-3 if kind == "f2" else 1e-6)
+
+
 def test_lists_and_batches_are_batches(photograph, tensor):
     other = photograph[::-1, ::-1]
     expected = torch.stack([tensor, tensor.flip(1, 2)])
@@ -132,7 +150,16 @@ def test_values_beyond_are_clipped_and_rounded():
         (torch.full((3, 12, 12), 2.0), r"must lie in \[0, 1\], not 2 to 2"),
         (np.full((12, 12, 3), -0.5), r"must lie in \[0, 1\], not -0.5 to -0.5"),
         (torch.full((3, 12, 12), 255), r"must lie in \[0, 1\]"),
-        (np.full((12, 12, 3), 4000, np.uint16), r"must lie in \[0, 1\]"),
+        (np.full((12, 12, 3), 1, np.int64), r"type int64 are not accepted: use uint8, uint16, or floats"),
+        (np.full((12, 12, 3), True), "type bool are not accepted"),
+        (np.full((12, 12, 3), 0.5 + 1j), "type complex128 are not accepted"),
+        (np.full((12, 12, 3), "0.5"), "type str.* are not accepted"),
+        (np.full((12, 12, 3), None), "type object are not accepted"),
+        (torch.full((3, 12, 12), 1), "type int64 are not accepted"),
+        (torch.full((3, 12, 12), True), "type bool are not accepted"),
+        (torch.full((3, 12, 12), 0.5 + 1j), "type complex64 are not accepted"),
+        (torch.full((3, 12, 12), 0.5, device="meta"), "without values"),
+        (torch.full((3, 12, 12), 0.5).to_sparse(), "sparse"),
         ([torch.zeros(3, 12, 12), torch.zeros(3, 12, 13)], "one size, not 12x12, 13x12"),
     ],
 )

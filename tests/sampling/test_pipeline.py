@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from blinddiff.errors import ParameterError
+from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.published.network import PublishedMCFormer
 from blinddiff.sampling.memory import choose_device
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 from blinddiff.sampling.schedulers import SCHEDULERS, default_scheduler
@@ -159,12 +160,68 @@ def test_modes_set_what_is_not_given(restore, tiny_pipeline, photograph):
     for mode in OWN_MODES:
         assert len(steps(mode=mode)) == MODES[mode].num_inference_steps
         assert len(steps(mode=mode, num_inference_steps=5)) == 5
-    assert len(steps(mode="paper", num_inference_steps=4)) == 4
     assert torch.equal(restore().images, restore(mode="fidelity").images)
     perceptual = restore(mode="perceptual", num_inference_steps=3)
     assert not torch.allclose(perceptual.images, restore(num_inference_steps=3).images, atol=1e-3)
     spelled = {"scheduler": "own", "image_step": "proximal", "kernel_step": "damped", "num_inference_steps": 3}
-    assert torch.equal(perceptual.images, restore(mode="paper", **spelled).images)
+    assert torch.equal(perceptual.images, restore(mode="fast", **spelled).images)
+
+
+@pytest.fixture
+def published_pipeline() -> BlindDiffPipeline:
+    torch.manual_seed(0)
+    network = PublishedMCFormer(dim=8, num_blocks=(1, 1), num_refinement_blocks=0, heads=(1, 2), embedding_dim=16)
+    return BlindDiffPipeline(network.requires_grad_(False), default_scheduler(network))
+
+
+def test_only_a_published_network_runs_the_mode_paper(tiny_pipeline, published_pipeline, photograph):
+    assert tiny_pipeline.modes == OWN_MODES
+    assert published_pipeline.modes == list(MODES)
+    message = "mode 'paper' needs the weights of a published network; these weights run fidelity, fast, perceptual"
+    with pytest.raises(ParameterError, match=re.escape(message)):
+        tiny_pipeline(photograph, mode="paper")
+    times = []
+    published_pipeline(
+        photograph, 4, "paper", 4, generator=seeded(0), callback_on_step_end=lambda _, __, t, ___: times.append(t)
+    )
+    assert times == [999, 666, 333, 0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_result_that_is_not_finite_is_not_returned(restore, tiny_pipeline, monkeypatch, value, at):
+    steps, forward = [], tiny_pipeline.network.forward
+
+    def diverging(*arguments, **options):
+        prediction = forward(*arguments, **options)
+        if len(steps) == at:
+            prediction.x0_hat[0, 0, 3, 3] = value
+        return prediction
+
+    monkeypatch.setattr(tiny_pipeline.network, "forward", diverging)
+    with pytest.raises(BlindDiffError, match="the estimate is not finite"):
+        restore(image_step="none", callback_on_step_end=lambda *step: steps.append(step[1]))
+    assert steps == list(range(at))  # the first step that is not finite is the last
+
+
+@pytest.mark.parametrize("method", ["estimate", "expected_kernel_error", "closed_form", "kernel_map"])
+def test_an_estimate_that_is_not_finite_is_not_returned(tiny_pipeline, photograph, monkeypatch, method):
+    estimate = tiny_pipeline.network.initial_estimate
+    monkeypatch.setattr(
+        tiny_pipeline.network,
+        "initial_estimate",
+        lambda observation: estimate(observation).map(lambda part: part * float("nan")),
+    )
+    with pytest.raises(BlindDiffError, match="the estimate is not finite"):
+        getattr(tiny_pipeline, method)(photograph)
+
+
+def test_latents_of_a_callback_that_are_not_finite_are_not_returned(restore):
+    def spoil(_pipeline, step, _t, tensors):
+        return {"latents": tensors["latents"] + float("inf")} if step == 1 else {}
+
+    with pytest.raises(BlindDiffError, match="the estimate is not finite"):
+        restore(callback_on_step_end=spoil)
 
 
 def test_the_network_learns_nothing_from_being_used(tiny_pipeline, restore):
@@ -280,11 +337,79 @@ def test_device():
         ({"num_samples": 0}, "num_samples must be at least 1, not 0"),
         ({"kernel_step": "fixed"}, "kernel_step 'fixed' needs a kernel"),
         ({"mode": "best"}, "mode 'best' is not one of fidelity, fast, perceptual, paper"),
+        ({"mode": ["fast"]}, "mode ['fast'] is not one of"),
+        ({"scale": True}, "scale True is not one of 1, 2, 3, 4"),
+        ({"scale": np.True_}, "scale np.True_ is not one of"),
+        ({"scale": "2"}, "scale '2' is not one of"),
+        ({"scale": None}, "scale None is not one of"),
+        ({"scale": np.array([2, 3])}, "scale array([2, 3]) is not one of"),
+        ({"num_inference_steps": True}, "num_inference_steps must be 1 to 1000, not True"),
+        ({"num_inference_steps": "8"}, "num_inference_steps must be 1 to 1000, not '8'"),
+        ({"num_samples": 1.5}, "num_samples must be at least 1, not 1.5"),
+        ({"num_samples": None}, "num_samples must be at least 1, not None"),
+        ({"noise_level": "5"}, "noise_level must be a number, not '5'"),
+        ({"noise_level": [1, 2]}, "noise_level must be a number, not [1, 2]"),
+        ({"noise_level": np.arange(2.0)}, "noise_level must be a number, not array([0., 1.])"),
+        ({"noise_level": torch.ones(2)}, "noise_level must be a number, not tensor([1., 1.])"),
+        ({"noise_level": 1j}, "noise_level must be a number, not 1j"),
+        ({"noise_level": True}, "noise_level must be a number, not True"),
+        ({"jpeg_step": "5"}, "jpeg_step must be a number, not '5'"),
+        ({"jpeg_step": -1}, "jpeg_step must be at least 0, not -1"),
+        ({"jpeg_step": float("nan")}, "jpeg_step must be at least 0, not nan"),
+        ({"max_memory": "2G"}, "max_memory must be a number, not '2G'"),
+        ({"max_memory": 0}, "max_memory must be at least 1, not 0"),
+        (
+            {"generator": 0},
+            "generator must be a torch.Generator, as torch.Generator().manual_seed(0)",
+        ),
+        ({"generator": [0]}, "generator must be a torch.Generator"),
+        ({"generator": "0"}, "generator must be a torch.Generator"),
+        ({"generator": np.random.default_rng(0)}, "generator must be a torch.Generator"),
+        ({"scheduler": object()}, "scheduler <object object at"),
+        ({"scheduler": torch.zeros(99, 99)}, "scheduler tensor([[0., 0."),
+        ({"image_step": 1}, "image_step 1 is not one of"),
+        ({"kernel_step": {}}, "kernel_step {} is not one of"),
+        ({"output_type": None}, "output_type None is not one of pil, np, pt"),
+        ({"on_step": 3}, "on_step must be callable, not 3"),
+        ({"callback_on_step_end": "f"}, "callback_on_step_end must be callable, not 'f'"),
+        ({"callback_on_step_end_tensor_inputs": 3}, "callback_on_step_end_tensor_inputs 3 is not one of latents"),
+        ({"callback_on_step_end_tensor_inputs": [3]}, "callback_on_step_end_tensor_inputs 3 is not one of latents"),
     ],
 )
 def test_refused_by_name_and_kind(tiny_pipeline: BlindDiffPipeline, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ParameterError, match=re.escape(message)):
+    with pytest.raises(ParameterError, match=re.escape(message)) as caught:
         tiny_pipeline(torch.rand(3, 16, 16), **arguments)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_numbers(restore, kind):
+    given = {"scale": 2, "num_samples": 2, "num_inference_steps": 3, "noise_level": 4, "jpeg_step": 0}
+    expected = restore(**given, mode="perceptual")
+    out = restore(**{name: kind(value) for name, value in given.items()}, mode="perceptual")
+    assert torch.equal(out.images, expected.images)
+    assert torch.equal(out.noise_levels, expected.noise_levels)
+    assert restore(scale=kind(2), max_memory=np.float64(1e12)).images.shape == (1, 3, 48, 40)
+
+
+def test_torchs_default_precision_changes_nothing(restore, tiny_pipeline, photograph):
+    def results():
+        for scheduler in ("mean", "ddpm", "dpm-solver++"):
+            yield restore(scale=2, scheduler=scheduler, num_inference_steps=2).images
+        yield restore(scale=2, kernel_step="refine", num_inference_steps=1).images
+        yield tiny_pipeline.estimate(photograph, 2).kernel
+        yield tiny_pipeline.closed_form(photograph, 2)
+
+    expected = list(results())
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = list(results())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(expected, found, strict=True):
+        assert other.dtype == torch.float32
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_samples_are_what_single_calls_give(tiny_pipeline: BlindDiffPipeline) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from blinddiff import __version__
+from blinddiff import __version__, openmp_settings
 from blinddiff.cli import options
 from blinddiff.errors import BlindDiffError
 
@@ -96,6 +96,7 @@ class _PrintCompletion(argparse.Action):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Return the exit code: 0, 1 if part of the work failed, 2 for bad input, 130 if interrupted."""
+    os.environ.update(openmp_settings())  # before torch is loaded
     options.open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen = arguments[0] if arguments else None
@@ -109,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         args = _parser(chosen).parse_args(arguments)
+        options.set_threads(getattr(args, "threads", None))
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args) or 0)
     except BlindDiffError as error:

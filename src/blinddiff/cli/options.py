@@ -74,6 +74,20 @@ def memory_size(text: str) -> int:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="DIR", help="folder of weights (default: the included weights)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
+    _add_threads_option(parser)
+
+
+def _add_threads_option(parser: argparse.ArgumentParser) -> None:
+    text = "processor threads to use (default: one per core)"
+    parser.add_argument("--threads", type=integer_between(1, 1024), metavar="N", help=text)
+
+
+def set_threads(number: int | None) -> None:
+    """Set the number of torch's threads, which worker processes share; None keeps torch's own."""
+    if number is not None:
+        import torch
+
+        torch.set_num_threads(number)
 
 
 def _add_scale_option(parser: argparse.ArgumentParser, meaning: str = "enlargement") -> None:
@@ -122,7 +136,7 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     _add_page_option(parser)
     text = (
         "fidelity: smallest mean error; fast: slightly larger error, half the time; perceptual: sharper, details "
-        "partly invented; paper: the published sampler (default: fidelity)"
+        "partly invented; paper: the published sampler, for weights from blinddiff convert only (default: fidelity)"
     )
     add("--mode", choices=MODES, default="fidelity", help=text)
     add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")
@@ -218,6 +232,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="continue from the last checkpoint in the folder")
     add("--max-minutes", type=float, default=math.inf, metavar="N", help="stop after N minutes; --resume continues")
     add("--device", choices=("cpu",), help="do not use an accelerator")
+    _add_threads_option(parser)
 
 
 def add_app_arguments(parser: argparse.ArgumentParser) -> None:
@@ -268,6 +283,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     text = "folder of the weights that recipes/ablations train: DIR/full, DIR/no_modulation, DIR/no_kernel_loss"
     add("--ablation-weights", **_DIR, help=text)
     add("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
+    _add_threads_option(parser)
     text = "seed of degradations and methods (default: 0); with several, also the standard deviation of their means"
     add("--seed", type=int, nargs="+", default=[0], help=text)
     text = "add a method: the results of another program in DIR (without NAME=, it is 'external'); may be repeated"

@@ -168,6 +168,7 @@ def _restore_one(
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     pipeline = load()
+    pipeline.check_mode(args.mode)
     size = photograph.pixels.shape[-2], photograph.pixels.shape[-1]
     if args.dry_run:
         print_line(f"{name} -> {output}: {inputs.describe_plan([size], settings, pipeline)[0]}", to_stream)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from blinddiff.errors import ParameterError
 
 def check_noise_level(noise_level: float) -> None:
     """Raise ParameterError if a given noise level, in grey levels, is out of range."""
-    if not 0 <= noise_level <= 255:
+    if not isinstance(noise_level, Real) or not 0 <= noise_level <= 255:
         raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
 
 

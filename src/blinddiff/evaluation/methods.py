@@ -178,6 +178,8 @@ class PipelineMethod(Method):
     Attributes:
         mode, steps, image_step, kernel_step: arguments of the pipeline; None for the default of the mode.
         true_kernel: whether to give the pipeline the true kernel; the result then has no estimated kernel.
+
+    Raises ParameterError for a mode that the network cannot run.
     """
 
     pipeline: "BlindDiffPipeline"
@@ -187,6 +189,9 @@ class PipelineMethod(Method):
     image_step: str | None = None
     kernel_step: str | None = None
     true_kernel: bool = False
+
+    def __post_init__(self) -> None:
+        self.pipeline.check_mode(self.mode)
 
     @property
     def parameters(self) -> int:
@@ -259,7 +264,7 @@ METHODS: dict[str, Entry] = {
     "fidelity": _pipeline("this package in its default mode: smallest mean square error"),
     "fast": _pipeline("this package in one call of the network", mode="fast"),
     "perceptual": _pipeline("this package, a sample of the posterior", mode="perceptual"),
-    "paper": _pipeline("the published sampler with this package's weights", mode="paper"),
+    "paper": _pipeline("the published sampler, with --weights from blinddiff convert", mode="paper"),
     "oracle": _pipeline("fidelity, given the true kernel", true_kernel=True),
     "kernel-once": _pipeline("fidelity, the kernel estimated once, from y alone", kernel_step="first"),
     "kernel-undamped": _pipeline(

@@ -1,5 +1,8 @@
 """A photograph in memory: float pixels for the network, and the metadata of its file."""
 
+import contextlib
+import io
+import struct
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,6 +80,19 @@ def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
     Raises ImageError for pictures other than 1-bit, grey, 16-bit grey, palette, RGB and RGBA.
     """
     return split_channels(picture_array(picture))
+
+
+def open_picture(data: bytes, *formats: str) -> ImageFile.ImageFile:
+    """`PIL.Image.open` without its limit of pixels, a setting of the whole process; callers apply their own.
+
+    Raises UnidentifiedImageError for other formats than these, in Pillow's names.
+    """
+    Image.init()  # registers the less usual formats, once
+    for factory, accept in map(Image.OPEN.__getitem__, formats):
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Pillow does
+            if accept is None or accept(data[:16]) is True:
+                return factory(io.BytesIO(data), "")
+    raise UnidentifiedImageError(" or ".join(formats))
 
 
 def picture_array(picture: Image.Image) -> PixelArray:

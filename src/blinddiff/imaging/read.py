@@ -8,14 +8,12 @@ import stat
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from blinddiff.errors import ImageError
 from blinddiff.files import FilePath, error_reason
@@ -25,6 +23,7 @@ from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, wit
 from blinddiff.imaging.jpegxl import metadata_carrier, read_jpegxl
 from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
 from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
+from blinddiff.imaging.png import without_large_chunks
 from blinddiff.imaging.tiff import read_tiff
 
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
@@ -36,7 +35,7 @@ MAX_PIXELS = 89_478_485
 for _library in ("PIL", "tifffile", "imagecodecs"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
-_SETTINGS_LOCK = threading.Lock()  # Pillow's limits and Python's warning filters are global to the process
+_WARNINGS_LOCK = threading.Lock()  # Python's warning filters are global to the process
 
 
 def read_image(
@@ -65,7 +64,7 @@ def read_image(
     if kind is None:
         raise ImageError(f"{name}: is not an image of a known format")
     try:
-        with _SETTINGS_LOCK, warnings.catch_warnings(), _pillow_limits():
+        with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = _decode(kind, with_major_brand(data, kind), max_pixels, page)
             array, mode, orientation, profile, exif, xmp, notes = stored
@@ -97,7 +96,7 @@ def _decode(kind: Format, data: bytes, max_pixels: int, page: int | None) -> Sto
 
 def _jpeg_step(data: bytes) -> float:
     """Mean step of the first quantisation table, that of luma, in a JPEG file that has been decoded."""
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+    with photograph.open_picture(data, "JPEG") as picture:
         return float(np.mean(picture.quantization[0]))  # type: ignore[attr-defined]
 
 
@@ -140,19 +139,11 @@ def largest_file(max_pixels: int) -> int:
     return max_pixels * 32 + (64 << 20)
 
 
-@contextmanager
-def _pillow_limits() -> Iterator[None]:
-    """Disable Pillow's limit of pixels, because `max_pixels` replaces it, and accept large colour profiles."""
-    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, 16 << 20
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
-
-
 def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
-    with Image.open(io.BytesIO(data), formats=[kind.name]) as picture:
+    large_profile = None
+    if kind.name == "PNG":
+        data, large_profile = without_large_chunks(data)
+    with photograph.open_picture(data, kind.name) as picture:
         photograph.refuse_too_many_pixels(*picture.size, max_pixels)
         frames = getattr(picture, "n_frames", 1)
         # Further frames of a JPEG (MPO, from many phones) are previews or depth maps.
@@ -162,7 +153,7 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
             picture.load()  # also reads the metadata after the pixels, such as ExifTool's XMP
         flags = data[data.find(b"av1C") + 6] if kind.name == "AVIF" else 0  # from the AV1 codec configuration box
         deep = _deep_pixels(picture, data, flags)
-        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile")
+        profile = jpeg2000_profile(data) if kind.name == "JPEG2000" else picture.info.get("icc_profile", large_profile)
         notes: tuple[str, ...] = ()
         if picture.mode == "CMYK" and deep is None:
             array, note = cmyk_to_srgb(np.asarray(picture), profile)

@@ -12,7 +12,6 @@ import zlib
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image
 
 from blinddiff.errors import ImageError
 from blinddiff.imaging import metadata, photograph
@@ -155,7 +154,7 @@ def _refuse_oversized_parts(page: tifffile.TiffPage, data: bytes) -> None:
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if count == 0:  # a missing part is black
             continue
-        with Image.open(io.BytesIO(data[offset : offset + count])) as part:
+        with photograph.open_picture(data[offset : offset + count], "JPEG", "JPEG2000", "PNG", "WEBP") as part:
             size = part.size
         # A JPEG may be up to one block larger than its strip.
         if any(side > most + 16 for side, most in zip(size, allowed, strict=True)):

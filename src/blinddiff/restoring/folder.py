@@ -74,6 +74,8 @@ def restore_folder(
     listener = Listener() if listener is None else listener
     plan = make_plan(source, output, suffix, settings.kernel)
     fingerprint = settings.fingerprint()
+    if settings.mode == "paper":  # only some weights can run it: check before the folder is made
+        load_pipeline(settings.weights, "cpu").check_mode(settings.mode)
     make_folder(output)
     report = FolderReport()
 

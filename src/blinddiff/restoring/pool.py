@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from tqdm import tqdm
 
+from blinddiff import openmp_settings
 from blinddiff.errors import BlindDiffError
 
 _SPAWN = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
@@ -102,6 +103,9 @@ def _start(make_worker: Callable[[], Callable[[Task], Outcome]], threads: int) -
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_work, args=(theirs, make_worker, threads), daemon=True)
     with delayed_interrupt(), contextlib.ExitStack() as stack:
+        for name, value in openmp_settings().items():  # for the new process only
+            os.environ[name] = value
+            stack.callback(os.environ.pop, name, None)
         if os.name == "posix":
             # Block SIGINT here, so that the new process inherits the block: only this process handles Ctrl-C, and ends
             # the others. Start Python's own helper process first, because starting it unblocks SIGINT.

@@ -1,11 +1,15 @@
-"""Devices and their memory: choice of device, free memory, memory per pixel, out-of-memory errors."""
+"""Devices, threads and memory: choice of device, precision, free memory, memory per pixel, out-of-memory errors."""
 
+import os
+import warnings
 from pathlib import Path
 
 import psutil
 import torch
+from torch.nn import functional as F
 
 from blinddiff.errors import ParameterError
+from blinddiff.sampling.arguments import shown
 
 SHARE = 0.5
 """Fraction of the free memory used by default; the rest is left to other programs."""
@@ -56,6 +60,36 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ParameterError(f"device {str(device)!r} is not available here; use cpu, cuda or mps") from error
     return chosen
+
+
+def check_precision(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ParameterError if a network cannot compute in a dtype on a device, such as float64 on MPS."""
+    if not isinstance(dtype, torch.dtype):
+        raise ParameterError(f"torch_dtype must be a torch.dtype, not {shown(dtype)}")
+    try:
+        image = torch.ones(1, 1, 8, 8, dtype=dtype, device=device)
+        F.softmax(F.conv2d(image, image[..., :3, :3]).flatten(1) @ image.new_ones(36, 4), 1)
+        if not dtype.is_floating_point:
+            raise TypeError
+    except (RuntimeError, TypeError, AttributeError) as error:
+        message = f"a network cannot compute in {dtype} on {device}: use torch.float32, float16 or bfloat16"
+        raise ParameterError(message) from error
+
+
+_first_process: int | None = None  # that made the first pipeline
+
+
+def one_thread_after_fork() -> None:
+    """In a process that was forked from one with a pipeline, use one thread; called before all work on tensors.
+
+    OpenMP's threads do not survive a fork: a loop for several threads would wait for them forever.
+    """
+    global _first_process
+    if _first_process is None:
+        _first_process = os.getpid()
+    if _first_process != os.getpid() and torch.get_num_threads() > 1:
+        warnings.warn("a forked process uses one thread: start processes by the method 'spawn' for more", stacklevel=3)
+        torch.set_num_threads(1)

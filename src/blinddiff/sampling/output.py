@@ -14,9 +14,10 @@ from torch import Tensor
 
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
-from blinddiff.errors import ImageError, KernelError, ParameterError
+from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterError
 from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
 from blinddiff.models.denoiser import Denoiser
+from blinddiff.sampling.arguments import shown
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
@@ -46,7 +47,8 @@ def to_batch(image: ImageInput) -> Tensor:
     """Convert an image, or a list of images of one size, to (B, 3, h, w) float32 in [0, 1], on the CPU.
 
     PIL images are grey (8 or 16 bits), palette, RGB or RGBA; transparency is dropped. Arrays are (h, w), (h, w, 3)
-    or (B, h, w, 3), uint8 or floats in [0, 1]. Tensors are (3, h, w) or (B, 3, h, w), floats in [0, 1].
+    or (B, h, w, 3), tensors (3, h, w) or (B, 3, h, w). The type alone decides the value of white: 255 for uint8, 65535
+    for uint16, 1 for floats. Other types are refused, because their white is not known.
 
     Raises:
         ImageError: unsupported pixel type, shape or range, non-finite values, sides under 8 px, or different sizes.
@@ -70,7 +72,13 @@ def to_batch(image: ImageInput) -> Tensor:
 
 def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
     """Check a user's kernel and expand it to one per image: (B, n, m). Raises KernelError if it is invalid."""
-    given = torch.as_tensor(np.array(kernel) if not isinstance(kernel, Tensor) else kernel).to(observation.y)
+    try:
+        values = kernel.detach() if isinstance(kernel, Tensor) else torch.from_numpy(_real_array(kernel))
+        if values.is_complex() or values.dtype == torch.bool:
+            raise TypeError
+    except (TypeError, ValueError) as error:  # ValueError: rows of unequal length
+        raise KernelError(f"a kernel is an array of numbers, not {shown(kernel)}") from error
+    given = values.to(observation.y)
     if given.ndim == 2:
         given = given[None]
     if given.ndim != 3 or len(given) not in (1, len(observation)):
@@ -82,6 +90,20 @@ def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
     if n > height or m > width:
         raise KernelError(f"a kernel of {m}x{n} is larger than the result, {width}x{height} pixels")
     return given.expand(len(observation), -1, -1)
+
+
+def _real_array(values: Any) -> npt.NDArray[np.float32]:
+    """Floats or integers as float32; TypeError or ValueError for all else."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError
+    return array.astype(np.float32)
+
+
+def check_finite(*values: Tensor) -> None:
+    """Raise BlindDiffError if a value is infinite or not a number."""
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise BlindDiffError("the estimate is not finite with these weights and options; nothing is returned")
 
 
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:
@@ -103,15 +125,30 @@ def _one(image: Any) -> Tensor:
             image = np.repeat(image[..., None], 3, axis=2)
         if image.ndim not in (3, 4) or image.shape[-1] != 3:
             raise ImageError(f"an array of shape {image.shape} is not (h, w), (h, w, 3) or (batch, h, w, 3)")
-        tensor = torch.from_numpy(np.array(image)).movedim(-1, -3)
-        tensor = tensor.float() / 255 if image.dtype == np.uint8 else tensor.float()
+        white = _white(image.dtype.name, image.dtype.kind == "f")
+        # astype copies, and converts the bytes of big-endian arrays
+        tensor = torch.from_numpy(image.astype(np.float32)).movedim(-1, -3)
     elif isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != 3:
             raise ImageError(f"a tensor of shape {tuple(image.shape)} is not (3, h, w) or (batch, 3, h, w)")
+        if image.is_meta or image.layout != torch.strided:
+            raise ImageError("a tensor without values, or a sparse one, is not an image")
+        white = _white(str(image.dtype).removeprefix("torch."), image.is_floating_point())
         tensor = image.detach().float().cpu()
     else:
         raise ImageError(f"{type(image).__name__} is not an image: a PIL image, numpy array or torch tensor is")
+    tensor = tensor if white == 1 else tensor / white
     return tensor if tensor.ndim == 4 else tensor[None]
+
+
+def _white(dtype: str, floating: bool) -> float:
+    """The value of white for a type of pixels, whatever their values. Raises ImageError for other types."""
+    white = {"uint8": 255.0, "uint16": 65535.0}.get(dtype, 1.0 if floating else None)
+    if white is None:
+        raise ImageError(
+            f"pixels of type {dtype} are not accepted: use uint8, uint16, or floats, which must lie in [0, 1]"
+        )
+    return white
 
 
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
@@ -217,10 +254,11 @@ class KernelMap:
 
 
 def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation:
-    """`Denoiser.initial_estimate`. Raises ParameterError for a network that has none."""
+    """`Denoiser.initial_estimate`. ParameterError for a network that has none, BlindDiffError if it is not finite."""
     estimate = denoiser.initial_estimate(observation)
     if estimate is None:
         raise ParameterError("this network estimates the kernel only from x_t, not from y alone")
+    check_finite(estimate.kernel, estimate.noise_level)
     return estimate
 
 

@@ -19,16 +19,25 @@ from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import DEFAULT_WEIGHTS, load_network
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.published.network import PublishedMCFormer, architecture_name
+from blinddiff.sampling.arguments import (
+    check_generator,
+    choice,
+    number_from,
+    shown,
+    whole_number,
+    whole_number_between,
+)
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep, restore
-from blinddiff.sampling.memory import choose_device, default_memory
+from blinddiff.sampling.memory import check_precision, choose_device, default_memory, one_thread_after_fork
 from blinddiff.sampling.output import (
     BlindDiffOutput,
     ImageInput,
     KernelInput,
     KernelMap,
     OutputType,
+    check_finite,
     estimate_from_y,
     estimate_kernel_map,
     given_kernel,
@@ -92,6 +101,7 @@ class BlindDiffPipeline(DiffusionPipeline):
 
     def __init__(self, network: Denoiser, scheduler: Any) -> None:
         super().__init__()
+        one_thread_after_fork()
         network.eval()  # type: ignore[attr-defined]  # every network is a module
         self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
         self.network: Any
@@ -112,13 +122,14 @@ class BlindDiffPipeline(DiffusionPipeline):
             pretrained_model_name_or_path: a folder written by `save_pretrained` or by training, or a repository of the
                 Hugging Face hub; None for the bundled weights.
             device: ``"cuda"``, ``"mps"`` or ``"cpu"``; None for the first available.
-            torch_dtype: dtype of the network's weights and activations; all other tensors stay in float32.
+            torch_dtype: precision of the network's weights and activations, as for `to`.
             **kwargs: `HUB_OPTIONS`, and ``weights``, the deprecated name of the first argument.
 
         Raises:
             WeightsError: the weights are missing, damaged, or of another architecture.
-            ParameterError: the device is not available, or an option is unknown.
+            ParameterError: the device is not available or cannot compute in torch_dtype, or an option is unknown.
         """
+        one_thread_after_fork()
         if "weights" in kwargs:
             message = "from_pretrained: 'weights' is deprecated; pass it as the first argument"
             warnings.warn(message, DeprecationWarning, stacklevel=2)
@@ -126,14 +137,40 @@ class BlindDiffPipeline(DiffusionPipeline):
         if unknown := sorted(kwargs.keys() - HUB_OPTIONS):
             raise ParameterError(f"from_pretrained: unknown option {unknown[0]!r}")
         weights = DEFAULT_WEIGHTS if pretrained_model_name_or_path is None else pretrained_model_name_or_path
+        if not isinstance(weights, str | os.PathLike):
+            raise ParameterError(f"from_pretrained: a folder or a repository is needed, not {shown(weights)}")
+        target = choose_device(device)
+        check_precision(torch.float32 if torch_dtype is None else torch_dtype, target)
         network = load_denoiser(weights, **kwargs)
         network.requires_grad_(False)
         network.to(memory_format=torch.channels_last)
         pipeline = cls(network, saved_scheduler(weights, network))
-        pipeline.to(choose_device(device))
-        if torch_dtype is not None:
-            pipeline.to(torch_dtype)
-        return pipeline
+        return pipeline.to(target, torch_dtype)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the pipeline to a device, the network to a precision, or both, as in diffusers.
+
+        Only the network computes in the precision; the degradation model, images and kernels stay in float32.
+
+        Raises ParameterError if the device is not available, or cannot compute in the precision.
+        """
+        given = [*args, kwargs.get("device"), kwargs.get("dtype")]
+        dtype = next((value for value in given if isinstance(value, torch.dtype)), None)
+        device = next((value for value in given if value is not None and not isinstance(value, torch.dtype)), None)
+        target = self.device if device is None else choose_device(device)
+        check_precision(self.network.dtype if dtype is None else dtype, target)
+        super().to(target, silence_dtype_warnings=True)
+        torch.nn.Module.to(self.network, dtype=dtype)  # diffusers' own warns about float32 for every network
+        return self
+
+    def enable_model_cpu_offload(self, *_args: Any, **_kwargs: Any) -> None:
+        """Not offered: memory is taken by activations, not by the weights. Raises ParameterError."""
+        mebibytes = sum(parameter.nbytes for parameter in self.network.parameters()) >> 20
+        raise ParameterError(
+            f"offloading would free only the weights' {mebibytes} MiB; use max_memory to bound the rest"
+        )
+
+    enable_sequential_cpu_offload = enable_group_offload = enable_model_cpu_offload
 
     @torch.no_grad()
     def __call__(
@@ -162,9 +199,9 @@ class BlindDiffPipeline(DiffusionPipeline):
 
         Args:
             image: a PIL image, array or tensor, or a list or batch of images of one size, see `to_batch`.
-            scale: 1 (deblur and denoise), 2, 3 or 4.
-            mode: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``; it supplies defaults for
-                num_inference_steps, image_step, kernel_step and scheduler, see `MODES`.
+            scale: 1 (deblur and denoise), 2, 3 or 4. Integers of NumPy are accepted here and below.
+            mode: one of `modes`: ``"fidelity"``, ``"fast"``, ``"perceptual"``, or ``"paper"`` with a published network;
+                it supplies defaults for num_inference_steps, image_step, kernel_step and scheduler, see `MODES`.
             num_inference_steps: 1 to 1000.
             num_samples: samples per image; with more than one, ``images`` contains their means.
             kernel: a known blur kernel, (n, m) or (B, n, m) in HR pixels; replaces the initial estimate in data term
@@ -175,7 +212,8 @@ class BlindDiffPipeline(DiffusionPipeline):
                 (a fit), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
             scheduler: ``"mean"`` (no diffusion: the mean of estimates at t = T), ``"ddim"``, ``"ddpm"``,
                 ``"dpm-solver++"``, ``"published"``, or ``"own"`` (the one of the constructor).
-            generator: a random generator, or a list with one per image.
+            generator: a random generator, or a list with one per image. Without one, every call draws other noise, from
+                torch's global CPU generator, so results differ slightly unless `torch.manual_seed` comes before each.
             output_type: type of the images, ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: False returns the output's fields as a tuple, the images first.
             max_memory: bytes that the restoration may use on its device, excluding the weights; None for half of the
@@ -194,36 +232,41 @@ class BlindDiffPipeline(DiffusionPipeline):
             ImageError: the image cannot be used.
             ParameterError: an argument is out of range.
             KernelError: the kernel is not a valid blur kernel, or is larger than the result.
+            BlindDiffError: the estimate is not finite; nothing is returned then.
         """
-        y = to_batch(image).to(self.device)
+        self.check_mode(mode)
+        choice("output_type", output_type, ("pil", "np", "pt"))
         if kernel is not None and kernel_step is None:
             kernel_step = "fixed"
         names = "scheduler", "num_inference_steps", "image_step", "kernel_step"
         values = scheduler, num_inference_steps, image_step, kernel_step
         given: dict[str, Any] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        options = replace(MODES[_choice("mode", mode, MODES)], **given)
-        _choice("output_type", output_type, ("pil", "np", "pt"))
-        self.check_scale(scale)
+        options = replace(MODES[mode], **given)
+        update_kernel = KERNEL_STEPS[choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
+        update_image = IMAGE_STEPS[choice("image_step", options.image_step, IMAGE_STEPS)]
         if options.kernel_step == "fixed" and kernel is None:
             raise ParameterError("kernel_step 'fixed' needs a kernel")
-        if num_samples < 1:
-            raise ParameterError(f"num_samples must be at least 1, not {num_samples}")
+        steps = options.num_inference_steps
+        diffusion = make_scheduler(options.scheduler, self.network, steps, self.device, self.scheduler)
+        num_samples = whole_number_between("num_samples", num_samples, 1)
         if noise_level is not None:
+            noise_level = number_from("noise_level", noise_level)
             check_noise_level(noise_level)
-        if max_memory is not None and max_memory < 1:
-            raise ParameterError(f"max_memory must be at least 1 byte, not {max_memory}")
-        if isinstance(generator, Sequence):
-            if len(generator) != len(y):
-                raise ParameterError(f"{len(generator)} generators for {len(y)} images")
-            generator = [g for g in generator for _ in range(num_samples)]
+            update_kernel = keep_noise_level(update_kernel, noise_level)
+        if max_memory is not None:
+            max_memory = int(number_from("max_memory", max_memory, 1))
+        for name, function in (("callback_on_step_end", callback_on_step_end), ("on_step", on_step)):
+            if function is not None and not callable(function):
+                raise ParameterError(f"{name} must be callable, not {shown(function)}")
         tensor_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
-        for name in tensor_inputs:
-            _choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
-        update_kernel = KERNEL_STEPS[_choice("kernel_step", options.kernel_step, KERNEL_STEPS)]
-        update_kernel = update_kernel if noise_level is None else keep_noise_level(update_kernel, noise_level)
-        update_image = IMAGE_STEPS[_choice("image_step", options.image_step, IMAGE_STEPS)]
+        for name in tensor_inputs if isinstance(tensor_inputs, Sequence) else (tensor_inputs,):
+            choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        observation = self._observation(image, scale, jpeg_step)
+        y, scale = observation.y, observation.scale
+        check_generator(generator, len(y))
+        if isinstance(generator, Sequence):
+            generator = [g for g in generator for _ in range(num_samples)]
 
-        observation = Observation(y, scale, y.new_full((len(y),), jpeg_step))
         degradation = self._initial_degradation(observation, kernel, noise_level)
         repeated = observation.repeat(num_samples)
         max_memory = default_memory(self.device) if max_memory is None else max_memory
@@ -231,11 +274,10 @@ class BlindDiffPipeline(DiffusionPipeline):
         denoiser: Denoiser = Tiled(self.network, tiles, on_tile)
         if options.self_ensemble:
             denoiser = SelfEnsemble(denoiser)
-        count = options.num_inference_steps
-        diffusion = make_scheduler(options.scheduler, self.network, count, self.device, self.scheduler)
         with self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
+                check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
                 bar.update()
                 replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
                 if callback_on_step_end is None:
@@ -254,6 +296,7 @@ class BlindDiffPipeline(DiffusionPipeline):
                 tiled_kernel_step(update_kernel, tiles),
                 after_step,
             )
+        check_finite(restored.image, restored.degradation.noise_level)
         out = make_output(observation, restored, num_samples, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
@@ -296,19 +339,38 @@ class BlindDiffPipeline(DiffusionPipeline):
         degradation = estimate_from_y(self.network, observation)
         if kernel is not None:
             degradation = degradation.with_estimate(given_kernel(kernel, observation), degradation.noise_level)
-        tiles = plan_tiles(observation.y, scale, self.network, False, default_memory(self.device))
+        tiles = plan_tiles(observation.y, observation.scale, self.network, False, default_memory(self.device))
         x_y = Tiled(self.network, tiles).closed_form_image(observation, degradation)
         assert x_y is not None  # because the network has an initial estimate
+        check_finite(x_y)
         return x_y.clamp_(0, 1).cpu()
 
-    def check_scale(self, scale: int) -> None:
-        """Raise ParameterError if the network was not trained for a scale."""
+    @property
+    def modes(self) -> list[str]:
+        """Names of the `MODES` that the network can run; "paper" only if it is a published one.
+
+        Without the published guidance in its training, a network diverges under it.
+        """
+        return [name for name in MODES if name != "paper" or self.network.default_mode == "paper"]
+
+    def check_mode(self, mode: str) -> None:
+        """Raise ParameterError if a mode is unknown, or not one of `modes`."""
+        if choice("mode", mode, MODES) not in self.modes:
+            others = ", ".join(self.modes)
+            raise ParameterError(f"mode {mode!r} needs the weights of a published network; these weights run {others}")
+
+    def check_scale(self, scale: int) -> int:
+        """Return the scale as int. Raises ParameterError if the network was not trained for it."""
         supported = [s for s in SCALES if s in self.network.config.scales]
-        if not isinstance(scale, int) or scale not in supported:
-            raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, supported))}")
+        number = whole_number(scale)
+        if number not in supported:
+            raise ParameterError(f"scale {shown(scale)} is not one of {', '.join(map(str, supported))}")
+        return number
 
     def _observation(self, image: ImageInput, scale: int, jpeg_step: float = 0.0) -> Observation:
-        self.check_scale(scale)
+        """The checked image and scale, on the pipeline's device."""
+        one_thread_after_fork()
+        scale, jpeg_step = self.check_scale(scale), number_from("jpeg_step", jpeg_step, 0)
         y = to_batch(image).to(self.device)
         return Observation(y, scale, y.new_full((len(y),), jpeg_step))
 
@@ -316,9 +378,3 @@ class BlindDiffPipeline(DiffusionPipeline):
 def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:
     """Load a network of one of `ARCHITECTURES`, see `load_network`."""
     return load_network(weights, ARCHITECTURES, architecture_name, **hub_options)
-
-
-def _choice(name: str, value: str, allowed: Any) -> str:
-    if value not in allowed:
-        raise ParameterError(f"{name} {value!r} is not one of {', '.join(allowed)}")
-    return value

@@ -11,9 +11,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from blinddiff.errors import ParameterError, WeightsError
+from blinddiff.errors import WeightsError
 from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, Prediction, betas
 from blinddiff.published.sampler import PublishedDiffusion
+from blinddiff.sampling.arguments import choice, whole_number_between
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -37,7 +38,7 @@ class NoiseSource:
 
     def _draw(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         source = "cpu" if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=source).to(self._device)
+        return torch.randn(shape, generator=generator, device=source, dtype=torch.float32).to(self._device)
 
 
 class Scheduler(Protocol):
@@ -113,10 +114,8 @@ def make_scheduler(
 
     Raises ParameterError for an unknown name, or a number of steps that is not between 1 and 1000.
     """
-    if name not in ("own", *SCHEDULERS):
-        raise ParameterError(f"scheduler {name!r} is not one of own, {', '.join(SCHEDULERS)}")
-    if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= NUM_TRAIN_TIMESTEPS:
-        raise ParameterError(f"num_inference_steps must be 1 to {NUM_TRAIN_TIMESTEPS}, not {num_inference_steps}")
+    choice("scheduler", name, ("own", *SCHEDULERS))
+    num_inference_steps = whole_number_between("num_inference_steps", num_inference_steps, 1, NUM_TRAIN_TIMESTEPS)
     if name == "own":
         return DiffusersScheduler(of_pipeline, num_inference_steps, device)
     return SCHEDULERS[name](denoiser, num_inference_steps, device)

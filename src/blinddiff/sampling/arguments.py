@@ -1,0 +1,69 @@
+"""Checks of arguments. A wrong type or value is a ParameterError of one line that names the argument."""
+
+import operator
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from blinddiff.errors import ParameterError
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its repr on one line, cut to 60 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def choice(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return a value that is one of the allowed strings."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ParameterError(f"{name} {shown(value)} is not one of {', '.join(allowed)}")
+    return value
+
+
+def whole_number(value: Any) -> int | None:
+    """An integer of Python, NumPy or torch as int; None for all else, such as True, 2.0 and "2"."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # the last two: arrays and tensors of several numbers
+        return None
+
+
+def whole_number_between(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return a `whole_number` from low to high, or without upper limit if high is None."""
+    number = whole_number(value)
+    if number is None or number < low or (high is not None and number > high):
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ParameterError(f"{name} must be {bounds}, not {shown(value)}")
+    return number
+
+
+def number_from(name: str, value: Any, low: float | None = None) -> float:
+    """Return a number, also of NumPy or torch, as float: any, or a finite one of at least `low`."""
+    try:
+        if isinstance(value, bool | np.bool_ | str | bytes):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParameterError(f"{name} must be a number, not {shown(value)}") from error
+    if low is not None and not low <= number < float("inf"):
+        raise ParameterError(f"{name} must be at least {low:g}, not {shown(value)}")
+    return number
+
+
+def check_generator(generator: Any, images: int) -> None:
+    """Check that it is None, a generator, or a sequence with one generator per image."""
+    if isinstance(generator, Sequence) and not isinstance(generator, str):
+        if len(generator) != images:
+            raise ParameterError(f"{len(generator)} generators for {images} images")
+        each = list(generator)
+    else:
+        each = [] if generator is None else [generator]
+    for one in each:
+        if not isinstance(one, torch.Generator):
+            seed = "torch.Generator().manual_seed(0)"
+            raise ParameterError(f"generator must be a torch.Generator, as {seed}, or one per image, not {shown(one)}")
