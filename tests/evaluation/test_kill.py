@@ -57,7 +57,7 @@ def test_sigkill(data: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert process.stderr is not None
-        assert "0/72 [00:00<?" in process.stderr.read()  # the bar, with the time left once there is one
+        assert process.stderr.read() == "", "no bar in a log"
     assert len(workers) >= 2
     assert until(lambda: not any(running(pid) for pid in workers), 30)
     assert 1 <= log.read_text().count("\n") - 1 < 72
