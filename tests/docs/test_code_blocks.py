@@ -212,8 +212,8 @@ def test_options_named_in_running_text(page: str) -> None:
     "command",
     [
         "blinddiff upscale photo.jpg -o out.png --scael 4",
-        "blinddiff upscale photo.jpg -o out.png --scale 5",
-        "blinddiff upscale photo.jpg",
+        "blinddiff upscale photo.jpg -o out.png --scale 9",
+        "blinddiff upscale -o out.png",
         "blinddiff enlarge photo.jpg",
         "torchrun --nproc_per_node 2 -m blinddiff train recipe.yaml --folder runs",
         "cat photo.jpg | blinddiff upscale - -o - --foo > out.png",
