@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from blinddiff.errors import ParameterError
-from blinddiff.imaging import read_image
-from blinddiff.restoring.photograph import RestoreSettings, reduce_image, restore_photograph
+from blinddiff.imaging import read_image, reduce_image
+from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 
 
 @pytest.fixture

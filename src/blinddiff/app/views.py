@@ -260,9 +260,5 @@ class Preview:
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
             raise page_error(error) from None
         chosen = gr.update(value=str(file), visible=True) if click is None else gr.skip()
-        return (
-            chosen,
-            str(file),
-            region_text,
-            status("; ".join([f"{path.name}: {width} x {height} pixels", *photograph.notes])),
-        )
+        line = "; ".join([f"{path.name}: {width} x {height} pixels", *photograph.notes])
+        return chosen, str(file), region_text, status(line)

@@ -28,7 +28,7 @@ ASK_SECONDS = 300
 """Expected duration above which a terminal is asked before the first step."""
 TELL_SECONDS = 10
 """Expected duration from which the plan is printed."""
-_SHORT = 8 * CALIBRATION_SIDE["cpu"] ** 2
+_SHORT = 8 * CALIBRATION_SIDE**2
 """HR pixels times steps that take little longer than measuring how long they would take."""
 
 
@@ -50,9 +50,19 @@ def expand(arguments: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def is_standard_input(path: Path) -> bool:
+    """Whether a photograph comes from standard input."""
+    return str(path) in (STREAM, "/dev/stdin")
+
+
+def name_of(path: Path) -> str:
+    """The name of a photograph in messages."""
+    return "standard input" if is_standard_input(path) else str(path)
+
+
 def is_stream(path: Path) -> bool:
     """Whether a photograph comes from standard input or a pipe, so that it has no name and can be read only once."""
-    if str(path) in (STREAM, "/dev/stdin"):
+    if is_standard_input(path):
         return True
     try:
         return stat.S_ISFIFO(os.stat(path).st_mode)
@@ -65,7 +75,7 @@ def read_photograph(path: Path, max_pixels: int = imaging.MAX_PIXELS, page: int 
 
     Prints the photograph's notes on standard error.
     """
-    name = "standard input" if str(path) in (STREAM, "/dev/stdin") else str(path)
+    name = name_of(path)
     source = _read_pipe(path, imaging.largest_file(max_pixels)) if is_stream(path) else path
     photograph = read_restorable(source, max_pixels, name, page)
     for note in photograph.notes:
@@ -74,8 +84,8 @@ def read_photograph(path: Path, max_pixels: int = imaging.MAX_PIXELS, page: int 
 
 
 def _read_pipe(path: Path, limit: int) -> bytes:
-    if str(path) in (STREAM, "/dev/stdin"):
-        return options.read_stream(sys.stdin.buffer, "standard input", limit)
+    if is_standard_input(path):
+        return options.read_stream(sys.stdin.buffer, name_of(path), limit)
     try:
         with open(path, "rb") as pipe:
             return options.read_stream(pipe, str(path), limit)
@@ -100,9 +110,13 @@ def output_path(
         raise ParameterError("-o: is required for a photograph from a pipe, because it has no name")
     size = settings.result_size(*photograph.pixels.shape[-2:])
     label = f"x{settings.scale:g}" if settings.is_scaled else f"{size[1]}x{size[0]}"
-    suffix = suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
     stem = source.stem if imaging.has_image_name(source) else source.name
-    return (source.parent if output is None else output) / f"{stem}_{label}{suffix}"
+    return (source.parent if output is None else output) / f"{stem}_{label}{output_suffix(args, photograph)}"
+
+
+def output_suffix(args: argparse.Namespace, photograph: imaging.Photograph) -> str:
+    """The extension of a result without a given name: that of --format."""
+    return suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
 
 
 def is_folder(output: str) -> bool:

@@ -176,10 +176,10 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     text = "print the size of each result, tiles, memory and expected time; write nothing"
     add("--dry-run", action="store_true", help=text)
     add("-y", "--yes", action="store_true", help="do not ask before a restoration of more than five minutes")
-    loudness = parser.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+    verbosity = parser.add_mutually_exclusive_group()
+    verbosity.add_argument("-q", "--quiet", action="store_true", help="print only errors")
     text = "print the plan of every photograph, and the sizes of files"
-    loudness.add_argument("-v", "--verbose", action="store_true", help=text)
+    verbosity.add_argument("-v", "--verbose", action="store_true", help=text)
 
 
 def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:

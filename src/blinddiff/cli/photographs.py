@@ -25,16 +25,9 @@ from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
-from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder, suffix_of_format
+from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
 from blinddiff.restoring.journal import LEDGER, Job
-from blinddiff.restoring.photograph import (
-    Record,
-    RestoreSettings,
-    Result,
-    load_pipeline,
-    reduce_image,
-    restore_photograph,
-)
+from blinddiff.restoring.photograph import Record, RestoreSettings, Result, load_pipeline, restore_photograph
 from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
@@ -75,21 +68,22 @@ def run_upscale(args: argparse.Namespace) -> int:
     folders = [path for path in args.photograph if str(path) != STREAM and os.path.isdir(path)]
     if folders and len(args.photograph) > 1:
         raise ParameterError(f"{folders[0]}: is a folder; it needs a command of its own")
+    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
     if folders:
-        return _restore_folder(args, folders[0], settings)
+        return _restore_folder(args, folders[0], settings, load)
     if args.jobs is not None:
         raise ParameterError("--jobs: applies only to folders")
     if len(args.photograph) > 1:
-        return _restore_several(args, settings)
-    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
+        return _restore_several(args, settings, load)
     record = _restore_one(args, args.photograph[0], settings, load, set(), ask=True)
     if args.json is not None and record is not None:
-        line = record.line() + "\n"
-        write_standard_output(line.encode()) if args.json == STREAM else write_file(args.json, line.encode())
+        with closing(_Progress(args.json, hidden=True)) as progress:
+            progress.begin("restoring", 1)
+            progress.record(record)
     return 0
 
 
-def _restore_several(args: argparse.Namespace, settings: RestoreSettings) -> int:
+def _restore_several(args: argparse.Namespace, settings: RestoreSettings, load: Callable[[], BlindDiffPipeline]) -> int:
     """Restore one file after another; an error in one does not stop the others."""
     _refuse_single_outputs(args)
     if args.output == STREAM or (args.output is not None and os.path.isfile(args.output)):
@@ -97,7 +91,6 @@ def _restore_several(args: argparse.Namespace, settings: RestoreSettings) -> int
     _check_json(args.json, *args.photograph, args.kernel)
     if args.kernel is not None:
         read_kernel(args.kernel)  # as bad weights, it ends the run before anything is written
-    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
     load()
     named = [path for path in args.photograph if not inputs.is_stream(path)]
     if not args.dry_run:
@@ -136,13 +129,12 @@ def _restore_one(
     ask: bool = False,
 ) -> Record | None:
     """Restore one file; None after a dry run. ``written`` lists the run's results, which are not replaced."""
-    name = "standard input" if str(source) in (STREAM, "/dev/stdin") else str(source)
+    name = inputs.name_of(source)
     photograph = inputs.read_photograph(source, settings.max_pixels, args.page)
     height, width = settings.result_size(*photograph.pixels.shape[-2:])
     to_stream = args.output == STREAM
     if to_stream:
-        suffix = suffix_of_format(photograph.file_format) if args.format == SAME else f".{args.format or 'png'}"
-        output = Path("standard output").with_suffix(suffix)
+        output = Path("standard output").with_suffix(inputs.output_suffix(args, photograph))
         options.check_standard_output()
         imaging.check_format(output, photograph, (width, height))
     else:
@@ -217,7 +209,7 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
     pixels = imaging.visible_colours(photograph)
     bicubic = bicubic_upsample(pixels, math.prod(result.passes)).clamp(0, 1)
     if size != bicubic.shape[-2:]:
-        bicubic = reduce_image(bicubic, size)
+        bicubic = imaging.reduce_image(bicubic, size)
     major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
     measured = result.noise_level, result.residual_rms, (major, minor), angle, result.seconds
     facts = imaging.SheetFacts(result.settings.factor(*pixels.shape[-2:]), *measured)
@@ -229,7 +221,9 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
     imaging.write_image(path, imaging.from_picture(sheet)[0], like)
 
 
-def _restore_folder(args: argparse.Namespace, source: Path, settings: RestoreSettings) -> int:
+def _restore_folder(
+    args: argparse.Namespace, source: Path, settings: RestoreSettings, load: Callable[[], BlindDiffPipeline]
+) -> int:
     if args.output == STREAM:
         raise ParameterError(f"{source}: is a folder; its results cannot be written to standard output")
     _refuse_single_outputs(args)
@@ -246,7 +240,6 @@ def _restore_folder(args: argparse.Namespace, source: Path, settings: RestoreSet
     suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
     if suffix != SAME:
         imaging.encoder_options(Path(f"result{suffix}"), args.quality, args.subsampling)
-    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
     if args.dry_run:
         plan = make_plan(source, output, suffix, settings.kernel)
         sizes = inputs.stored_sizes([job.source for job in plan.jobs])

@@ -2,7 +2,7 @@
 
 from blinddiff.imaging.drawing import SheetFacts, comparison_sheet, kernel_map_picture, kernel_picture
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
-from blinddiff.imaging.photograph import Photograph, from_picture, to_picture, visible_colours
+from blinddiff.imaging.photograph import Photograph, from_picture, reduce_image, resample, to_picture, visible_colours
 from blinddiff.imaging.read import MAX_PIXELS, largest_file, read_8bit, read_bytes, read_image
 from blinddiff.imaging.write import (
     OUTPUT_FORMATS,
@@ -36,6 +36,8 @@ __all__ = [
     "read_8bit",
     "read_bytes",
     "read_image",
+    "reduce_image",
+    "resample",
     "to_picture",
     "visible_colours",
     "write_image",

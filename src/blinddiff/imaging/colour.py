@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blinddiff.errors import ImageError
+from blinddiff.imaging.formats import iso_boxes
+from blinddiff.imaging.png import png_chunks
 
 GRID = np.linspace(0, 1, 4096)
 MIN_SLOPE = 0.05
@@ -41,6 +43,16 @@ def _interpolate(values: NDArray[np.float32], x: NDArray[np.float64], y: NDArray
     for row in range(len(values)):  # by row, because np.interp returns float64, which needs much memory
         out[row] = np.interp(values[row], x, y)
     return out
+
+
+def srgb_to_linear(values: NDArray[Any]) -> NDArray[Any]:
+    """Linear light, in [0, 1], of values with the tone curve of sRGB (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(values: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of `srgb_to_linear`."""
+    return np.where(values <= 0.0031308, 12.92 * values, 1.055 * np.maximum(values, 1e-12) ** (1 / 2.4) - 0.055)
 
 
 @functools.lru_cache(maxsize=8)
@@ -72,7 +84,7 @@ def tone_curve(icc_profile: bytes | None, grey: bool) -> ToneCurve | None:
     if not np.isfinite(luminance).all() or white - black < 0.1:
         return None
     linear = np.clip((luminance - black) / (white - black), 0, 1)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-12) ** (1 / 2.4) - 0.055)
+    srgb = linear_to_srgb(linear)
     # Tables may have flat or decreasing parts; the running maximum and the straight line make the curve invertible.
     tone = (1 - MIN_SLOPE) * np.maximum.accumulate(srgb) + MIN_SLOPE * GRID
     tone /= tone[-1]
@@ -105,7 +117,11 @@ def declared_profile(file_format: str, data: bytes, grey: bool = False) -> bytes
         return None if offset < 0 else profile_of_codes(*struct.unpack_from(">HH", data, offset + 8), grey=grey)
     if file_format != "PNG":
         return None
-    chunks = _png_header_chunks(data)
+    chunks: dict[bytes, bytes] = {}
+    for kind, start, end in png_chunks(data):
+        if kind == b"IDAT":
+            break
+        chunks[kind] = data[start:end]
     if len(chunks.get(b"cICP", b"")) == 4:
         return profile_of_codes(chunks[b"cICP"][0], chunks[b"cICP"][1], grey=grey)
     if b"sRGB" in chunks:
@@ -122,17 +138,6 @@ def declared_profile(file_format: str, data: bytes, grey: bool = False) -> bytes
     if gamma is not None and abs(gamma - 2.2) < 0.02 and (grey or _is_bt709(primaries)):
         return None
     return make_profile(primaries, gamma, grey)
-
-
-def _png_header_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The contents of the chunks of a PNG file before its pixels, by kind."""
-    chunks: dict[bytes, bytes] = {}
-    at = 8
-    while at + 12 <= len(data) and (kind := data[at + 4 : at + 8]) != b"IDAT":
-        length = int.from_bytes(data[at : at + 4], "big")
-        chunks[kind] = data[at + 8 : at + 8 + length]
-        at += 12 + length
-    return chunks
 
 
 def profile_of_codes(primaries: int, transfer: int, *, grey: bool = False) -> bytes | None:
@@ -158,8 +163,7 @@ def make_profile(primaries: Primaries, gamma: float | None, grey: bool = False) 
     if gamma is None and (grey or _is_bt709(primaries)):
         return None
     values = np.linspace(0, 1, 1024)
-    srgb = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    linear = srgb if gamma is None else values**gamma
+    linear = srgb_to_linear(values) if gamma is None else values**gamma
     *colours, white = primaries
     triangle = np.array([[x, y, 1 - x - y] for x, y in colours])
     if not grey and (min(y for _, y in primaries) <= 0 or abs(np.linalg.det(triangle)) < 1e-3):
@@ -215,12 +219,4 @@ def jpeg2000_profile(data: bytes) -> bytes | None:
 
 def _find_box(data: bytes, start: int, end: int, kind: bytes) -> tuple[int, int] | None:
     """Return the start and end of the contents of the first box of a kind; None if there is none."""
-    while start + 8 <= end:
-        length, name = struct.unpack_from(">I4s", data, start)
-        length = end - start if length == 0 or start + length > end else length  # 0 means up to the end
-        if length < 8:
-            return None
-        if name == kind:
-            return start + 8, start + length
-        start += length
-    return None
+    return next((box[1:] for box in iso_boxes(data, start, end) if box[0] == kind), None)

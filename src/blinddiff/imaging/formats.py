@@ -1,5 +1,7 @@
 """Detects the format of an image file from its first bytes."""
 
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -62,6 +64,20 @@ def _brands(head: bytes) -> list[bytes]:
         return []
     end = min(int.from_bytes(head[:4], "big"), len(head), SIGNATURE_BYTES)
     return [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
+
+
+def iso_boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each box of an ISO base media file between two positions, and start and end of its contents."""
+    while start + 8 <= end:
+        length, kind = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if length == 1:  # a 64-bit length follows
+            length, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
+        stop = end if length == 0 else min(start + length, end)  # 0 means up to the end
+        if stop < start + head:
+            return
+        yield kind, start + head, stop
+        start = stop
 
 
 def has_image_name(path: PurePath) -> bool:

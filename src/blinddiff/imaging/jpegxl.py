@@ -6,7 +6,7 @@ the codestream, which declares the colours, and the boxes of the container, whic
 
 import io
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import imagecodecs
@@ -16,6 +16,7 @@ from PIL import Image
 from blinddiff.errors import ImageError
 from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import BT709, D65, PRIMARIES, make_profile, profile_of_codes
+from blinddiff.imaging.formats import iso_boxes
 from blinddiff.imaging.metadata import EXIF_PREFIX, upright_exif, upright_xmp
 from blinddiff.imaging.photograph import PixelArray, StoredImage
 
@@ -148,22 +149,13 @@ def _read_colours(bits: _Bits) -> tuple[bool, bool, bytes | None]:
     return grey, False, make_profile((*colours, white), gamma, grey)
 
 
-def _boxes(data: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """The kind and contents of each box of a container."""
-    at = 0
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        start = at + 8
-        if length == 1:  # a 64-bit length follows
-            length, start = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
-        end = len(data) if length == 0 else at + length
-        if end < start:
-            return
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The kind and contents of each box of a container; compressed ones are unpacked."""
+    for kind, start, end in iso_boxes(data, 0, len(data)):
         contents = data[start:end]
-        if kind == b"brob":  # compressed
+        if kind == b"brob":
             kind, contents = contents[:4], bytes(imagecodecs.brotli_decode(contents[4:], out=1 << 20))
         yield kind, contents
-        at = end
 
 
 def _codestream(data: bytes) -> bytes:

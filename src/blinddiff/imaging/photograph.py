@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.imaging.colour import ToneCurve
+from blinddiff.imaging.colour import ToneCurve, linear_to_srgb, srgb_to_linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,3 +233,21 @@ def _fill(colours: Tensor, weight: Tensor) -> Tensor:
     coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel in four gives full weight
     around = F.interpolate(coarse, size=weight.shape[-2:], mode="bilinear", align_corners=False)
     return weight * colours + (1 - weight) * around
+
+
+def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reduce (..., 3, H, W), in [0, 1] with the tone curve of sRGB, on the CPU, to a size (height, width).
+
+    Antialiased bicubic interpolation in linear light: fine detail then keeps its mean brightness, as in a lens. That is
+    possible for every file, because `Photograph.pixels` have the tone curve of sRGB whatever the file's profile.
+    """
+    reduced = []
+    for plane in image.flatten(0, -3).split(1):  # by channel, to save memory
+        linear = resample(torch.from_numpy(srgb_to_linear(plane.numpy())), size)
+        reduced.append(torch.from_numpy(linear_to_srgb(linear.numpy())))
+    return torch.cat(reduced).unflatten(0, image.shape[:-2]).contiguous()
+
+
+def resample(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample (C, H, W) by antialiased bicubic interpolation to a size (height, width), clamped to [0, 1]."""
+    return F.interpolate(planes[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)

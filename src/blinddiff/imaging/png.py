@@ -1,7 +1,8 @@
-"""Unpacks large compressed chunks of PNG files, which Pillow refuses by a limit that is set for the whole process."""
+"""The chunks of PNG files. Unpacks large compressed ones, which Pillow refuses by a limit of the whole process."""
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 PILLOW_LIMIT = 1 << 20
 """Uncompressed bytes of a chunk that Pillow accepts by default."""
@@ -10,27 +11,33 @@ CHUNK_LIMIT = 16 << 20
 TOTAL_LIMIT = 64 << 20
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each chunk of a PNG file, and start and end of its contents, which may lie beyond a damaged file."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, at + 8, at + 8 + length
+        at += 12 + length
+
+
 def without_large_chunks(data: bytes) -> tuple[bytes, bytes | None]:
     """Return a PNG file with its large texts uncompressed and without a large colour profile, and this profile.
 
     Damaged chunks and those above the limits stay: the reader reports them.
     """
-    parts, profile, copied, position, left = [], None, 0, 8, TOTAL_LIMIT
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
+    parts, profile, copied, left = [], None, 0, TOTAL_LIMIT
+    for kind, start, end in png_chunks(data):
         if kind in (b"iCCP", b"zTXt", b"iTXt"):
-            head, content = _unpacked(kind, data[position + 8 : end - 4], min(left, CHUNK_LIMIT))
+            head, content = _unpacked(kind, data[start:end], min(left, CHUNK_LIMIT))
             if len(content) > PILLOW_LIMIT:
                 left -= len(content)
-                parts.append(data[copied:position])
-                copied = end
+                parts.append(data[copied : start - 8])  # up to the chunk's length and kind
+                copied = end + 4  # behind its checksum
                 if kind == b"iCCP":
                     profile = content
                 else:
                     body = (b"iTXt" if kind == b"iTXt" else b"tEXt") + head + content
                     parts += [struct.pack(">I", len(body) - 4), body, struct.pack(">I", zlib.crc32(body))]
-        position = end
     return (b"".join([*parts, data[copied:]]) if parts else data), profile
 
 

@@ -20,7 +20,7 @@ from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError
 from blinddiff.files import file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, visible_colours
+from blinddiff.imaging import MAX_PIXELS, Photograph, reduce_image, resample, visible_colours
 from blinddiff.imaging.write import written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
@@ -333,7 +333,7 @@ def restore_photograph(
     if len(passes) > 1 or size != tuple(restored.shape[-2:]):
         samples = reduce_image(_samples(outs[-1]), size)
         restored, std = samples.mean(0), samples.std(0)[None] if len(samples) > 1 else None
-        alpha = None if alpha is None else _resample(alpha, size)
+        alpha = None if alpha is None else resample(alpha, size)
     return Result(
         photograph=photograph,
         settings=settings,
@@ -353,31 +353,6 @@ def restore_photograph(
 def _samples(out: BlindDiffOutput) -> Tensor:
     """All samples of the one image of a `BlindDiffOutput`, or one of each of several images: (K, 3, H, W)."""
     return out.images if out.samples is None else out.samples[0]
-
-
-def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Reduce (..., 3, H, W), in [0, 1] with the tone curve of sRGB, to a size (height, width).
-
-    Antialiased bicubic interpolation in linear light: fine detail then keeps its mean brightness, as in a lens. That is
-    possible for every file, because `Photograph.pixels` have the tone curve of sRGB whatever the file's profile.
-    """
-    planes = image.flatten(0, -3).split(1)  # by channel, to save memory
-    reduced = [linear_to_srgb(_resample(srgb_to_linear(plane), size)) for plane in planes]
-    return torch.cat(reduced).unflatten(0, image.shape[:-2]).contiguous()
-
-
-def _resample(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(plane[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
-
-
-def srgb_to_linear(values: Tensor) -> Tensor:
-    """Linear light, in [0, 1], of values with the tone curve of sRGB (IEC 61966-2-1)."""
-    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(values: Tensor) -> Tensor:
-    """The inverse of `srgb_to_linear`."""
-    return torch.where(values <= 0.0031308, 12.92 * values, 1.055 * values.clamp(min=1e-12) ** (1 / 2.4) - 0.055)
 
 
 def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:

@@ -12,10 +12,10 @@ from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, default_m
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 from blinddiff.sampling.wrappers import Tiles, plan_tiles
 
-CALIBRATION_SIDE = {"cpu": 192}
-"""Side of the HR image whose restoration is timed, by type of device. Smaller ones cost up to four times as much per
-pixel on a CPU, because a call has a fixed cost."""
-_LARGE_SIDE = 768  # for accelerators, which a small image does not fill
+CALIBRATION_SIDE = 192
+"""Side of the HR image whose restoration is timed on a CPU. Smaller ones cost up to four times as much per pixel,
+because a call has a fixed cost."""
+_ACCELERATOR_SIDE = 768  # on an accelerator, which a small image does not fill
 _RATES: WeakKeyDictionary[torch.nn.Module, dict[tuple[object, ...], float]] = WeakKeyDictionary()
 
 
@@ -88,9 +88,10 @@ def seconds_per_pixel(pipeline: BlindDiffPipeline, scale: int, mode: str) -> flo
     measured = _RATES.setdefault(pipeline.network, {})
     key = scale, mode, str(device), torch.get_num_threads()
     if key not in measured:
-        side = CALIBRATION_SIDE.get(device.type, _LARGE_SIDE) // scale
-        # The first run, which is not timed, includes what a process does once.
-        for each in (side if device.type != "cpu" else side // 3, side):
+        on_cpu = device.type == "cpu"
+        side = (CALIBRATION_SIDE if on_cpu else _ACCELERATOR_SIDE) // scale
+        # The time of the first run is replaced: it includes what a process does once.
+        for each in (side // 3 if on_cpu else side, side):
             generator = torch.Generator().manual_seed(0)
             y = torch.rand(3, each, each, generator=generator)
             started = time.perf_counter()
