@@ -10,7 +10,7 @@ import torch
 from blinddiff.errors import ParameterError
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value for a message: its repr on one line, cut to 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -19,7 +19,7 @@ def shown(value: Any) -> str:
 def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     """Return a value that is one of the allowed strings."""
     if not isinstance(value, str) or value not in allowed:
-        raise ParameterError(f"{name} {shown(value)} is not one of {', '.join(allowed)}")
+        raise ParameterError(f"{name} {short_repr(value)} is not one of {', '.join(allowed)}")
     return value
 
 
@@ -38,7 +38,7 @@ def whole_number_between(name: str, value: Any, low: int, high: int | None = Non
     number = whole_number(value)
     if number is None or number < low or (high is not None and number > high):
         bounds = f"at least {low}" if high is None else f"{low} to {high}"
-        raise ParameterError(f"{name} must be {bounds}, not {shown(value)}")
+        raise ParameterError(f"{name} must be {bounds}, not {short_repr(value)}")
     return number
 
 
@@ -49,9 +49,9 @@ def number_from(name: str, value: Any, low: float | None = None) -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ParameterError(f"{name} must be a number, not {shown(value)}") from error
+        raise ParameterError(f"{name} must be a number, not {short_repr(value)}") from error
     if low is not None and not low <= number < float("inf"):
-        raise ParameterError(f"{name} must be at least {low:g}, not {shown(value)}")
+        raise ParameterError(f"{name} must be at least {low:g}, not {short_repr(value)}")
     return number
 
 
@@ -66,4 +66,6 @@ def check_generator(generator: Any, images: int) -> None:
     for one in each:
         if not isinstance(one, torch.Generator):
             seed = "torch.Generator().manual_seed(0)"
-            raise ParameterError(f"generator must be a torch.Generator, as {seed}, or one per image, not {shown(one)}")
+            raise ParameterError(
+                f"generator must be a torch.Generator, as {seed}, or one per image, not {short_repr(one)}"
+            )

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from blinddiff.errors import ParameterError
-from blinddiff.sampling.arguments import shown
+from blinddiff.sampling.arguments import short_repr
 
 SHARE = 0.5
 """Fraction of the free memory used by default; the rest is left to other programs."""
@@ -68,7 +68,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 def check_precision(dtype: torch.dtype, device: torch.device) -> None:
     """Raise ParameterError if a network cannot compute in a dtype on a device, such as float64 on MPS."""
     if not isinstance(dtype, torch.dtype):
-        raise ParameterError(f"torch_dtype must be a torch.dtype, not {shown(dtype)}")
+        raise ParameterError(f"torch_dtype must be a torch.dtype, not {short_repr(dtype)}")
     try:
         image = torch.ones(1, 1, 8, 8, dtype=dtype, device=device)
         F.softmax(F.conv2d(image, image[..., :3, :3]).flatten(1) @ image.new_ones(36, 4), 1)

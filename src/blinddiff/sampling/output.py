@@ -17,7 +17,7 @@ from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
 from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterError
 from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
 from blinddiff.models.denoiser import Denoiser
-from blinddiff.sampling.arguments import shown
+from blinddiff.sampling.arguments import short_repr
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
@@ -77,7 +77,7 @@ def given_kernel(kernel: KernelInput, observation: Observation) -> Tensor:
         if values.is_complex() or values.dtype == torch.bool:
             raise TypeError
     except (TypeError, ValueError) as error:  # ValueError: rows of unequal length
-        raise KernelError(f"a kernel is an array of numbers, not {shown(kernel)}") from error
+        raise KernelError(f"a kernel is an array of numbers, not {short_repr(kernel)}") from error
     given = values.to(observation.y)
     if given.ndim == 2:
         given = given[None]

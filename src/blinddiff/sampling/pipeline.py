@@ -23,7 +23,7 @@ from blinddiff.sampling.arguments import (
     check_generator,
     choice,
     number_from,
-    shown,
+    short_repr,
     whole_number,
     whole_number_between,
 )
@@ -138,7 +138,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             raise ParameterError(f"from_pretrained: unknown option {unknown[0]!r}")
         weights = DEFAULT_WEIGHTS if pretrained_model_name_or_path is None else pretrained_model_name_or_path
         if not isinstance(weights, str | os.PathLike):
-            raise ParameterError(f"from_pretrained: a folder or a repository is needed, not {shown(weights)}")
+            raise ParameterError(f"from_pretrained: a folder or a repository is needed, not {short_repr(weights)}")
         target = choose_device(device)
         check_precision(torch.float32 if torch_dtype is None else torch_dtype, target)
         network = load_denoiser(weights, **kwargs)
@@ -257,7 +257,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             max_memory = int(number_from("max_memory", max_memory, 1))
         for name, function in (("callback_on_step_end", callback_on_step_end), ("on_step", on_step)):
             if function is not None and not callable(function):
-                raise ParameterError(f"{name} must be callable, not {shown(function)}")
+                raise ParameterError(f"{name} must be callable, not {short_repr(function)}")
         tensor_inputs = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)
         for name in tensor_inputs if isinstance(tensor_inputs, Sequence) else (tensor_inputs,):
             choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
@@ -364,7 +364,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         supported = [s for s in SCALES if s in self.network.config.scales]
         number = whole_number(scale)
         if number not in supported:
-            raise ParameterError(f"scale {shown(scale)} is not one of {', '.join(map(str, supported))}")
+            raise ParameterError(f"scale {short_repr(scale)} is not one of {', '.join(map(str, supported))}")
         return number
 
     def _observation(self, image: ImageInput, scale: int, jpeg_step: float = 0.0) -> Observation:

@@ -157,6 +157,7 @@ class Tiles:
         images: list[Tensor] = []
         estimates: list[Tensor] = []
         weights = self._y.new_zeros(len(self._y))
+        count = len(self)
         for number, tile in enumerate(self, start=1):
             tile_images, tile_estimates = function(tile)
             if not images and not estimates:
@@ -169,7 +170,7 @@ class Tiles:
             weights[tile.images] += weight
             for total, estimate in zip(estimates, tile_estimates, strict=True):
                 total[tile.images] += weight * estimate
-            on_tile(number, len(self))
+            on_tile(number, count)
         return images, [total / weights.view(-1, *(1,) * (total.ndim - 1)) for total in estimates]
 
     def _halve(self) -> bool:
