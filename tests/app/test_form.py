@@ -4,8 +4,8 @@ import asyncio
 import json
 import re
 import zipfile
-from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -57,6 +57,12 @@ def restore(form, *paths, **changed):
     return asyncio.run(collect())
 
 
+def downloads(answer, folder):
+    """The files that the links of an answer name."""
+    addresses = re.findall(r"download href='gradio_api/file=files/([^']*)'", answer.figures)
+    return [folder / "files" / unquote(address) for address in addresses]
+
+
 def plan(form, *sizes, crop="", scale=4, size="", mode="fidelity", samples=1, steps=""):
     names = [(f"{number}.png", *each) for number, each in enumerate(sizes)]
     return asyncio.run(form.plan(names, crop, scale, size, mode, samples, steps))
@@ -64,15 +70,15 @@ def plan(form, *sizes, crop="", scale=4, size="", mode="fidelity", samples=1, st
 
 def test_untouched_fields_change_nothing(form, tiny_pipeline, tmp_path):
     """The result is that of the pipeline without any of the settings."""
-    path = write(tmp_path / "photo.png")
+    path = write(tmp_path / "a photo's & name.png")
     first, *_, last = restore(form, path)
     assert first.results["visible"] is False
     assert last.results["visible"] is True
-    result, estimate = last.downloads
+    result, estimate = downloads(last, tmp_path)
     expected = restore_photograph(tiny_pipeline, read_restorable(path), RestoreSettings(scale=2)).pixels
     got = np.asarray(Image.open(result)).transpose(2, 0, 1)
     assert np.abs(got - 255 * expected.numpy()).max() <= 0.5001
-    assert json.loads(Path(estimate).read_text()) == last.facts
+    assert json.loads(estimate.read_text()) == last.facts
     assert "Done in" in last.status
 
 
@@ -114,7 +120,8 @@ def test_several_photographs_become_one_archive(form, tmp_path):
     last = answers[-1]
     assert "2 of 3 restored; 1 failed" in last.status
     assert any("3 of 3, photo.png: Step 1 of 1" in str(answer.status) for answer in answers)
-    [archive] = last.downloads
+    archive, first_file, second_file = downloads(last, tmp_path)
+    assert (first_file.name, second_file.name) == ("photo-x2.png", "photo-x2.png")
     with zipfile.ZipFile(archive) as stored:
         assert stored.namelist() == ["photo-x2.png", "photo-x2-2.png", "estimates.json"]
         sizes = [Image.open(stored.open(name)).size for name in stored.namelist()[:2]]

@@ -16,11 +16,9 @@ from blinddiff.app.visitor_files import VisitorFiles
 ANN = SimpleNamespace(session_hash="ann")
 
 
-def show(preview, *paths, page=None):
-    names = ("picture", "page", "sizes", "crop", "region", "status")
-    arguments = [str(path) for path in paths] or None
-    outputs = preview.upload(arguments, ANN) if page is None else preview.turn(arguments, page, ANN)
-    return dict(zip(names, outputs, strict=True))
+def show(preview, *paths, page=1):
+    names = ("picture", "page", "sizes", "crop", "region", "about", "status")
+    return dict(zip(names, preview.show([str(path) for path in paths] or None, page, ANN), strict=True))
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def write(path, width=64, height=48):
 def test_the_preview_mentions_what_reading_changed(tmp_path):
     Image.new("CMYK", (40, 40), (9, 80, 30, 20)).save(tmp_path / "inks.jpg")
     shown = show(Preview(Limits(), VisitorFiles(tmp_path)), tmp_path / "inks.jpg")
-    assert "inks.jpg: 40 x 40 pixels; CMYK was converted to sRGB" in shown["status"]
+    assert "inks.jpg: 40 x 40 pixels; CMYK was converted to sRGB" in shown["about"]
 
 
 @pytest.mark.parametrize("kind", ["rgb", "gray"])
@@ -75,7 +73,7 @@ def test_several_photographs_have_sizes_and_no_picture(preview, tmp_path):
     shown = show(preview, *paths)
     assert shown["sizes"] == [("a.png", 48, 64), ("b.jpg", 40, 80)]
     assert shown["picture"]["visible"] is False
-    assert "3 photographs" in shown["status"]
+    assert "3 photographs" in shown["about"]
 
 
 def test_a_page_is_chosen_in_a_file_of_several(preview, tmp_path):
@@ -83,12 +81,12 @@ def test_a_page_is_chosen_in_a_file_of_several(preview, tmp_path):
     pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
     first = show(preview, tmp_path / "scan.tif")
     assert (first["page"]["visible"], first["page"]["value"]) == (True, 1)
-    assert "scan.tif: 40 x 40 pixels; page 1 of 3" in first["status"]
+    assert "scan.tif: 40 x 40 pixels; page 1 of 3" in first["about"]
     third = show(preview, tmp_path / "scan.tif", page=3)
     assert third["sizes"] == [("scan.tif", 40, 60)]
     with Image.open(third["picture"]["value"]) as picture:
         assert picture.getpixel((5, 5)) == pytest.approx((160, 160, 160), abs=3)
-    assert "has no page 4: it has 3 pages" in show(preview, tmp_path / "scan.tif", page=4)["status"]
+    assert "has no page 4: it has 3 pages" in show(preview, tmp_path / "scan.tif", page=4)["about"]
     # the next photograph has one page again
     assert show(preview, write(tmp_path / "photo.png"))["page"]["visible"] is False
 
@@ -96,8 +94,8 @@ def test_a_page_is_chosen_in_a_file_of_several(preview, tmp_path):
 def test_a_bad_file_is_reported_in_the_status(preview, tmp_path):
     (tmp_path / "notes.png").write_text("no photograph")
     shown = show(preview, tmp_path / "notes.png")
-    assert "role='alert'" in shown["status"]
-    assert "notes.png: is not an image of a known format." in shown["status"]
+    assert "role='alert'" in shown["about"]
+    assert "notes.png: is not an image of a known format." in shown["about"]
     assert shown["sizes"] == []
 
 

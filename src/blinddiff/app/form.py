@@ -13,7 +13,7 @@ import gradio as gr
 
 from blinddiff.app.jobs import Progress, Restored, Restorer
 from blinddiff.app.request import Request, parse_crop, parse_number, parse_size
-from blinddiff.app.views import Answer, batch_table, page_error, progress_answer, result_html, status
+from blinddiff.app.views import Answer, batch_table, download_links, page_error, progress_answer, result_html, status
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.restoring.photograph import RestoreSettings
 from blinddiff.restoring.plan import duration
@@ -123,7 +123,7 @@ class Form:
             rest |= {"kernel_file": kernel_file, "kernel_numbers": kernel_numbers, "region": region}
             jobs = [Request.checked(photograph=path, settings=settings, **rest) for path in paths]
             # The results of the previous restoration are hidden until there are new ones.
-            yield Answer(status("Waiting for the machine"), gr.update(visible=False), None, "", None, None)
+            yield Answer(status("Waiting for the machine"), gr.update(visible=False), None, "", None)
             for number, job in enumerate(jobs, 1):
                 prefix = f"{number} of {len(jobs)}, {job.photograph.name}: " if several else ""
                 try:
@@ -146,14 +146,17 @@ class Form:
                 done = sum(isinstance(outcome, Restored) for _, outcome in outcomes)
                 failed = f"; {len(jobs) - done} failed" if done < len(jobs) else ""
                 line = f"Done in {time.perf_counter() - started:.1f} seconds: {done} of {len(jobs)} restored{failed}"
-                yield self._answer(outcomes, several)._replace(status=status(line, 1), downloads=[str(archive)])
+                answer = self._answer(outcomes, several)
+                figures = download_links([archive], self._files.url) + answer.figures
+                yield answer._replace(status=status(line, 1), figures=figures)
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
             yield Answer(status(page_error(error).message, is_error=True))
 
     def _answer(self, outcomes: Sequence[Outcome], several: bool) -> Answer:
         """The results so far: all pictures of the only one, or a table of several."""
         results = [outcome for _, outcome in outcomes if isinstance(outcome, Restored)]
-        figures = batch_table(outcomes) if several else result_html(results[0], self._files.url)
+        url = self._files.url
+        figures = batch_table(outcomes, url) if several else result_html(results[0], url)
         if not results:
             return Answer(gr.skip(), gr.update(visible=True), None, figures)
         last = results[-1]
@@ -162,6 +165,5 @@ class Form:
             gr.update(visible=True),
             (str(last.pictures["before"]), str(last.pictures["after"])),
             figures,
-            [str(result.result) for result in results] if several else [str(last.result), str(last.estimate)],
             [result.facts for result in results] if several else last.facts,
         )

@@ -100,10 +100,7 @@ def releasing_memory() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Progress:
-    """A report of a restoration: what is done, its share of the work, and after each step the estimate so far.
-
-    ``pictures`` are files of the enlarged photograph and of the estimate.
-    """
+    """A report: what is done, its share of the work, and after a step files of the photograph and the estimate."""
 
     text: str
     share: float = 0.0
@@ -112,15 +109,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Restored:
-    """A finished restoration.
+    """A finished restoration: its measurements, see docs/guides/http.md, and its files; ``estimate`` has the facts.
 
-    Attributes:
-        facts: the measurements, see docs/guides/http.md.
-        result: the restored photograph.
-        estimate: a JSON file of the facts.
-        pictures: files to display by name: before, after, full_before, full_after, kernel, residual, and uncertainty
-            for several samples.
-        extents: grey levels of the lightest colour in the pictures of residual and uncertainty.
+    ``pictures`` are before, after, full_before, full_after, kernel, residual, and for several samples uncertainty;
+    ``extents`` the grey levels of the lightest colour in the pictures of residual and uncertainty.
     """
 
     facts: dict[str, Any]

@@ -46,7 +46,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
             with gr.Column(min_width=300):
                 # Accepts any file name: reading detects the format from the content, and reports errors.
                 label = "Photographs: choose, drop or paste"
-                photographs = gr.File(label=label, height=140, elem_id="upload", file_count="multiple")
+                photographs = gr.File(label=label, height=120, elem_id="upload", file_count="multiple")
                 with gr.Row():
                     gr.Markdown("Or try an example:")
                     examples = [gr.Button(name, size="sm", min_width=80) for name in _EXAMPLES]
@@ -59,11 +59,19 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                     elem_id="photograph",
                 )
                 number = gr.Number(1, label="Page", precision=0, minimum=1, visible=False)
-                crop = gr.Textbox("", label="Part to restore: left, top, width, height", placeholder="all of it")
-                scale = gr.Radio(scales, value=scales[-1], label="Scale: how many times larger")
-                size = gr.Textbox("", label="Other size", placeholder="1.5x, or the longer side such as 2000")
+                about = gr.HTML(status("Choose a photograph, then press Restore."), label="Photograph", elem_id="about")
+                plan = gr.HTML("", label="Plan", elem_id="plan")
+                label = "Part to restore: left, top, width, height"
+                crop = gr.Textbox("", label=label, placeholder="all of it", visible=False)
+                with gr.Row():
+                    scale = gr.Radio(scales, value=scales[-1], label="Scale: how many times larger", min_width=160)
+                    size = gr.Textbox("", label="Other size", placeholder="1.5x, or 2000 pixels", min_width=120)
                 modes = [(_MODE_LABELS[name], name) for name in pipeline.modes]
                 mode = gr.Radio(modes, value=pipeline.network.default_mode, label="Mode")
+                with gr.Row():
+                    start = gr.Button("Restore", variant="primary", min_width=120, elem_id="restore")
+                    cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
+                status_line = gr.HTML("", label="Status", elem_id="status")
                 with gr.Accordion("More choices", open=False):
                     samples = gr.Slider(1, 16, 1, step=1, label="Samples (two or more give an uncertainty map)")
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1)
@@ -79,12 +87,6 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                     label = "Region: left, top, width, height"
                     region = gr.Textbox("", label=label, placeholder="the whole photograph")
                     for_region = gr.Checkbox(False, label="Presses on the photograph select this region")
-                plan = gr.HTML("", label="Plan", elem_id="plan")
-                with gr.Row():
-                    start = gr.Button("Restore", variant="primary", min_width=120, elem_id="restore")
-                    cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
-                hint = status("Choose a photograph, then press Restore.")
-                status_line = gr.HTML(hint, label="Status", elem_id="status")
             with gr.Column(min_width=300, scale=2), gr.Column(visible=False, elem_id="results") as results:
                 slider = gr.ImageSlider(
                     label="Before and after",
@@ -93,7 +95,6 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                     buttons=["fullscreen"],
                     elem_id="slider",
                 )
-                downloads = gr.File(label="Download", interactive=False, file_count="multiple", elem_id="downloads")
                 figures = gr.HTML("", label="Figures", elem_id="figures")
                 with gr.Accordion("The measurements, for programs", open=False):
                     facts = gr.JSON(label="Facts", max_height=300)
@@ -105,7 +106,7 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
         restoring = start.click(
             form.restore,
             [*fields, kernel_file, kernel_numbers, region],
-            [status_line, results, slider, figures, downloads, facts],
+            [status_line, results, slider, figures, facts],
             concurrency_limit=1,
             concurrency_id=_QUEUE,
             show_progress="minimal",
@@ -115,9 +116,9 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
         # Not queued, so that cancelling takes effect at once
         cancel.click(lambda: status("Cancelled"), None, status_line, cancels=[restoring], queue=False, **private)
         sizes = gr.State([])  # names with height and width
-        shown = [picture, number, sizes, crop, region, status_line]
-        photographs.change(preview.upload, photographs, shown, **hidden)
-        number.input(preview.turn, [photographs, number], shown, **hidden)
+        shown = [picture, number, sizes, crop, region, about, status_line]
+        photographs.change(preview.show, [photographs, gr.State(1)], shown, **hidden)
+        number.input(preview.show, [photographs, number], shown, **hidden)
         pressed = [picture, crop, region]
         picture.select(preview.click, [photographs, number, crop, region, for_region], pressed, **hidden)
         gr.on(

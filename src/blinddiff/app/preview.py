@@ -23,15 +23,11 @@ class Preview:
         self._limits, self._files = limits, files
         self._lock = threading.Lock()  # one photograph in memory at a time
 
-    def upload(self, photographs: list[str] | None, request: gr.Request) -> tuple[Any, ...]:
-        """Display new photographs: picture, field for the page, names with sizes, crop, region, and status line.
+    def show(self, photographs: list[str] | None, page: float | None, request: gr.Request) -> tuple[Any, ...]:
+        """Display a photograph: picture, field for the page, names with sizes, crop, region, text, and empty status.
 
         Several photographs have no picture: each is restored as a whole.
         """
-        return self.turn(photographs, 1, request)
-
-    def turn(self, photographs: list[str] | None, page: float | None, request: gr.Request) -> tuple[Any, ...]:
-        """Display a page of a photograph, as `upload`."""
         picture, pages = gr.update(value=None, visible=False), 1
         sizes: list[tuple[str, int, int]] = []
         try:
@@ -50,10 +46,11 @@ class Preview:
                 # What cannot be opened here is read, or reported, when it is restored.
                 with suppress(Exception), Image.open(path) as stored:
                     sizes.append((path.name, stored.height, stored.width))
-            line = status(text)
+            about = status(text)
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
-            line = status(page_error(error).message, is_error=True)
-        return picture, gr.update(value=int(page or 1), visible=pages > 1), sizes, "", "", line
+            about = status(page_error(error).message, is_error=True)
+        crop = gr.update(value="", visible=len(sizes) == 1)
+        return picture, gr.update(value=int(page or 1), visible=pages > 1), sizes, crop, "", about, status("")
 
     def click(
         self,

@@ -78,6 +78,7 @@ def served(
                 server_name=host,
                 server_port=port,
                 prevent_thread_lock=True,
+                _frontend=False,  # no check that the page answers within 3 seconds: on a busy machine it does not
                 quiet=True,
                 share=False,
                 max_file_size=limit,

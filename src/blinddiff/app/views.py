@@ -100,21 +100,30 @@ def result_html(restored: Restored, url: Callable[[Path], str]) -> str:
         f"<figcaption>{text}</figcaption></figure>"
         for name, text in _COMPARED.items()
     )
+    compare = f"<summary>Compare at full size (1:1)</summary><div class='pair'>{panes}</div>"
     return (
-        f"<details id='full'><summary>Compare at full size (1:1)</summary><div class='pair'>{panes}</div></details>"
+        f"{download_links([restored.result, restored.estimate], url)}<details id='full'>{compare}</details>"
         f"<div class='pictures'>{pictures}</div>{measurements_table(restored.facts, restored.extents)}"
     )
 
 
-def batch_table(outcomes: Sequence[tuple[str, Restored | str]]) -> str:
+def download_links(paths: Sequence[Path], url: Callable[[Path], str]) -> str:
+    """Links that download files."""
+    links = (f"<a class='download' download href='{url(path)}'>{escape(path.name)}</a>" for path in paths)
+    return f"<p>Download: {' '.join(links)}</p>"
+
+
+def batch_table(outcomes: Sequence[tuple[str, Restored | str]], url: Callable[[Path], str]) -> str:
     """The outcomes of several photographs, by name, as an HTML table: the result, or the reason for having none."""
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td class='wrong'>{escape(outcome)}</td></tr>"
-        if isinstance(outcome, str)
-        else f"<tr><th scope='row'>{escape(name)}</th><td>{outcome.facts['width']} x {outcome.facts['height']} pixels; "
-        f"noise {outcome.facts['noise_level']:.1f} grey levels; {outcome.facts['seconds']:.1f} s</td></tr>"
-        for name, outcome in outcomes
-    )
+    rows = ""
+    for name, outcome in outcomes:
+        if isinstance(outcome, str):
+            cell = f"<td class='wrong'>{escape(outcome)}</td>"
+        else:
+            facts = outcome.facts
+            found = f"{facts['width']} x {facts['height']} pixels; noise {facts['noise_level']:.1f} grey levels"
+            cell = f"<td>{download_links([outcome.result], url)}{found}; {facts['seconds']:.1f} s</td>"
+        rows += f"<tr><th scope='row'>{escape(name)}</th>{cell}</tr>"
     return f"<table class='figures'><caption>Results</caption>{rows}</table>"
 
 
@@ -122,14 +131,13 @@ class Answer(NamedTuple):
     """The outputs of the page, in order; skipped ones keep their content.
 
     ``status`` and ``figures`` are HTML; ``results`` makes the results visible; ``slider`` has two pictures, before and
-    after; ``downloads`` are paths of files; ``facts`` are those of `Restored`, a list of them for several photographs.
+    after; ``facts`` are those of `Restored`, a list of them for several photographs.
     """
 
     status: Any
     results: Any = gr.skip()
     slider: Any = gr.skip()
     figures: Any = gr.skip()
-    downloads: Any = gr.skip()
     facts: Any = gr.skip()
 
 

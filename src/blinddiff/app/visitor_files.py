@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 PUBLIC = "files"
 """Stands for the folder of all files in what the page sends and receives, see `server.PrivatePaths`."""
@@ -50,7 +51,7 @@ class VisitorFiles:
 
     def url(self, path: Path) -> str:
         """The address of one of these files, relative to the page's."""
-        return f"gradio_api/file={PUBLIC}/{path.relative_to(self.folder).as_posix()}"
+        return quote(f"gradio_api/file={PUBLIC}/{path.relative_to(self.folder).as_posix()}", safe="/=")
 
     def uploaded_bytes(self) -> int:
         """Total size of the stored uploads."""
