@@ -82,7 +82,7 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_house_stays_small() -> None:
     assert len(FILES) <= 87
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 16_620
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 16_600
 
 
 def test_imports_inside_functions_are_few() -> None:

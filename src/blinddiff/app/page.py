@@ -46,12 +46,12 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
             with gr.Column(min_width=300):
                 # Accepts any file name: reading detects the format from the content, and reports errors.
                 label = "Photographs: choose, drop or paste"
-                photographs = gr.File(label=label, height=120, elem_id="upload", file_count="multiple")
+                photographs = gr.File(label=label, height=140, elem_id="upload", file_count="multiple")
                 with gr.Row():
                     gr.Markdown("Or try an example:")
                     examples = [gr.Button(name, size="sm", min_width=80) for name in _EXAMPLES]
                 picture = gr.Image(
-                    label="Your photograph: press two opposite corners to crop it",
+                    label="Press two opposite corners to crop",
                     type="filepath",
                     interactive=False,
                     buttons=[],
@@ -63,9 +63,8 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
                 plan = gr.HTML("", label="Plan", elem_id="plan")
                 label = "Part to restore: left, top, width, height"
                 crop = gr.Textbox("", label=label, placeholder="all of it", visible=False)
-                with gr.Row():
-                    scale = gr.Radio(scales, value=scales[-1], label="Scale: how many times larger", min_width=160)
-                    size = gr.Textbox("", label="Other size", placeholder="1.5x, or 2000 pixels", min_width=120)
+                scale = gr.Radio(scales, value=scales[-1], label="Scale: how many times larger")
+                size = gr.Textbox("", label="Other size", placeholder="1.5x, or the longer side such as 2000")
                 modes = [(_MODE_LABELS[name], name) for name in pipeline.modes]
                 mode = gr.Radio(modes, value=pipeline.network.default_mode, label="Mode")
                 with gr.Row():

@@ -109,7 +109,7 @@ def result_html(restored: Restored, url: Callable[[Path], str]) -> str:
 
 def download_links(paths: Sequence[Path], url: Callable[[Path], str]) -> str:
     """Links that download files."""
-    links = (f"<a class='download' download href='{url(path)}'>{escape(path.name)}</a>" for path in paths)
+    links = (f"<a class='result' download href='{url(path)}'>{escape(path.name)}</a>" for path in paths)
     return f"<p>Download: {' '.join(links)}</p>"
 
 
