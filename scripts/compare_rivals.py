@@ -81,7 +81,7 @@ BENCHMARKS = {
     # Every fifth: each image has one or two of the eight kernels, and each kernel two or three images.
     Benchmark("gaussian8", 4, "Set14"): Share(every=5),
     Benchmark("realsr", 4, "RealSR100"): Share(images=20),
-    Benchmark("levin", 2, "BSD100"): Share(images=6, every=3),
+    Benchmark("levin", 2, "BSD100"): Share(images=6, every=9),
 }
 """The benchmarks that are run by default, and how much of them. Others are run as a whole."""
 
