@@ -129,11 +129,12 @@ def _read_table(weights: Path, folder: Path) -> str:
 
 
 def _written_table(weights: Path, folder: Path) -> str:
+    from blinddiff.imaging.photograph import Metadata
     from blinddiff.imaging.write import encode_png
 
     source = folder / "everything.png"
     array = colours(3, np.uint16)
-    source.write_bytes(encode_png(array, profile(1.8), exif_block(), XMP))
+    source.write_bytes(encode_png(array, Metadata(profile(1.8), exif_block(), XMP)))
     transparent = folder / "transparent.png"
     transparent.write_bytes(imagecodecs.png_encode(colours(4, np.uint16)))
     lines = [

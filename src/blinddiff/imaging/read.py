@@ -9,6 +9,7 @@ import struct
 import threading
 import warnings
 from pathlib import Path
+from xml.parsers import expat
 
 import imagecodecs
 import numpy as np
@@ -21,11 +22,19 @@ from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import cmyk_to_srgb, declared_profile, jpeg2000_profile, tone_curve
 from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, with_major_brand
 from blinddiff.imaging.jpegxl import metadata_carrier, read_jpegxl
-from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
+from blinddiff.imaging.metadata import exif_dpi, exif_orientation, transposes, upright_exif
 from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
 from blinddiff.imaging.png import without_large_chunks
 from blinddiff.imaging.tiff import read_tiff
+from blinddiff.imaging.words import checked_dpi, dpi_of, iptc_of, texts_of
+from blinddiff.imaging.xmp import parts_described, properties, upright_xmp
 
+_SIGNS = {  # of parts of a file besides the photograph
+    "HDR gain map": re.compile(
+        rb"urn:iso:std:iso:ts:21496:-1|urn:com:apple:photo:20..:aux:hdrgainmap|infe\x02.{7}tmap", re.DOTALL
+    ),
+    "video": re.compile(rb"\0\0\0.ftyp(?:mp4|isom|iso2|qt  |MSNV)|mpvd\0", re.DOTALL),
+}
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
 
 MAX_PIXELS = 89_478_485
@@ -67,7 +76,8 @@ def read_image(
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = _decode(kind, with_major_brand(data, kind), max_pixels, page)
-            array, mode, orientation, profile, exif, xmp, notes = stored
+            array, orientation, profile = stored.array, stored.orientation, stored.icc_profile
+            xmp, left_out = _kept_xmp(stored, data)
             jpeg_step = _jpeg_step(data) if kind.name == "JPEG" else 0.0
             grey = array.shape[-1] < 3
             pixels, alpha = photograph.split_channels(_upright(array, orientation), tone_curve(profile, grey))
@@ -81,7 +91,46 @@ def read_image(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
     depth = 8 * array.dtype.itemsize
-    return Photograph(pixels, alpha, grey, depth, mode, kind.name, profile, exif, xmp, path, jpeg_step, notes)
+    dpi = None if stored.exif is None else exif_dpi(stored.exif)
+    if stored.dpi is not None:
+        dpi = stored.dpi[::-1] if transposes(stored.orientation) else stored.dpi
+    return Photograph(
+        pixels,
+        alpha,
+        grey,
+        depth,
+        stored.mode,
+        kind.name,
+        profile,
+        stored.exif,
+        xmp,
+        path,
+        jpeg_step,
+        (*stored.notes, *left_out),
+        checked_dpi(dpi),
+        dict(stored.texts),
+        stored.iptc,
+        stored.gain_map,
+    )
+
+
+def _kept_xmp(stored: StoredImage, data: bytes) -> tuple[bytes | None, list[str]]:
+    """Return the XMP packet of a file, upright, and a note on the parts of the file that are left out."""
+    parts, packet, damaged = [], stored.xmp, []
+    packet = packet.encode() if isinstance(packet, str) else packet
+    if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
+        packet = None
+    else:
+        try:
+            found = properties(packet)
+            parts, packet = parts_described(found), upright_xmp(packet, found, stored.orientation)
+        except (ValueError, expat.ExpatError):
+            packet, damaged = None, ["XMP (it is damaged)"]
+    for part, sign in _SIGNS.items():
+        if part not in parts and sign.search(data):
+            parts.append(part)
+    lost = [part for part in parts if part != "HDR gain map" or stored.gain_map is None] + damaged
+    return packet, [f"left out: its {', its '.join(lost)}"] if lost else []
 
 
 def _decode(kind: Format, data: bytes, max_pixels: int, page: int | None) -> StoredImage:
@@ -164,8 +213,9 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
             array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # the decoders return grey as RGB
         profile = profile or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
         mode = picture.mode if deep is None else photograph.mode_of(deep)
-        orientation, exif, xmp = exif_orientation(picture), upright_exif(picture), upright_xmp(picture.info.get("xmp"))
-        return StoredImage(array, mode, orientation, profile or None, exif, xmp, notes)
+        orientation, exif, xmp = exif_orientation(picture), upright_exif(picture), picture.info.get("xmp")
+        words = dpi_of(picture), texts_of(picture), iptc_of(picture)
+        return StoredImage(array, mode, orientation, profile or None, exif, xmp, notes, *words)
 
 
 def _read_heic(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
@@ -184,7 +234,7 @@ def _read_heic(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
     profile = stored.info.get("icc_profile") or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
     others = len(stored) - 1
     notes = (f"has {others} more image{'s' * (others > 1)}, which {'are' if others > 1 else 'is'} not read",)
-    exif, xmp = upright_exif(metadata_carrier(stored.info.get("exif") or b"")), upright_xmp(stored.info.get("xmp"))
+    exif, xmp = upright_exif(metadata_carrier(stored.info.get("exif") or b"")), stored.info.get("xmp")
     return StoredImage(array, photograph.mode_of(array), None, profile, exif, xmp, notes if others else ())
 
 
