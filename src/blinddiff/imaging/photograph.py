@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.imaging.colour import ToneCurve, linear_to_srgb, srgb_to_linear
+from blinddiff.imaging.metadata import transposes
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,6 @@ class StoredImage(NamedTuple):
     dpi: tuple[float, float] | None = None
     texts: Mapping[str, str] = MappingProxyType({})
     iptc: bytes | None = None
-    gain_map: bytes | None = None
 
 
 class Metadata(NamedTuple):
@@ -163,6 +163,15 @@ def mode_of(array: PixelArray) -> str:
     if suffix == ";16" and array.shape[-1] == 1:
         return "I;16"
     return ("L", "LA", "RGB", "RGBA")[array.shape[-1] - 1] + suffix
+
+
+def upright_array(array: PixelArray, orientation: int | None) -> PixelArray:
+    """Apply an EXIF orientation to an (H, W, C) array; values other than 1 to 8 are ignored."""
+    if transposes(orientation):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array[:, ::-1] if orientation in (2, 3, 6, 7) else array
 
 
 def checked_floats(array: PixelArray) -> PixelArray:

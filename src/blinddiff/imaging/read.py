@@ -21,6 +21,7 @@ from blinddiff.files import FilePath, error_reason
 from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import cmyk_to_srgb, declared_profile, jpeg2000_profile, tone_curve
 from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, with_major_brand
+from blinddiff.imaging.gain_map import find_gain_map, other_images
 from blinddiff.imaging.jpegxl import metadata_carrier, read_jpegxl
 from blinddiff.imaging.metadata import exif_dpi, exif_orientation, transposes, upright_exif
 from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
@@ -31,7 +32,7 @@ from blinddiff.imaging.xmp import parts_described, properties, upright_xmp
 
 _SIGNS = {  # of parts of a file besides the photograph
     "HDR gain map": re.compile(
-        rb"urn:iso:std:iso:ts:21496:-1|urn:com:apple:photo:20..:aux:hdrgainmap|infe\x02.{7}tmap", re.DOTALL
+        rb"urn:iso:std:iso:ts:21496:-1|aux:hdrgainmap|//ns.apple.com/HDRGainMap/|infe\x02.{7}tmap", re.DOTALL
     ),
     "video": re.compile(rb"\0\0\0.ftyp(?:mp4|isom|iso2|qt  |MSNV)|mpvd\0", re.DOTALL),
 }
@@ -77,10 +78,12 @@ def read_image(
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = _decode(kind, with_major_brand(data, kind), max_pixels, page)
             array, orientation, profile = stored.array, stored.orientation, stored.icc_profile
-            xmp, left_out = _kept_xmp(stored, data)
+            xmp, gain_map, left_out = _other_parts(kind, stored, data)
             jpeg_step = _jpeg_step(data) if kind.name == "JPEG" else 0.0
             grey = array.shape[-1] < 3
-            pixels, alpha = photograph.split_channels(_upright(array, orientation), tone_curve(profile, grey))
+            pixels, alpha = photograph.split_channels(
+                photograph.upright_array(array, orientation), tone_curve(profile, grey)
+            )
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
@@ -110,27 +113,36 @@ def read_image(
         checked_dpi(dpi),
         dict(stored.texts),
         stored.iptc,
-        stored.gain_map,
+        gain_map,
     )
 
 
-def _kept_xmp(stored: StoredImage, data: bytes) -> tuple[bytes | None, list[str]]:
-    """Return the XMP packet of a file, upright, and a note on the parts of the file that are left out."""
-    parts, packet, damaged = [], stored.xmp, []
-    packet = packet.encode() if isinstance(packet, str) else packet
-    if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
-        packet = None
-    else:
+def _other_parts(kind: Format, stored: StoredImage, data: bytes) -> tuple[bytes | None, bytes | None, list[str]]:
+    """Return the XMP packet, upright, the gain map, and notes on the parts of the file that are left out."""
+    packet = stored.xmp.encode() if isinstance(stored.xmp, str) else stored.xmp
+    packet = packet if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
+    found, lost, gain_map, others = [], [], None, 0
+    if packet is not None:
         try:
             found = properties(packet)
-            parts, packet = parts_described(found), upright_xmp(packet, found, stored.orientation)
+            packet = upright_xmp(packet, found, stored.orientation)
         except (ValueError, expat.ExpatError):
-            packet, damaged = None, ["XMP (it is damaged)"]
-    for part, sign in _SIGNS.items():
-        if part not in parts and sign.search(data):
-            parts.append(part)
-    lost = [part for part in parts if part != "HDR gain map" or stored.gain_map is None] + damaged
-    return packet, [f"left out: its {', its '.join(lost)}"] if lost else []
+            packet, lost = None, ["XMP (it is damaged)"]
+    parts = parts_described(found)
+    parts += [part for part, sign in _SIGNS.items() if part not in parts and sign.search(data)]
+    if kind.name == "JPEG":
+        with photograph.open_picture(data, "JPEG") as picture:
+            gain_map, others = find_gain_map(data, picture, found, stored.orientation), len(other_images(data, picture))
+    hdr = "HDR gain map"
+    lost += [part for part in parts if part != hdr or gain_map is None]
+    notes = [f"its {' and its '.join(lost)} {'is' if len(lost) == 1 else 'are'} left out"] if lost else []
+    others -= hdr in parts or gain_map is not None
+    return packet, gain_map, notes + _others_note(others)
+
+
+def _others_note(others: int) -> list[str]:
+    plural = others > 1
+    return [f"has {others} more image{'s' * plural}, which {'are' if plural else 'is'} not read"] if others > 0 else []
 
 
 def _decode(kind: Format, data: bytes, max_pixels: int, page: int | None) -> StoredImage:
@@ -232,10 +244,9 @@ def _read_heic(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
         bits = stored.info["bit_depth"]
         array = photograph.stretch(array >> (16 - bits), bits)
     profile = stored.info.get("icc_profile") or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
-    others = len(stored) - 1
-    notes = (f"has {others} more image{'s' * (others > 1)}, which {'are' if others > 1 else 'is'} not read",)
+    notes = tuple(_others_note(len(stored) - 1))
     exif, xmp = upright_exif(metadata_carrier(stored.info.get("exif") or b"")), stored.info.get("xmp")
-    return StoredImage(array, photograph.mode_of(array), None, profile, exif, xmp, notes if others else ())
+    return StoredImage(array, photograph.mode_of(array), None, profile, exif, xmp, notes)
 
 
 def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> PixelArray | None:
@@ -269,12 +280,3 @@ def _deep_jpeg2000(data: bytes) -> PixelArray | None:
         raise ImageError("this kind of JPEG 2000 with more than 8 bits is not supported: save it as 16-bit TIFF")
     array = photograph.channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1))
     return photograph.stretch(array, min(depths) + 1)
-
-
-def _upright(array: PixelArray, orientation: int | None) -> PixelArray:
-    """Apply an EXIF orientation to an (H, W, C) array; values other than 1 to 8 are ignored."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return array[:, ::-1] if orientation in (2, 3, 6, 7) else array

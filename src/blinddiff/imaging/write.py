@@ -20,6 +20,7 @@ from torch import Tensor
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
+from blinddiff.imaging.gain_map import announce_gain_map, append_gain_map
 from blinddiff.imaging.jpegxl import encode_jpegxl
 from blinddiff.imaging.metadata import EXIF_PREFIX, describe_in_exif, exif_description, exif_with_size
 from blinddiff.imaging.photograph import Metadata, Photograph, PixelArray, channels_last, picture_of, to_array
@@ -59,7 +60,10 @@ def _encode_jpeg(array: PixelArray, metadata: Metadata, **settings: Any) -> byte
         settings["comment"] = text
     if metadata.iptc is not None and _fits_jpeg(block := photoshop_block(metadata.iptc)):
         settings["extra"] = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
-    return _by_pillow(array, metadata, format="JPEG", **settings)
+    if metadata.gain_map is None:
+        return _by_pillow(array, metadata, format="JPEG", **settings)
+    xmp = announce_gain_map(metadata.xmp, metadata.gain_map)
+    return append_gain_map(_by_pillow(array, metadata._replace(xmp=xmp), format="JPEG", **settings), metadata.gain_map)
 
 
 def _fits_jpeg(contents: bytes) -> bool:
@@ -231,9 +235,9 @@ def _refuse_input(path: Path, like: Photograph | None) -> None:
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 
-def left_out(path: PurePath, like: Photograph) -> list[str]:
+def left_out(path: FilePath, like: Photograph) -> list[str]:
     """Return a line on the metadata of ``like`` for which the format has no room; none if it keeps everything."""
-    kind, lost = _output_format(path), []
+    kind, lost = _output_format(Path(path)), []
     text = as_one_text(like.texts)
     if text and (kind.words_in_exif and exif_description(like.exif) not in ("", text)):
         lost.append(f"texts ({', '.join(like.texts)})")

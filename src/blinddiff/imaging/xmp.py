@@ -16,6 +16,7 @@ from blinddiff.imaging.metadata import as_rational, transposes, upright_point
 
 _GOOGLE = "http://ns.google.com/photos/"
 _PREFIXES = {
+    "http://www.w3.org/1999/02/22-rdf-syntax-ns#": "rdf",
     "http://ns.adobe.com/tiff/1.0/": "tiff",
     "http://ns.adobe.com/exif/1.0/": "exif",
     "http://ns.adobe.com/xap/1.0/": "xmp",
