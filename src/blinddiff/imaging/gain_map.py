@@ -11,6 +11,7 @@ from PIL import Image
 
 from blinddiff.imaging.metadata import LONG, UNDEFINED, Directory, Field, header, read_directory, write_directory
 from blinddiff.imaging.photograph import open_picture, picture_array, picture_of, upright_array
+from blinddiff.imaging.words import APP2, segment
 from blinddiff.imaging.xmp import Property, item_lengths, properties
 
 _HDRGM = b"http://ns.adobe.com/hdr-gain-map/1.0/"
@@ -70,14 +71,17 @@ def _upright(gain_map: bytes, orientation: int | None) -> bytes | None:
             iso = [block for _, block in getattr(picture, "applist", ()) if block.startswith(_ISO)]
             settings = {key: value for key, value in picture.info.items() if key in ("xmp", "icc_profile")}
             turned = picture_of(upright_array(picture_array(picture), orientation))
-            turned.save(buffer, "JPEG", quality=95, subsampling=0, extra=b"".join(map(_segment, iso)), **settings)
+            turned.save(
+                buffer,
+                "JPEG",
+                quality=95,
+                subsampling=0,
+                extra=b"".join(segment(APP2, block) for block in iso),
+                **settings,
+            )
     except Exception:  # noqa: BLE001 - decoders raise many types for damaged files
         return None
     return buffer.getvalue()
-
-
-def _segment(contents: bytes) -> bytes:
-    return b"\xff\xe2" + struct.pack(">H", len(contents) + 2) + contents
 
 
 def announce_gain_map(packet: bytes | None, gain_map: bytes) -> bytes | None:
@@ -96,7 +100,7 @@ def append_gain_map(jpeg: bytes, gain_map: bytes) -> bytes:
     start = 2
     while jpeg[start : start + 2] in (b"\xff\xe0", b"\xff\xe1"):  # the index follows JFIF and EXIF
         start += 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
-    iso = _segment(_ISO + bytes(4)) if _ISO in gain_map else b""  # the version of the standard
+    iso = segment(APP2, _ISO + bytes(4)) if _ISO in gain_map else b""  # the version of the standard
     base = start + len(iso) + 8  # offsets count from the index's header
 
     def index(length: int) -> bytes:
@@ -105,7 +109,7 @@ def append_gain_map(jpeg: bytes, gain_map: bytes) -> bytes:
         directory.put(_NUMBER, LONG, 2)
         entries = struct.pack(">IIIHHIIIHH", _PRIMARY, length, 0, 0, 0, 0, len(gain_map), length - base, 0, 0)
         directory.fields[_ENTRIES] = Field(UNDEFINED, len(entries), entries)
-        return iso + _segment(b"MPF\0" + header(">") + write_directory(directory, 8))
+        return iso + segment(APP2, b"MPF\0" + header(">") + write_directory(directory, 8))
 
     length = len(jpeg) + len(index(base))
     return jpeg[:start] + index(length) + jpeg[start:] + gain_map

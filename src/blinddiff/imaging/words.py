@@ -12,6 +12,7 @@ COMMENT = "Comment"
 """The keyword of texts that have none, such as JPEG comments; one of PNG's own."""
 SEGMENT_LIMIT = 65_533
 """Bytes of contents that one segment of a JPEG file holds."""
+APP2, APP13, COM = 0xE2, 0xED, 0xFE  # markers of these segments
 _PHOTOSHOP, _RESOURCE, _IPTC_RESOURCE = b"Photoshop 3.0\0", b"8BIM", 0x0404
 _RAW_PROFILE = "Raw profile type "  # keyword of metadata in PNG texts, as ImageMagick and ExifTool write it
 
@@ -74,6 +75,11 @@ def _resource(block: bytes) -> bytes | None:
             return block[at : at + size]
         at += size + size % 2
     return None
+
+
+def segment(marker: int, contents: bytes) -> bytes:
+    """Return a segment of a JPEG file."""
+    return struct.pack(">BBH", 0xFF, marker, len(contents) + 2) + contents
 
 
 def photoshop_block(records: bytes) -> bytes:

@@ -25,7 +25,16 @@ from blinddiff.imaging.jpegxl import encode_jpegxl
 from blinddiff.imaging.metadata import EXIF_PREFIX, describe_in_exif, exif_description, exif_with_size
 from blinddiff.imaging.photograph import Metadata, Photograph, PixelArray, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
-from blinddiff.imaging.words import SEGMENT_LIMIT, as_one_text, photoshop_block, raw_profile, text_chunks
+from blinddiff.imaging.words import (
+    APP13,
+    COM,
+    SEGMENT_LIMIT,
+    as_one_text,
+    photoshop_block,
+    raw_profile,
+    segment,
+    text_chunks,
+)
 from blinddiff.imaging.xmp import xmp_with_size
 
 DPI_RULES = ("scale", "keep")
@@ -56,10 +65,11 @@ def encode_png(array: PixelArray, metadata: Metadata) -> bytes:
 def _encode_jpeg(array: PixelArray, metadata: Metadata, **settings: Any) -> bytes:
     if metadata.dpi is not None and max(metadata.dpi) < 65_535.5:
         settings["dpi"] = [max(1, side) for side in metadata.dpi]
-    if _fits_jpeg(text := as_one_text(metadata.texts).encode()):
-        settings["comment"] = text
-    if metadata.iptc is not None and _fits_jpeg(block := photoshop_block(metadata.iptc)):
-        settings["extra"] = b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
+    words = {COM: as_one_text(metadata.texts).encode()}
+    if metadata.iptc is not None:
+        words[APP13] = photoshop_block(metadata.iptc)
+    # Not as Pillow's setting "comment", for which its buffer may be too short
+    settings["extra"] = b"".join(segment(kind, block) for kind, block in words.items() if block and _fits_jpeg(block))
     if metadata.gain_map is None:
         return _by_pillow(array, metadata, format="JPEG", **settings)
     xmp = announce_gain_map(metadata.xmp, metadata.gain_map)
