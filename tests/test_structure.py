@@ -81,7 +81,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_house_stays_small() -> None:
-    assert len(FILES) <= 82
+    assert len(FILES) <= 85
     assert sum(len(path.read_text().splitlines()) for path in FILES) <= 16_100
 
 
