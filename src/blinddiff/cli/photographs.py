@@ -374,6 +374,7 @@ def run_demo(args: argparse.Namespace) -> None:
         bar.update()
         bar.set_description_str("writing the folder")
         bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
+        inputs.print_notes(str(args.photograph), imaging.left_out("result.png", opaque))
         for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
             imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))

@@ -30,11 +30,9 @@ from blinddiff.imaging.tiff import read_tiff
 from blinddiff.imaging.words import checked_dpi, dpi_of, iptc_of, texts_of
 from blinddiff.imaging.xmp import parts_described, properties, upright_xmp
 
-_SIGNS = {  # of parts of a file besides the photograph
-    "HDR gain map": re.compile(
-        rb"urn:iso:std:iso:ts:21496:-1|aux:hdrgainmap|//ns.apple.com/HDRGainMap/|infe\x02.{7}tmap", re.DOTALL
-    ),
-    "video": re.compile(rb"\0\0\0.ftyp(?:mp4|isom|iso2|qt  |MSNV)|mpvd\0", re.DOTALL),
+_SIGNS = {  # bytes of parts of a file besides the photograph
+    "HDR gain map": (b"urn:iso:std:iso:ts:21496:-1", b"aux:hdrgainmap", b"//ns.apple.com/HDRGainMap/", b"\0\0tmap"),
+    "video": (b"ftypmp4", b"ftypisom", b"ftypiso2", b"ftypqt  ", b"ftypMSNV"),
 }
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
 
@@ -97,24 +95,8 @@ def read_image(
     dpi = None if stored.exif is None else exif_dpi(stored.exif)
     if stored.dpi is not None:
         dpi = stored.dpi[::-1] if transposes(stored.orientation) else stored.dpi
-    return Photograph(
-        pixels,
-        alpha,
-        grey,
-        depth,
-        stored.mode,
-        kind.name,
-        profile,
-        stored.exif,
-        xmp,
-        path,
-        jpeg_step,
-        (*stored.notes, *left_out),
-        checked_dpi(dpi),
-        dict(stored.texts),
-        stored.iptc,
-        gain_map,
-    )
+    described = depth, stored.mode, kind.name, profile, stored.exif, xmp, path, jpeg_step, (*stored.notes, *left_out)
+    return Photograph(pixels, alpha, grey, *described, checked_dpi(dpi), dict(stored.texts), stored.iptc, gain_map)
 
 
 def _other_parts(kind: Format, stored: StoredImage, data: bytes) -> tuple[bytes | None, bytes | None, list[str]]:
@@ -129,7 +111,7 @@ def _other_parts(kind: Format, stored: StoredImage, data: bytes) -> tuple[bytes 
         except (ValueError, expat.ExpatError):
             packet, lost = None, ["XMP (it is damaged)"]
     parts = parts_described(found)
-    parts += [part for part, sign in _SIGNS.items() if part not in parts and sign.search(data)]
+    parts += [part for part, signs in _SIGNS.items() if part not in parts and any(map(data.__contains__, signs))]
     if kind.name == "JPEG":
         with photograph.open_picture(data, "JPEG") as picture:
             gain_map, others = find_gain_map(data, picture, found, stored.orientation), len(other_images(data, picture))

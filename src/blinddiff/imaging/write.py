@@ -249,9 +249,8 @@ def left_out(path: FilePath, like: Photograph) -> list[str]:
     """Return a line on the metadata of ``like`` for which the format has no room; none if it keeps everything."""
     kind, lost = _output_format(Path(path)), []
     text = as_one_text(like.texts)
-    if text and (kind.words_in_exif and exif_description(like.exif) not in ("", text)):
-        lost.append(f"texts ({', '.join(like.texts)})")
-    if text and kind is _JPEG and not _fits_jpeg(text.encode()):
+    has_title = kind.words_in_exif and exif_description(like.exif) not in ("", text)
+    if text and (has_title or (kind is _JPEG and not _fits_jpeg(text.encode()))):
         lost.append(f"texts ({', '.join(like.texts)})")
     if like.iptc is not None and not (
         kind.keeps_iptc and (kind is not _JPEG or _fits_jpeg(photoshop_block(like.iptc)))
