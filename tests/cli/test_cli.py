@@ -27,6 +27,7 @@ from blinddiff.cli import main as cli
 from blinddiff.cli import options
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.imaging import OUTPUT_FORMATS
+from blinddiff.imaging.write import DPI_RULES
 from blinddiff.restoring.folder import SAME
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
@@ -760,6 +761,7 @@ def test_choices_that_the_help_names_are_those_there_are() -> None:
     written = {OUTPUT_FORMATS[f".{name}"].name for name in options.FORMATS if name != SAME}
     assert written == {kind.name for kind in OUTPUT_FORMATS.values()}
     assert tuple(MODES) == options.MODES
+    assert options.DPI_RULES == DPI_RULES
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="CPU time is measured as POSIX has it")

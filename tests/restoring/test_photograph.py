@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.errors import ImageError, KernelError
+from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.restoring.photograph import RestoreSettings, enlarge_alpha, restore_photograph
 
@@ -142,6 +142,9 @@ def test_fingerprints_of_earlier_ledgers_stay_valid(tmp_path, monkeypatch):
     default = RestoreSettings(weights="owner/name").fingerprint()
     assert default == "603e38011414756a5f5f3e446e402b604d3ad05fdd1425780d413fa6d407f5d6"
     assert RestoreSettings(weights="owner/name", samples=2).fingerprint() != default
+    assert RestoreSettings(weights="owner/name", dpi="keep").fingerprint() != default
+    with pytest.raises(ParameterError, match="dpi 'no' is not one of scale, keep"):
+        RestoreSettings(dpi="no")
 
 
 def test_samples_and_steps(tiny_pipeline):

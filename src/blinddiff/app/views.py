@@ -111,7 +111,7 @@ def _reduce(pixels: Tensor) -> Tensor:
 
 def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
     """Reduce (3, H, W) pixels to `display_size`. Return a JPEG file with the photograph's profile, without EXIF."""
-    return encode_image("picture.jpg", _reduce(pixels), replace(photograph, alpha=None, exif=None, xmp=None))
+    return encode_image("picture.jpg", _reduce(pixels), replace(photograph.without_metadata(), alpha=None))
 
 
 def draw_preview(photograph: Photograph, region: Region | None, corner: tuple[int, int] | None = None) -> Image.Image:

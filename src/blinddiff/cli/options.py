@@ -22,6 +22,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # These repeat values of modules that import torch; a test compares them.
 MODES = ("fidelity", "fast", "perceptual", "paper")
+DPI_RULES = ("scale", "keep")
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "jxl", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
@@ -162,6 +163,8 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quality", type=integer_between(1, 100), metavar="N", help=text)
     text = "colour resolution of JPEG and AVIF files (default: 4:4:4, for AVIF 4:2:0)"
     add("--subsampling", choices=SUBSAMPLINGS, help=text)
+    text = "dots per inch of the result: scale them, so that the printed size stays, or keep them (default: scale)"
+    add("--dpi", choices=DPI_RULES, default=DPI_RULES[0], help=text)
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
     text = "also write one line of JSON per photograph to this file, or to standard output (-)"

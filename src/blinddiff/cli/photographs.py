@@ -61,6 +61,7 @@ def run_upscale(args: argparse.Namespace) -> int:
         megapixels=args.megapixels,
         quality=args.quality,
         subsampling=args.subsampling,
+        dpi=args.dpi,
     )
     if args.std is not None and args.samples == 1:
         raise ParameterError("--std: needs --samples of at least 2")
@@ -146,6 +147,7 @@ def _restore_one(
         if _is_one_of(output, args.photograph) or os.path.realpath(output) in written:
             raise OutputError(f"{output}: is another file of this run; restore {source} in a command of its own")
     encoder = imaging.encoder_options(output, args.quality, args.subsampling)
+    inputs.print_notes(name, imaging.left_out(output, photograph))
     reserved = [source, args.kernel, output]
     pictures = tuple(imaging.OUTPUT_FORMATS)
     for path, endings in (
@@ -172,7 +174,7 @@ def _restore_one(
     title = options.printable(Path(name).name, sys.stderr)
     with inputs.progress_bar(title, args.quiet) as on_progress:
         result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress)
-    data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder)
+    data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder, args.dpi)
     if to_stream:
         write_standard_output(data)
     else:
@@ -217,7 +219,7 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
     sheet = imaging.comparison_sheet(*images, facts, title=title)
     # The sheet has the colour profile of its pictures, but not a greyscale profile, which cannot describe RGB.
     profile = None if photograph.grey else photograph.icc_profile
-    like = replace(photograph, alpha=None, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None, path=None)
+    like = replace(photograph.without_metadata(), alpha=None, grey=False, bit_depth=8, icc_profile=profile, path=None)
     imaging.write_image(path, imaging.from_picture(sheet)[0], like)
 
 
@@ -372,6 +374,7 @@ def run_demo(args: argparse.Namespace) -> None:
         bar.update()
         bar.set_description_str("writing the folder")
         bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
+        inputs.print_notes(str(args.photograph), imaging.left_out("result.png", opaque))
         for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
             imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
@@ -419,6 +422,7 @@ def run_degrade(args: argparse.Namespace) -> None:
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
     imaging.write_image(args.output, y[0], opaque)
+    inputs.print_notes(str(args.photograph), imaging.left_out(args.output, opaque))
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
     print_line(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")

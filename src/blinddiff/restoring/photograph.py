@@ -20,8 +20,8 @@ from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
 from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError
 from blinddiff.files import file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, reduce_image, resample, visible_colours
-from blinddiff.imaging.write import written_bit_depth
+from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, resample, visible_colours
+from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.output import BlindDiffOutput
@@ -62,6 +62,7 @@ class RestoreSettings:
         longest: longer side of the result in pixels, instead of ``scale``.
         megapixels: size of the result in millions of pixels, instead of ``scale``.
         quality, subsampling: how a lossy format is written, see `encoder_options`; None for the format's default.
+        dpi: ``"scale"`` multiplies the pixels per inch by the enlargement, so that the printed size stays; ``"keep"``.
 
     Raises ParameterError if a number is out of its range, or several sizes are given.
     """
@@ -83,10 +84,13 @@ class RestoreSettings:
     megapixels: float | None = None
     quality: int | None = None
     subsampling: str | None = None
+    dpi: str = "scale"
 
     def __post_init__(self) -> None:
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if self.dpi not in DPI_RULES:
+            raise ParameterError(f"dpi {self.dpi!r} is not one of {', '.join(DPI_RULES)}")
         if not 1 <= self.scale <= MAX_FACTOR:
             raise ParameterError(f"scale {self.scale} is not between 1 and {MAX_FACTOR}")
         if self.scale == int(self.scale):
@@ -156,6 +160,8 @@ class RestoreSettings:
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
             del facts["samples"]  # left out, so that ledgers from before this setting stay valid
+        if self.dpi == DPI_RULES[0]:
+            del facts["dpi"]  # for the same reason
         for name in (*_SIZES, "quality", "subsampling"):  # for the same reason
             if facts[name] is None:
                 del facts[name]
@@ -234,7 +240,8 @@ class Result:
         larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
         ``samples`` and ``uncertainty`` are there only for several samples. ``passes`` and ``kernel_scale``, the scale
         whose pixels the kernel has, are there only if the result was reduced or has two passes. ``notes``
-        are those of the `Photograph`. The other keys are attributes of `Result`.
+        are those of the `Photograph`, and one on metadata for which the output's format has no room. The other keys are
+        attributes of `Result`.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -252,7 +259,7 @@ class Result:
             "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,
             "seconds": self.seconds,
-            "notes": list(self.photograph.notes),
+            "notes": [*self.photograph.notes, *left_out(output, self.photograph)],
             **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
