@@ -14,8 +14,18 @@ import torch
 from PIL import Image
 
 from blinddiff.app import Limits
-from blinddiff.app.jobs import Stopped, check_stop, check_stop_in_layers, restore, run_in_thread, stop_requested
+from blinddiff.app.jobs import (
+    Restorer,
+    Stopped,
+    check_stop,
+    check_stop_in_layers,
+    restore,
+    run_in_thread,
+    stop_requested,
+)
 from blinddiff.app.request import Request
+from blinddiff.app.visitor_files import VisitorFiles
+from blinddiff.errors import ParameterError
 from blinddiff.restoring.photograph import RestoreSettings
 
 
@@ -122,7 +132,89 @@ def test_a_file_that_was_sent_is_not_written_again(tiny_pipeline, tmp_path):
 
     request = Request(tmp_path / "photo.png", RestoreSettings(scale=2, steps=3))
     send(restore(tiny_pipeline, request, Limits(), folder, send))
-    assert {path.name for path in written[2]} == {"before.jpg", "step-1.jpg", "step-2.jpg", "step-3.jpg"}
+    assert {path.name for path in written[-2]} == {"before.jpg", "step-1.jpg", "step-2.jpg", "step-3.jpg"}
     for earlier, later in itertools.pairwise(written):
         assert earlier.items() <= later.items()
-    assert answers[-1].slider[0] == str(folder / "before.jpg")
+    assert answers[-1].pictures["before"] == folder / "before.jpg"
+
+
+def run(pipeline, folder, array, limits=None, **changed):
+    """Restore a photograph of these values; the result and all reports."""
+    Image.fromarray(array).save(folder / "photo.png")
+    output = folder / "result"
+    output.mkdir(exist_ok=True)
+    reports = []
+    request = Request.checked(photograph=folder / "photo.png", **changed)
+    return restore(pipeline, request, limits or Limits(), output, reports.append), reports
+
+
+def test_progress_moves_with_tiles(tiny_pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr("blinddiff.app.jobs._REPORT_SECONDS", 0)
+    array = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    # Without memory, each sample is a tile.
+    _, reports = run(tiny_pipeline, tmp_path, array, settings={"steps": 2, "samples": 3, "max_memory": 1})
+    shares = [report.share for report in reports]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert sorted(set(shares)) == pytest.approx([number / 6 for number in range(7)])
+    assert reports[1].text == "Step 1 of 2"
+    assert reports[-1].text == "Step 2 of 2"
+    assert sum(report.pictures is not None for report in reports) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "expected", "name"),
+    [
+        ({"scale": 1.5}, (72, 60), "photo-x1.5.png"),
+        ({"scale": 8}, (384, 320), "photo-x8.png"),
+        ({"longest": 100}, (100, 83), "photo-100x83.png"),
+    ],
+)
+def test_results_of_any_size(tiny_pipeline, tmp_path, size, expected, name):
+    array = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    result, _ = run(tiny_pipeline, tmp_path, array, settings={"steps": 1, **size})
+    assert result.result.name == name
+    for file in (result.result, result.pictures["full_before"], result.pictures["full_after"]):
+        assert Image.open(file).size == expected
+    assert result.facts["scale"] == pytest.approx(size.get("scale", 100 / 48))
+
+
+def test_large_results_are_shown_at_full_size_too(tiny_pipeline, tmp_path):
+    array = np.zeros((8, 820, 3), np.uint8)
+    result, _ = run(tiny_pipeline, tmp_path, array, settings={"scale": 2, "steps": 1})
+    assert Image.open(result.pictures["after"]).size == (1600, 16)
+    for name in ("full_before", "full_after"):
+        assert Image.open(result.pictures[name]).size == (1640, 16)
+
+
+def test_only_the_cropped_part_is_restored(tiny_pipeline, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+    settings = {"scale": 2, "steps": 1}
+    part, _ = run(tiny_pipeline, tmp_path, array, settings=settings, crop="16, 24, 48, 40")
+    whole, _ = run(tiny_pipeline, tmp_path, array[24:64, 16:64].copy(), settings=settings)
+    assert np.array_equal(np.asarray(Image.open(part.result)), np.asarray(Image.open(whole.result)))
+    assert part.facts["crop"] == [16, 24, 48, 40]
+    # a part of a photograph that is too large as a whole
+    limits = Limits(megapixels=0.02)
+    run(tiny_pipeline, tmp_path, array, limits, settings=settings, crop="16, 24, 48, 40")
+    with pytest.raises(ParameterError, match="crop the photograph to a part such as 70 x 70 pixels"):
+        run(tiny_pipeline, tmp_path, array, limits, settings=settings)
+
+
+def test_a_page_of_a_file_is_restored(tiny_pipeline, tmp_path):
+    pages = [Image.new("RGB", (32, 32), (200 * number, 0, 0)) for number in range(2)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "result").mkdir()
+    request = Request(tmp_path / "scan.tif", RestoreSettings(scale=1, steps=1), page=2)
+    result = restore(tiny_pipeline, request, Limits(), tmp_path / "result", lambda _: None)
+    assert result.facts["page"] == 2
+    assert np.asarray(Image.open(result.result))[..., 0].mean() > 100
+
+
+def test_a_plan_waits_no_longer_than_a_moment(tiny_pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr("blinddiff.app.jobs._PLAN_SECONDS", 0.1)
+    restorer, busy = Restorer(tiny_pipeline, Limits(), VisitorFiles(tmp_path)), threading.Event()
+    assert asyncio.run(restorer.plan(40, 50, RestoreSettings(scale=2))).width == 100
+    restorer._executor.submit(busy.wait, 10)
+    assert asyncio.run(restorer.plan(40, 50, RestoreSettings(scale=2))) is None
+    busy.set()

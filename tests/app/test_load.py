@@ -40,8 +40,7 @@ class Page:
         with httpx.Client(base_url=self.address, timeout=600) as http:
             [path] = http.post("/gradio_api/upload", files={"files": (photograph.name, photograph.read_bytes())}).json()
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-            data = [file, scale, "fidelity", 1, 0, "png", None, None, None, "", ""]
-            event = http.post("/gradio_api/call/restore", json={"data": data})
+            event = http.post("/gradio_api/call/v2/restore", json={"photograph": file, "scale": scale})
             if event.status_code != 200:
                 return event.status_code, event.text
             answer = http.get(f"/gradio_api/call/restore/{event.json()['event_id']}").text

@@ -4,7 +4,7 @@ import os
 import stat
 import time
 
-from blinddiff.app.request import VisitorFiles, private_files
+from blinddiff.app.visitor_files import VisitorFiles, private_files
 
 
 def upload(files, name):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from blinddiff.app import Limits
-from blinddiff.app.jobs import Stopped, check_stop
+from blinddiff.app.jobs import Stopped, check_stop, stop_requested
 from blinddiff.app.server import served
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
@@ -46,7 +46,7 @@ def address(pipeline):
 
 
 class CallGate:
-    """A hook that blocks each call of a network until it is released, so that the page stays as it is meanwhile.
+    """A hook that blocks each call of a network in a restoration until it is released, so that the page stays as it is.
 
     Attributes:
         stopped: set when a blocked call has been stopped.
@@ -60,6 +60,8 @@ class CallGate:
         self._calls.release(calls)
 
     def __call__(self, *_):
+        if stop_requested.get() is None:  # measures the speed for a plan
+            return
         try:
             while not self._calls.acquire(timeout=0.05):
                 check_stop()
@@ -109,8 +111,36 @@ class Visitor:
     def figures(self):
         return self.page.get_by_role("table", name="What was found")
 
-    def choose(self, path):
-        self.page.locator("#upload input[type=file]").set_input_files(path)
+    @property
+    def about(self):
+        """What the page says about the chosen photographs."""
+        return self.page.locator("#about")
+
+    @property
+    def plan(self):
+        """The size and time to expect, or what is wrong."""
+        return self.page.locator("#plan")
+
+    def choose(self, *paths):
+        self.page.locator("#upload input[type=file]").set_input_files(paths)
+
+    def press(self, across, down):
+        """Press the photograph at a share of its width and height."""
+        picture = self.page.locator("#photograph img")
+        picture.evaluate("image => image.decode()")
+        box = picture.bounding_box()
+        picture.click(position={"x": box["width"] * across, "y": box["height"] * down})
+
+    def download(self, name):
+        """The content of a file that a link offers."""
+        with self.page.expect_download() as download:
+            self.page.get_by_role("link", name=name).first.click()
+        return download.value.path().read_bytes()
+
+    def restore_and_download(self, name, seconds=120):
+        self.restore()
+        self.wait_for("Done in", seconds)
+        return self.download(name)
 
     def restore(self):
         self.page.get_by_role("button", name="Restore").click()
@@ -134,7 +164,7 @@ class Visitor:
 
     def choose_with_steps(self, path, steps):
         self.choose(path)
-        self.wait_for(path.name)
+        self.about.filter(has_text=path.name).wait_for()
         self.page.get_by_role("button", name="More choices").click()
         self.set_steps(steps)
 

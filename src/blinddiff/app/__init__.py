@@ -1,5 +1,6 @@
 """The web page: a form that runs the pipeline. Needs the extra `ui`; `blinddiff.app.server` starts it."""
 
+import math
 from dataclasses import dataclass
 
 from blinddiff.errors import ParameterError
@@ -13,13 +14,24 @@ class Limits:
     upload_megabytes: float = 64.0  # of one file
     queue: int = 16  # waiting requests; further ones are refused
     seconds: float = 900.0  # of one restoration
+    files: int = 50  # photographs of one request
+
+    @property
+    def read_pixels(self) -> int:
+        """Largest photograph that is read, in pixels; above `megapixels`, so that a part of it can be cropped."""
+        return int(3e6 * self.megapixels)
 
     def check(self, name: str, width: int, height: int, scale: int, samples: int) -> None:
-        """Raise ParameterError if the result of a photograph of ``width`` x ``height`` pixels would be too large."""
+        """Raise ParameterError if restoring a photograph of ``width`` x ``height`` pixels would need too many pixels.
+
+        ``scale`` is the product of the scales of all passes, see `RestoreSettings.passes`.
+        """
         needed = width * height * scale**2 * samples
         if needed > 1e6 * self.megapixels:
-            several, fewer = (f" with {samples} samples", " or fewer samples") if samples > 1 else ("", "")
+            several, fewer = (f" with {samples} samples", ", fewer samples") if samples > 1 else ("", "")
+            side = math.isqrt(int(1e6 * self.megapixels / scale**2 / samples))
             raise ParameterError(
                 f"{name}: {width} x {height} pixels at scale {scale}{several} need {needed / 1e6:.1f} megapixels; the "
-                f"limit of this page is {self.megapixels:g}: choose a smaller scale{fewer}, or crop the photograph"
+                f"limit of this page is {self.megapixels:g}: choose a smaller scale{fewer}, or crop the photograph to "
+                f"a part such as {side} x {side} pixels"
             )

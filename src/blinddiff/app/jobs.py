@@ -1,31 +1,36 @@
-"""Runs restorations in a thread, one at a time. Reports each step; stops when the visitor cancels or leaves."""
+"""Runs restorations in a thread, one at a time. Reports the progress; stops when the visitor cancels or leaves."""
 
 import asyncio
 import contextlib
 import ctypes
 import gc
+import json
+import math
 import shutil
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import gradio as gr
 from torch import Tensor, nn
 
 from blinddiff.app import Limits
-from blinddiff.app.request import Request, VisitorFiles, parse_region, read_photograph
-from blinddiff.app.views import Answer, display_jpeg, page_error, result_answer, status
-from blinddiff.degradation import bicubic_upsample
+from blinddiff.app.pictures import result_pictures, write_preview
+from blinddiff.app.request import Request, cropped, parse_crop, parse_region, read_photograph
+from blinddiff.app.visitor_files import VisitorFiles
 from blinddiff.errors import ImageError, ParameterError
-from blinddiff.imaging import check_format, visible_colours
+from blinddiff.imaging import check_format, encode_image, resample, visible_colours
 from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
+from blinddiff.restoring.plan import Plan, plan_restoration
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 Event = TypeVar("Event")
+_REPORT_SECONDS = 0.25  # between reports of progress within a step
+_PLAN_SECONDS = 5.0  # that a plan waits for a restoration to end
 
 
 class Stopped(Exception):  # not an error: it was requested
@@ -93,126 +98,149 @@ def releasing_memory() -> Iterator[None]:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """A report: what is done, its share of the work, and after a step files of the photograph and the estimate."""
+
+    text: str
+    share: float = 0.0
+    pictures: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A finished restoration: its measurements, see docs/guides/http.md, and its files; ``estimate`` has the facts.
+
+    ``pictures`` are before, after, full_before, full_after, kernel, residual, and for several samples uncertainty;
+    ``extents`` the grey levels of the lightest colour in the pictures of residual and uncertainty.
+    """
+
+    facts: dict[str, Any]
+    result: Path
+    estimate: Path
+    pictures: dict[str, Path]
+    extents: dict[str, float]
+
+
 @releasing_memory()
 def restore(
-    pipeline: BlindDiffPipeline, request: Request, limits: Limits, folder: Path, send: Callable[[Answer], None]
-) -> Answer:
-    """Restore the photograph of a request: ``send`` an `Answer` after each step, and return the final one.
+    pipeline: BlindDiffPipeline, request: Request, limits: Limits, folder: Path, send: Callable[[Progress], None]
+) -> Restored:
+    """Restore the photograph of a request, and ``send`` the progress.
 
     All files are written to ``folder``. Raises BlindDiffError if the request cannot be fulfilled, or `Stopped`.
     """
     name, settings = request.photograph.name, request.settings
-    scale = int(settings.scale)  # the page offers no others
-    photograph = read_photograph(request.photograph, limits)
+    pipeline.check_mode(settings.mode)
+    photograph = read_photograph(request.photograph, limits, request.page)
     height, width = photograph.pixels.shape[-2:]
-    limits.check(name, width, height, scale, settings.samples)
-    output = folder / f"{Path(name).stem}-x{scale}.{request.file_format}"
-    check_format(Path(output.name), photograph, (width * scale, height * scale))
+    region, crop = parse_region(request.region, width, height), parse_crop(request.crop, width, height)
+    y = visible_colours(photograph)
+    part = None if region is None else y[:, region.rows, region.columns]
+    if crop is not None:
+        photograph, (height, width) = cropped(photograph, crop), (crop.height, crop.width)
+        y = visible_colours(photograph)
+    passes = settings.passes(height, width, pipeline)
+    limits.check(name, width, height, math.prod(passes), settings.samples)
+    size = settings.result_size(height, width)
+    label = f"x{settings.scale:g}" if settings.is_scaled else f"{size[1]}x{size[0]}"
+    output = folder / f"{Path(name).stem}-{label}.{request.file_format}"
+    check_format(Path(output.name), photograph, (size[1], size[0]))
     kernel = request.read_kernel()
     kernel_from = "photograph" if kernel is None else "given"
-    region = parse_region(request.region, width, height)
     check_stop()
-    y = visible_colours(photograph)
-    if region is not None:
-        part = y[:, region.top :, region.left :][:, : region.height, : region.width]
-        kernel = pipeline.estimate(part, scale).kernel[0]
-        kernel_from = f"region {request.region.strip()}"
-    before = folder / "before.jpg"
-    before.write_bytes(display_jpeg(bicubic_upsample(y, scale).clamp(0, 1), photograph))
+    if part is not None:
+        kernel = pipeline.estimate(part, passes[0], photograph.jpeg_step).kernel[0]
+        kernel_from = f"region {region}"
+    send(Progress("Estimating blur and noise"))
+    before = write_preview(folder / "before.jpg", resample(y, size), photograph)
+    steps, done, share, reported = settings.number_of_steps * len(passes), 0, 0.0, 0.0
+
+    def on_progress(now: float) -> None:
+        nonlocal share, reported
+        check_stop()
+        share = now
+        if time.monotonic() - reported > _REPORT_SECONDS:
+            reported = time.monotonic()
+            send(Progress(f"Step {min(done + 1, steps)} of {steps}", share))
 
     def on_step(number: int, x0_hat: Tensor) -> None:
+        nonlocal done
         check_stop()
-        after = folder / f"step-{number}.jpg"  # a new name for each step, because browsers cache pictures by name
-        after.write_bytes(display_jpeg(x0_hat.detach().mean(0).clamp(0, 1).cpu(), photograph))
-        steps = max(settings.number_of_steps, number)
-        send(Answer(status(f"Step {number} of {steps}", number / steps), (str(before), str(after))))
+        done = number
+        # a new name for each step, because browsers cache pictures by name
+        estimate = x0_hat.detach().mean(0).clamp(0, 1).cpu()
+        after = write_preview(folder / f"step-{number}.jpg", estimate, photograph)
+        send(Progress(f"Step {number} of {max(steps, number)}", share, (str(before), str(after))))
 
     try:
-        result = restore_photograph(pipeline, photograph, settings, kernel, on_step)
+        result = restore_photograph(pipeline, photograph, settings, kernel, on_step, on_progress)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     check_stop()
     facts = {
         "photograph": name,
-        "scale": settings.scale,
+        "scale": settings.scale if settings.is_scaled else settings.factor(height, width),
         "restoration_mode": settings.mode,
         "steps": settings.number_of_steps,
         "samples": settings.samples,
         "seed": settings.seed,
         "kernel_from": kernel_from,
+        **({} if request.page is None else {"page": request.page}),
+        **({} if crop is None else {"crop": list(crop)}),
         **result.facts(output),
     }
-    if result.uncertainty is not None:
-        facts["uncertainty"] = result.uncertainty
-    return result_answer(result, facts, before, output)
+    output.write_bytes(encode_image(output, result.pixels, result.photograph, result.alpha))
+    estimate = output.with_suffix(".json")
+    estimate.write_text(json.dumps(facts), encoding="utf-8")
+    pictures, extents = result_pictures(result, resample(y, size), before, folder)
+    return Restored(facts, output, estimate, pictures, extents)
 
 
 class Restorer:
     """Handles requests from the page and over HTTP, one at a time."""
 
     def __init__(self, pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> None:
-        self._pipeline, self._limits, self._files = pipeline, limits, files
+        self.pipeline, self.limits, self.files = pipeline, limits, files
         self._executor = ThreadPoolExecutor(1, "restoring")
         check_stop_in_layers(pipeline.network)
 
-    async def restore(
-        self,
-        photograph: str | None,
-        scale: int | None,
-        mode: str | None,
-        samples: float,
-        seed: int | None,
-        file_format: str,
-        noise_level: float | None,
-        steps: int | None,
-        kernel_file: str | None,
-        kernel_numbers: str | None,
-        region: str | None,
-        request: gr.Request,
-    ) -> AsyncGenerator[Answer, None]:
-        """Restore a photograph: yield an `Answer` after each step, and the final one.
+    async def restore(self, job: Request, visitor: str) -> AsyncGenerator[Progress | Restored, None]:
+        """Restore a photograph: yield the progress, also every second without any, and then the result.
 
-        The arguments are described in docs/guides/http.md. Files are given as paths, empty numbers as None.
+        Raises BlindDiffError if the request cannot be fulfilled.
         """
-        folder = None
+        for upload in filter(None, (job.photograph, job.kernel_file)):
+            self.files.keep_upload(visitor, upload)
+        folder = self.files.new_folder(visitor)
+        started, last = time.perf_counter(), Progress("Waiting for the machine")
+
+        def work(send: Callable[[Progress | Restored], None]) -> None:
+            # `restore` returns the result after releasing memory. If it sent the result before, a heartbeat during the
+            # release would follow it.
+            send(restore(self.pipeline, job, self.limits, folder, send))
+
         try:
-            if photograph is None:
-                raise ImageError("no photograph yet: choose one first")
-            if scale is None or mode is None:  # possible over HTTP only
-                raise ParameterError(f"{'scale' if scale is None else 'mode'}: is empty; a value is required")
-            settings = RestoreSettings(
-                scale=int(scale), mode=mode, samples=int(samples), seed=seed or 0, noise_level=noise_level, steps=steps
-            )
-            kernel_path = None if kernel_file is None else Path(kernel_file)
-            job = Request(Path(photograph), settings, file_format, kernel_path, kernel_numbers or "", region or "")
-            # The other fields are given too, to clear the previous restoration's outputs; omitted fields would stay.
-            yield Answer(status("Waiting for the machine"), None, "", *[None] * 6)
-            visitor = str(request.session_hash)
-            for upload in filter(None, (job.photograph, job.kernel_file)):
-                self._files.keep_upload(visitor, upload)
-            folder = result_folder = self._files.new_folder(visitor)
-            started = time.perf_counter()
-
-            def work(send: Callable[[Answer], None]) -> None:
-                # `restore` returns the final answer after releasing memory. If it sent the answer before, a heartbeat
-                # during the release would replace its status.
-                send(restore(self._pipeline, job, self._limits, result_folder, send))
-
-            async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as answers:
-                async for answer in answers:
+            yield last
+            async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as events:
+                async for event in events:
                     seconds = time.perf_counter() - started
-                    if seconds > self._limits.seconds:
+                    if seconds > self.limits.seconds:
                         raise ParameterError(
-                            f"the restoration took more than {self._limits.seconds:g} seconds and was stopped: choose "
+                            f"the restoration took more than {self.limits.seconds:g} seconds and was stopped: choose "
                             "a smaller scale, fewer samples or steps, or crop the photograph"
                         )
+                    if isinstance(event, Progress):
+                        last = event
                     # Send at each heartbeat too: Gradio notices only while sending that a visitor has left.
-                    yield Answer(status(f"Working, {seconds:.0f} s")) if answer is None else answer
-        except BaseException as error:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-            if not isinstance(error, Exception):  # cancelled, or the visitor has left
-                raise
-            reported = page_error(error)
-            yield Answer(status(reported.message, is_error=True))
-            raise reported from None
+                    yield Progress(f"{last.text}, {seconds:.0f} s", last.share) if event is None else event
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    async def plan(self, height: int, width: int, settings: RestoreSettings) -> Plan | None:
+        """The plan for a photograph; None if the machine is busy and the time is not known yet."""
+        plan = self._executor.submit(plan_restoration, height, width, settings, self.pipeline)
+        with contextlib.suppress(asyncio.TimeoutError):
+            return await asyncio.wait_for(asyncio.wrap_future(plan), _PLAN_SECONDS)
+        return None

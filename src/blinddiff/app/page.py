@@ -1,18 +1,23 @@
-"""The layout of the page, and the handlers of its events."""
+"""The layout of the page."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
 from blinddiff.app import Limits
+from blinddiff.app.form import Form
+from blinddiff.app.http import add_http_interface
 from blinddiff.app.jobs import Restorer
-from blinddiff.app.request import FORMATS, KERNEL_SUFFIXES, VisitorFiles
-from blinddiff.app.views import Preview, status
-from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
+from blinddiff.app.preview import Preview
+from blinddiff.app.request import FORMATS, KERNEL_SUFFIXES
+from blinddiff.app.views import status
+from blinddiff.app.visitor_files import VisitorFiles
+from blinddiff.degradation import SCALES
+from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 CSS = Path(__file__).with_name("page.css")
+HEAD = f"<script>{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>"
 THEME = gr.themes.Base(
     font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
 )
@@ -23,18 +28,15 @@ _MODE_LABELS = {
     "perceptual": "Perceptual: sharper, partly invented",
     "paper": "Paper: the published sampler, slow",
 }
-_DISPLAY = {"type": "filepath", "interactive": False, "buttons": ["fullscreen"]}
-_picture = partial(gr.Image, **_DISPLAY)
-_PICTURES = {
-    "Kernel": "The blur kernel, with an ellipse that shows its widths",
-    "Residual": "The input minus the blurred and downsampled result; mid-grey is zero",
-    "Uncertainty": "The standard deviation of the samples: lighter pixels are less certain",
-}
+_QUEUE = "restoring"  # of the page and of programs: one restoration at a time
 
 
 def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> gr.Blocks:
     """The page for a pipeline, to be served by `server.served`."""
-    restorer, preview = Restorer(pipeline, limits, files), Preview(limits, files)
+    restorer = Restorer(pipeline, limits, files)
+    form, preview = Form(restorer), Preview(limits, files)
+    scales = [scale for scale in SCALES if scale in pipeline.network.config.scales]
+    # Fields that may be empty are text: an empty field of numbers gets the value 0 when it is first displayed.
     with gr.Blocks(title="blinddiff", analytics_enabled=False) as page:
         gr.Markdown(
             "# blinddiff\nRestores a small, blurred or noisy photograph. Also returns the blur kernel and the noise "
@@ -43,80 +45,96 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
         with gr.Row():
             with gr.Column(min_width=300):
                 # Accepts any file name: reading detects the format from the content, and reports errors.
-                photograph = gr.File(label="Photograph", height=140, elem_id="upload")
+                label = "Photographs: choose, drop or paste"
+                photographs = gr.File(label=label, height=120, elem_id="upload", file_count="multiple")
                 with gr.Row():
                     gr.Markdown("Or try an example:")
                     examples = [gr.Button(name, size="sm", min_width=80) for name in _EXAMPLES]
-                chosen = _picture(
-                    label="Your photograph", alt_text="Your photograph, as it was read", visible=False, height=180
+                picture = gr.Image(
+                    label="Your photograph: press two opposite corners to crop it",
+                    type="filepath",
+                    interactive=False,
+                    buttons=[],
+                    visible=False,
+                    elem_id="photograph",
                 )
-                inputs = [
-                    photograph,
-                    gr.Radio([1, 2, 3, 4], value=4, label="Scale: how many times larger"),
-                    gr.Radio([(_MODE_LABELS[name], name) for name in MODES], value="fidelity", label="Mode"),
-                ]
+                number = gr.Number(1, label="Page", precision=0, minimum=1, visible=False)
+                about = gr.HTML(status("Choose a photograph, then press Restore."), label="Photograph", elem_id="about")
+                plan = gr.HTML("", label="Plan", elem_id="plan")
+                label = "Part to restore: left, top, width, height"
+                crop = gr.Textbox("", label=label, placeholder="all of it", visible=False)
+                with gr.Row():
+                    scale = gr.Radio(scales, value=scales[-1], label="Scale: how many times larger", min_width=160)
+                    size = gr.Textbox("", label="Other size", placeholder="1.5x, or 2000 pixels", min_width=120)
+                modes = [(_MODE_LABELS[name], name) for name in pipeline.modes]
+                mode = gr.Radio(modes, value=pipeline.network.default_mode, label="Mode")
                 with gr.Row():
                     start = gr.Button("Restore", variant="primary", min_width=120, elem_id="restore")
                     cancel = gr.Button("Cancel", variant="stop", min_width=120, elem_id="cancel")
+                status_line = gr.HTML("", label="Status", elem_id="status")
                 with gr.Accordion("More choices", open=False):
-                    inputs += [
-                        gr.Slider(1, 16, 1, step=1, label="Samples (two or more give an uncertainty map)"),
-                        gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1),
-                        gr.Dropdown(FORMATS, value="png", label="Format of the result"),
-                        gr.Number(None, label="Noise level in grey levels, if you know it", minimum=0, maximum=255),
-                        gr.Number(None, label="Steps (default: set by the mode)", precision=0, minimum=1, maximum=1000),
-                    ]
+                    samples = gr.Slider(1, 16, 1, step=1, label="Samples (two or more give an uncertainty map)")
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1)
+                    file_format = gr.Dropdown(FORMATS, value="png", label="Format of the result")
+                    noise = gr.Textbox("", label="Noise level in grey levels", placeholder="estimated")
+                    steps = gr.Textbox("", label="Steps", placeholder="set by the mode")
                 with gr.Accordion("The blur kernel, if you know it", open=False):
                     label = f"Kernel file: a grey picture or numbers ({', '.join(KERNEL_SUFFIXES)})"
-                    inputs.append(gr.File(label=label, height=120))
+                    kernel_file = gr.File(label=label, height=120)
                     label = "Kernel numbers: one row per line, with sum 1"
-                    inputs.append(gr.Textbox("", lines=3, label=label, placeholder="0.25 0.5 0.25"))
+                    kernel_numbers = gr.Textbox("", lines=3, label=label, placeholder="0.25 0.5 0.25")
                 with gr.Accordion("The region that the kernel is estimated from", open=False):
-                    label = "Region: left, top, width, height in pixels (empty: the whole photograph)"
-                    placeholder = "or press two opposite corners in the photograph below"
-                    region = gr.Textbox("", label=label, placeholder=placeholder)
-                    # Always visible: Gradio does not draw an image that becomes visible in an open accordion.
-                    region_picture = _picture(
-                        label="Your photograph: press two corners of a region",
-                        alt_text="Your photograph, with the region that the kernel is estimated from",
-                        buttons=[],
-                        elem_id="photograph",
-                    )
-            with gr.Column(min_width=300, scale=2):
-                hint = status("Choose a photograph, then press Restore.")
-                status_line = gr.HTML(hint, label="Status", elem_id="status")
-                slider = gr.ImageSlider(label="Before and after", elem_id="slider", **_DISPLAY)
-                outputs = [status_line, slider, gr.HTML("", label="Figures", elem_id="figures")]
-                with gr.Row():
-                    for label, text in _PICTURES.items():
-                        outputs.append(_picture(label=label, alt_text=text, elem_id=label.lower(), min_width=150))
-                with gr.Row():
-                    outputs += [gr.File(label=label, interactive=False) for label in ("Result", "Estimate")]
+                    label = "Region: left, top, width, height"
+                    region = gr.Textbox("", label=label, placeholder="the whole photograph")
+                    for_region = gr.Checkbox(False, label="Presses on the photograph select this region")
+            with gr.Column(min_width=300, scale=2), gr.Column(visible=False, elem_id="results") as results:
+                slider = gr.ImageSlider(
+                    label="Before and after",
+                    type="filepath",
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    elem_id="slider",
+                )
+                figures = gr.HTML("", label="Figures", elem_id="figures")
                 with gr.Accordion("The measurements, for programs", open=False):
-                    outputs.append(gr.JSON(label="Facts", max_height=300))
+                    facts = gr.JSON(label="Facts", max_height=300)
 
+        private = {"api_visibility": "private"}
+        hidden = {"show_progress": "hidden", **private}
+        fields = [photographs, number, crop, scale, size, mode, samples, seed, file_format, noise, steps]
+        add_http_interface(restorer, _QUEUE)  # first, so that it gets the name
         restoring = start.click(
-            restorer.restore,
-            [*inputs, region],
-            outputs,
-            api_name="restore",
-            api_description="Restore a photograph; see docs/guides/http.md.",
+            form.restore,
+            [*fields, kernel_file, kernel_numbers, region],
+            [status_line, results, slider, figures, facts],
             concurrency_limit=1,
+            concurrency_id=_QUEUE,
             show_progress="minimal",
             show_progress_on=status_line,
+            **private,
         )
-        private = {"api_visibility": "private"}
         # Not queued, so that cancelling takes effect at once
         cancel.click(lambda: status("Cancelled"), None, status_line, cancels=[restoring], queue=False, **private)
-        previews = [chosen, region_picture, region, status_line]
-        photograph.change(preview.upload, photograph, previews, show_progress="hidden", **private)
-        region_picture.select(preview.click, [photograph, region], previews, show_progress="hidden", **private)
+        sizes = gr.State([])  # names with height and width
+        shown = [picture, number, sizes, crop, region, about, status_line]
+        photographs.change(preview.show, [photographs, gr.State(1)], shown, **hidden)
+        number.input(preview.show, [photographs, number], shown, **hidden)
+        pressed = [picture, crop, region]
+        picture.select(preview.click, [photographs, number, crop, region, for_region], pressed, **hidden)
+        gr.on(
+            [sizes.change, crop.change, scale.change, size.change, mode.change, samples.release, steps.change],
+            form.plan,
+            [sizes, crop, scale, size, mode, samples, steps],
+            plan,
+            trigger_mode="always_last",
+            **hidden,
+        )
 
-        def choose_example(label: str, request: gr.Request) -> str:
-            return str(shutil.copy(_EXAMPLES[label], files.new_folder(str(request.session_hash))))
+        def choose_example(label: str, request: gr.Request) -> list[str]:
+            return [str(shutil.copy(_EXAMPLES[label], files.new_folder(str(request.session_hash))))]
 
         for button in examples:
-            button.click(choose_example, button, photograph, **private)
+            button.click(choose_example, button, photographs, **private)
 
         def leave(request: gr.Request) -> None:
             files.leave(str(request.session_hash))

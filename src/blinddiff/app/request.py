@@ -1,27 +1,23 @@
-"""What visitors send: the checked parameters of a request, and the uploaded files."""
+"""What visitors send: the checked parameters of a request."""
 
 import contextlib
-import os
 import re
-import secrets
-import shutil
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from blinddiff.app import Limits
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import OUTPUT_FORMATS, Photograph
-from blinddiff.restoring.photograph import RestoreSettings
-from blinddiff.sampling.output import read_restorable
+from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings
+from blinddiff.sampling.arguments import short_repr
+from blinddiff.sampling.output import SMALLEST_SIDE, read_restorable
 
 KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
 """MATLAB files are excluded: they are compressed, and a file of `MAX_KERNEL_BYTES` can unpack to a gigabyte."""
@@ -38,6 +34,16 @@ class Region(NamedTuple):
     width: int
     height: int
 
+    @property
+    def rows(self) -> slice:
+        """The rows of the photograph's pixels."""
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """The columns of the photograph's pixels."""
+        return slice(self.left, self.left + self.width)
+
     def __str__(self) -> str:
         return ", ".join(map(str, self))
 
@@ -52,6 +58,8 @@ class Request:
     kernel_file: Path | None = None  # the known blur kernel
     kernel_numbers: str = ""  # the known blur kernel as text
     region: str = ""  # "left, top, width, height", from which the kernel is estimated; empty for the whole photograph
+    crop: str = ""  # the part to restore, in the same form
+    page: int | None = None  # of a TIFF file, from 1
 
     def __post_init__(self) -> None:
         names = ("a kernel file", "kernel numbers", "a region")
@@ -61,6 +69,18 @@ class Request:
             raise ParameterError(f"{' and '.join(given)} are given: the kernel can come from one of them only")
         if self.file_format not in FORMATS:
             raise ParameterError(f"format {self.file_format!r} is not one of {', '.join(FORMATS)}")
+
+    @classmethod
+    def checked(cls, **values: Any) -> "Request":
+        """A request from values of any type. Raises ParameterError, with the value's name, for a wrong one."""
+        try:
+            return _REQUEST.validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            if isinstance(cause := first.get("ctx", {}).get("error"), ParameterError):  # raised by a class itself
+                raise cause from None
+            reason = first["msg"][:1].lower() + first["msg"][1:]
+            raise ParameterError(f"{first['loc'][-1]} {short_repr(first['input'])}: {reason}") from None
 
     def read_kernel(self) -> Tensor | None:
         """The given kernel, (n, m), or None. Raises KernelError if it is not a kernel, or is too large."""
@@ -75,6 +95,9 @@ class Request:
             file = Path(folder) / ("kernel.json" if text[0] in "[{" else "kernel.txt")
             file.write_text(text, encoding="utf-8")
             return _read_kernel_file(file, "kernel numbers")
+
+
+_REQUEST = TypeAdapter(Request)
 
 
 def _read_kernel_file(file: Path, name: str) -> Tensor:
@@ -96,22 +119,65 @@ def _read_kernel_file(file: Path, name: str) -> Tensor:
         raise KernelError(str(error).replace(str(file), name)) from None
 
 
+def parse_crop(text: str, width: int, height: int) -> Region | None:
+    """The part of a photograph of ``width`` x ``height`` pixels to restore, as `parse_region`."""
+    return _parse_rectangle("crop", text, width, height, SMALLEST_SIDE, "")
+
+
 def parse_region(text: str, width: int, height: int) -> Region | None:
     """The region "left, top, width, height" of a photograph of ``width`` x ``height`` pixels; None for empty text.
 
     Raises ParameterError for other text, a region that is too small, or one outside the photograph.
     """
+    # A smaller one holds too few of the blocks that the estimate is made from.
+    return _parse_rectangle("region", text, width, height, 32, " to estimate the blur")
+
+
+def _parse_rectangle(name: str, text: str, width: int, height: int, smallest: int, purpose: str) -> Region | None:
     if not text.strip():
         return None
     numbers = _parse_integers(text)
     if len(numbers) != 4:
-        raise ParameterError(f"region {text.strip()[:60]!r}: four whole numbers are needed: left, top, width, height")
+        raise ParameterError(f"{name} {text.strip()[:60]!r}: four whole numbers are needed: left, top, width, height")
     region = Region(*numbers)
-    if min(region.width, region.height) < 32:  # it holds too few of the blocks that the estimate is made from
-        raise ParameterError(f"region {region}: both sides must be at least 32 pixels to estimate the blur")
+    if min(region.width, region.height) < smallest:
+        raise ParameterError(f"{name} {region}: both sides must be at least {smallest} pixels{purpose}")
     if min(region.left, region.top) < 0 or region.left + region.width > width or region.top + region.height > height:
-        raise ParameterError(f"region {region}: extends beyond the photograph of {width} x {height} pixels")
+        raise ParameterError(f"{name} {region}: extends beyond the photograph of {width} x {height} pixels")
     return region
+
+
+def parse_size(text: str) -> dict[str, Any]:
+    """The size of a result as settings of `RestoreSettings`; none for empty text.
+
+    "1.5x", or a number up to 8, is a scale; "2000" the longer side; "1600x1200" a width and height to fit into; "6 MP"
+    a number of megapixels. Raises ParameterError for other text.
+    """
+    words = "".join(text.lower().split()).replace("\u00d7", "x").removesuffix("px")
+    if not words:
+        return {}
+    if found := re.fullmatch(r"(\d{1,6})x(\d{1,6})", words):
+        return {"width": int(found[1]), "height": int(found[2])}
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(x|mp)?", words)
+    if found is None or (found[2] is None and float(found[1]) > MAX_FACTOR and "." in found[1]):
+        raise ParameterError(f"other size {text.strip()[:60]!r}: write it as 1.5x, 2000, 1600x1200 or 6 MP")
+    value = float(found[1])
+    if found[2] == "mp":
+        return {"megapixels": value}
+    return {"scale": value} if found[2] == "x" or value <= MAX_FACTOR else {"longest": int(value)}
+
+
+def parse_number(name: str, text: str, low: float, high: float, whole: bool = False) -> float | None:
+    """A number in a field that may be empty: None. Raises ParameterError for other text, or one beyond low or high."""
+    text = text.strip()
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        value = int(text) if whole else float(text)
+        if low <= value <= high:
+            return value
+    kind = "whole number" if whole else "number"
+    raise ParameterError(f"{name} {text[:60]!r}: must be a {kind} from {low:g} to {high:g}, or empty")
 
 
 def add_corner(text: str, x: int, y: int) -> tuple[tuple[int, int] | None, str]:
@@ -132,8 +198,8 @@ def _parse_integers(text: str) -> list[int]:
     return [int(part) for part in parts] if all(re.fullmatch(r"-?\d{1,9}", part) for part in parts) else []
 
 
-def read_photograph(path: Path, limits: Limits) -> Photograph:
-    """Read an uploaded photograph. Its limit is that of its result, which has at least as many pixels.
+def read_photograph(path: Path, limits: Limits, page: int | None = None) -> Photograph:
+    """Read an uploaded photograph, or a page of a TIFF file, with at most `Limits.read_pixels`.
 
     Raises ImageError if it cannot be read or restored; the message contains the uploaded file's own name.
     """
@@ -141,86 +207,18 @@ def read_photograph(path: Path, limits: Limits) -> Photograph:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path.name}: is no longer on the server; choose it again") from error
-    return read_restorable(data, int(1e6 * limits.megapixels), path.name)
+    return read_restorable(data, limits.read_pixels, path.name, page)
 
 
-class VisitorFiles:
-    """Uploads and results of all visitors, in one folder.
-
-    Removes files unused for ``max_age`` seconds, and a visitor's files ``grace_period`` seconds after the visitor has
-    left. A lost connection counts as leaving, although a restoration may still be running and need the files. So the
-    grace period must exceed any restoration time.
-    """
-
-    def __init__(self, folder: Path, max_age: float = 3600, grace_period: float = 1200) -> None:
-        self.folder = folder
-        self._max_age, self._grace_period = max_age, grace_period
-        self._left_at: dict[str, float] = {}  # time of leaving by visitor, on the monotonic clock
-        self._visitors_of: dict[Path, set[str]] = {}  # the visitors who use each folder
-        self._results: set[Path] = set()  # folders of results, not uploads
-        self._lock = threading.Lock()
-
-    def new_folder(self, visitor: str) -> Path:
-        """Make a folder with a random name for a result of a visitor."""
-        folder = self.folder / secrets.token_hex(16)
-        folder.mkdir(mode=0o700)
-        with self._lock:
-            self._results.add(folder)
-            self._visitors_of[folder] = {visitor}
-            self._left_at.pop(visitor, None)
-        return folder
-
-    def keep_upload(self, visitor: str, upload: Path) -> None:
-        """Keep an uploaded file until this visitor leaves. Visitors who upload equal files share one copy."""
-        if upload.parent.parent == self.folder:
-            with self._lock, contextlib.suppress(OSError):
-                self._visitors_of.setdefault(upload.parent, set()).add(visitor)
-                self._left_at.pop(visitor, None)
-                os.utime(upload.parent)
-
-    def uploaded_bytes(self) -> int:
-        """Total size of the stored uploads."""
-        total = 0
-        for path in self.folder.rglob("*"):
-            with contextlib.suppress(OSError):  # removed meanwhile
-                if path.parent not in self._results and path.is_file():
-                    total += path.stat().st_size
-        return total
-
-    def leave(self, visitor: str) -> None:
-        """Mark a visitor as gone, until the visitor uses the page again."""
-        with self._lock:
-            self._left_at[visitor] = time.monotonic()
-
-    def sweep(self) -> None:
-        """Remove the files of visitors who have left, and files unused for `max_age`."""
-        left_before, changed_before = time.monotonic() - self._grace_period, time.time() - self._max_age
-        with self._lock:
-            gone = {visitor for visitor, left_at in self._left_at.items() if left_at <= left_before}
-            self._left_at = {visitor: left_at for visitor, left_at in self._left_at.items() if visitor not in gone}
-            for visitors in self._visitors_of.values():
-                visitors -= gone
-            for entry in self.folder.iterdir():
-                with contextlib.suppress(OSError):
-                    if self._visitors_of.get(entry) == set() or entry.stat().st_mtime < changed_before:
-                        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
-            self._visitors_of = {folder: kept for folder, kept in self._visitors_of.items() if folder.exists()}
-            self._results &= self._visitors_of.keys()
+def cropped(photograph: Photograph, part: Region) -> Photograph:
+    """A part of a photograph, with its metadata."""
+    # Copies, because slices would keep the whole photograph in memory.
+    alpha = None if photograph.alpha is None else photograph.alpha[:, part.rows, part.columns].clone()
+    return replace(photograph, pixels=photograph.pixels[:, part.rows, part.columns].clone(), alpha=alpha)
 
 
-@contextlib.contextmanager
-def private_files() -> Iterator[VisitorFiles]:
-    """Visitors' files in a folder that only the server's account can read: swept every minute, removed at the end."""
-    closed = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="blinddiff-", ignore_cleanup_errors=True) as folder:  # mode 0700
-        files = VisitorFiles(Path(folder).resolve())
-
-        def sweep_until_closed() -> None:
-            while not closed.wait(60):
-                files.sweep()
-
-        threading.Thread(target=sweep_until_closed, name="sweeping", daemon=True).start()
-        try:
-            yield files
-        finally:
-            closed.set()
+def number_of_pages(path: Path) -> int:
+    """The number of images in a TIFF file; 1 for other files."""
+    with contextlib.suppress(Exception), Image.open(path, formats=["TIFF"]) as picture:
+        return int(getattr(picture, "n_frames", 1))
+    return 1

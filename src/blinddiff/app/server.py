@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blinddiff.app import Limits
-from blinddiff.app.request import private_files
+from blinddiff.app.visitor_files import PUBLIC, private_files
 from blinddiff.errors import ParameterError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
@@ -36,10 +36,10 @@ _SETTINGS = {
     "GRADIO_BLOCKED_PATHS": "",
     "GRADIO_DEBUG": "0",
 }
-PUBLIC = "files"
 _MAX_CALL_BYTES = 4 << 20  # photographs are uploaded, not part of a call
 _API = "/gradio_api/"
 _FILE = f"{_API}file="
+_NAMED_CALL = f"{_API}call/v2/"
 # These paths fetch from other machines, or belong to parts of Gradio that the page does not use.
 _CLOSED = ("proxy=", "file/", "stream/", "vibe", "undo-vibe", "process_recording", "deep_link")
 _TEXT_TYPES = ("application/json", "text/event-stream", "text/html", "text/plain")
@@ -62,7 +62,7 @@ def served(
     """
     limits = limits or Limits()
     with private_files() as files, _environment({**_SETTINGS, "GRADIO_TEMP_DIR": str(files.folder)}):
-        from blinddiff.app.page import CSS, THEME, build_page  # imports Gradio, which reads the environment
+        from blinddiff.app.page import CSS, HEAD, THEME, build_page  # imports Gradio, which reads the environment
 
         limit = int(1e6 * limits.upload_megabytes)
         # All uploads together are limited too, so that they cannot fill the disk.
@@ -78,11 +78,13 @@ def served(
                 server_name=host,
                 server_port=port,
                 prevent_thread_lock=True,
+                _frontend=False,  # no check that the page answers within 3 seconds: on a busy machine it does not
                 quiet=True,
                 share=False,
                 max_file_size=limit,
                 theme=THEME,
                 css_paths=CSS,
+                head=HEAD,
                 footer_links=["api"],
                 run_history=False,
                 enable_monitoring=False,
@@ -136,11 +138,12 @@ class PrivatePaths:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_text = False
+        is_text = has_begun = False
 
         async def send_filtered(message: Message) -> None:
-            nonlocal is_text
+            nonlocal is_text, has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
                 is_text = headers.get("content-type", "").startswith(_TEXT_TYPES)
@@ -153,10 +156,16 @@ class PrivatePaths:
         scope = dict(scope)
         try:
             receive = await self._check(scope, receive)
+            try:
+                await self._app(scope, receive, send_filtered)
+            except (KeyError, TypeError) as error:
+                # Gradio's answer to a call by names that it does not know
+                if has_begun or not scope["path"].startswith(_NAMED_CALL):
+                    raise
+                detail = str(error).split(". Please")[0] if isinstance(error, TypeError) else "There is no such call"
+                raise HTTPException(400 if isinstance(error, TypeError) else 404, f"{detail}.") from None
         except HTTPException as refusal:
             await PlainTextResponse(refusal.detail, refusal.status_code)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send_filtered)
 
     async def _check(self, scope: Scope, receive: Receive) -> Receive:
         """Replace the public paths of files in a request by real paths. Raises HTTPException to refuse the request."""
