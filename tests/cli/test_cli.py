@@ -25,7 +25,9 @@ from PIL import ExifTags, Image, ImageCms
 
 from blinddiff.cli import main as cli
 from blinddiff.cli import options
+from blinddiff.cli.photographs import notable
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
+from blinddiff.degradation.sharpness import Sharpness
 from blinddiff.imaging import OUTPUT_FORMATS
 from blinddiff.imaging.write import DPI_RULES
 from blinddiff.restoring.folder import SAME
@@ -445,7 +447,7 @@ def test_kernel(run: Run, here: Path, tiny_weights: Path, tiny_pipeline: BlindDi
     outputs = [part for name in names for part in ("-o", name)]
     said = run("kernel", "small.png", "--scale", 3, *outputs, "--weights", tiny_weights)
     assert said.code == 0
-    assert re.match(r"small.png: kernel .* px.*, noise .* grey levels.* x3 ", said.out)
+    assert re.match(r"small.png: kernel .* px.*, noise .* grey levels.* x3 .*; MTF50 .* across, .* down, ", said.out)
     written = [read_kernel(name).numpy() for name in names]
     assert written[0].shape == (31, 31)
     assert written[0].sum() == pytest.approx(1, abs=1e-5)
@@ -458,6 +460,14 @@ def test_kernel(run: Run, here: Path, tiny_weights: Path, tiny_pipeline: BlindDi
     before = contents(here)
     assert run("kernel", "small.png", "--scale", 3, "--weights", tiny_weights).out == said.out
     assert contents(here) == before
+
+
+def test_what_is_notable_of_a_photograph() -> None:
+    soft, sharpened = Sharpness((0.2, 0.2), 0.01), Sharpness((0.2, 0.2), 0.12)
+    assert notable(soft, "none") == notable(soft, "white noise") == ""
+    assert notable(soft, "grain") == "; grain"
+    found = "; sharpened: its edges overshoot by 12%; printed screen of 3.0 px"
+    assert notable(sharpened, "printed screen of 3.0 px") == found
 
 
 def test_a_given_kernel_is_used_and_saved(run: Run, here: Path, tiny_weights: Path) -> None:

@@ -9,9 +9,9 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation import DegradationOperator, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.models.statistics import STATISTICS, spectral_statistics
+from blinddiff.models.statistics import NOISE_CLUES, STATISTICS, estimator_statistics, spectral_statistics
 
 SPECTRUM = 16 * 9
 MEAN, SHAPE, STRONGEST, WEAKEST = (slice(i * SPECTRUM, (i + 1) * SPECTRUM) for i in range(4))
@@ -212,3 +212,39 @@ def test_gradient_quantiles_are_those_of_numpy(photograph: Tensor) -> None:
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-2)
     recorded = spectral_statistics(photograph.clone().requires_grad_()).detach()
     torch.testing.assert_close(recorded[0, QUANTILES], found.flatten())
+
+
+def clues(y: Tensor) -> Tensor:
+    """`Statistics.clues` of one image at the inner frequencies, (NOISE_CLUES, frequencies)."""
+    found = estimator_statistics(Observation(y, 1)).clues
+    assert found.shape == (1, NOISE_CLUES, 16, 9)
+    return found[0, :, 2:7, 2:7].flatten(1)
+
+
+def test_all_clues_to_white_noise_say_its_level() -> None:
+    sigma = 10.0
+    noise = sigma / 255 * torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    mean, flattest, chroma, flat_chroma, log_mean, log_half, deviation = clues(0.5 + noise).mean(1).tolist()
+    luma = math.log(sigma**2 / 3)
+    assert mean == pytest.approx(luma, abs=0.1)
+    assert chroma == pytest.approx(math.log(sigma**2), abs=0.1)
+    # The logarithm of an exponential variable has the mean -0.577 (Euler's constant) and the deviation pi / sqrt(6).
+    assert log_mean == pytest.approx(luma - 0.577, abs=0.1)
+    assert deviation == pytest.approx(math.pi / math.sqrt(6), abs=0.1)
+    assert mean - 0.7 < flattest < mean, "chosen for little energy"
+    assert log_mean - 0.4 < log_half < log_mean
+    assert flat_chroma == pytest.approx(chroma, abs=0.15), "chosen by luma"
+
+
+def test_clues_tell_grain_and_halftone_from_detail(photograph: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    grain = 10 / 255 * torch.randn(1, 1, 200, 304, generator=generator).expand(-1, 3, -1, -1)
+    rows, columns = torch.arange(200.0)[:, None], torch.arange(304.0)
+    pattern = 20 / 255 * (2 * math.pi * rows / 4).cos() * (2 * math.pi * columns / 4).cos()
+    sharp, grainy, printed = (clues(photograph + part) for part in (0 * grain, grain, pattern[None, None]))
+    spread, chroma, flattest = 6, 2, 1
+    assert sharp[spread].mean() > grainy[spread].mean() + 0.3, "detail is not alike in all blocks"
+    assert (grainy[chroma] - sharp[chroma]).abs().max() < 0.1, "grey grain has no chroma"
+    peak = 2 * 5 + 2  # a quarter of a cycle per pixel, both ways
+    assert int((printed[flattest] - sharp[flattest]).argmax()) == peak
+    assert printed[spread, peak] < 0.5

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from blinddiff.degradation.sharpness import sharpness_of
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.restoring.photograph import RestoreSettings, enlarge_alpha, restore_photograph
@@ -160,5 +161,8 @@ def test_samples_and_steps(tiny_pipeline):
     facts = result.facts(Path("out.png"))
     assert (facts["width"], facts["height"], facts["mode"], facts["written_bit_depth"]) == (40, 32, "RGB", 8)
     assert facts["residual_rms"] == result.residual_rms
+    assert facts["mtf50"] == pytest.approx(sharpness_of(result.kernel, 2).mtf50, abs=1e-4)
+    assert (facts["sharpened"], facts["noise_kind"]) == (False, result.kind_of_noise)
+    assert np.mean(facts["noise_spectrum"]) == pytest.approx(1, abs=1e-3)
     one = restore_photograph(tiny_pipeline, photograph, RestoreSettings(scale=2))
     assert (one.std, one.uncertainty) == (None, None)

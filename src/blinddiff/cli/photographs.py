@@ -23,6 +23,7 @@ from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample,
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.sharpness import Sharpness, noise_in_words, sharpness_of
 from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
@@ -196,6 +197,7 @@ def _restore_one(
         facts["kernel_map"] = kernel_map.facts()
     if not args.quiet:
         found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
+        found += notable(result.sharpness, result.kind_of_noise)
         if not settings.native:
             found += f" (kernel in pixels of x{result.passes[0]})"
         summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"
@@ -354,6 +356,12 @@ def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | 
     return text
 
 
+def notable(sharpness: Sharpness, kind_of_noise: str) -> str:
+    """What a user of the photograph should know of it: sharpening, and noise that is not white."""
+    text = f"; sharpened: its edges overshoot by {sharpness.overshoot:.0%}" if sharpness.sharpened else ""
+    return text if kind_of_noise in ("none", "white noise") else f"{text}; {kind_of_noise}"
+
+
 def run_demo(args: argparse.Namespace) -> None:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is rejected before the progress bar is shown, so that the error is one line.
@@ -395,8 +403,15 @@ def run_kernel(args: argparse.Namespace) -> None:
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
     error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
-    found = describe_kernel(estimate.kernel[0], float(estimate.noise_level[0]), error)
-    print_line(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
+    kernel, noise_level = estimate.kernel[0], float(estimate.noise_level[0])
+    spectrum = None if estimate.noise_spectrum is None else estimate.noise_spectrum[0]
+    kind = noise_in_words(noise_level, spectrum, photograph.jpeg_step)
+    found, sharpness = describe_kernel(kernel, noise_level, error), sharpness_of(kernel, args.scale)
+    across, down = ("above Nyquist" if value is None else f"{value:.2f}" for value in sharpness.mtf50)
+    print_line(
+        f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result); MTF50 {across} across, {down} "
+        f"down, in cycles per pixel of the photograph{notable(sharpness, kind)}"
+    )
 
 
 def run_degrade(args: argparse.Namespace) -> None:

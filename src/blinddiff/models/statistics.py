@@ -31,6 +31,9 @@ NOISE_GRID = 16
 FINE_BLOCK = 64  # resolves the zeros in the spectra of defocus and motion
 FINE_MAPS = 4
 COLOUR_STATISTICS = 2 * BLOCK * (BLOCK // 2 + 1) + 2
+NOISE_CLUES = 7
+SPECTRUM_FLOOR = 0.1
+"""Squared grey levels, the power of rounding; noise spectra are compared above it."""
 
 STATISTICS = GROUPS * BLOCK * (BLOCK // 2 + 1) + len(DIRECTIONS) * len(QUANTILES) + 8
 """Number of statistics of an image."""
@@ -103,12 +106,15 @@ class Statistics(NamedTuple):
             (B, 16, 9). It is the noise's spectrum if those blocks are flat.
         fine: log power spectra of 64x64 blocks: mean of luma; mean of the logs of energy-normalised spectra; mean over
             the flattest quarter; mean of chroma; (B, FINE_MAPS, 64, 33).
+        clues: what tells noise, which is alike in all blocks, from detail, at each frequency, see `_noise_clues`;
+            (B, NOISE_CLUES, 16, 9).
     """
 
     spectral: Tensor
     colour: Tensor
     flat: Tensor
     fine: Tensor
+    clues: Tensor
 
 
 def estimator_statistics(observation: Observation) -> Statistics:
@@ -126,13 +132,33 @@ def estimator_statistics(observation: Observation) -> Statistics:
     colour = torch.cat([(chroma + FLOOR).log().flatten(1), (flat_chroma + FLOOR).log().flatten(1), file], 1)
     # R, G and B have the power of their mean and, on average, two thirds of that of a chroma plane.
     flat = 255**2 * _with_origin(flattest[:, 0].mean(1) + 2 / 3 * flat_chroma)
+    clues = _noise_clues(power, flattest)
 
     power = block_power(_windows(planes, FINE_BLOCK), FINE_BLOCK, FINE_BLOCK // 2).flatten(2, 3) + FLOOR
     luma, chroma = power[:, 0], power[:, 1:].mean((1, 2))
     shape = (luma / luma.sum((-2, -1), keepdim=True)).log().mean(1)
     flattest = _flattest(power, 0.25)[:, 0].mean(1)
     fine = torch.stack([luma.mean(1).log(), shape, flattest.log(), chroma.log()], 1)
-    return Statistics(spectral, colour, flat, fine)
+    return Statistics(spectral, colour, flat, fine, clues)
+
+
+def _noise_clues(power: Tensor, flattest: Tensor) -> Tensor:
+    """Log power at each frequency, in squared grey levels above `SPECTRUM_FLOOR`: (B, NOISE_CLUES, 16, 9).
+
+    Of luma the mean over all blocks, the mean and standard deviation of the logs, the mean of the logs over the flatter
+    half, and the mean over the flattest tenth; of chroma the mean over all blocks and over the flattest tenth. For
+    stationary noise all means are alike, and the standard deviation of the logs is 1.3, that of an exponential
+    distribution; for a halftone pattern, the same in every block, it is less.
+
+    power: spectra of all blocks of luma and chroma, (B, 3, N, 16, 9). flattest: those of the flattest tenth.
+    """
+    logs = (255**2 * power[:, 0] + SPECTRUM_FLOOR).log()
+    half = (255**2 * _flattest(power, 0.5)[:, 0] + SPECTRUM_FLOOR).log()
+    means = [power[:, 0].mean(1), flattest[:, 0].mean(1), power[:, 1:].mean((1, 2)), flattest[:, 1:].mean((1, 2))]
+    deviation = logs.std(1, correction=0)
+    return torch.stack(
+        [*((255**2 * m + SPECTRUM_FLOOR).log() for m in means), logs.mean(1), half.mean(1), deviation], 1
+    )
 
 
 def _flattest(power: Tensor, share: float) -> Tensor:
