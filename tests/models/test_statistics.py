@@ -125,9 +125,8 @@ def test_the_flattest_blocks_show_the_noise(sigma: float) -> None:
     expected = math.log((sigma / 255) ** 2 / 3 + 1e-8)
     inner = (slice(2, 15), slice(2, 8))
     torch.testing.assert_close(spectrum(y)[inner], torch.full((13, 6), expected), atol=0.25, rtol=0)
-    y[..., :160, :] += torch.rand(
-        1, 1, 160, 256, generator=torch.Generator().manual_seed(1)
-    )  # texture over a part of it
+    texture = torch.rand(1, 1, 160, 256, generator=torch.Generator().manual_seed(1)) - 0.5
+    y[..., :160, :] += 0.7 * texture  # over a part of it, without clipping
     assert float(spectrum(y, WEAKEST)[inner].mean()) == pytest.approx(expected, abs=0.35)
 
 
@@ -178,7 +177,8 @@ def test_a_large_image_is_described_by_its_most_informative_windows(
     monkeypatch.setattr("blinddiff.models.statistics.WINDOW", 64)
     monkeypatch.setattr("blinddiff.models.statistics.MAX_WINDOWS", 6)
     part = photograph[..., :128, :192]
-    large = torch.full((2, 3, 256, 512), 0.6)
+    shade = 0.02 * (torch.arange(256)[:, None] / 256 + torch.arange(512) / 512)  # a flat colour would be a frame
+    large = (0.6 + shade).expand(2, 3, 256, 512).clone()
     large[0, :, 64:192, 128:320] = part
     large[1, :, :128, 320:] = part.flip(-1)
     alone, within = spectral_statistics(torch.cat([part, part.flip(-1)])), spectral_statistics(large)
