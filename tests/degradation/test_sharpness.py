@@ -97,9 +97,10 @@ def test_kinds_of_noise_in_words() -> None:
     assert noise_in_words(10, white) == "white noise"
     assert noise_in_words(10, None) == "white noise"
     assert noise_in_words(10, grain) == "grain"
-    assert noise_in_words(0.3, grain) == "none"
+    assert noise_in_words(0.8, grain) == "none"
     assert noise_in_words(4, grain, jpeg_step=9.0) == "JPEG blocks"
-    assert noise_in_words(4, white, jpeg_step=9.0) == "JPEG blocks and white noise"
+    screen = made("halftone", 10, min_period=4.0, max_period=4.0, max_angle=0.0, inks=0.0, toned=0.0)
+    assert noise_in_words(4, screen, jpeg_step=9.0) == "printed screen of 2.8 px and JPEG blocks"
     frequency = torch.fft.fftfreq(16)
     blue = 0.1 + torch.hypot(frequency[:, None], frequency).square()
     assert noise_in_words(4, blue / blue.mean()) == "fine noise"

@@ -16,7 +16,7 @@ from blinddiff.degradation.resize import downsampling_taps
 MTF_POINTS = 1024  # frequencies at which the MTF is computed, up to the Nyquist frequency of the HR grid
 SHARPENED = 0.02
 """Overshoot from which a photograph counts as sharpened; less is within the error of the estimate."""
-NO_NOISE = 0.5  # grey levels; rounding has 0.29
+NO_NOISE = 1.0  # grey levels; below it, the spectrum is hardly more than that of rounding
 PEAK_SHARE = 0.25  # share of the noise's power in one peak, from which it is a printed screen
 COARSE = 2.0  # ratio of low to high frequencies' power, from which noise is grain
 BLOCKY_STEP = 3.0  # mean step of a JPEG table from which its blocks can be seen
@@ -87,7 +87,7 @@ def noise_in_words(level: float, spectrum: Tensor | None, jpeg_step: float = 0.0
         return "none"
     kind = "white noise" if spectrum is None else _kind(spectrum.detach().cpu().double())
     if jpeg_step >= BLOCKY_STEP:
-        return "JPEG blocks" if kind == "grain" else f"JPEG blocks and {kind}"
+        return f"{kind} and JPEG blocks" if kind.startswith("printed") else "JPEG blocks"
     return kind
 
 
