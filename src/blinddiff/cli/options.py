@@ -201,10 +201,11 @@ def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photograph", **_PATH, help="sharp image file")
     text = (
-        "degraded image file to write: .png, .tif, .jpg, .webp, .avif or .jxl; it keeps bit depth, colour profile, "
-        "EXIF and XMP if the format supports them, and is grey if the photograph is grey; transparency is dropped"
+        "degraded image file to write (.png, .tif, .jpg, .webp, .avif or .jxl), or folder for photo_degraded.png; it "
+        "keeps bit depth, colour profile and metadata if the format supports them, and is grey if the photograph is "
+        "grey; transparency is dropped"
     )
-    add("-o", "--output", **_PATH, required=True, help=text)
+    add("-o", "--output", metavar="OUTPUT", required=True, help=text)
     _add_scale_option(parser, "reduction")
     blur = parser.add_mutually_exclusive_group(required=True)
     text = "Gaussian blur of this standard deviation, in pixels of the sharp photograph"

@@ -417,11 +417,14 @@ def run_kernel(args: argparse.Namespace) -> None:
 def run_degrade(args: argparse.Namespace) -> None:
     """Blur and reduce a sharp photograph, add noise, and write the result and the kernel."""
     photograph = inputs.read_photograph(args.photograph)
-    opaque = replace(photograph, alpha=None)
-    imaging.check_output(args.output, opaque)
-    _check_not_kernel(args.output, args.kernel)
+    opaque, output = replace(photograph, alpha=None), Path(args.output)
+    if inputs.is_folder(args.output):
+        make_folder(output)
+        output /= f"{args.photograph.stem}_degraded.png"
+    imaging.check_output(output, opaque)
+    _check_not_kernel(output, args.kernel)
     if args.save_kernel is not None:
-        _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, args.output)
+        _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, output)
     generator = torch.Generator().manual_seed(args.seed)
     if args.kernel is not None:
         kernel = read_kernel(args.kernel)
@@ -436,8 +439,8 @@ def run_degrade(args: argparse.Namespace) -> None:
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
-    imaging.write_image(args.output, y[0], opaque)
-    inputs.print_notes(str(args.photograph), imaging.left_out(args.output, opaque))
+    imaging.write_image(output, y[0], opaque)
+    inputs.print_notes(str(args.photograph), imaging.left_out(output, opaque))
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
-    print_line(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")
+    print_line(f"{output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")
