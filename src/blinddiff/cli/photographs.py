@@ -201,6 +201,8 @@ def _restore_one(
         if not settings.native:
             found += f" (kernel in pixels of x{result.passes[0]})"
         summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"
+        if args.std is not None:
+            summary += f"; white in {args.std} is {facts['std_white']:.2f} grey levels"
         if encoder or args.verbose:
             summary += f"; {len(data) / 1e6:.3g} MB"
         print_line(f"{output}: {width} x {height}; {summary}", to_stderr=to_stream or args.json == STREAM)

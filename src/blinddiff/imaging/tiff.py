@@ -46,7 +46,7 @@ def read_tiff(data: bytes, max_pixels: int, page_number: int | None = None) -> S
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
             raise ImageError("is a camera's raw file, which is not read: develop it first")
         if page_number is None and (pages := len(_page_offsets(tiff))) > 1:
-            raise ImageError(f"has {pages} pages; only single images are read, and single pages by --page")
+            raise ImageError(f"has {pages} pages; choose one by --page, from 1 to {pages}")
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
         colours, bits = _check_pixel_format(page)
         directory = metadata.read_directory(data)
