@@ -128,7 +128,7 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("-o", "--output", metavar="OUTPUT", help=text)  # as text, because a final slash counts
     size = parser.add_mutually_exclusive_group()
-    text = "enlargement, 1 to 8 (default: 4); above 4 in two passes; factors such as 1.5 are reduced from a larger result"
+    text = "enlargement, 1 to 8 (default: 4); above 4 in two passes; factors such as 1.5 are reduced from a larger one"
     size.add_argument("--scale", type=_scale, metavar="N", help=text)
     size.add_argument("--longest", type=_PIXELS, metavar="N", help="longer side of the result in pixels")
     size.add_argument("--megapixels", type=above_zero, metavar="N", help="size of the result in megapixels")
