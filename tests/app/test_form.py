@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 import zipfile
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -63,9 +64,16 @@ def downloads(answer, folder):
     return [folder / "files" / unquote(address) for address in addresses]
 
 
-def plan(form, *sizes, crop="", scale=4, size="", mode="fidelity", samples=1, steps=""):
+def events_of_plan(form, *sizes, crop="", scale=4, size="", mode="fidelity", samples=1, steps=""):
     names = [(f"{number}.png", *each) for number, each in enumerate(sizes)]
-    return asyncio.run(form.plan(names, crop, scale, size, mode, samples, steps))
+    return form.plan(names, crop, scale, size, mode, samples, steps)
+
+
+def plan(form, *sizes, **changed):
+    async def last():
+        return [event async for event in events_of_plan(form, *sizes, **changed)][-1]
+
+    return asyncio.run(last())
 
 
 def test_untouched_fields_change_nothing(form, tiny_pipeline, tmp_path):
@@ -159,6 +167,20 @@ def test_the_plan_says_what_is_too_large_and_what_fits(form):
     assert "opposite corner" in plan(form, (400, 300), crop="5, 6")
     assert "beyond the photograph" in plan(form, (40, 48), crop="40, 0, 20, 20")
     assert "Steps &#x27;none&#x27;" in plan(form, (40, 48), steps="none")
+
+
+def test_the_size_is_known_while_the_machine_is_busy(form):
+    async def while_busy():
+        busy = threading.Event()
+        form._restorer._executor.submit(busy.wait, 10)
+        events = events_of_plan(form, (40, 48))
+        first = await anext(events)
+        busy.set()
+        return first, await anext(events)
+
+    first, last = asyncio.run(while_busy())
+    assert "Result: 192 x 160 pixels; estimating the time" in first
+    assert re.search(r"about \d+ s", last)
 
 
 def test_the_plan_says_what_takes_too_long(tiny_pipeline, tmp_path):

@@ -15,7 +15,6 @@ from PIL import Image
 
 from blinddiff.app import Limits
 from blinddiff.app.jobs import (
-    Restorer,
     Stopped,
     check_stop,
     check_stop_in_layers,
@@ -24,7 +23,6 @@ from blinddiff.app.jobs import (
     stop_requested,
 )
 from blinddiff.app.request import Request
-from blinddiff.app.visitor_files import VisitorFiles
 from blinddiff.errors import ParameterError
 from blinddiff.restoring.photograph import RestoreSettings
 
@@ -209,12 +207,3 @@ def test_a_page_of_a_file_is_restored(tiny_pipeline, tmp_path):
     result = restore(tiny_pipeline, request, Limits(), tmp_path / "result", lambda _: None)
     assert result.facts["page"] == 2
     assert np.asarray(Image.open(result.result))[..., 0].mean() > 100
-
-
-def test_a_plan_waits_no_longer_than_a_moment(tiny_pipeline, tmp_path, monkeypatch):
-    monkeypatch.setattr("blinddiff.app.jobs._PLAN_SECONDS", 0.1)
-    restorer, busy = Restorer(tiny_pipeline, Limits(), VisitorFiles(tmp_path)), threading.Event()
-    assert asyncio.run(restorer.plan(40, 50, RestoreSettings(scale=2))).width == 100
-    restorer._executor.submit(busy.wait, 10)
-    assert asyncio.run(restorer.plan(40, 50, RestoreSettings(scale=2))) is None
-    busy.set()

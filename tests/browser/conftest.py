@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import shutil
 import threading
 from pathlib import Path
@@ -169,7 +168,7 @@ class Visitor:
         self.set_steps(steps)
 
     def set_steps(self, steps):
-        self.page.get_by_label(re.compile("^Steps")).fill(str(steps))
+        self.page.get_by_label("Steps").fill(str(steps))
 
     def screenshot(self, name):
         """A picture for the documentation: small, in few colours."""

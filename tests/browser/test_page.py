@@ -256,13 +256,14 @@ PASTE = """async ({name, data}) => {
 
 
 def test_paste_from_the_clipboard(visit, photograph, tmp_path):
-    """A second photograph replaces the first."""
+    """A second photograph is added to the first."""
     visitor = visit()
     visitor.page.evaluate(PASTE, {"name": "pasted.png", "data": list(photograph.read_bytes())})
     expect(visitor.about).to_contain_text("pasted.png: 48 x 40 pixels")
     Image.new("RGB", (64, 32)).save(tmp_path / "second.png")
     visitor.page.evaluate(PASTE, {"name": "second.png", "data": list((tmp_path / "second.png").read_bytes())})
-    expect(visitor.about).to_contain_text("second.png: 64 x 32 pixels")
+    expect(visitor.about).to_contain_text("2 photographs")
+    expect(visitor.plan).to_contain_text("2 results of 0.1 megapixels")
 
 
 def test_several_photographs(visit, photograph, tmp_path):

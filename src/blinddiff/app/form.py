@@ -61,32 +61,35 @@ class Form:
         mode: str,
         samples: float,
         steps: str,
-    ) -> str:
-        """The size of the result and the time to expect, or why the form cannot be restored as it is."""
-        megapixels, seconds, sentence = 0.0, 0.0, ""
-        if len(sizes) == 1 and crop.count(",") == 1:
-            return status("Press the opposite corner of the part to restore.")
+    ) -> AsyncGenerator[str, None]:
+        """The size of the result, then also the time to expect; or why the form cannot be restored as it is."""
+        if not sizes or (len(sizes) == 1 and crop.count(",") == 1):
+            yield status("Press the opposite corner of the part to restore." if sizes else "")
+            return
         try:
             settings = RestoreSettings(**parse_settings(scale, size, mode, samples, steps))
+            megapixels, results, parts = 0.0, "", []
             for name, height, width in sizes:
                 if len(sizes) == 1 and (part := parse_crop(crop, width, height)):
                     height, width = part.height, part.width
                 passes = settings.passes(height, width, self._restorer.pipeline)
                 self._limits.check(name, width, height, math.prod(passes), settings.samples)
-                plan = await self._restorer.plan(height, width, settings)
-                if plan is None:
-                    result = settings.result_size(height, width)
-                    return status(f"Result: {result[1]} x {result[0]} pixels; the machine is busy with another request")
-                megapixels, seconds = megapixels + plan.height * plan.width / 1e6, seconds + plan.seconds
-                sentence = f"Result: {plan.sentence()}"
+                rows, columns = settings.result_size(height, width)
+                megapixels += rows * columns / 1e6
+                results = f"Result: {columns} x {rows} pixels"
+                parts.append((name, height, width))
+            if len(sizes) > 1:
+                results = f"{len(sizes)} results of {megapixels:.1f} megapixels"
+            yield status(f"{results}; estimating the time")
+            plans = [await self._restorer.plan(height, width, settings) for _, height, width in parts]
+            for (name, _, _), plan in zip(parts, plans, strict=True):
                 if plan.seconds > self._limits.seconds:
                     limit = duration(self._limits.seconds)
                     raise ParameterError(f"{name}: {plan.sentence()}; a restoration is stopped after {limit}")
+            total = f"{results}; about {duration(sum(plan.seconds for plan in plans))}"
+            yield status(total if len(plans) > 1 else f"Result: {plans[0].sentence()}")
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
-            return status(page_error(error).message, is_error=True)
-        if len(sizes) > 1:
-            sentence = f"{len(sizes)} results of {megapixels:.1f} megapixels; about {duration(seconds)}"
-        return status(sentence)
+            yield status(page_error(error).message, is_error=True)
 
     async def restore(
         self,

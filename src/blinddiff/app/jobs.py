@@ -30,7 +30,6 @@ from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 Event = TypeVar("Event")
 _REPORT_SECONDS = 0.25  # between reports of progress within a step
-_PLAN_SECONDS = 5.0  # that a plan waits for a restoration to end
 
 
 class Stopped(Exception):  # not an error: it was requested
@@ -238,9 +237,7 @@ class Restorer:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    async def plan(self, height: int, width: int, settings: RestoreSettings) -> Plan | None:
-        """The plan for a photograph; None if the machine is busy and the time is not known yet."""
+    async def plan(self, height: int, width: int, settings: RestoreSettings) -> Plan:
+        """The plan for a photograph. Waits for restorations that run, because it may measure the speed."""
         plan = self._executor.submit(plan_restoration, height, width, settings, self.pipeline)
-        with contextlib.suppress(asyncio.TimeoutError):
-            return await asyncio.wait_for(asyncio.wrap_future(plan), _PLAN_SECONDS)
-        return None
+        return await asyncio.wrap_future(plan)

@@ -126,7 +126,8 @@ def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles)
             form.plan,
             [sizes, crop, scale, size, mode, samples, steps],
             plan,
-            trigger_mode="always_last",
+            trigger_mode="multiple",  # the answers come in the order of the changes
+            concurrency_limit=None,
             **hidden,
         )
 
