@@ -27,6 +27,7 @@ from corpus import HEIGHT, WIDTH, XMP, colours, corpus, exif_block, profile, ref
 
 PAGE = ROOT / "docs" / "formats.md"
 SCALE = 2
+DPI, AUTHOR, IPTC = 300, "someone", b"\x1c\x02\x05\x00\x05title"
 
 HEAD = """# Formats
 
@@ -64,10 +65,24 @@ The bits are bits per channel; "32 f" means floats from 0 (black) to 1 (white). 
   numbers need no extra.
 - **HEIC** is read with the extra `heic` (`pip install 'blinddiff[heic]'`), with 8 or more bits, transparency, colour
   profile, EXIF and XMP. It is not written: with `--format same`, the result is a PNG file.
-- **EXIF** is kept byte by byte (in TIFF: field by field), with three exceptions. The orientation is applied to the
-  pixels and reset. Width and height are updated. The thumbnail is removed, because it shows the old image.
-- **XMP** is kept, with orientation, width and height updated. Packets of more than 64 KiB, which are split into parts,
-  are not joined.
+- **EXIF** is kept byte by byte (in TIFF: field by field), with these exceptions. The orientation is applied to the
+  pixels and reset. Width, height, dots per inch and other numbers of pixels (of the focal plane, and of the subject's
+  place) are updated. The thumbnail is removed, because it shows the old image.
+- **XMP** is kept, with the same updates, also of the sizes to which regions (such as faces) refer, of the places of
+  regions in rotated photographs, and of panoramas (GPano). What describes a part that the result does not have is
+  removed: gain maps, videos, depth maps, thumbnails. Of XMP of more than 64 KiB, which JPEG splits into parts, the
+  first is kept. A damaged packet is left out. A message says all of this.
+- **Dots per inch** are read from JPEG, PNG, TIFF, BMP and JPEG 2000, and from EXIF. They are multiplied by the
+  enlargement, so that the printed size stays; `--dpi keep` keeps the number. PNG and JPEG have fields for them; the
+  other formats get them in EXIF.
+- **Texts** are those of PNG (such as `Author`, or the parameters of a generator), and comments of JPEG and GIF. PNG
+  keeps all texts with their keywords. JPEG keeps them as one comment, with one line for each text that has a keyword.
+  The other formats keep them as the description in EXIF (ImageDescription), unless it has one already.
+- **IPTC records** (title, keywords, credit) are read from JPEG, TIFF, and PNG as ImageMagick and ExifTool store them
+  there. The same formats keep them.
+- **Several images in one JPEG file.** The gain map of an Ultra HDR file is kept, at its own size, if the result is a
+  JPEG file; HDR screens then show the result as they show the photograph. A message mentions other images, videos
+  (motion photos) and gain maps that are left out.
 
 Camera raw, PDF, PSD, SVG, ICO and TGA files are not read either.
 
@@ -129,33 +144,39 @@ def _read_table(weights: Path, folder: Path) -> str:
 
 
 def _written_table(weights: Path, folder: Path) -> str:
+    from blinddiff.imaging.photograph import Metadata
     from blinddiff.imaging.write import encode_png
 
     source = folder / "everything.png"
     array = colours(3, np.uint16)
-    source.write_bytes(encode_png(array, profile(1.8), exif_block(), XMP))
+    metadata = Metadata(profile(1.8), exif_block(), XMP, dpi=(DPI, DPI), texts={"Author": AUTHOR}, iptc=IPTC)
+    source.write_bytes(encode_png(array, metadata))
     transparent = folder / "transparent.png"
     transparent.write_bytes(imagecodecs.png_encode(colours(4, np.uint16)))
     lines = [
         "## What is written",
         "",
-        "The input is a 16-bit PNG with colour profile, EXIF and XMP; for the column alpha, one with transparency.",
+        "The input is a 16-bit PNG with colour profile, EXIF, XMP, dots per inch, a text and IPTC records; for the",
+        "column alpha, one with transparency. A message names metadata for which a format has no room.",
         "",
-        "| written as | bits | alpha | ICC | EXIF | XMP |",
-        "|---|---|---|---|---|---|",
+        "| written as | bits | alpha | ICC | EXIF | XMP | dpi | texts | IPTC |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for suffix in (".png", ".tif", ".jpg", ".webp", ".avif", ".jxl"):
         result = folder / f"everything{suffix}"
         if suffix == ".png":
             result = folder / "result.png"
-        _run("upscale", source, "-o", result, "--scale", 1, "--weights", weights)
+        _, notes = _run("upscale", source, "-o", result, "--scale", 1, "--weights", weights)
         facts = _Kept(source.read_bytes(), result)
+        assert ("no room for its IPTC records" in notes) == (not facts.iptc), notes
+        words = [facts.dpi, facts.texts, "kept" if facts.iptc else "no room"]
         other = folder / f"result-transparent{suffix}"
         code, message = _run("upscale", transparent, "-o", other, "--scale", 1, "--weights", weights, code=None)
         alpha = (
             _Kept(transparent.read_bytes(), other).alpha if code == 0 else f"refused: {message.split(': ')[-1].strip()}"
         )
-        lines.append(f"| {suffix} | {_bits(facts.bits)} | {alpha} | {facts.icc} | {facts.exif} | {facts.xmp} |")
+        columns = [suffix, _bits(facts.bits), alpha, facts.icc, facts.exif, facts.xmp, *words]
+        lines.append("| " + " | ".join(columns) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -164,12 +185,14 @@ class _Kept:
 
     def __init__(self, source: bytes, result: Path) -> None:
         data = result.read_bytes()
+        info: dict[Any, Any] = {}
         if result.suffix == ".tif":
             with tifffile.TiffFile(io.BytesIO(data)) as tiff:
                 page = tiff.pages.first
                 array: npt.NDArray[Any] = page.asarray()
                 icc = page.tags[34675].value if 34675 in page.tags else None
                 xmp = page.tags[700].value if 700 in page.tags else None
+                info["IPTC"] = page.tags[33723].value if 33723 in page.tags else b""
             exif = Image.Exif()
             exif.load_from_fp(io.BytesIO(data))
         elif result.suffix == ".jxl":
@@ -184,23 +207,29 @@ class _Kept:
             array = decoded
             with Image.open(io.BytesIO(data)) as picture:
                 icc, xmp = picture.info.get("icc_profile"), picture.info.get("xmp")
-                exif = picture.getexif()
+                exif, info = picture.getexif(), picture.info
             if data[1:4] == b"PNG" and data[25] == 4:
                 array = array[..., 2:]  # OpenCV decodes grey with alpha to four channels
         channels = 1 if array.ndim == 2 else array.shape[-1]
+        inches = info.get("dpi") or [exif.get(tag, 0) for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
+        self.dpi = _verdict(True, all(abs(float(number) - DPI) < 0.01 for number in inches))
+        comment = info.get("comment", b"").decode() + str(exif.get(ExifTags.Base.ImageDescription, ""))
+        self.texts = _verdict(True, info.get("Author") == AUTHOR or comment == f"Author: {AUTHOR}")
+        raw = "".join(info.get("Raw profile type iptc", "").split()[2:])
+        self.iptc = IPTC in (info.get("IPTC") or info.get("photoshop", {}).get(0x0404) or bytes.fromhex(raw))
         self.bits = 8 * array.dtype.itemsize
         self.mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
         with Image.open(io.BytesIO(source)) if _pillow_opens(source) else contextlib.nullcontext() as before:
-            info = {} if before is None else before.info
+            stated = {} if before is None else before.info
             had_exif = b"Exif" in source if before is None else ExifTags.Base.Model in before.getexif()
             had_alpha = self.mode.endswith("A") or (before is not None and before.mode in ("LA", "RGBA"))
         self.alpha = "kept" if self.mode.endswith("A") else "lost" if had_alpha else "-"
         stored = profile(1.8) if profile(1.8) in source else None  # JPEG 2000 stores it unchanged
-        had_icc = info.get("icc_profile") or stored
+        had_icc = stated.get("icc_profile") or stored
         self.icc = _verdict(had_icc, icc == had_icc) if had_icc or not icc else "made"
         self.exif = _verdict(had_exif, _exif_is_right(exif, array.shape))
         self.xmp = _verdict(
-            info.get("xmp") or _box(source, b"xml "), xmp is not None and _xmp_is_right(xmp, array.shape)
+            stated.get("xmp") or _box(source, b"xml "), xmp is not None and _xmp_is_right(xmp, array.shape)
         )
 
 

@@ -163,7 +163,7 @@ def _cell(record: dict[str, Any], method: str, column: str, where: str) -> str:
         raise ParameterError(f"{where}: set '{set_name}' is not in the record")
     digits = METRICS[metric].digits
     if not baseline:
-        estimate = found["means"][method].get(metric)
+        estimate = found["means"].get(method, {}).get(metric)  # a method may be left out of a set
         return "" if estimate is None else f"{estimate['mean']:.{digits}f}"
     if method == baseline:
         return ""

@@ -35,7 +35,7 @@ fail.
 | For decompression bombs, impossible sizes, full disks, missing permissions, link loops and undecodable file names, the command prints one line and exits with code 2 | `reliability/test_abuse.py` | none |
 | For any image shape and any setting, the result is an image of the right size or a one-line error | `reliability/test_properties.py` | none |
 | Loading weights runs no code. Only safetensors files, or `.pth` files with `weights_only=True`, are loaded. Names and shapes are compared with config.json before memory is allocated. Values must be finite | `published/test_checkpoints.py`, `sampling/test_loading.py` | none |
-| Bits, alpha, colour profile, EXIF and XMP are kept if the format supports them | `reliability/test_formats_page.py` | [formats](formats.md) |
+| Bits, alpha, colour profile, EXIF, XMP, IPTC, texts and dots per inch are kept if the format supports them; a message names the others | `reliability/test_formats_page.py`, `imaging/test_words.py` | [formats](formats.md) |
 
 ## Memory
 

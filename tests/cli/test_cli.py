@@ -25,8 +25,11 @@ from PIL import ExifTags, Image, ImageCms
 
 from blinddiff.cli import main as cli
 from blinddiff.cli import options
+from blinddiff.cli.photographs import notable
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
+from blinddiff.degradation.sharpness import Sharpness
 from blinddiff.imaging import OUTPUT_FORMATS
+from blinddiff.imaging.write import DPI_RULES
 from blinddiff.restoring.folder import SAME
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
@@ -187,9 +190,6 @@ def test_bad_output(refused: Callable[..., str], here: Path) -> None:
         "out.xyz": "unknown extension '.xyz'",
         "small.png/out.png": "no folder small.png",
     }
-    (here / "folder.png").mkdir()
-    for name, reason in {"another": "", "another/": "", "folder.png": "is a folder"}.items():
-        assert reason in refused("degrade", "small.png", "--sigma", 1, "-o", name)
     if Path("/proc/self").exists():
         outputs["/proc/out.png"] = "cannot be written"  # to root either
     for name, reason in outputs.items():
@@ -197,6 +197,16 @@ def test_bad_output(refused: Callable[..., str], here: Path) -> None:
             line = refused(*command, "-o", name)
             assert name.rstrip("/") in line
             assert reason in line
+
+
+def test_degrade_into_a_folder(run: Run, here: Path) -> None:
+    (here / "there.png").mkdir()
+    for folder in ("there.png", "made/"):
+        said = run("degrade", "small.png", "-o", folder, "--sigma", 1, "--scale", 2)
+        assert said.code == 0
+        result = Path(folder, "small_degraded.png")
+        assert said.out.startswith(f"{result}: 10 x 12; ")
+        assert Image.open(result).size == (10, 12)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write to a read-only folder")
@@ -444,7 +454,7 @@ def test_kernel(run: Run, here: Path, tiny_weights: Path, tiny_pipeline: BlindDi
     outputs = [part for name in names for part in ("-o", name)]
     said = run("kernel", "small.png", "--scale", 3, *outputs, "--weights", tiny_weights)
     assert said.code == 0
-    assert re.match(r"small.png: kernel .* px.*, noise .* grey levels.* x3 ", said.out)
+    assert re.match(r"small.png: kernel .* px.*, noise .* grey levels.* x3 .*; MTF50 .* across, .* down, ", said.out)
     written = [read_kernel(name).numpy() for name in names]
     assert written[0].shape == (31, 31)
     assert written[0].sum() == pytest.approx(1, abs=1e-5)
@@ -457,6 +467,14 @@ def test_kernel(run: Run, here: Path, tiny_weights: Path, tiny_pipeline: BlindDi
     before = contents(here)
     assert run("kernel", "small.png", "--scale", 3, "--weights", tiny_weights).out == said.out
     assert contents(here) == before
+
+
+def test_what_is_notable_of_a_photograph() -> None:
+    soft, sharpened = Sharpness((0.2, 0.2), 0.01), Sharpness((0.2, 0.2), 0.12)
+    assert notable(soft, "none") == notable(soft, "white noise") == ""
+    assert notable(soft, "grain") == "; grain"
+    found = "; sharpened: its edges overshoot by 12%; printed screen of 3.0 px"
+    assert notable(sharpened, "printed screen of 3.0 px") == found
 
 
 def test_a_given_kernel_is_used_and_saved(run: Run, here: Path, tiny_weights: Path) -> None:
@@ -760,6 +778,7 @@ def test_choices_that_the_help_names_are_those_there_are() -> None:
     written = {OUTPUT_FORMATS[f".{name}"].name for name in options.FORMATS if name != SAME}
     assert written == {kind.name for kind in OUTPUT_FORMATS.values()}
     assert tuple(MODES) == options.MODES
+    assert options.DPI_RULES == DPI_RULES
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="CPU time is measured as POSIX has it")

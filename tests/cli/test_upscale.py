@@ -157,6 +157,24 @@ def test_quality_and_subsampling_are_those_of_the_file(run: Run) -> None:
         assert sizes[0] < 0.7 * sizes[1]
 
 
+def test_dots_per_inch_and_what_has_no_room(run: Run) -> None:
+    Path("d").mkdir()
+    for name in ("photo.jpg", "d/photo.jpg"):
+        # A title, so that other words find no room in WebP
+        title = Image.Exif()
+        title[270] = "a title"
+        Image.fromarray(skimage.data.cat()[100:124, 120:140]).save(name, dpi=(300, 300), comment="roll 7", exif=title)
+    note = "photo.jpg: WebP has no room for its texts (Comment)\n"
+    for more, dpi in (((), 600), (("--dpi", "keep"), 300)):
+        assert run("photo.jpg", "-o", "out.png", *more)[2] == ""
+        assert Image.open("out.png").info["dpi"] == pytest.approx((dpi, dpi), abs=0.01)
+        assert run("photo.jpg", "-o", "out.webp", "--json", "one.json", *more)[2] == note
+        assert Image.open("out.webp").getexif()[282] == dpi
+        assert json.loads(Path("one.json").read_text())["notes"] == [note.strip().removeprefix("photo.jpg: ")]
+        assert str(Path("d", note)) in run("d", "-o", f"all{dpi}", "--format", "webp", *more)[1]
+        assert Image.open(f"all{dpi}/photo.webp").getexif()[282] == dpi
+
+
 def test_samples_and_the_sheet(run: Run) -> None:
     more = ("--samples", 3, "--std", "std.png", "--compare", "sheet.png", "--scale", 1.5, "--mode", "perceptual")
     assert run("photo.jpg", "-o", "out.png", "--json", "facts.json", "--steps", 1, *more)[0] == 0

@@ -12,6 +12,7 @@ from blinddiff.degradation.noise import (
     NOISES,
     CorrelatedNoise,
     GaussianNoise,
+    Grain,
     JpegNoise,
     PoissonNoise,
     ResizedJpegNoise,
@@ -84,6 +85,15 @@ def test_only_correlated_noise_is_correlated() -> None:
     assert (grain - np.exp(-1 / 4)).abs().max() < 0.05
     varied = neighbours(CorrelatedNoise().apply(y, level, seeded()))
     assert varied.max() - varied.min() > 0.3
+
+
+def test_half_of_the_grain_is_the_same_in_all_channels() -> None:
+    y = torch.full((40, 3, 64, 64), 0.5)
+    grain = Grain().apply(y, torch.full((40,), 10.0), seeded()) - y
+    same = (grain[:, :1] - grain).abs().amax((1, 2, 3)) < 1e-5
+    assert 10 < int(same.sum()) < 30
+    for each in grain[~same]:
+        assert 0.4 < torch.corrcoef(each.flatten(1))[0, 1] < 1, "a share of it, 0.6 at least"
 
 
 def test_poisson_variance_follows_the_signal() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORD = REPOSITORY / "results" / "performance" / "published_loop.json"
+BUSY = REPOSITORY / "results" / "performance" / "busy_machine.json"
 
 
 def test_the_published_loop_is_quoted_from_its_record() -> None:
@@ -20,3 +21,14 @@ def test_the_published_loop_is_quoted_from_its_record() -> None:
         assert figure in text
     assert record["parameters"] == pytest.approx(26.51e6, rel=2e-3)
     assert record["largest_difference_of_x"] < 1e-4
+
+
+def test_two_restorations_at_once_are_quoted_from_their_record() -> None:
+    page = REPOSITORY / "docs" / "performance.md"
+    if not page.is_file() or not BUSY.is_file():
+        pytest.skip("docs and results are not beside this copy of the package")
+    ratios = json.loads(BUSY.read_text())["at_once_over_in_turn"]
+    text = page.read_text(encoding="utf-8")
+    for name in ("spinning", "sleeping"):
+        assert f"{ratios[name]:.2f} times" in text
+    assert ratios["sleeping"] <= 1.3, "two at once need at most 1.3 times the time of two in turn"

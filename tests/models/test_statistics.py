@@ -9,9 +9,9 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation import DegradationOperator, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.models.statistics import STATISTICS, spectral_statistics
+from blinddiff.models.statistics import NOISE_CLUES, STATISTICS, estimator_statistics, spectral_statistics
 
 SPECTRUM = 16 * 9
 MEAN, SHAPE, STRONGEST, WEAKEST = (slice(i * SPECTRUM, (i + 1) * SPECTRUM) for i in range(4))
@@ -125,9 +125,8 @@ def test_the_flattest_blocks_show_the_noise(sigma: float) -> None:
     expected = math.log((sigma / 255) ** 2 / 3 + 1e-8)
     inner = (slice(2, 15), slice(2, 8))
     torch.testing.assert_close(spectrum(y)[inner], torch.full((13, 6), expected), atol=0.25, rtol=0)
-    y[..., :160, :] += torch.rand(
-        1, 1, 160, 256, generator=torch.Generator().manual_seed(1)
-    )  # texture over a part of it
+    texture = torch.rand(1, 1, 160, 256, generator=torch.Generator().manual_seed(1)) - 0.5
+    y[..., :160, :] += 0.7 * texture  # over a part of it, without clipping
     assert float(spectrum(y, WEAKEST)[inner].mean()) == pytest.approx(expected, abs=0.35)
 
 
@@ -178,7 +177,8 @@ def test_a_large_image_is_described_by_its_most_informative_windows(
     monkeypatch.setattr("blinddiff.models.statistics.WINDOW", 64)
     monkeypatch.setattr("blinddiff.models.statistics.MAX_WINDOWS", 6)
     part = photograph[..., :128, :192]
-    large = torch.full((2, 3, 256, 512), 0.6)
+    shade = 0.02 * (torch.arange(256)[:, None] / 256 + torch.arange(512) / 512)  # a flat colour would be a frame
+    large = (0.6 + shade).expand(2, 3, 256, 512).clone()
     large[0, :, 64:192, 128:320] = part
     large[1, :, :128, 320:] = part.flip(-1)
     alone, within = spectral_statistics(torch.cat([part, part.flip(-1)])), spectral_statistics(large)
@@ -212,3 +212,39 @@ def test_gradient_quantiles_are_those_of_numpy(photograph: Tensor) -> None:
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-2)
     recorded = spectral_statistics(photograph.clone().requires_grad_()).detach()
     torch.testing.assert_close(recorded[0, QUANTILES], found.flatten())
+
+
+def clues(y: Tensor) -> Tensor:
+    """`Statistics.clues` of one image at the inner frequencies, (NOISE_CLUES, frequencies)."""
+    found = estimator_statistics(Observation(y, 1)).clues
+    assert found.shape == (1, NOISE_CLUES, 16, 9)
+    return found[0, :, 2:7, 2:7].flatten(1)
+
+
+def test_all_clues_to_white_noise_say_its_level() -> None:
+    sigma = 10.0
+    noise = sigma / 255 * torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    mean, flattest, chroma, flat_chroma, log_mean, log_half, deviation = clues(0.5 + noise).mean(1).tolist()
+    luma = math.log(sigma**2 / 3)
+    assert mean == pytest.approx(luma, abs=0.1)
+    assert chroma == pytest.approx(math.log(sigma**2), abs=0.1)
+    # The logarithm of an exponential variable has the mean -0.577 (Euler's constant) and the deviation pi / sqrt(6).
+    assert log_mean == pytest.approx(luma - 0.577, abs=0.1)
+    assert deviation == pytest.approx(math.pi / math.sqrt(6), abs=0.1)
+    assert mean - 0.7 < flattest < mean, "chosen for little energy"
+    assert log_mean - 0.4 < log_half < log_mean
+    assert flat_chroma == pytest.approx(chroma, abs=0.15), "chosen by luma"
+
+
+def test_clues_tell_grain_and_halftone_from_detail(photograph: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    grain = 10 / 255 * torch.randn(1, 1, 200, 304, generator=generator).expand(-1, 3, -1, -1)
+    rows, columns = torch.arange(200.0)[:, None], torch.arange(304.0)
+    pattern = 20 / 255 * (2 * math.pi * rows / 4).cos() * (2 * math.pi * columns / 4).cos()
+    sharp, grainy, printed = (clues(photograph + part) for part in (0 * grain, grain, pattern[None, None]))
+    spread, chroma, flattest = 6, 2, 1
+    assert sharp[spread].mean() > grainy[spread].mean() + 0.3, "detail is not alike in all blocks"
+    assert (grainy[chroma] - sharp[chroma]).abs().max() < 0.1, "grey grain has no chroma"
+    peak = 2 * 5 + 2  # a quarter of a cycle per pixel, both ways
+    assert int((printed[flattest] - sharp[flattest]).argmax()) == peak
+    assert printed[spread, peak] < 0.5

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from blinddiff.errors import ImageError, KernelError
+from blinddiff.degradation.sharpness import sharpness_of
+from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.restoring.photograph import RestoreSettings, enlarge_alpha, restore_photograph
 
@@ -142,6 +143,9 @@ def test_fingerprints_of_earlier_ledgers_stay_valid(tmp_path, monkeypatch):
     default = RestoreSettings(weights="owner/name").fingerprint()
     assert default == "603e38011414756a5f5f3e446e402b604d3ad05fdd1425780d413fa6d407f5d6"
     assert RestoreSettings(weights="owner/name", samples=2).fingerprint() != default
+    assert RestoreSettings(weights="owner/name", dpi="keep").fingerprint() != default
+    with pytest.raises(ParameterError, match="dpi 'no' is not one of scale, keep"):
+        RestoreSettings(dpi="no")
 
 
 def test_samples_and_steps(tiny_pipeline):
@@ -157,5 +161,8 @@ def test_samples_and_steps(tiny_pipeline):
     facts = result.facts(Path("out.png"))
     assert (facts["width"], facts["height"], facts["mode"], facts["written_bit_depth"]) == (40, 32, "RGB", 8)
     assert facts["residual_rms"] == result.residual_rms
+    assert facts["mtf50"] == pytest.approx(sharpness_of(result.kernel, 2).mtf50, abs=1e-4)
+    assert (facts["sharpened"], facts["noise_kind"]) == (False, result.kind_of_noise)
+    assert np.mean(facts["noise_spectrum"]) == pytest.approx(1, abs=1e-3)
     one = restore_photograph(tiny_pipeline, photograph, RestoreSettings(scale=2))
     assert (one.std, one.uncertainty) == (None, None)

@@ -132,6 +132,15 @@ def test_without_noise_only_rounding_is_left(photographs: Tensor) -> None:
     torch.testing.assert_close(pairs.noise_level, torch.full((4,), 12**-0.5), atol=0.03, rtol=0)
 
 
+def test_black_and_white_images_have_a_share(photographs: Tensor) -> None:
+    pairs = make(photographs.repeat(16, 1, 1, 1), 4, noise={"none": 1.0}, grey=0.5)
+    grey_x, grey_y = ((each - each[:, :1]).abs().amax((1, 2, 3)) < 1e-6 for each in (pairs.x, pairs.y))
+    assert torch.equal(grey_x, grey_y)
+    assert 0.2 < float(grey_x.float().mean()) < 0.8
+    coloured = make(photographs, 4, noise={"none": 1.0}).x
+    assert float((coloured - coloured[:, :1]).abs().max()) > 0.1
+
+
 def test_mixtures_are_drawn_for_each_image(photographs: Tensor) -> None:
     pairs = make(photographs.repeat(8, 1, 1, 1), 2, noise={"none": 0.5, "gaussian": 0.5})
     silent = (pairs.noise_level < 0.35).sum()

@@ -40,7 +40,7 @@ def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
 
 
 def _without_metadata(photograph: Photograph) -> Photograph:
-    return replace(photograph, alpha=None, exif=None, xmp=None)
+    return replace(photograph.without_metadata(), alpha=None)
 
 
 def write_preview(path: Path, pixels: Tensor, photograph: Photograph) -> Path:

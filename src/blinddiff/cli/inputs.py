@@ -78,9 +78,14 @@ def read_photograph(path: Path, max_pixels: int = imaging.MAX_PIXELS, page: int 
     name = name_of(path)
     source = _read_pipe(path, imaging.largest_file(max_pixels)) if is_stream(path) else path
     photograph = read_restorable(source, max_pixels, name, page)
-    for note in photograph.notes:
-        print_line(f"{name}: {note}", to_stderr=True)
+    print_notes(name, photograph.notes)
     return photograph
+
+
+def print_notes(name: str, notes: Sequence[str]) -> None:
+    """Print notes on a photograph on standard error, one line each."""
+    for note in notes:
+        print_line(f"{name}: {note}", to_stderr=True)
 
 
 def _read_pipe(path: Path, limit: int) -> bytes:

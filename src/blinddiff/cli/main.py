@@ -47,9 +47,22 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+_FOUND = (
+    "The printed line: kernel, the standard deviations of the blur along both axes; noise, its standard deviation in "
+    "grey levels (of 255)"
+)
+EPILOGS = {
+    "upscale": f"{_FOUND}; residual, the RMS difference between the photograph and the result blurred and reduced "
+    "again; much more than the noise means that something is wrong, such as a given kernel.",
+    "kernel": f"{_FOUND}; MTF50, the frequency at which contrast falls to one half. Kernel and noise are estimated for "
+    "each scale separately; use those of one scale together.",
+}
+"""What is printed below the options of a command."""
+
+
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one sub-command, a key of `COMMANDS`."""
-    parser = _Parser(prog=f"blinddiff {name}")
+    parser = _Parser(prog=f"blinddiff {name}", epilog=EPILOGS.get(name))
     getattr(options, f"add_{name}_arguments")(parser)
     return parser
 

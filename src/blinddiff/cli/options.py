@@ -22,6 +22,7 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # These repeat values of modules that import torch; a test compares them.
 MODES = ("fidelity", "fast", "perceptual", "paper")
+DPI_RULES = ("scale", "keep")
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "jxl", "same")
 KERNEL_ENDINGS = (".npy", ".mat", ".csv", ".txt", ".json", ".png")
@@ -122,11 +123,12 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("photograph", **_PATH, nargs="+", help=text)
     text = (
         "file to write (.png, .tif, .jpg, .webp, .avif or .jxl), folder for the results, or - for standard output "
-        "(default: photo_x4.png beside photo.jpg, and the folder album_x4 beside album)"
+        "(default: photo_x4.png beside photo.jpg, and the folder album_x4 beside album); a folder keeps a list of "
+        "finished photographs, .blinddiff-ledger.jsonl, so that the next run skips them"
     )
     add("-o", "--output", metavar="OUTPUT", help=text)  # as text, because a final slash counts
     size = parser.add_mutually_exclusive_group()
-    text = "enlargement, 1 to 8 (default: 4); factors other than 1, 2, 3 and 4 are reduced from the next larger one"
+    text = "enlargement, 1 to 8 (default: 4); above 4 in two passes; factors such as 1.5 are reduced from a larger one"
     size.add_argument("--scale", type=_scale, metavar="N", help=text)
     size.add_argument("--longest", type=_PIXELS, metavar="N", help="longer side of the result in pixels")
     size.add_argument("--megapixels", type=above_zero, metavar="N", help="size of the result in megapixels")
@@ -140,14 +142,16 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--mode", choices=MODES, default="fidelity", help=text)
     add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")
-    text = "number of restorations with different noise; the result is their mean (default: 1)"
+    text = "number of restorations with different noise; the result is only their mean (default: 1)"
     add("--samples", type=integer_between(1, 64), default=1, metavar="N", help=text)
-    text = "also write the standard deviation of the samples, as a grey image whose white is the largest one"
+    text = "also write the standard deviation of the samples, as a grey image; the printed line says how much white is"
     add("--std", **_FILE, help=f"{text} (single photograph only)")
     text = "also write a picture of input, bicubic interpolation and result (single photograph only)"
     add("--compare", **_FILE, help=text)
-    add("--kernel", **_PATH, help=f"file of the blur kernel, if it is known: {_KERNEL_FORMATS}")
-    add("--noise-level", type=float, help="noise level in grey levels, if it is known")
+    text = f"file of the blur kernel, if it is known: {_KERNEL_FORMATS}; in pixels of the result of the given --scale"
+    add("--kernel", **_PATH, help=text)
+    text = "standard deviation of the noise, 0 to 255 grey levels, if it is known"
+    add("--noise-level", type=float, help=text)
     add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS} (single photograph only)")
     text = (
         "also estimate the kernel of each region, for blur that varies over the image, and write a picture of all "
@@ -162,9 +166,13 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quality", type=integer_between(1, 100), metavar="N", help=text)
     text = "colour resolution of JPEG and AVIF files (default: 4:4:4, for AVIF 4:2:0)"
     add("--subsampling", choices=SUBSAMPLINGS, help=text)
+    text = "dots per inch of the result: scale them, so that the printed size stays, or keep them (default: scale)"
+    add("--dpi", choices=DPI_RULES, default=DPI_RULES[0], help=text)
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
-    text = "also write one line of JSON per photograph to this file, or to standard output (-)"
+    text = (
+        "also write JSON Lines, one line per photograph, to this file (such as record.jsonl) or to standard output (-)"
+    )
     add("--json", metavar="FILE", help=text)
     text = "reject larger photographs, as a protection against decompression bombs (default: 89.5)"
     add("--max-megapixels", type=above_zero, metavar="N", help=text)
@@ -177,7 +185,8 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help=text)
     add("-y", "--yes", action="store_true", help="do not ask before a restoration of more than five minutes")
     verbosity = parser.add_mutually_exclusive_group()
-    verbosity.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+    text = "print only errors, and no progress bar, which otherwise appears on a terminal"
+    verbosity.add_argument("-q", "--quiet", action="store_true", help=text)
     text = "print the plan of every photograph, and the sizes of files"
     verbosity.add_argument("-v", "--verbose", action="store_true", help=text)
 
@@ -186,9 +195,11 @@ def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff kernel`."""
     add = parser.add_argument
     add("photograph", **_PATH, help="image file")
-    text = f"file to write the kernel to: {_KERNEL_FORMATS}; the extension sets the format; may be repeated"
+    text = (
+        f"file to write the kernel to: {_KERNEL_FORMATS}; the extension sets the format; may be repeated, or left out"
+    )
     add("-o", "--output", **_PATH, action="append", default=[], help=text)
-    _add_scale_option(parser)
+    _add_scale_option(parser, "scale of the restoration that the kernel is for; it is in pixels of that result")
     _add_page_option(parser)
     _add_model_options(parser)
 
@@ -198,10 +209,11 @@ def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photograph", **_PATH, help="sharp image file")
     text = (
-        "degraded image file to write: .png, .tif, .jpg, .webp, .avif or .jxl; it keeps bit depth, colour profile, "
-        "EXIF and XMP if the format supports them, and is grey if the photograph is grey; transparency is dropped"
+        "degraded image file to write (.png, .tif, .jpg, .webp, .avif or .jxl), or folder for photo_degraded.png; it "
+        "keeps bit depth, colour profile and metadata if the format supports them, and is grey if the photograph is "
+        "grey; transparency is dropped"
     )
-    add("-o", "--output", **_PATH, required=True, help=text)
+    add("-o", "--output", metavar="OUTPUT", required=True, help=text)
     _add_scale_option(parser, "reduction")
     blur = parser.add_mutually_exclusive_group(required=True)
     text = "Gaussian blur of this standard deviation, in pixels of the sharp photograph"

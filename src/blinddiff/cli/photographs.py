@@ -23,6 +23,7 @@ from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample,
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.sharpness import Sharpness, noise_in_words, sharpness_of
 from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
@@ -61,6 +62,7 @@ def run_upscale(args: argparse.Namespace) -> int:
         megapixels=args.megapixels,
         quality=args.quality,
         subsampling=args.subsampling,
+        dpi=args.dpi,
     )
     if args.std is not None and args.samples == 1:
         raise ParameterError("--std: needs --samples of at least 2")
@@ -146,6 +148,7 @@ def _restore_one(
         if _is_one_of(output, args.photograph) or os.path.realpath(output) in written:
             raise OutputError(f"{output}: is another file of this run; restore {source} in a command of its own")
     encoder = imaging.encoder_options(output, args.quality, args.subsampling)
+    inputs.print_notes(name, imaging.left_out(output, photograph))
     reserved = [source, args.kernel, output]
     pictures = tuple(imaging.OUTPUT_FORMATS)
     for path, endings in (
@@ -172,7 +175,7 @@ def _restore_one(
     title = options.printable(Path(name).name, sys.stderr)
     with inputs.progress_bar(title, args.quiet) as on_progress:
         result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress)
-    data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder)
+    data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder, args.dpi)
     if to_stream:
         write_standard_output(data)
     else:
@@ -194,9 +197,12 @@ def _restore_one(
         facts["kernel_map"] = kernel_map.facts()
     if not args.quiet:
         found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
+        found += notable(result.sharpness, result.kind_of_noise)
         if not settings.native:
             found += f" (kernel in pixels of x{result.passes[0]})"
         summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"
+        if args.std is not None:
+            summary += f"; white in {args.std} is {facts['std_white']:.2f} grey levels"
         if encoder or args.verbose:
             summary += f"; {len(data) / 1e6:.3g} MB"
         print_line(f"{output}: {width} x {height}; {summary}", to_stderr=to_stream or args.json == STREAM)
@@ -217,7 +223,7 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
     sheet = imaging.comparison_sheet(*images, facts, title=title)
     # The sheet has the colour profile of its pictures, but not a greyscale profile, which cannot describe RGB.
     profile = None if photograph.grey else photograph.icc_profile
-    like = replace(photograph, alpha=None, grey=False, bit_depth=8, icc_profile=profile, exif=None, xmp=None, path=None)
+    like = replace(photograph.without_metadata(), alpha=None, grey=False, bit_depth=8, icc_profile=profile, path=None)
     imaging.write_image(path, imaging.from_picture(sheet)[0], like)
 
 
@@ -352,6 +358,12 @@ def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | 
     return text
 
 
+def notable(sharpness: Sharpness, kind_of_noise: str) -> str:
+    """What a user of the photograph should know of it: sharpening, and noise that is not white."""
+    text = f"; sharpened: its edges overshoot by {sharpness.overshoot:.0%}" if sharpness.sharpened else ""
+    return text if kind_of_noise in ("none", "white noise") else f"{text}; {kind_of_noise}"
+
+
 def run_demo(args: argparse.Namespace) -> None:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is rejected before the progress bar is shown, so that the error is one line.
@@ -372,6 +384,7 @@ def run_demo(args: argparse.Namespace) -> None:
         bar.update()
         bar.set_description_str("writing the folder")
         bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
+        inputs.print_notes(str(args.photograph), imaging.left_out("result.png", opaque))
         for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
             imaging.write_image(args.output / name, image, opaque)
         imaging.write_picture(args.output / "kernel.png", imaging.kernel_picture(result.kernel))
@@ -392,18 +405,28 @@ def run_kernel(args: argparse.Namespace) -> None:
     for path in args.output:
         write_kernel(path, estimate.kernel[0])
     error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
-    found = describe_kernel(estimate.kernel[0], float(estimate.noise_level[0]), error)
-    print_line(f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result)")
+    kernel, noise_level = estimate.kernel[0], float(estimate.noise_level[0])
+    spectrum = None if estimate.noise_spectrum is None else estimate.noise_spectrum[0]
+    kind = noise_in_words(noise_level, spectrum, photograph.jpeg_step)
+    found, sharpness = describe_kernel(kernel, noise_level, error), sharpness_of(kernel, args.scale)
+    across, down = ("above Nyquist" if value is None else f"{value:.2f}" for value in sharpness.mtf50)
+    print_line(
+        f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result); MTF50 {across} across, {down} "
+        f"down, in cycles per pixel of the photograph{notable(sharpness, kind)}"
+    )
 
 
 def run_degrade(args: argparse.Namespace) -> None:
     """Blur and reduce a sharp photograph, add noise, and write the result and the kernel."""
     photograph = inputs.read_photograph(args.photograph)
-    opaque = replace(photograph, alpha=None)
-    imaging.check_output(args.output, opaque)
-    _check_not_kernel(args.output, args.kernel)
+    opaque, output = replace(photograph, alpha=None), Path(args.output)
+    if inputs.is_folder(args.output):
+        make_folder(output)
+        output /= f"{args.photograph.stem}_degraded.png"
+    imaging.check_output(output, opaque)
+    _check_not_kernel(output, args.kernel)
     if args.save_kernel is not None:
-        _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, args.output)
+        _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, output)
     generator = torch.Generator().manual_seed(args.seed)
     if args.kernel is not None:
         kernel = read_kernel(args.kernel)
@@ -418,7 +441,8 @@ def run_degrade(args: argparse.Namespace) -> None:
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
-    imaging.write_image(args.output, y[0], opaque)
+    imaging.write_image(output, y[0], opaque)
+    inputs.print_notes(str(args.photograph), imaging.left_out(output, opaque))
     if args.save_kernel is not None:
         write_kernel(args.save_kernel, kernel)
-    print_line(f"{args.output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")
+    print_line(f"{output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")

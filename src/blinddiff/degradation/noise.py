@@ -97,9 +97,10 @@ def _low_pass(draws: Draws, shape: Sequence[int], widths: Tensor) -> Tensor:
 class Grain(Noise):
     """level: standard deviation of the grain in grey levels (of 255), >= 0.
 
-    Film grain as scans have it: low-pass noise, its width drawn in [min_width, max_width] pixels. A share of its
-    variance, drawn in [min_shared, 1], is the same in all channels. With probability `toned` the grain's
-    strength depends on the pixel's value v as sqrt(4 v (1 - v)); `level` is then the standard deviation at mid grey.
+    Film grain as scans have it: low-pass noise, its width drawn in [min_width, max_width] pixels. With probability
+    `grey` it is the same in all channels; otherwise only a share of its variance is, drawn in [min_shared, 1]. With
+    probability `toned` the grain's strength depends on the pixel's value v as sqrt(4 v (1 - v)); `level` is then the
+    standard deviation at mid grey.
     """
 
     name: str = "grain"
@@ -107,6 +108,7 @@ class Grain(Noise):
     min_width: float = 0.3
     max_width: float = 1.5
     min_shared: float = 0.6
+    grey: float = 0.5
     toned: float = 0.5
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
@@ -114,6 +116,7 @@ class Grain(Noise):
         draws = Draws(generator, y.device, y.dtype)
         widths = draws.uniform(len(y), self.min_width, self.max_width)
         shared = draws.uniform(len(y), self.min_shared, 1.0)[:, None, None, None]
+        shared = torch.where(_coin(draws, len(y), self.grey), torch.ones_like(shared), shared)
         common, own = (_low_pass(draws, (len(y), channels, *y.shape[-2:]), widths) for channels in (1, y.shape[1]))
         tone = (4 * y * (1 - y)).clamp_min(0).sqrt()
         strength = torch.where(_coin(draws, len(y), self.toned), tone, torch.ones_like(y))

@@ -10,6 +10,7 @@ from blinddiff.imaging.write import (
     check_output,
     encode_image,
     encoder_options,
+    left_out,
     write_image,
     write_picture,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "kernel_map_picture",
     "kernel_picture",
     "largest_file",
+    "left_out",
     "read_8bit",
     "read_bytes",
     "read_image",

@@ -17,8 +17,8 @@ from blinddiff.errors import ImageError
 from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import BT709, D65, PRIMARIES, make_profile, profile_of_codes
 from blinddiff.imaging.formats import iso_boxes
-from blinddiff.imaging.metadata import EXIF_PREFIX, upright_exif, upright_xmp
-from blinddiff.imaging.photograph import PixelArray, StoredImage
+from blinddiff.imaging.metadata import EXIF_PREFIX, upright_exif
+from blinddiff.imaging.photograph import Metadata, PixelArray, StoredImage
 
 _START = b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl "
 _HEADER_BYTES = 8192  # more than the longest header without a profile
@@ -203,7 +203,7 @@ def read_jpegxl(data: bytes, max_pixels: int) -> StoredImage:
     if block[:4] not in (b"II*\0", b"MM\0*"):  # some writers leave out the offset that begins the box
         block = block[4 + int.from_bytes(block[:4], "big") :].removeprefix(EXIF_PREFIX)
     exif = upright_exif(metadata_carrier(EXIF_PREFIX + block))
-    return StoredImage(array, photograph.mode_of(array), None, profile, exif, upright_xmp(boxes.get(b"xml ")), notes)
+    return StoredImage(array, photograph.mode_of(array), None, profile, exif, boxes.get(b"xml "), notes)
 
 
 def _embedded_profile(data: bytes) -> tuple[bytes | None, tuple[str, ...]]:
@@ -217,8 +217,9 @@ def _embedded_profile(data: bytes) -> tuple[bytes | None, tuple[str, ...]]:
         return picture.info.get("icc_profile"), ()
 
 
-def encode_jpegxl(array: PixelArray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+def encode_jpegxl(array: PixelArray, metadata: Metadata) -> bytes:
     """Return a JPEG XL file, without loss, of (H, W, C) uint8, uint16 or float32, C from 1 to 4."""
+    icc_profile, exif, xmp = metadata[:3]
     squeezed = array[..., 0] if array.shape[-1] == 1 else array
     coded = _codestream(bytes(imagecodecs.jpegxl_encode(np.ascontiguousarray(squeezed), lossless=True, numthreads=1)))
     header = _read_header(coded)

@@ -3,9 +3,11 @@
 import contextlib
 import io
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.imaging.colour import ToneCurve, linear_to_srgb, srgb_to_linear
+from blinddiff.imaging.metadata import transposes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,10 @@ class Photograph:
         file_format: Pillow's name of the file format, such as "PNG".
         icc_profile: the embedded colour profile, unchanged; or one made from the file's declared colour space.
         exif, xmp: the EXIF block (without thumbnail) and the XMP packet, both with upright orientation.
+        dpi: pixels per inch, horizontal and vertical; None if the file states none.
+        texts: PNG texts by keyword; comments of JPEG and GIF files under "Comment".
+        iptc: the IPTC records.
+        gain_map: the gain map of an Ultra HDR JPEG file, upright; itself a JPEG file with its metadata.
         path: the file; None if decoded from bytes.
         jpeg_step: mean step of a JPEG file's luma quantisation table; 0 for other formats.
         notes: what was changed or left out while reading, one line each, for the user.
@@ -51,6 +58,14 @@ class Photograph:
     path: Path | None
     jpeg_step: float = 0.0
     notes: tuple[str, ...] = ()
+    dpi: tuple[float, float] | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    iptc: bytes | None = None
+    gain_map: bytes | None = None
+
+    def without_metadata(self) -> "Photograph":
+        """Return the photograph without what its file says in words and about other parts; for pictures made of it."""
+        return replace(self, exif=None, xmp=None, dpi=None, texts={}, iptc=None, gain_map=None)
 
 
 PixelArray: TypeAlias = NDArray[Any]
@@ -58,15 +73,30 @@ PixelArray: TypeAlias = NDArray[Any]
 
 
 class StoredImage(NamedTuple):
-    """A decoded file before its EXIF `orientation` is applied; the other fields as in `Photograph`."""
+    """A decoded file before its EXIF `orientation` is applied; ``xmp`` as stored; others as in `Photograph`."""
 
     array: PixelArray
     mode: str
     orientation: int | None
     icc_profile: bytes | None
     exif: bytes | None
-    xmp: bytes | None
+    xmp: object
     notes: tuple[str, ...] = ()
+    dpi: tuple[float, float] | None = None
+    texts: Mapping[str, str] = MappingProxyType({})
+    iptc: bytes | None = None
+
+
+class Metadata(NamedTuple):
+    """What an encoder writes besides the pixels, as in `Photograph`, for the result."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    texts: Mapping[str, str] = MappingProxyType({})
+    iptc: bytes | None = None
+    gain_map: bytes | None = None
 
 
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
@@ -133,6 +163,15 @@ def mode_of(array: PixelArray) -> str:
     if suffix == ";16" and array.shape[-1] == 1:
         return "I;16"
     return ("L", "LA", "RGB", "RGBA")[array.shape[-1] - 1] + suffix
+
+
+def upright_array(array: PixelArray, orientation: int | None) -> PixelArray:
+    """Apply an EXIF orientation to an (H, W, C) array; values other than 1 to 8 are ignored."""
+    if transposes(orientation):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return array[:, ::-1] if orientation in (2, 3, 6, 7) else array
 
 
 def checked_floats(array: PixelArray) -> PixelArray:

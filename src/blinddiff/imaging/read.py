@@ -9,6 +9,7 @@ import struct
 import threading
 import warnings
 from pathlib import Path
+from xml.parsers import expat
 
 import imagecodecs
 import numpy as np
@@ -20,12 +21,19 @@ from blinddiff.files import FilePath, error_reason
 from blinddiff.imaging import photograph
 from blinddiff.imaging.colour import cmyk_to_srgb, declared_profile, jpeg2000_profile, tone_curve
 from blinddiff.imaging.formats import SIGNATURE_BYTES, Format, image_format, with_major_brand
+from blinddiff.imaging.gain_map import find_gain_map, other_images
 from blinddiff.imaging.jpegxl import metadata_carrier, read_jpegxl
-from blinddiff.imaging.metadata import exif_orientation, upright_exif, upright_xmp
+from blinddiff.imaging.metadata import exif_dpi, exif_orientation, transposes, upright_exif
 from blinddiff.imaging.photograph import Photograph, PixelArray, StoredImage
 from blinddiff.imaging.png import without_large_chunks
 from blinddiff.imaging.tiff import read_tiff
+from blinddiff.imaging.words import checked_dpi, dpi_of, iptc_of, texts_of
+from blinddiff.imaging.xmp import parts_described, properties, upright_xmp
 
+_SIGNS = {  # bytes of parts of a file besides the photograph
+    "HDR gain map": (b"urn:iso:std:iso:ts:21496:-1", b"aux:hdrgainmap", b"//ns.apple.com/HDRGainMap/", b"\0\0tmap"),
+    "video": (b"ftypmp4", b"ftypisom", b"ftypiso2", b"ftypqt  ", b"ftypMSNV"),
+}
 _AV1_DEEP, _AV1_12_BITS, _AV1_GREY = 0x40, 0x20, 0x10
 
 MAX_PIXELS = 89_478_485
@@ -67,10 +75,13 @@ def read_image(
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # for example about damaged EXIF, which does not affect the pixels
             stored = _decode(kind, with_major_brand(data, kind), max_pixels, page)
-            array, mode, orientation, profile, exif, xmp, notes = stored
+            array, orientation, profile = stored.array, stored.orientation, stored.icc_profile
+            xmp, gain_map, left_out = _other_parts(kind, stored, data)
             jpeg_step = _jpeg_step(data) if kind.name == "JPEG" else 0.0
             grey = array.shape[-1] < 3
-            pixels, alpha = photograph.split_channels(_upright(array, orientation), tone_curve(profile, grey))
+            pixels, alpha = photograph.split_channels(
+                photograph.upright_array(array, orientation), tone_curve(profile, grey)
+            )
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
@@ -81,7 +92,39 @@ def read_image(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: is damaged or cut short ({reason})") from error
     depth = 8 * array.dtype.itemsize
-    return Photograph(pixels, alpha, grey, depth, mode, kind.name, profile, exif, xmp, path, jpeg_step, notes)
+    dpi = None if stored.exif is None else exif_dpi(stored.exif)
+    if stored.dpi is not None:
+        dpi = stored.dpi[::-1] if transposes(stored.orientation) else stored.dpi
+    described = depth, stored.mode, kind.name, profile, stored.exif, xmp, path, jpeg_step, (*stored.notes, *left_out)
+    return Photograph(pixels, alpha, grey, *described, checked_dpi(dpi), dict(stored.texts), stored.iptc, gain_map)
+
+
+def _other_parts(kind: Format, stored: StoredImage, data: bytes) -> tuple[bytes | None, bytes | None, list[str]]:
+    """Return the XMP packet, upright, the gain map, and notes on the parts of the file that are left out."""
+    packet = stored.xmp.encode() if isinstance(stored.xmp, str) else stored.xmp
+    packet = packet if isinstance(packet, bytes) and packet.strip(b"\0 ") else None
+    found, lost, gain_map, others = [], [], None, 0
+    if packet is not None:
+        try:
+            found = properties(packet)
+            packet = upright_xmp(packet, found, stored.orientation)
+        except (ValueError, expat.ExpatError):
+            packet, lost = None, ["XMP (it is damaged)"]
+    parts = parts_described(found)
+    parts += [part for part, signs in _SIGNS.items() if part not in parts and any(map(data.__contains__, signs))]
+    if kind.name == "JPEG":
+        with photograph.open_picture(data, "JPEG") as picture:
+            gain_map, others = find_gain_map(data, picture, found, stored.orientation), len(other_images(data, picture))
+    hdr = "HDR gain map"
+    lost += [part for part in parts if part != hdr or gain_map is None]
+    notes = [f"its {' and its '.join(lost)} {'is' if len(lost) == 1 else 'are'} left out"] if lost else []
+    others -= hdr in parts or gain_map is not None
+    return packet, gain_map, notes + _others_note(others)
+
+
+def _others_note(others: int) -> list[str]:
+    plural = others > 1
+    return [f"has {others} more image{'s' * plural}, which {'are' if plural else 'is'} not read"] if others > 0 else []
 
 
 def _decode(kind: Format, data: bytes, max_pixels: int, page: int | None) -> StoredImage:
@@ -164,8 +207,9 @@ def _read_by_pillow(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
             array = np.concatenate([array[..., :1], array[..., 3:]], axis=-1)  # the decoders return grey as RGB
         profile = profile or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
         mode = picture.mode if deep is None else photograph.mode_of(deep)
-        orientation, exif, xmp = exif_orientation(picture), upright_exif(picture), upright_xmp(picture.info.get("xmp"))
-        return StoredImage(array, mode, orientation, profile or None, exif, xmp, notes)
+        orientation, exif, xmp = exif_orientation(picture), upright_exif(picture), picture.info.get("xmp")
+        words = dpi_of(picture), texts_of(picture), iptc_of(picture)
+        return StoredImage(array, mode, orientation, profile or None, exif, xmp, notes, *words)
 
 
 def _read_heic(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
@@ -182,10 +226,9 @@ def _read_heic(kind: Format, data: bytes, max_pixels: int) -> StoredImage:
         bits = stored.info["bit_depth"]
         array = photograph.stretch(array >> (16 - bits), bits)
     profile = stored.info.get("icc_profile") or declared_profile(kind.name, data, grey=array.shape[-1] < 3)
-    others = len(stored) - 1
-    notes = (f"has {others} more image{'s' * (others > 1)}, which {'are' if others > 1 else 'is'} not read",)
-    exif, xmp = upright_exif(metadata_carrier(stored.info.get("exif") or b"")), upright_xmp(stored.info.get("xmp"))
-    return StoredImage(array, photograph.mode_of(array), None, profile, exif, xmp, notes if others else ())
+    notes = tuple(_others_note(len(stored) - 1))
+    exif, xmp = upright_exif(metadata_carrier(stored.info.get("exif") or b"")), stored.info.get("xmp")
+    return StoredImage(array, photograph.mode_of(array), None, profile, exif, xmp, notes)
 
 
 def _deep_pixels(picture: ImageFile.ImageFile, data: bytes, flags: int) -> PixelArray | None:
@@ -219,12 +262,3 @@ def _deep_jpeg2000(data: bytes) -> PixelArray | None:
         raise ImageError("this kind of JPEG 2000 with more than 8 bits is not supported: save it as 16-bit TIFF")
     array = photograph.channels_last(imagecodecs.jpeg2k_decode(data, numthreads=1))
     return photograph.stretch(array, min(depths) + 1)
-
-
-def _upright(array: PixelArray, orientation: int | None) -> PixelArray:
-    """Apply an EXIF orientation to an (H, W, C) array; values other than 1 to 8 are ignored."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return array[:, ::-1] if orientation in (2, 3, 6, 7) else array

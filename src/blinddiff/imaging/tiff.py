@@ -17,7 +17,8 @@ from blinddiff.errors import ImageError
 from blinddiff.imaging import metadata, photograph
 from blinddiff.imaging.colour import cmyk_to_srgb
 from blinddiff.imaging.metadata import LONG, SHORT
-from blinddiff.imaging.photograph import PixelArray, StoredImage
+from blinddiff.imaging.photograph import Metadata, PixelArray, StoredImage
+from blinddiff.imaging.words import checked_iptc
 
 _KINDS, _C = tifffile.PHOTOMETRIC, tifffile.COMPRESSION
 _COLOUR_CHANNELS: dict[int | None, int] = {_KINDS.MINISBLACK: 1, _KINDS.MINISWHITE: 1, _KINDS.PALETTE: 1}
@@ -45,7 +46,7 @@ def read_tiff(data: bytes, max_pixels: int, page_number: int | None = None) -> S
         if page.is_reduced or page.is_dng or data[8:10] == b"CR":
             raise ImageError("is a camera's raw file, which is not read: develop it first")
         if page_number is None and (pages := len(_page_offsets(tiff))) > 1:
-            raise ImageError(f"has {pages} pages; only single images are read, and single pages by --page")
+            raise ImageError(f"has {pages} pages; choose one by --page, from 1 to {pages}")
         photograph.refuse_too_many_pixels(page.imagewidth, page.imagelength, max_pixels)
         colours, bits = _check_pixel_format(page)
         directory = metadata.read_directory(data)
@@ -84,8 +85,9 @@ def read_tiff(data: bytes, max_pixels: int, page_number: int | None = None) -> S
             array, profile, notes = np.concatenate([rgb, array[..., 4:]], axis=-1), None, (note,)
         mode = "P" if page.photometric == _KINDS.PALETTE else "CMYK" if inks else photograph.mode_of(array)
     orientation = directory.number(metadata.ORIENTATION_TAG)
-    exif, xmp = metadata.exif_of_tiff(directory), metadata.upright_xmp(directory.value(metadata.XMP_TAG))
-    return StoredImage(array, "1" if bits == 1 and mode != "P" else mode, orientation, profile, exif, xmp, notes)
+    exif, xmp = metadata.exif_of_tiff(directory), directory.value(metadata.XMP_TAG)
+    mode, iptc = "1" if bits == 1 and mode != "P" else mode, checked_iptc(directory.value(metadata.IPTC_TAG))
+    return StoredImage(array, mode, orientation, profile, exif, xmp, notes, iptc=iptc)
 
 
 def _page_offsets(tiff: tifffile.TiffFile) -> list[int]:
@@ -171,9 +173,11 @@ def _with_straight_alpha(pixels: PixelArray, colours: int, extras: tuple[int, ..
     return photograph.divide_by_alpha(pixels) if extras[found[0]] == kinds[1] else pixels
 
 
-def encode_tiff(array: PixelArray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+def encode_tiff(array: PixelArray, says: Metadata) -> bytes:
     """Return a deflated TIFF 6.0 file of (H, W, C) uint8, uint16 or float32, C <= 4. Raises ValueError above 4 GiB."""
-    directory = metadata.Directory("<") if exif is None else metadata.descriptive_fields(metadata.read_directory(exif))
+    directory = metadata.Directory("<")
+    if says.exif is not None:
+        directory = metadata.descriptive_fields(metadata.read_directory(says.exif))
     order, floats = directory.order, array.dtype.kind == "f"
     height, width, channels = array.shape
     rows = max(1, (1 << 20) // (width * channels * array.itemsize))
@@ -200,7 +204,11 @@ def encode_tiff(array: PixelArray, icc_profile: bytes | None, exif: bytes | None
     directory.put(339, SHORT, *[3 if floats else 1] * channels)  # sample format
     if channels in (2, 4):
         directory.put(338, SHORT, 2)  # extra samples: alpha, not premultiplied
-    for tag, block in ((metadata.ICC_TAG, icc_profile), (metadata.XMP_TAG, xmp)):
+    for tag, block in (
+        (metadata.ICC_TAG, says.icc_profile),
+        (metadata.XMP_TAG, says.xmp),
+        (metadata.IPTC_TAG, says.iptc),
+    ):
         if block is not None:
             directory.fields[tag] = metadata.Field(metadata.UNDEFINED, len(block), block)
     file[4:8] = struct.pack(order + "I", len(file) % 2**32)

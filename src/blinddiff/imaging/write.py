@@ -1,4 +1,4 @@
-"""Writes image files with the bit depth, colour profile, EXIF and XMP of the photograph they were made from."""
+"""Writes image files with the bit depth, colour profile and metadata of the photograph they were made from."""
 
 import contextlib
 import io
@@ -20,32 +20,69 @@ from torch import Tensor
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
 from blinddiff.imaging.colour import tone_curve
+from blinddiff.imaging.gain_map import announce_gain_map, append_gain_map
 from blinddiff.imaging.jpegxl import encode_jpegxl
-from blinddiff.imaging.metadata import EXIF_PREFIX, exif_with_size, xmp_with_size
-from blinddiff.imaging.photograph import Photograph, PixelArray, channels_last, picture_of, to_array
+from blinddiff.imaging.metadata import EXIF_PREFIX, describe_in_exif, exif_description, exif_with_size
+from blinddiff.imaging.photograph import Metadata, Photograph, PixelArray, channels_last, picture_of, to_array
 from blinddiff.imaging.tiff import encode_tiff
+from blinddiff.imaging.words import (
+    APP13,
+    COM,
+    SEGMENT_LIMIT,
+    as_one_text,
+    photoshop_block,
+    raw_profile,
+    segment,
+    text_chunks,
+)
+from blinddiff.imaging.xmp import xmp_with_size
+
+DPI_RULES = ("scale", "keep")
+"""What an enlargement does to the pixels per inch: multiply them, so that the printed size stays, or keep them."""
 
 
-def encode_png(array: PixelArray, icc_profile: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+def encode_png(array: PixelArray, metadata: Metadata) -> bytes:
     """Return a PNG file of (H, W, C) uint8 or uint16, C from 1 to 4. (PNG, third edition, section 11.)"""
     # imagecodecs, because Pillow cannot write 16-bit colours
     bare = imagecodecs.png_encode(np.ascontiguousarray(array[..., 0] if array.shape[-1] == 1 else array))
-    chunks = {}
-    if icc_profile is not None:
-        chunks[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(icc_profile)
-    if exif is not None:
-        chunks[b"eXIf"] = exif.removeprefix(EXIF_PREFIX)
-    if xmp is not None:
-        chunks[b"iTXt"] = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    chunks = []
+    if metadata.icc_profile is not None:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
+    if metadata.dpi is not None:
+        per_metre = [min(max(round(side / 0.0254), 1), 2**31 - 1) for side in metadata.dpi]
+        chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if metadata.exif is not None:
+        chunks.append((b"eXIf", metadata.exif.removeprefix(EXIF_PREFIX)))
+    if metadata.xmp is not None:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    chunks += text_chunks({**metadata.texts, **({} if metadata.iptc is None else raw_profile(metadata.iptc))})
     file = bytes(bare[:33])  # signature and header
-    for kind, data in chunks.items():
+    for kind, data in chunks:
         file += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return file + bare[33:]
 
 
-def _by_pillow(array: PixelArray, icc: bytes | None, exif: bytes | None, xmp: bytes | None, **settings: Any) -> bytes:
-    metadata = {"icc_profile": icc, "exif": exif, "xmp": xmp}
-    settings |= {key: value for key, value in metadata.items() if value is not None}
+def _encode_jpeg(array: PixelArray, metadata: Metadata, **settings: Any) -> bytes:
+    if metadata.dpi is not None and max(metadata.dpi) < 65_535.5:
+        settings["dpi"] = [max(1, side) for side in metadata.dpi]
+    words = {COM: as_one_text(metadata.texts).encode()}
+    if metadata.iptc is not None:
+        words[APP13] = photoshop_block(metadata.iptc)
+    # Not as Pillow's setting "comment", for which its buffer may be too short
+    settings["extra"] = b"".join(segment(kind, block) for kind, block in words.items() if block and _fits_jpeg(block))
+    if metadata.gain_map is None:
+        return _by_pillow(array, metadata, format="JPEG", **settings)
+    xmp = announce_gain_map(metadata.xmp, metadata.gain_map)
+    return append_gain_map(_by_pillow(array, metadata._replace(xmp=xmp), format="JPEG", **settings), metadata.gain_map)
+
+
+def _fits_jpeg(contents: bytes) -> bool:
+    return len(contents) <= SEGMENT_LIMIT
+
+
+def _by_pillow(array: PixelArray, metadata: Metadata, **settings: Any) -> bytes:
+    blocks = {"icc_profile": metadata.icc_profile, "exif": metadata.exif, "xmp": metadata.xmp}
+    settings |= {key: value for key, value in blocks.items() if value is not None}
     buffer = io.BytesIO()
     picture_of(array).save(buffer, **settings)
     return buffer.getvalue()
@@ -55,7 +92,7 @@ def _by_pillow(array: PixelArray, icc: bytes | None, exif: bytes | None, xmp: by
 class OutputFormat:
     """An image format that can be written.
 
-    `encode` takes (H, W, C) pixels, ICC profile, EXIF block and XMP packet, and `options` as keyword arguments.
+    `encode` takes (H, W, C) pixels and `Metadata`, and `options` as keyword arguments.
     """
 
     name: str
@@ -65,13 +102,21 @@ class OutputFormat:
     keeps_alpha: bool = True
     keeps_grey: bool = True  # grey, and grey with alpha; if false, grey is written as RGB
     options: tuple[str, ...] = ()  # of lossy formats
+    words_in_exif: bool = True  # whether pixels per inch and texts have no other place
+    keeps_iptc: bool = False
 
 
-_PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16))
-_TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32))
+_PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16), words_in_exif=False, keeps_iptc=True)
+_TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32), keeps_iptc=True)
 _BOTH = ("quality", "subsampling")
 _JPEG = OutputFormat(
-    "JPEG", partial(_by_pillow, format="JPEG", quality=95, subsampling=0), 65_500, keeps_alpha=False, options=_BOTH
+    "JPEG",
+    partial(_encode_jpeg, quality=95, subsampling=0),
+    65_500,
+    keeps_alpha=False,
+    options=_BOTH,
+    words_in_exif=False,
+    keeps_iptc=True,
 )
 _WEBP = OutputFormat(
     "WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False, options=("quality",)
@@ -92,7 +137,8 @@ def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, 
         path: the file; an existing one is replaced.
         pixels: (3, H, W) or (1, H, W) in [0, 1], RGB or grey, with the tone curve of sRGB; values outside are clipped.
         like: the original photograph. Its bit depth, colour profile and tone curve, EXIF and XMP (with the new size)
-            are kept if the format supports them, and grey stays grey. Its file is never overwritten.
+            and the other metadata are kept if the format supports them, see `left_out`, and grey stays grey. Pixels per
+            inch are multiplied by the enlargement. Its file is never overwritten.
         alpha: (1, H, W) in [0, 1]; required if `like` has alpha.
 
     Raises ParameterError for other shapes, ImageError for non-finite values, and OutputError if the extension is
@@ -126,8 +172,13 @@ def encode_image(
     like: Photograph | None = None,
     alpha: Tensor | None = None,
     options: Mapping[str, int | str] | None = None,
+    dpi: str = "scale",
 ) -> bytes:
-    """Return the bytes that `write_image` would write, with the same errors; ``options``: see `encoder_options`."""
+    """Return the bytes that `write_image` would write, with the same errors; ``options``: see `encoder_options`.
+
+    ``dpi`` is ``"scale"`` to multiply the pixels per inch by the enlargement, so that the printed size stays, or
+    ``"keep"``.
+    """
     path = Path(path)
     if like is not None and like.alpha is not None and alpha is None:
         raise ParameterError("alpha: is required, because the original photograph has alpha")
@@ -139,7 +190,7 @@ def encode_image(
     array = to_array(pixels, depth, None if like is None else tone_curve(_profile_kept(path, like), like.grey))
     if alpha is not None:
         array = np.concatenate([array, to_array(alpha, depth)], axis=-1)
-    return _encode(path, array, like, **(options or {}))
+    return _encode(path, array, like, dpi, **(options or {}))
 
 
 def write_picture(path: FilePath, picture: Image.Image) -> None:
@@ -194,7 +245,25 @@ def _refuse_input(path: Path, like: Photograph | None) -> None:
             raise OutputError(f"{path}: is the input itself, which is never overwritten; choose another name")
 
 
-def _encode(path: PurePath, array: PixelArray, like: Photograph | None, **options: int | str) -> bytes:
+def left_out(path: FilePath, like: Photograph) -> list[str]:
+    """Return a line on the metadata of ``like`` for which the format has no room; none if it keeps everything."""
+    kind, lost = _output_format(Path(path)), []
+    text = as_one_text(like.texts)
+    has_title = kind.words_in_exif and exif_description(like.exif) not in ("", text)
+    if text and (has_title or (kind is _JPEG and not _fits_jpeg(text.encode()))):
+        lost.append(f"texts ({', '.join(like.texts)})")
+    if like.iptc is not None and not (
+        kind.keeps_iptc and (kind is not _JPEG or _fits_jpeg(photoshop_block(like.iptc)))
+    ):
+        lost.append("IPTC records")
+    if like.gain_map is not None and kind is not _JPEG:
+        lost.append("HDR gain map")
+    return [f"{kind.name} has no room for its {' and its '.join(lost)}"] if lost else []
+
+
+def _encode(
+    path: PurePath, array: PixelArray, like: Photograph | None, dpi: str = "scale", **options: int | str
+) -> bytes:
     """Return the bytes of the whole file. Raises OutputError if the format does not support the image."""
     kind = _output_format(path)
     if not kind.keeps_alpha and array.shape[-1] in (2, 4):
@@ -204,11 +273,22 @@ def _encode(path: PurePath, array: PixelArray, like: Photograph | None, **option
         array = array[..., :-1]
     height, width = array.shape[:2]
     profile = None if like is None else _profile_kept(path, like)
-    exif = None if like is None or like.exif is None else exif_with_size(like.exif, (width, height))
-    xmp = None if like is None or like.xmp is None else xmp_with_size(like.xmp, (width, height))
+    metadata = Metadata() if like is None else _metadata_for(kind, like, (width, height), dpi)
     try:
-        return kind.encode(array, profile, exif, xmp, **options)
+        return kind.encode(array, metadata._replace(icc_profile=profile), **options)
     except MemoryError as error:
         raise OutputError(f"{path}: this image of {width} x {height} pixels does not fit in memory") from error
     except Exception as error:  # encoders raise many types, such as for too much EXIF
         raise OutputError(f"{path}: {kind.name} cannot hold this {width}x{height} image: {error}") from error
+
+
+def _metadata_for(kind: OutputFormat, like: Photograph, size: tuple[int, int], dpi: str) -> Metadata:
+    """The metadata of a result of a size (width, height) in a format, without colour profile."""
+    factors = size[0] / like.pixels.shape[-1], size[1] / like.pixels.shape[-2]
+    dpi_factors = factors if dpi == "scale" else (1.0, 1.0)
+    resolution = None if like.dpi is None else (like.dpi[0] * dpi_factors[0], like.dpi[1] * dpi_factors[1])
+    exif = None if like.exif is None else exif_with_size(like.exif, size, factors, dpi_factors)
+    xmp = None if like.xmp is None else xmp_with_size(like.xmp, size, factors, dpi_factors)
+    if kind.words_in_exif:
+        exif = describe_in_exif(exif, resolution, as_one_text(like.texts))
+    return Metadata(None, exif, xmp, resolution, like.texts, like.iptc, like.gain_map)

@@ -19,7 +19,7 @@ from blinddiff.models.statistics import (
     COLOUR_STATISTICS,
     FINE_BLOCK,
     FINE_MAPS,
-    GROUPS,
+    NOISE_CLUES,
     NOISE_GRID,
     STATISTICS,
     Statistics,
@@ -143,8 +143,8 @@ START_LOGIT = -6.0  # of the negative part's weight at the start of training: so
 MIN_NOISE_POWER = 1e-6  # squared grey levels
 GATE_CHANNELS = 32
 START_GATE = -9.0  # logit of the noise gate at the start of training: about 1e-4 of the power
+CLUE_UNIT = 3.0  # makes the gate's inputs of similar magnitude
 MAX_GATE = 1.5  # above 1, because the flattest blocks have less noise than the others
-SPECTRUM_FLOOR = 0.1  # squared grey levels, that of rounding; spectra are compared above it
 HALF_GRID = NOISE_GRID * (NOISE_GRID // 2 + 1)
 
 
@@ -178,29 +178,31 @@ class FineSpectraEncoder(nn.Sequential):
 class NoiseGate(nn.Module):
     """The share of the flattest blocks' power that is coloured noise, at each frequency: a small convolutional network.
 
-    Being convolutional over the frequencies, it detects the peak of a halftone pattern wherever it is.
+    Being convolutional over the frequencies, it detects the peak of a halftone pattern wherever it is. It sees only
+    `Statistics.clues`: with the features of the trunk as inputs, it learned the noise of the training images by heart.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        maps = GROUPS + 2 + 1 + 2  # normalised spectra of luma and chroma, log power of the flattest blocks, frequency
+        maps = NOISE_CLUES + 2  # and the frequency
         self.first = nn.Conv2d(maps, GATE_CHANNELS, 3, padding=1)
-        self.of_features = nn.Linear(hidden, GATE_CHANNELS)
+        self.whole = nn.Sequential(
+            nn.Linear(GATE_CHANNELS, GATE_CHANNELS), nn.GELU(), nn.Linear(GATE_CHANNELS, GATE_CHANNELS)
+        )
         self.second = nn.Conv2d(GATE_CHANNELS, GATE_CHANNELS, 3, padding=1)
+        self.third = nn.Conv2d(GATE_CHANNELS, GATE_CHANNELS, 3, padding=1)
         self.last = nn.Conv2d(GATE_CHANNELS, 1, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.constant_(self.last.bias, START_GATE)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor, spectral: Tensor, colour: Tensor, flat: Tensor) -> Tensor:
-        """features (B, hidden), the normalised statistics `spectral` and `colour`, and `flat` -> (B, 16, 9)."""
-        log_flat = (flat + SPECTRUM_FLOOR).log()
-        log_flat = (log_flat - log_flat.mean((-2, -1), keepdim=True))[:, None].to(features)
-        spectra = [part.unflatten(1, (-1, *flat.shape[-2:])) for part in (spectral, colour)]
-        rows = torch.fft.fftfreq(NOISE_GRID, device=flat.device).abs()[:, None].expand(flat.shape[-2:])
-        columns = torch.fft.rfftfreq(NOISE_GRID, device=flat.device).expand(flat.shape[-2:])
-        frequency = torch.stack([rows, columns]).expand(len(flat), -1, -1, -1).to(features)
-        x = self.first(torch.cat([*spectra, log_flat, frequency], 1)) + self.of_features(features)[..., None, None]
-        return MAX_GATE * self.last(F.gelu(self.second(F.gelu(x))))[:, 0].float().sigmoid()
+    def forward(self, clues: Tensor) -> Tensor:
+        """`Statistics.clues` -> (B, 16, 9), 0 to `MAX_GATE`."""
+        rows = torch.fft.fftfreq(NOISE_GRID, device=clues.device).abs()[:, None].expand(clues.shape[-2:])
+        columns = torch.fft.rfftfreq(NOISE_GRID, device=clues.device).expand(clues.shape[-2:])
+        frequency = torch.stack([rows, columns]).expand(len(clues), -1, -1, -1)
+        x = F.gelu(self.first(torch.cat([clues / CLUE_UNIT, frequency], 1).to(self.first.weight.dtype)))
+        x = F.gelu(self.second(x) + self.whole(x.mean((-2, -1)))[..., None, None])
+        return MAX_GATE * self.last(F.gelu(self.third(x)))[:, 0].float().sigmoid()
 
 
 class SpectralEstimator(nn.Module):
@@ -222,7 +224,7 @@ class SpectralEstimator(nn.Module):
         self.fine = FineSpectraEncoder(hidden)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
         self.negative_head = nn.Linear(hidden, kernel_size**2 + 1)
-        self.noise_gate = NoiseGate(hidden)
+        self.noise_gate = NoiseGate()
         self.correct = KernelCorrection(scales)
         self.confidence_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
         # At the start of training no kernel has a negative part and all noise is white.
@@ -250,8 +252,7 @@ class SpectralEstimator(nn.Module):
         p, q = out[:, :-1].softmax(1), negative[:, :-1].softmax(1)
         g = F.softplus(negative[:, -1:])
         kernel = ((1 + g) * p - g * q).unflatten(1, (self.kernel_size, self.kernel_size))
-        spectra = spectral[:, : GROUPS * HALF_GRID], colour[:, : 2 * HALF_GRID]
-        coloured = self.noise_gate(features, *spectra, statistics.flat) * statistics.flat
+        coloured = self.noise_gate(statistics.clues) * statistics.flat
         white = NOISE_UNIT * F.softplus(out[:, -1])
         power = full_spectrum(white.square()[:, None, None] + coloured).clamp_min(MIN_NOISE_POWER)
         variance = power.mean((-2, -1))

@@ -4,8 +4,8 @@ A blur multiplies the power spectrum of the scene by that of the kernel, and nat
 mean power spectrum of small blocks reveals the kernel, and that of the flattest blocks reveals the noise.
 """
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -15,14 +15,17 @@ from torch import Tensor
 
 from blinddiff.degradation.observation import Observation
 from blinddiff.degradation.resize import extend
+from blinddiff.models.photograph_area import photograph_area
 
 Choice: TypeAlias = Literal["textured", "even"]
 BLOCK = 16
 STRIDE = 8
 GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statistics`
-QUANTILES = (0.5, 0.9, 0.97, 0.99, 0.999)
+QUANTILES = (500, 900, 970, 990, 999)  # in thousandths
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # added to a power spectrum: the power of noise of 0.03 grey levels, less than rounding
+MAX_OUTSIDE = 0.02  # share of a block's pixels that may be outside the photograph
+FEWEST_BLOCKS = 6  # with fewer blocks inside, all blocks count
 WINDOW = 128  # side of the windows sampled from a large image; a multiple of JPEG's block size
 MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
 
@@ -31,6 +34,9 @@ NOISE_GRID = 16
 FINE_BLOCK = 64  # resolves the zeros in the spectra of defocus and motion
 FINE_MAPS = 4
 COLOUR_STATISTICS = 2 * BLOCK * (BLOCK // 2 + 1) + 2
+NOISE_CLUES = 7
+SPECTRUM_FLOOR = 0.1
+"""Squared grey levels, the power of rounding; noise spectra are compared above it."""
 
 STATISTICS = GROUPS * BLOCK * (BLOCK // 2 + 1) + len(DIRECTIONS) * len(QUANTILES) + 8
 """Number of statistics of an image."""
@@ -58,7 +64,8 @@ def spectral_statistics(y: Tensor, *, windows: Choice = "textured") -> Tensor:
     and over the tenth with most energy; the log of the mean power spectrum over the tenth with least; log quantiles of
     absolute differences in four directions; harmonics of absolute second differences over the 8-pixel grid of JPEG.
 
-    If an image has more pixels than `MAX_WINDOWS` windows, only that many windows are used, which bounds the cost.
+    If an image has more pixels than `MAX_WINDOWS` windows, only that many windows are used, which bounds the cost. Only
+    blocks inside the `photograph_area` count, unless there are fewer than `FEWEST_BLOCKS`.
 
     Args:
         y: images, (B, C, h, w), in [0, 1]; sides under 24 are padded symmetrically.
@@ -66,26 +73,64 @@ def spectral_statistics(y: Tensor, *, windows: Choice = "textured") -> Tensor:
 
     The result is (B, `STATISTICS`), float32.
     """
-    grey = _windows(y.float().mean(1, keepdim=True), BLOCK + STRIDE, windows)[:, 0]
-    return _spectral_statistics(grey, block_power(grey).flatten(1, 2))
+    y = y.float()
+    planes = torch.cat([y.mean(1, keepdim=True), photograph_area(y)[:, None].to(y)], 1)
+    return _spectral_statistics(_blocks(planes, BLOCK, windows))
 
 
-def _spectral_statistics(grey: Tensor, power: Tensor) -> Tensor:
-    """`spectral_statistics` from the windows (B, W, n, m) and the power spectra of their blocks, (B, N, 16, 9)."""
-    power = power.flatten(2) + FLOOR  # (B, N, 144)
-    energy = power.sum(-1)
-    shape = (power / energy[..., None]).log()
-    order = energy.argsort(1)
-    tenth = max(1, round(order.shape[1] / 10))
-    strongest = order[:, -tenth:, None].expand(-1, -1, power.shape[-1])
-    weakest = order[:, :tenth, None].expand(-1, -1, power.shape[-1])
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """The windows of images, and the power spectra of their blocks, of which only some count.
+
+    Attributes:
+        planes: (B, C, W, n, m); the first plane is luma.
+        area: 1 where the windows are photograph, (B, W, n, m).
+        power: spectra of all blocks, (B, C, N, size, size // 2 + 1).
+        rank: of each block that counts by its energy of luma, from 0; the others come after these, (B, N).
+        count: number of blocks that count, (B, 1).
+    """
+
+    planes: Tensor
+    area: Tensor
+    power: Tensor
+    rank: Tensor
+    count: Tensor
+
+    def mean(self, values: Tensor, share: float = 1.0, *, strongest: bool = False) -> Tensor:
+        """The mean over the share of blocks with least (or most) energy: (B, C, N, ...) -> (B, C, ...)."""
+        rank = self.count - 1 - self.rank if strongest else self.rank
+        weight = ((rank >= 0) & (rank < (share * self.count).round().clamp_min(1)) & (self.rank < self.count)).to(
+            values
+        )
+        return torch.einsum("bcnij,bn->bcij", values, weight) / weight.sum(1).view(-1, 1, 1, 1)
+
+
+def _blocks(planes: Tensor, size: int, choice: Choice = "textured") -> _Blocks:
+    """The blocks of images (B, C + 1, h, w), whose last plane is 1 where they are photograph."""
+    stride = size // 2
+    windows = _windows(planes, size + stride if size == BLOCK else size, choice)
+    planes, area = windows[:, :-1], windows[:, -1]
+    power = block_power(planes, size, stride).flatten(2, 3)
+    outside = 1 - area.unfold(-2, size, stride).unfold(-2, size, stride).mean((-2, -1)).flatten(1)
+    inside = outside <= MAX_OUTSIDE
+    enough = inside.sum(1, keepdim=True) >= min(FEWEST_BLOCKS, inside.shape[1])
+    inside, area = inside | ~enough, area.maximum((~enough).to(area)[..., None, None])
+    energy = power[:, 0].sum((-2, -1)).where(inside, torch.inf)
+    return _Blocks(planes, area, power, energy.argsort(1).argsort(1), inside.sum(1, keepdim=True))
+
+
+def _spectral_statistics(blocks: _Blocks) -> Tensor:
+    power = blocks.power[:, :1] + FLOOR  # (B, 1, N, 16, 9)
+    shape = (power / power.sum((-2, -1), keepdim=True)).log()
     spectra = [
-        power.mean(1).log(),
-        shape.mean(1),
-        shape.gather(1, strongest).mean(1),
-        power.gather(1, weakest).mean(1).log(),
+        blocks.mean(power).log(),
+        blocks.mean(shape),
+        blocks.mean(shape, 0.1, strongest=True),
+        blocks.mean(power, 0.1).log(),
     ]
-    return torch.cat([*spectra, _gradient_quantiles(grey), _lattice_harmonics(grey)], 1)
+    windows = blocks.planes[:, 0], blocks.area > 0
+    others = _gradient_quantiles(*windows), _lattice_harmonics(*windows)
+    return torch.cat([*(part.flatten(1) for part in spectra), *others], 1)
 
 
 CHROMA = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]) / torch.tensor([[2.0], [6.0]]).sqrt()
@@ -103,43 +148,57 @@ class Statistics(NamedTuple):
             (B, 16, 9). It is the noise's spectrum if those blocks are flat.
         fine: log power spectra of 64x64 blocks: mean of luma; mean of the logs of energy-normalised spectra; mean over
             the flattest quarter; mean of chroma; (B, FINE_MAPS, 64, 33).
+        clues: what tells noise, which is alike in all blocks, from detail, at each frequency, see `_noise_clues`;
+            (B, NOISE_CLUES, 16, 9).
     """
 
     spectral: Tensor
     colour: Tensor
     flat: Tensor
     fine: Tensor
+    clues: Tensor
 
 
 def estimator_statistics(observation: Observation) -> Statistics:
     """The statistics of LR images in float32; for a large image on the windows that `spectral_statistics` takes."""
     y = observation.y.float()
-    planes = torch.cat([y.mean(1, keepdim=True), torch.einsum("dc,bchw->bdhw", CHROMA.to(y), y)], 1)
+    chroma_planes = torch.einsum("dc,bchw->bdhw", CHROMA.to(y), y)
+    planes = torch.cat([y.mean(1, keepdim=True), chroma_planes, photograph_area(y)[:, None].to(y)], 1)
 
-    windows = _windows(planes, BLOCK + STRIDE)
-    power = block_power(windows).flatten(2, 3)  # (B, 3, N, 16, 9)
-    spectral = _spectral_statistics(windows[:, 0], power[:, 0])
-    flattest = _flattest(power, 0.1)
-    chroma, flat_chroma = (each[:, 1:].mean((1, 2)) for each in (power, flattest))
+    blocks = _blocks(planes, BLOCK)
+    mean, flattest = blocks.mean(blocks.power), blocks.mean(blocks.power, 0.1)  # (B, 3, 16, 9)
+    chroma, flat_chroma = mean[:, 1:].mean(1), flattest[:, 1:].mean(1)
     step = torch.zeros(len(y)) if observation.jpeg_step is None else observation.jpeg_step
     file = torch.stack([(step > 0).float(), (step + 1).log()], 1).to(y)
     colour = torch.cat([(chroma + FLOOR).log().flatten(1), (flat_chroma + FLOOR).log().flatten(1), file], 1)
     # R, G and B have the power of their mean and, on average, two thirds of that of a chroma plane.
-    flat = 255**2 * _with_origin(flattest[:, 0].mean(1) + 2 / 3 * flat_chroma)
+    flat = 255**2 * _with_origin(flattest[:, 0] + 2 / 3 * flat_chroma)
+    clues = _noise_clues(blocks, mean, flattest)
 
-    power = block_power(_windows(planes, FINE_BLOCK), FINE_BLOCK, FINE_BLOCK // 2).flatten(2, 3) + FLOOR
-    luma, chroma = power[:, 0], power[:, 1:].mean((1, 2))
-    shape = (luma / luma.sum((-2, -1), keepdim=True)).log().mean(1)
-    flattest = _flattest(power, 0.25)[:, 0].mean(1)
-    fine = torch.stack([luma.mean(1).log(), shape, flattest.log(), chroma.log()], 1)
-    return Statistics(spectral, colour, flat, fine)
+    fine_blocks = _blocks(planes, FINE_BLOCK)
+    power = fine_blocks.power + FLOOR
+    shape = (power / power.sum((-2, -1), keepdim=True)).log()
+    mean, shape, flattest = fine_blocks.mean(power), fine_blocks.mean(shape), fine_blocks.mean(power, 0.25)
+    fine = torch.stack([mean[:, 0].log(), shape[:, 0], flattest[:, 0].log(), mean[:, 1:].mean(1).log()], 1)
+    return Statistics(_spectral_statistics(blocks), colour, flat, fine, clues)
 
 
-def _flattest(power: Tensor, share: float) -> Tensor:
-    """The share of blocks with least energy in the first plane: (B, C, N, n, m) -> (B, C, N', n, m)."""
-    count = max(1, round(share * power.shape[2]))
-    chosen = power[:, 0].sum((-2, -1)).argsort(1)[:, None, :count, None, None]
-    return power.gather(2, chosen.expand(-1, power.shape[1], -1, *power.shape[-2:]))
+def _noise_clues(blocks: _Blocks, mean: Tensor, flattest: Tensor) -> Tensor:
+    """Log power at each frequency, in squared grey levels above `SPECTRUM_FLOOR`: (B, NOISE_CLUES, 16, 9).
+
+    Of luma the mean over all blocks, the mean and standard deviation of the logs, the mean of the logs over the flatter
+    half, and the mean over the flattest tenth; of chroma the mean over all blocks and over the flattest tenth. For
+    stationary noise all means are alike, and the standard deviation of the logs is 1.3, that of an exponential
+    distribution; for a halftone pattern, the same in every block, it is less.
+
+    mean, flattest: power of luma and chroma over all blocks and over the flattest tenth, (B, 3, 16, 9).
+    """
+    logs = (255**2 * blocks.power[:, :1] + SPECTRUM_FLOOR).log()
+    log_mean = blocks.mean(logs)
+    deviation = (blocks.mean(logs.square()) - log_mean.square()).clamp_min(0).sqrt()
+    means = [mean[:, :1], flattest[:, :1], mean[:, 1:].mean(1, keepdim=True), flattest[:, 1:].mean(1, keepdim=True)]
+    log_means = [(255**2 * each + SPECTRUM_FLOOR).log() for each in means]
+    return torch.cat([*log_means, log_mean, blocks.mean(logs, 0.5), deviation], 1)
 
 
 def noise_spectrum(noise: Tensor) -> Tensor:
@@ -196,32 +255,40 @@ def _windows(planes: Tensor, smallest: int, choice: Choice = "textured") -> Tens
     return torch.stack([image[:, chosen] for image, chosen in zip(windows, best, strict=True)])
 
 
-def _gradient_quantiles(grey: Tensor) -> Tensor:
-    """Log quantiles of the absolute differences along each direction: (B, 20)."""
+def _gradient_quantiles(grey: Tensor, area: Tensor) -> Tensor:
+    """Log quantiles of the absolute differences along each direction, of pixels in the area: (B, 20)."""
     height, width = grey.shape[-2:]
     out = []
     for down, right in DIRECTIONS:
-        a = grey[..., : height - down, max(-right, 0) : width - max(right, 0)]
-        b = grey[..., down:, max(right, 0) : width + min(right, 0)]
-        steps = (a - b).abs().flatten(1)
-        ranks = [min(math.floor(q * steps.shape[1]), steps.shape[1] - 1) for q in QUANTILES]
+        rows, columns = slice(height - down), slice(max(-right, 0), width - max(right, 0))
+        other_rows, other_columns = slice(down, None), slice(max(right, 0), width + min(right, 0))
+        steps = (grey[..., rows, columns] - grey[..., other_rows, other_columns]).abs()
+        both = (area[..., rows, columns] & area[..., other_rows, other_columns]).flatten(1)
+        steps, count = steps.flatten(1).where(both, torch.inf), both.sum(1, keepdim=True)
+        ranks = count * torch.tensor(QUANTILES, device=grey.device) // 1000
         out.append((_of_rank(steps, ranks) + 1e-4).log())
     return torch.cat(out, 1)
 
 
-def _of_rank(values: Tensor, ranks: list[int]) -> Tensor:
-    """Order statistics of (B, N) at the given ranks, from 0: (B, len(ranks))."""
+def _of_rank(values: Tensor, ranks: Tensor) -> Tensor:
+    """Order statistics of (B, N) at the given ranks, from 0: (B, R)."""
     if values.is_cpu and not values.requires_grad:  # a partition is five times as fast as a sort
-        return torch.from_numpy(np.partition(values.numpy(), ranks, axis=1)[:, ranks])
-    return values.sort(1).values[:, ranks]
+        pairs = zip(values.numpy(), ranks.numpy(), strict=True)
+        return torch.from_numpy(np.stack([np.partition(row, rank)[rank] for row, rank in pairs]))
+    return values.sort(1).values.gather(1, ranks)
 
 
-def _lattice_harmonics(grey: Tensor) -> Tensor:
+def _lattice_harmonics(grey: Tensor, area: Tensor) -> Tensor:
     """Mean absolute second difference at each phase of an 8-pixel grid, as four harmonics along each axis: (B, 8)."""
     out = []
     for axis in (2, 3):
-        second = grey.diff(dim=axis).diff(dim=axis).abs().mean((1, 5 - axis))
-        whole = second.shape[1] // 8 * 8
-        phases = second[:, :whole].unflatten(1, (-1, 8)).mean(1)
+        length = grey.shape[axis] - 2
+        second = grey.diff(dim=axis).diff(dim=axis).abs()
+        inside = (area.narrow(axis, 0, length) & area.narrow(axis, 1, length) & area.narrow(axis, 2, length)).to(grey)
+        sums = [
+            each.sum((1, 5 - axis))[:, : length // 8 * 8].unflatten(1, (-1, 8)).sum(1)
+            for each in (second * inside, inside)
+        ]
+        phases = sums[0] / sums[1].clamp_min(1)
         out.append(torch.fft.rfft(phases / (phases.mean(1, keepdim=True) + 1e-4)).abs()[:, 1:])
     return torch.cat(out, 1)

@@ -192,7 +192,7 @@ class FileRestorer:
         # Not strict: results may have different formats.
         options = imaging.encoder_options(job.target, self._settings.quality, self._settings.subsampling, strict=False)
         result = restore_photograph(self._pipeline, photograph, self._settings, self._kernel)
-        data = imaging.encode_image(job.target, result.pixels, photograph, result.alpha, options)
+        data = imaging.encode_image(job.target, result.pixels, photograph, result.alpha, options, self._settings.dpi)
         write_file(job.target, data)
         return Done(input_sha256, hash_of(data), result.facts(job.target))
 

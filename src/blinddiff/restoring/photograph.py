@@ -18,10 +18,11 @@ from blinddiff import __version__
 from blinddiff.degradation import SCALES, bicubic_upsample
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.noise import check_noise_level
+from blinddiff.degradation.sharpness import Sharpness, noise_in_words, sharpness_of
 from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError
 from blinddiff.files import file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, reduce_image, resample, visible_colours
-from blinddiff.imaging.write import written_bit_depth
+from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, resample, visible_colours
+from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.output import BlindDiffOutput
@@ -62,6 +63,7 @@ class RestoreSettings:
         longest: longer side of the result in pixels, instead of ``scale``.
         megapixels: size of the result in millions of pixels, instead of ``scale``.
         quality, subsampling: how a lossy format is written, see `encoder_options`; None for the format's default.
+        dpi: ``"scale"`` multiplies the pixels per inch by the enlargement, so that the printed size stays; ``"keep"``.
 
     Raises ParameterError if a number is out of its range, or several sizes are given.
     """
@@ -83,10 +85,13 @@ class RestoreSettings:
     megapixels: float | None = None
     quality: int | None = None
     subsampling: str | None = None
+    dpi: str = "scale"
 
     def __post_init__(self) -> None:
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if self.dpi not in DPI_RULES:
+            raise ParameterError(f"dpi {self.dpi!r} is not one of {', '.join(DPI_RULES)}")
         if not 1 <= self.scale <= MAX_FACTOR:
             raise ParameterError(f"scale {self.scale} is not between 1 and {MAX_FACTOR}")
         if self.scale == int(self.scale):
@@ -156,6 +161,8 @@ class RestoreSettings:
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
             del facts["samples"]  # left out, so that ledgers from before this setting stay valid
+        if self.dpi == DPI_RULES[0]:
+            del facts["dpi"]  # for the same reason
         for name in (*_SIZES, "quality", "subsampling"):  # for the same reason
             if facts[name] is None:
                 del facts[name]
@@ -192,6 +199,7 @@ class Result:
         alpha: transparency, (1, H, W) in [0, 1]; None if the photograph has none.
         kernel: (n, m), in pixels of the first pass's result; sums to 1.
         noise_level: standard deviation of the noise in grey levels.
+        noise_spectrum: its power relative to white noise, (16, 16), see `Degradation`; None if not estimated.
         expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None if the kernel was given.
         residual: input minus degraded result, (3, h, w), in grey levels.
         consistency: RMS of the residual divided by the RMS expected from noise and rounding; near 1 if the result is
@@ -208,6 +216,7 @@ class Result:
     alpha: Tensor | None
     kernel: Tensor
     noise_level: float
+    noise_spectrum: Tensor | None
     expected_kernel_error: float | None
     residual: Tensor
     consistency: float
@@ -221,6 +230,16 @@ class Result:
         return float(self.residual.square().mean().sqrt())
 
     @property
+    def sharpness(self) -> Sharpness:
+        """MTF50 and overshoot of the photograph, from the kernel."""
+        return sharpness_of(self.kernel, self.passes[0])
+
+    @property
+    def kind_of_noise(self) -> str:
+        """The noise in words, such as "grain"."""
+        return noise_in_words(self.noise_level, self.noise_spectrum, self.photograph.jpeg_step)
+
+    @property
     def uncertainty(self) -> float | None:
         """Root mean square of `std`, in grey levels; None for one sample."""
         return None if self.std is None else 255 * float(self.std.square().mean().sqrt())
@@ -232,9 +251,12 @@ class Result:
         bit depth. ``mode`` (Pillow's pixel format, such as "RGB") and ``bit_depth`` describe the photograph.
         ``kernel_widths`` are the standard deviations along the kernel's principal axes in pixels of the result, the
         larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
+        ``mtf50`` (across vertical and horizontal edges, cycles per pixel of the photograph, or null), ``overshoot`` and
+        ``sharpened`` are those of `Sharpness`. ``noise_spectrum`` has the rows of the spectrum, or is null.
         ``samples`` and ``uncertainty`` are there only for several samples. ``passes`` and ``kernel_scale``, the scale
         whose pixels the kernel has, are there only if the result was reduced or has two passes. ``notes``
-        are those of the `Photograph`. The other keys are attributes of `Result`.
+        are those of the `Photograph`, and one on metadata for which the output's format has no room. The other keys are
+        attributes of `Result`.
         """
         major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
@@ -244,15 +266,18 @@ class Result:
             "mode": self.photograph.mode,
             "bit_depth": self.photograph.bit_depth,
             "written_bit_depth": written_bit_depth(output, self.photograph),
-            "kernel": [[float(f"{value:.5g}") for value in row] for row in self.kernel.tolist()],
+            "kernel": _rounded(self.kernel),
             "kernel_widths": [major, minor],
             "kernel_angle": angle,
+            **self.sharpness.facts(),
             "noise_level": self.noise_level,
+            "noise_kind": self.kind_of_noise,
+            "noise_spectrum": None if self.noise_spectrum is None else _rounded(self.noise_spectrum),
             "residual_rms": self.residual_rms,
             "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,
             "seconds": self.seconds,
-            "notes": list(self.photograph.notes),
+            "notes": [*self.photograph.notes, *left_out(output, self.photograph)],
             **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
@@ -341,6 +366,7 @@ def restore_photograph(
         alpha=alpha,
         kernel=first.kernels[0],
         noise_level=float(first.noise_levels[0]),
+        noise_spectrum=None if first.noise_spectra is None else first.noise_spectra[0],
         expected_kernel_error=None if first.expected_kernel_errors is None else float(first.expected_kernel_errors[0]),
         residual=first.residuals[0],
         consistency=float(first.consistency[0]),
@@ -348,6 +374,11 @@ def restore_photograph(
         seconds=time.perf_counter() - started,
         passes=passes,
     )
+
+
+def _rounded(table: Tensor) -> list[list[float]]:
+    """The rows of a table, with five significant digits."""
+    return [[float(f"{value:.5g}") for value in row] for row in table.tolist()]
 
 
 def _samples(out: BlindDiffOutput) -> Tensor:

@@ -19,8 +19,7 @@ from blinddiff.degradation.draws import LrImages
 from blinddiff.degradation.kernel_measures import shift_kernel
 from blinddiff.errors import RecipeError
 from blinddiff.imaging import read_8bit
-from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR
-from blinddiff.models.statistics import full_spectrum, noise_spectrum
+from blinddiff.models.statistics import SPECTRUM_FLOOR, full_spectrum, noise_spectrum
 from blinddiff.training.recipe import DATA_VARIABLE, DegradationRecipe
 
 Pixels = npt.NDArray[np.uint8]
@@ -162,6 +161,9 @@ def degrade(
     `kernel_size` is at most `MAX_KERNEL_SIZE`; `generator` is on the CPU.
     """
     x = photographs.float() / 255
+    if recipe.grey:
+        grey = (torch.rand(len(x), generator=generator) < recipe.grey).to(x.device)
+        x[grey] = x[grey].mean(1, keepdim=True)
     kernel = sample_kernels(recipe.kernels, len(x), scale, kernel_size, generator, device=x.device)
     clean = DegradationOperator(kernel, scale, boundary="circular")(x)  # the margin contains the wrapped pixels
     if scale > 1 and recipe.decimated:

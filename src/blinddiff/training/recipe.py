@@ -86,6 +86,8 @@ class DegradationRecipe(_Section):
     """Mixtures applied in order after the noise: sharpening, compression, and so on."""
     decimated: Share = 0.0
     """Share of the images that are subsampled without the antialiasing of MATLAB's bicubic downsampling."""
+    grey: Share = 0.0
+    """Share of the images that are black and white."""
 
     @property
     def mixtures(self) -> list[dict[str, float]]:

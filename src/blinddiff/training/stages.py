@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction, add_noise
-from blinddiff.models.kernel_estimator import SPECTRUM_FLOOR, CorrectionFeatures, log_ratio, mirror_descent_step
+from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_descent_step
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.statistics import Statistics, estimator_statistics
+from blinddiff.models.statistics import SPECTRUM_FLOOR, Statistics, estimator_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.recipe import Recipe
 
@@ -122,10 +122,9 @@ class Estimator(Stage):
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         statistics = estimator_statistics(pairs.observation)
         true = [pairs.kernel, pairs.noise_level, pairs.noise_spectrum]
-        rows = [*statistics[:-1], statistics.fine.half(), pairs.observation.scales, *true]
-        rows = self._with_replayed(rows, generator)
-        spectral, colour, flat, fine, scale, kernel, noise_level, spectrum = rows
-        statistics = Statistics(spectral, colour, flat, fine.float())
+        rows = [*statistics._replace(fine=statistics.fine.half()), pairs.observation.scales, *true]
+        *parts, scale, kernel, noise_level, spectrum = self._with_replayed(rows, generator)
+        statistics = Statistics(*(part.float() for part in parts))
         estimate, _ = net.estimator(statistics, scale)
         return self._weighted(**degradation_losses(estimate, Degradation(kernel, noise_level, None, spectrum)))
 

@@ -1,0 +1,122 @@
+"""A degradation in the terms of imaging engineers: MTF50 and overshoot of the blur, the kind of noise in words.
+
+The modulation transfer function (MTF) is that of ISO 12233: the modulus of the Fourier transform of the line spread
+function, which is the kernel summed along an edge. Blur and antialiased downsampling together give that of y.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blinddiff.degradation.resize import downsampling_taps
+
+MTF_POINTS = 1024  # frequencies at which the MTF is computed, up to the Nyquist frequency of the HR grid
+SHARPENED = 0.02
+"""Overshoot from which a photograph counts as sharpened; less is within the error of the estimate."""
+NO_NOISE = 1.0  # grey levels; below it, the spectrum is hardly more than that of rounding
+PEAK_SHARE = 0.25  # share of the noise's power in one peak, from which it is a printed screen
+COARSE = 2.0  # ratio of low to high frequencies' power, from which noise is grain
+BLOCKY_STEP = 3.0  # mean step of a JPEG table from which its blocks can be seen
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """What a kernel does to an edge.
+
+    Attributes:
+        mtf50: frequency at which the MTF of y falls to one half, across vertical and horizontal edges, in cycles per
+            pixel of y; None where it does not fall so far below the Nyquist frequency of the HR grid.
+        overshoot: how far an edge blurred by the kernel exceeds its brighter side, as a share of its contrast; 0
+            without negative entries.
+    """
+
+    mtf50: tuple[float | None, float | None]
+    overshoot: float
+
+    @property
+    def sharpened(self) -> bool:
+        """Whether the overshoot is beyond the error of an estimate."""
+        return self.overshoot >= SHARPENED
+
+    def facts(self) -> dict[str, Any]:
+        """The values for JSON."""
+        rounded = [None if value is None else round(value, 4) for value in self.mtf50]
+        return {"mtf50": rounded, "overshoot": round(self.overshoot, 4), "sharpened": self.sharpened}
+
+
+def sharpness_of(kernel: Tensor, scale: int) -> Sharpness:
+    """`Sharpness` of a kernel (n, m), HR pixels, of sum 1, at a scale."""
+    spreads = [kernel.sum(axis).detach().cpu().double() for axis in (0, 1)]
+    across, down = (mtf50(*mtf(spread, scale)) for spread in spreads)
+    overshoot = max(max(float(edge.max()) - 1, -float(edge.min())) for edge in (part.cumsum(0) for part in spreads))
+    return Sharpness((across, down), max(overshoot, 0.0))
+
+
+def mtf(line_spread: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Frequencies, in cycles per pixel of y, and the MTF of y there, from a kernel's line spread function (n,)."""
+    taps, _ = downsampling_taps(scale)
+    frequency = torch.linspace(0, 0.5, MTF_POINTS, dtype=torch.float64)  # cycles per HR pixel
+    transfer = torch.ones_like(frequency)
+    for part in (line_spread, taps):
+        phase = -2j * math.pi * frequency[:, None] * torch.arange(len(part), dtype=torch.float64)
+        transfer = transfer * (phase.exp() @ part.to(torch.complex128)).abs()
+    return frequency * scale, transfer
+
+
+def mtf50(frequency: Tensor, transfer: Tensor) -> float | None:
+    """The lowest frequency at which the MTF falls to 0.5, by linear interpolation; None if it does not."""
+    below = torch.nonzero(transfer < 0.5).flatten()
+    if not len(below):
+        return None
+    last = int(below[0])  # at least 1: the MTF is 1 at 0
+    before, after = float(transfer[last - 1]), float(transfer[last])
+    start, end = float(frequency[last - 1]), float(frequency[last])
+    return start + (end - start) * (before - 0.5) / (before - after)
+
+
+def noise_in_words(level: float, spectrum: Tensor | None, jpeg_step: float = 0.0) -> str:
+    """The kind of noise: "none", "white noise", "grain", "printed screen of 3.0 px", "fine noise", "JPEG blocks".
+
+    level: grey levels. spectrum: relative power (n, n) at the frequencies of `torch.fft.fftfreq`, or None for white.
+    jpeg_step: see `Observation`. A screen is a peak away from the origin; its period is that of its lines.
+    """
+    if level < NO_NOISE:
+        return "none"
+    kind = "white noise" if spectrum is None else _kind(spectrum.detach().cpu().double())
+    if jpeg_step >= BLOCKY_STEP:
+        return f"{kind} and JPEG blocks" if kind.startswith("printed") else "JPEG blocks"
+    return kind
+
+
+def _kind(spectrum: Tensor) -> str:
+    n = spectrum.shape[-1]
+    frequency = torch.fft.fftfreq(n, dtype=torch.float64)
+    rows, columns = frequency[:, None].expand(n, n), frequency.expand(n, n)
+    radius = torch.hypot(rows, columns)
+    # A peak spreads over its neighbours, and has a mirror image at the negative frequency. On a toroidal grid:
+    around = sum(spectrum.roll((i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1))
+    assert isinstance(around, Tensor)
+    around = around - 9 * spectrum.median()
+    peak = int(torch.where(radius > 1.5 / n, around, torch.zeros_like(around)).argmax())
+    period = 1 / _refined(spectrum, peak // n, peak % n)
+    if 2 * float(around.flatten()[peak]) >= PEAK_SHARE * float(spectrum.sum()) and period < n / 2:
+        return f"printed screen of {period:.1f} px"
+    low, high = spectrum[(radius > 0) & (radius <= 0.2)].mean(), spectrum[radius >= 0.35].mean()
+    ratio = float(low / high)
+    return "grain" if ratio >= COARSE else "fine noise" if ratio <= 1 / COARSE else "white noise"
+
+
+def _refined(spectrum: Tensor, row: int, column: int) -> float:
+    """The length of the frequency of a peak, cycles per pixel, as the centroid of the 3 x 3 entries around it."""
+    n = spectrum.shape[-1]
+    near = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    power = torch.stack([spectrum[(row + i) % n, (column + j) % n] for i, j in near]) - spectrum.median()
+    weight = power.clamp_min(0) / power.clamp_min(0).sum()
+    signed = [(k + n // 2) % n - n // 2 for k in (row, column)]
+    centre = [
+        sum(float(w) * (k + step[axis]) for w, step in zip(weight, near, strict=True)) for axis, k in enumerate(signed)
+    ]
+    return max(math.hypot(*centre) / n, 1e-6)

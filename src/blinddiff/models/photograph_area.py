@@ -1,0 +1,34 @@
+"""Which pixels of an image are photograph: frames and clipped pixels say nothing of its blur and noise."""
+
+import torch
+from torch import Tensor
+
+WHITE, BLACK = 254.5 / 255, 0.5 / 255
+CONSTANT = 1.5 / 255
+"""Largest difference from its median within a row of a frame: compression and rounding leave less."""
+EDGE = 2  # pixels beside a frame that resampling has mixed with it
+MAX_FRAME = 0.45  # share of a side; beyond it, the image itself is flat
+
+
+def photograph_area(y: Tensor) -> Tensor:
+    """True where images (B, 3, h, w) in [0, 1] show the photograph: (B, h, w).
+
+    Left out are pixels with a channel at white, or with all channels at black, where the photograph was clipped or
+    something was drawn onto it; and rows and columns of one colour at the border, with `EDGE` pixels beside them.
+    """
+    clipped = (y >= WHITE).any(1) | (y <= BLACK).all(1)
+    return ~(clipped | _frame(y) | _frame(y.transpose(-1, -2)).transpose(-1, -2))
+
+
+def _frame(y: Tensor) -> Tensor:
+    """Rows of one colour at the top and the bottom, of (B, 3, h, w): (B, h, w)."""
+    height, width = y.shape[-2:]
+    middle = y.median(-1, keepdim=True).values
+    constant = ((y - middle).abs() <= CONSTANT).float().mean((1, 3)) > 0.99  # (B, h)
+    inside = torch.zeros_like(constant)
+    for rows in (constant, constant.flip(-1)):
+        count = rows.long().cumprod(-1).sum(-1)  # rows of the frame at this side
+        count = torch.where(count > MAX_FRAME * height, torch.zeros_like(count), count)
+        count = torch.where(count > 0, count + EDGE, count)
+        inside = inside.flip(-1) | (torch.arange(height, device=y.device) < count[:, None])
+    return inside.flip(-1)[..., None].expand(-1, -1, width)
