@@ -23,12 +23,19 @@ def photograph_area(y: Tensor) -> Tensor:
 def _frame(y: Tensor) -> Tensor:
     """Rows of one colour at the top and the bottom, of (B, 3, h, w): (B, h, w)."""
     height, width = y.shape[-2:]
+    inside = torch.zeros_like(y[:, 0, :, 0], dtype=torch.bool)  # (B, h)
+    if bool(_one_colour(y[..., [0, -1], :]).any()):  # most photographs have no frame, and medians are slow
+        constant = _one_colour(y)
+        for rows in (constant, constant.flip(-1)):
+            count = rows.long().cumprod(-1).sum(-1)  # rows of the frame at this side
+            count = torch.where(count > MAX_FRAME * height, torch.zeros_like(count), count)
+            count = torch.where(count > 0, count + EDGE, count)
+            inside = inside.flip(-1) | (torch.arange(height, device=y.device) < count[:, None])
+        inside = inside.flip(-1)
+    return inside[..., None].expand(-1, -1, width)
+
+
+def _one_colour(y: Tensor) -> Tensor:
+    """Whether almost all pixels of a row are near the row's median: (B, 3, h, w) -> (B, h)."""
     middle = y.median(-1, keepdim=True).values
-    constant = ((y - middle).abs() <= CONSTANT).float().mean((1, 3)) > 0.99  # (B, h)
-    inside = torch.zeros_like(constant)
-    for rows in (constant, constant.flip(-1)):
-        count = rows.long().cumprod(-1).sum(-1)  # rows of the frame at this side
-        count = torch.where(count > MAX_FRAME * height, torch.zeros_like(count), count)
-        count = torch.where(count > 0, count + EDGE, count)
-        inside = inside.flip(-1) | (torch.arange(height, device=y.device) < count[:, None])
-    return inside.flip(-1)[..., None].expand(-1, -1, width)
+    return ((y - middle).abs() <= CONSTANT).float().mean((1, 3)) > 0.99

@@ -102,7 +102,8 @@ class _Blocks:
         weight = ((rank >= 0) & (rank < (share * self.count).round().clamp_min(1)) & (self.rank < self.count)).to(
             values
         )
-        return torch.einsum("bcnij,bn->bcij", values, weight) / weight.sum(1).view(-1, 1, 1, 1)
+        share_of_each = (weight / weight.sum(1, keepdim=True))[:, None, None]
+        return (share_of_each @ values.flatten(3)).unflatten(-1, values.shape[3:])[:, :, 0]
 
 
 def _blocks(planes: Tensor, size: int, choice: Choice = "textured") -> _Blocks:
@@ -177,8 +178,9 @@ def estimator_statistics(observation: Observation) -> Statistics:
 
     fine_blocks = _blocks(planes, FINE_BLOCK)
     power = fine_blocks.power + FLOOR
-    shape = (power / power.sum((-2, -1), keepdim=True)).log()
-    mean, shape, flattest = fine_blocks.mean(power), fine_blocks.mean(shape), fine_blocks.mean(power, 0.25)
+    luma = power[:, :1]
+    shape = fine_blocks.mean((luma / luma.sum((-2, -1), keepdim=True)).log())
+    mean, flattest = fine_blocks.mean(power), fine_blocks.mean(luma, 0.25)
     fine = torch.stack([mean[:, 0].log(), shape[:, 0], flattest[:, 0].log(), mean[:, 1:].mean(1).log()], 1)
     return Statistics(_spectral_statistics(blocks), colour, flat, fine, clues)
 
