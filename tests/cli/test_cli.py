@@ -199,6 +199,11 @@ def test_bad_output(refused: Callable[..., str], here: Path) -> None:
             assert reason in line
 
 
+def test_degrade_makes_no_folder_for_nothing(refused: Callable[..., str], here: Path) -> None:
+    assert "missing.csv" in refused("degrade", "small.png", "-o", "made/", "--kernel", "missing.csv")
+    assert not (here / "made").exists()
+
+
 def test_degrade_into_a_folder(run: Run, here: Path) -> None:
     (here / "there.png").mkdir()
     for folder in ("there.png", "made/"):

@@ -86,11 +86,10 @@ def test_levels_at_mid_grey(kind: Grain) -> None:
 
 def test_grain_is_mostly_the_same_in_all_channels() -> None:
     y = torch.full((8, 3, 96, 96), GREY)
-    noise = Grain().apply(y, torch.full((8,), 8.0), seeded()) - y
+    noise = Grain(grey=0.0).apply(y, torch.full((8,), 8.0), seeded()) - y
     red, green = noise[:, 0].flatten(1), noise[:, 1].flatten(1)
     correlation = (red * green).mean(1) / (red.square().mean(1) * green.square().mean(1)).sqrt()
-    assert ((correlation > 0.5) & (correlation < 1.001)).all()
-    assert (correlation < 0.95).any(), "but not in all of it"
+    assert ((correlation > 0.5) & (correlation < 1)).all()
 
 
 def test_a_screen_has_its_period_and_level() -> None:

@@ -142,8 +142,7 @@ def restore(
     passes = settings.passes(height, width, pipeline)
     limits.check(name, width, height, math.prod(passes), settings.samples)
     size = settings.result_size(height, width)
-    label = f"x{settings.scale:g}" if settings.is_scaled else f"{size[1]}x{size[0]}"
-    output = folder / f"{Path(name).stem}-{label}.{request.file_format}"
+    output = folder / f"{Path(name).stem}-{settings.size_label(height, width)}.{request.file_format}"
     check_format(Path(output.name), photograph, (size[1], size[0]))
     kernel = request.read_kernel()
     kernel_from = "photograph" if kernel is None else "given"

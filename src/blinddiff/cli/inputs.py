@@ -113,8 +113,7 @@ def output_path(
         return output
     if is_stream(source):
         raise ParameterError("-o: is required for a photograph from a pipe, because it has no name")
-    size = settings.result_size(*photograph.pixels.shape[-2:])
-    label = f"x{settings.scale:g}" if settings.is_scaled else f"{size[1]}x{size[0]}"
+    label = settings.size_label(*photograph.pixels.shape[-2:])
     stem = source.stem if imaging.has_image_name(source) else source.name
     return (source.parent if output is None else output) / f"{stem}_{label}{output_suffix(args, photograph)}"
 
@@ -127,6 +126,11 @@ def output_suffix(args: argparse.Namespace, photograph: imaging.Photograph) -> s
 def is_folder(output: str) -> bool:
     """Whether an output is a folder: it exists, or its name ends in a slash."""
     return os.path.isdir(output) or output.endswith(("/", os.sep))
+
+
+def is_new_folder(given: str | None, output: Path) -> bool:
+    """Whether --output is a folder that has to be made for a result, after all checks."""
+    return given is not None and is_folder(given) and not output.parent.is_dir()
 
 
 def announce(

@@ -141,7 +141,7 @@ def _restore_one(
         imaging.check_format(output, photograph, (width, height))
     else:
         output = inputs.output_path(args, source, photograph, settings)
-        new_folder = inputs.is_folder(args.output or "") and not output.parent.is_dir()
+        new_folder = inputs.is_new_folder(args.output, output)
         check = imaging.check_format if args.dry_run or new_folder else imaging.check_output
         check(output, photograph, (width, height))
         _check_not_kernel(output, args.kernel)
@@ -421,9 +421,11 @@ def run_degrade(args: argparse.Namespace) -> None:
     photograph = inputs.read_photograph(args.photograph)
     opaque, output = replace(photograph, alpha=None), Path(args.output)
     if inputs.is_folder(args.output):
-        make_folder(output)
         output /= f"{args.photograph.stem}_degraded.png"
-    imaging.check_output(output, opaque)
+    height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
+    new_folder = inputs.is_new_folder(args.output, output)
+    check = imaging.check_format if new_folder else imaging.check_output
+    check(output, opaque, (width // args.scale, height // args.scale))
     _check_not_kernel(output, args.kernel)
     if args.save_kernel is not None:
         _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, output)
@@ -434,13 +436,14 @@ def run_degrade(args: argparse.Namespace) -> None:
         kernel = isotropic_gaussian(args.sigma, KERNEL_SIZE)
     else:
         kernel = sample_kernels({args.family: 1.0}, 1, args.scale, KERNEL_SIZE, generator)[0]
-    height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
     # Greyscale is degraded as one channel: the mean of three would have less noise than requested.
     channels = 1 if photograph.grey else 3
     y = DegradationOperator(kernel, args.scale)(imaging.visible_colours(photograph)[None, :channels, :height, :width])
     y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
     if args.jpeg is not None:
         y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
+    if new_folder:
+        make_folder(output.parent)
     imaging.write_image(output, y[0], opaque)
     inputs.print_notes(str(args.photograph), imaging.left_out(output, opaque))
     if args.save_kernel is not None:

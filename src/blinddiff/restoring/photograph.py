@@ -128,6 +128,11 @@ class RestoreSettings:
         factor = self.factor(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
+    def size_label(self, height: int, width: int) -> str:
+        """The enlargement in a result's file name: ``"x4"``, or ``"800x600"`` if a size was asked for."""
+        rows, columns = self.result_size(height, width)
+        return f"x{self.scale:g}" if self.is_scaled else f"{columns}x{rows}"
+
     def passes(self, height: int, width: int, pipeline: BlindDiffPipeline) -> tuple[int, ...]:
         """The scales of one or two restorations whose result is at least as large as the one asked for.
 

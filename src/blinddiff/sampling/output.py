@@ -173,10 +173,10 @@ class BlindDiffOutput(BaseOutput):
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.
         expected_kernel_errors: expected sum |k_hat - k| of the initial estimate, (B,), 0 to 2, unreliable from
             `UNRELIABLE_KERNEL_ERROR` on; None for a given kernel, or a network without an estimate from y.
-        noise_spectra: power spectrum of the noise relative to white noise of the same level, (B, 16, 16), see
-            `Degradation`; None for a network without an estimate from y.
         samples: all K samples of each image, (B, K, 3, H, W), in [0, 1]; None for one sample.
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
+        noise_spectra: power spectrum of the noise relative to white noise of the same level, (B, 16, 16), see
+            `Degradation`; None for a network without an estimate from y.
     """
 
     images: Any
@@ -187,9 +187,9 @@ class BlindDiffOutput(BaseOutput):
     kernel_trajectory: Tensor
     kernel_spread: Tensor
     expected_kernel_errors: Tensor | None = None
-    noise_spectra: Tensor | None = None
     samples: Tensor | None = None
     std: Tensor | None = None
+    noise_spectra: Tensor | None = None
 
 
 def make_output(
@@ -218,9 +218,9 @@ def make_output(
         kernel_trajectory=trajectory.cpu(),
         kernel_spread=(trajectory - kernels).abs().sum((-2, -1)).mean(0).cpu(),
         expected_kernel_errors=None if error is None else by_image(error)[:, 0].cpu(),
-        noise_spectra=None if spectrum is None else by_image(spectrum).mean(1).cpu(),
         samples=samples.cpu() if several else None,
         std=samples.std(1).cpu() if several else None,
+        noise_spectra=None if spectrum is None else by_image(spectrum).mean(1).cpu(),
     )
 
 
