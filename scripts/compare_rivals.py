@@ -80,6 +80,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     # Every fifth: each image has one or two of the eight kernels, and each kernel two or three images.
     Benchmark("gaussian8", 4, "Set14"): Share(every=5),
+    Benchmark("photographs", 4, "Set14"): Share(images=6, every=7),  # each chain about once
     Benchmark("realsr", 4, "RealSR100"): Share(images=20),
     Benchmark("levin", 2, "BSD100"): Share(images=6, every=9),
 }
