@@ -92,10 +92,11 @@ def test_untouched_fields_change_nothing(form, tiny_pipeline, tmp_path):
 
 def test_captions_and_pictures_at_full_size(form, tmp_path):
     last = restore(form, write(tmp_path / "photo.png"), samples=2, steps="1")[-1]
-    for name, caption in (("kernel", "ellipse"), ("residual", "mid-grey"), ("uncertainty", "less certain")):
+    captions = {"kernel": "ellipse", "noise": "spectrum", "residual": "mid-grey", "uncertainty": "less certain"}
+    for name, caption in captions.items():
         assert re.search(rf"<figure id='{name}'>.*?<figcaption>[^<]*{caption}", last.figures)
     addresses = re.findall(r"<img src='([^']*)'", last.figures)
-    assert len(addresses) == 5
+    assert len(addresses) == 6
     for address in addresses:
         assert (tmp_path / "files" / address.removeprefix("gradio_api/file=files/")).is_file()
 

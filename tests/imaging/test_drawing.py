@@ -9,10 +9,19 @@ from PIL import Image
 
 import blinddiff
 from blinddiff.errors import KernelError, ParameterError
-from blinddiff.imaging import SheetFacts, comparison_sheet, kernel_picture, read_image, to_picture
+from blinddiff.imaging import SheetFacts, comparison_sheet, kernel_picture, read_image, spectrum_picture, to_picture
 from blinddiff.imaging.drawing import heat_colours
 
-FACTS = SheetFacts(scale=4, noise_level=2.1, residual_rms=1.9, kernel_widths=(3.0, 1.8), kernel_angle=40.0, seconds=3.2)
+FACTS = SheetFacts(
+    scale=4,
+    noise_level=2.1,
+    noise_kind="grain",
+    residual_rms=1.9,
+    kernel_widths=(3.0, 1.8),
+    kernel_angle=40.0,
+    mtf50="0.21 across, 0.20 down",
+    seconds=3.2,
+)
 SAMPLES = Path(blinddiff.__file__).parent / "samples"
 
 
@@ -30,6 +39,20 @@ def test_heat_rises_in_lightness_and_starts_dark():
     assert (np.diff(lightness) >= 0).all()
     assert lightness[0] < 20
     assert lightness[-1] > 230
+
+
+def test_spectrum_picture_has_frequency_0_in_the_centre_and_white_noise_in_the_middle_colour():
+    spectrum = torch.ones(16, 16)
+    spectrum[0, 0], spectrum[3, 0], spectrum[-3, 0] = 100.0, 0.01, 1e-9
+    picture = np.asarray(spectrum_picture(spectrum, side=160))
+    assert picture.shape == (160, 160, 3)
+    blocks = picture[5::10, 5::10]
+    light, dark, white = heat_colours(np.array([[1.0, 0.0, 0.5]]))[0]
+    np.testing.assert_array_equal(blocks[8, 8], light)
+    for row in (5, 11):
+        np.testing.assert_array_equal(blocks[row, 8], dark)
+    blocks = np.delete(blocks.reshape(256, 3), [8 * 16 + 8, 5 * 16 + 8, 11 * 16 + 8], axis=0)
+    np.testing.assert_array_equal(blocks, np.broadcast_to(white, blocks.shape))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +80,7 @@ def test_sheet_magnifies_the_place_that_changed_most():
     low, bicubic, result, residual = example()
     low, bicubic, result = low * 0 + 0.5, bicubic * 0 + 0.5, result * 0 + 0.5
     result[:, 60:64, 120:124] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
-    sheet = comparison_sheet(low, bicubic, result, torch.rand(9, 9), residual * 0, FACTS)
+    sheet = comparison_sheet(low, bicubic, result, torch.rand(9, 9), None, residual * 0, FACTS)
     magenta = (np.asarray(sheet) == (255, 0, 255)).all(axis=-1)
     zoom = round(560 / (0.22 * 160))
     # in the magnified row: whole blocks, 4 x 4 pixels
@@ -76,6 +99,7 @@ def test_sheet_changes_with_everything_that_it_shows():
             "bicubic": bicubic,
             "result": result,
             "kernel": kernel,
+            "noise_spectrum": torch.ones(16, 16),
             "residual": residual,
             "facts": FACTS,
             **changes,
@@ -89,12 +113,21 @@ def test_sheet_changes_with_everything_that_it_shows():
         "bicubic": 1 - bicubic,
         "result": 1 - result,
         "kernel": kernel.flip(0),
+        "noise_spectrum": torch.rand(16, 16),
         "residual": -residual,
         "title": "another",
     }
     for name, value in changed.items():
         assert bytes_of(**{name: value}) != base, name
-    for name, value in {"noise_level": 9.0, "residual_rms": 9.0, "kernel_angle": 9.0, "seconds": 9.0}.items():
+    changed = {
+        "noise_level": 9.0,
+        "noise_kind": "none",
+        "residual_rms": 9.0,
+        "kernel_angle": 9.0,
+        "mtf50": "",
+        "seconds": 9.0,
+    }
+    for name, value in changed.items():
         facts = SheetFacts(**{**vars(FACTS), name: value})
         assert bytes_of(facts=facts) != base, name
 
@@ -103,7 +136,9 @@ def test_sheet_changes_with_everything_that_it_shows():
 @pytest.mark.parametrize("scale", [1, 3])
 def test_sheet_takes_any_shape(h, w, scale):
     low, bicubic, result, residual = example(h, w, scale)
-    sheet = comparison_sheet(low, bicubic, result, torch.rand(31, 21), residual, FACTS, title="図 Übung.jpg")
+    sheet = comparison_sheet(
+        low, bicubic, result, torch.rand(31, 21), torch.rand(16, 16), residual, FACTS, title="図 Übung.jpg"
+    )
     assert sheet.mode == "RGB"
     assert 900 < sheet.width < 2000
     assert sheet.height < 1600
@@ -112,9 +147,9 @@ def test_sheet_takes_any_shape(h, w, scale):
 def test_sheet_refuses_shapes_that_do_not_belong_together():
     low, bicubic, result, residual = example()
     with pytest.raises(ParameterError, match="residual"):
-        comparison_sheet(low, bicubic, result, torch.rand(9, 9), residual[:, 1:], FACTS)
+        comparison_sheet(low, bicubic, result, torch.rand(9, 9), None, residual[:, 1:], FACTS)
     with pytest.raises(ParameterError, match="bicubic"):
-        comparison_sheet(low, bicubic[..., 1:], result, torch.rand(9, 9), residual, FACTS)
+        comparison_sheet(low, bicubic[..., 1:], result, torch.rand(9, 9), None, residual, FACTS)
 
 
 def test_samples_are_small_photographs_and_their_originals_are_held_out():

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from blinddiff.app.request import Region
 from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
 from blinddiff.imaging import OUTPUT_FORMATS, Photograph, encode_image, kernel_picture
-from blinddiff.imaging.drawing import heat_colours, residual_picture
+from blinddiff.imaging.drawing import heat_colours, residual_picture, spectrum_picture
 from blinddiff.restoring.photograph import Result
 
 LONGEST_SIDE = 1600  # of pictures on the page, in pixels; the file to download keeps its full size
-SMALL_SIDE = 372  # of the pictures of kernel and residual, in pixels
+SMALL_SIDE = 372  # of the pictures of kernel, noise and residual, in pixels
 _OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillow's lines are not antialiased
 _LINE_COLOUR, CROP_COLOUR, REGION_COLOUR = "#7fe3ff", "#ff4fd8", "#ffb000"
 
@@ -65,6 +65,8 @@ def result_pictures(
             files[name].write_bytes(encode_image("picture.jpg", pixels, plain))
     residual, extent = residual_picture(result.residual, SMALL_SIDE)
     pictures, extents = {"kernel": draw_kernel(result.kernel), "residual": residual}, {"residual": extent}
+    if result.noise_spectrum is not None:
+        pictures["noise"] = spectrum_picture(result.noise_spectrum, SMALL_SIDE)
     if result.std is not None:
         pictures["uncertainty"], extents["uncertainty"] = draw_uncertainty(result.std)
     for name, picture in pictures.items():

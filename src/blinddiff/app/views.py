@@ -10,11 +10,15 @@ import gradio as gr
 
 from blinddiff.app.jobs import Progress, Restored
 from blinddiff.degradation.kernel_measures import is_round
+from blinddiff.degradation.sharpness import mtf50_in_words
 from blinddiff.errors import BlindDiffError
+from blinddiff.imaging.drawing import SPECTRUM_RANGE
 from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 
 _CAPTIONS = {
     "kernel": "The blur kernel; the ellipse shows its widths",
+    "noise": "The power spectrum of the noise: frequency 0 in the centre, half a cycle per pixel at the edges; "
+    f"white noise has the middle colour, and the range is \u00b1{SPECTRUM_RANGE:.0f} dB",
     "residual": "The input minus the blurred and downsampled result; mid-grey is zero",
     "uncertainty": "The standard deviation of the samples; lighter pixels are less certain",
 }
@@ -56,7 +60,10 @@ def measurements_table(facts: Mapping[str, Any], extents: Mapping[str, float]) -
         "Kernel angle": "none: it is round" if is_round(major, minor) else angle,
         "Kernel from": facts["kernel_from"],
         "Kernel error": None if error is None else kernel_error_text(error),
-        "Noise level": f"{facts['noise_level']:.1f} grey levels",
+        "Sharpness": f"MTF50 {mtf50_in_words(facts['mtf50'])} cycles per pixel of the photograph"
+        + (f"; sharpened: edges overshoot by {facts['overshoot']:.0%}" if facts["sharpened"] else ""),
+        "Noise": f"{facts['noise_level']:.1f} grey levels"
+        + ("" if facts["noise_kind"] == "none" else f", {facts['noise_kind']}"),
         "Residual": f"{residual:.2f} grey levels (root mean square); in the picture, "
         f"black is -{extents['residual']:.1f} and white is +{extents['residual']:.1f}",
         "Consistency": f"{facts['consistency']:.2f} ({_consistency_text(facts['consistency'])})",

@@ -23,7 +23,7 @@ from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample,
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.degradation.sharpness import Sharpness, noise_in_words, sharpness_of
+from blinddiff.degradation.sharpness import Sharpness, mtf50_in_words, noise_in_words, sharpness_of
 from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
@@ -217,9 +217,17 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
     if size != bicubic.shape[-2:]:
         bicubic = imaging.reduce_image(bicubic, size)
     major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
-    measured = result.noise_level, result.residual_rms, (major, minor), angle, result.seconds
-    facts = imaging.SheetFacts(result.settings.factor(*pixels.shape[-2:]), *measured)
-    images = pixels, bicubic, result.pixels, result.kernel, result.residual / 255
+    facts = imaging.SheetFacts(
+        scale=result.settings.factor(*pixels.shape[-2:]),
+        noise_level=result.noise_level,
+        noise_kind=result.kind_of_noise,
+        residual_rms=result.residual_rms,
+        kernel_widths=(major, minor),
+        kernel_angle=angle,
+        mtf50=mtf50_in_words(result.sharpness.mtf50),
+        seconds=result.seconds,
+    )
+    images = pixels, bicubic, result.pixels, result.kernel, result.noise_spectrum, result.residual / 255
     sheet = imaging.comparison_sheet(*images, facts, title=title)
     # The sheet has the colour profile of its pictures, but not a greyscale profile, which cannot describe RGB.
     profile = None if photograph.grey else photograph.icc_profile
@@ -409,10 +417,9 @@ def run_kernel(args: argparse.Namespace) -> None:
     spectrum = None if estimate.noise_spectrum is None else estimate.noise_spectrum[0]
     kind = noise_in_words(noise_level, spectrum, photograph.jpeg_step)
     found, sharpness = describe_kernel(kernel, noise_level, error), sharpness_of(kernel, args.scale)
-    across, down = ("above Nyquist" if value is None else f"{value:.2f}" for value in sharpness.mtf50)
     print_line(
-        f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result); MTF50 {across} across, {down} "
-        f"down, in cycles per pixel of the photograph{notable(sharpness, kind)}"
+        f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result); MTF50 "
+        f"{mtf50_in_words(sharpness.mtf50)}, in cycles per pixel of the photograph{notable(sharpness, kind)}"
     )
 
 

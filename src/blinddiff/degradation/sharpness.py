@@ -5,6 +5,7 @@ function, which is the kernel summed along an edge. Blur and antialiased downsam
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,12 @@ def mtf50(frequency: Tensor, transfer: Tensor) -> float | None:
     before, after = float(transfer[last - 1]), float(transfer[last])
     start, end = float(frequency[last - 1]), float(frequency[last])
     return start + (end - start) * (before - 0.5) / (before - after)
+
+
+def mtf50_in_words(mtf50: Sequence[float | None]) -> str:
+    """The values of `Sharpness.mtf50`: "0.21 across, 0.20 down"."""
+    across, down = ("above Nyquist" if value is None else f"{value:.2f}" for value in mtf50)
+    return f"{across} across, {down} down"
 
 
 def noise_in_words(level: float, spectrum: Tensor | None, jpeg_step: float = 0.0) -> str:

@@ -1,6 +1,6 @@
-"""Reads and writes image files with their bit depth, colour profile and metadata, and draws kernels and residuals."""
+"""Reads and writes image files with bit depth, colour profile and metadata; draws kernels, spectra and residuals."""
 
-from blinddiff.imaging.drawing import SheetFacts, comparison_sheet, kernel_map_picture, kernel_picture
+from blinddiff.imaging.drawing import SheetFacts, comparison_sheet, kernel_map_picture, kernel_picture, spectrum_picture
 from blinddiff.imaging.formats import FORMATS, SIGNATURE_BYTES, has_image_name, has_raw_name, image_format
 from blinddiff.imaging.photograph import Photograph, from_picture, reduce_image, resample, to_picture, visible_colours
 from blinddiff.imaging.read import MAX_PIXELS, largest_file, read_8bit, read_bytes, read_image
@@ -40,6 +40,7 @@ __all__ = [
     "read_image",
     "reduce_image",
     "resample",
+    "spectrum_picture",
     "to_picture",
     "visible_colours",
     "write_image",

@@ -1,4 +1,4 @@
-"""Draws kernels, residuals, and the sheet that compares input, bicubic interpolation and result."""
+"""Draws kernels, noise spectra, residuals, and the sheet that compares input, bicubic interpolation and result."""
 
 from dataclasses import dataclass
 
@@ -53,6 +53,22 @@ def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
     return Image.fromarray(np.vstack([np.hstack(row) for row in tiles])[:-2, :-2])
 
 
+SPECTRUM_RANGE = 20.0
+"""Decibels above and below white noise that `spectrum_picture` distinguishes."""
+
+
+def spectrum_picture(spectrum: Tensor, side: int = 240) -> Image.Image:
+    """Return a picture of a noise spectrum, (n, n), at the frequencies of `torch.fft.fftfreq`, in decibels.
+
+    Its centre is frequency 0, its edges are 0.5 cycles per pixel. A power of 1, that of white noise, has the middle
+    colour. The side is at most `side` pixels, or one pixel per frequency.
+    """
+    decibels = 10 * np.log10(spectrum.detach().cpu().double().numpy().clip(1e-12))
+    values = np.fft.fftshift(0.5 + decibels / (2 * SPECTRUM_RANGE)).clip(0, 1)
+    block = max(1, side // len(values))
+    return Image.fromarray(heat_colours(np.kron(values, np.ones((block, block)))))
+
+
 def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
     """Return a picture of a signed residual, (3, h, w) in grey levels, with 0 as mid-grey, and its range.
 
@@ -67,23 +83,27 @@ def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
 
 _PAPER, _INK, _PALE_INK, _FRAME = "#ffffff", "#1d1d1f", "#6e6e73", "#ffb000"
 _MARGIN, _GAP, _TITLE_HEIGHT, _CAPTION_HEIGHT = 28, 16, 52, 34
-_SMALL_PANEL = 248  # side of the kernel's and the residual's pictures
+_SMALL_PANEL = 248  # side of the pictures of kernel, spectrum and residual
+_SMALLEST_COLUMN = 440  # with three columns of this width, numbers fit beside the small panels
 
 
 @dataclass(frozen=True)
 class SheetFacts:
     """The numbers on a comparison sheet.
 
-    The noise level (standard deviation) and the residual's RMS are in grey levels (0..255). The kernel's widths are its
-    standard deviations along and across its main axis, in output pixels; its angle is that of the main axis, in
-    degrees, clockwise from the x axis on the screen.
+    The noise level (standard deviation) and the residual's RMS are in grey levels (0..255). `noise_kind` is in words.
+    The kernel's widths are its standard deviations along and across its main axis, in output pixels; its angle is that
+    of the main axis, in degrees, clockwise from the x axis on the screen. `mtf50` is in words too, in cycles per input
+    pixel.
     """
 
     scale: float
     noise_level: float
+    noise_kind: str
     residual_rms: float
     kernel_widths: tuple[float, float]
     kernel_angle: float
+    mtf50: str
     seconds: float
 
 
@@ -92,15 +112,17 @@ def comparison_sheet(
     bicubic: Tensor,
     result: Tensor,
     kernel: Tensor,
+    noise_spectrum: Tensor | None,
     residual: Tensor,
     facts: SheetFacts,
     title: str = "BlindDiff",
 ) -> Image.Image:
-    """Return a sheet of three rows: input, bicubic and result; a magnified crop of each; kernel, residual and numbers.
+    """Return a sheet of three rows: input, bicubic and result; a magnified crop of each; the degradation in numbers.
 
     The crop shows where the result differs most from bicubic. The input `low` is (3, h, w) in [0, 1], `bicubic` and
-    `result` are (3, H, W), `kernel` is the estimate (kh, kw) in output pixels, and `residual` is y - A(x, k), (3, h, w)
-    in the units of `low`. Characters of `title` outside Latin-1 become "?". Raises ParameterError for other shapes.
+    `result` are (3, H, W), `kernel` is the estimate (kh, kw) in output pixels, `noise_spectrum` is (n, n), see
+    `spectrum_picture`, or None, and `residual` is y - A(x, k), (3, h, w) in the units of `low`. Characters of `title`
+    outside Latin-1 become "?". Raises ParameterError for other shapes.
     """
     if low.ndim != 3 or low.shape != residual.shape:
         raise ParameterError(f"residual: shape {tuple(residual.shape)}, but the input has {tuple(low.shape)}")
@@ -111,7 +133,7 @@ def comparison_sheet(
     sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
     captions = (f"input, {sizes[0]}", f"bicubic x{facts.scale:.3g}", f"result, {sizes[1]}")
     size = _fit(full, 560, 480)
-    width = max(size[0], 320)
+    width = max(size[0], _SMALLEST_COLUMN)
     zoom = min(16, max(1, round(width / (0.22 * full[0]))))  # the magnified row shows 22 % of the image's width
     box = _most_different_box(bicubic, result, width // zoom, width * 3 // 5 // zoom)
     zoomed = (box[2] - box[0]) * zoom, (box[3] - box[1]) * zoom
@@ -126,7 +148,7 @@ def comparison_sheet(
         left = _MARGIN + column * (width + _GAP)
         _panel(sheet, _with_frame(picture, box, size), (left, top), caption)
         _panel(sheet, detail, (left, magnified_top), f"magnified {zoom} times" if zoom > 1 else "pixel for pixel")
-    _last_row(sheet, last_top, kernel, residual, facts)
+    _last_row(sheet, last_top, kernel, noise_spectrum, residual, facts)
     return sheet
 
 
@@ -157,24 +179,32 @@ def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tupl
     return panel
 
 
-def _last_row(sheet: Image.Image, top: int, kernel: Tensor, residual: Tensor, facts: SheetFacts) -> None:
-    """Draw kernel, residual and numbers."""
-    picture = kernel_picture(kernel, _SMALL_PANEL)
-    _panel(sheet, picture, (_MARGIN, top), f"blur kernel, {kernel.shape[1]} x {kernel.shape[0]} pixels")
-    left = _MARGIN + max(picture.width, _SMALL_PANEL) + _GAP
+def _last_row(
+    sheet: Image.Image, top: int, kernel: Tensor, noise_spectrum: Tensor | None, residual: Tensor, facts: SheetFacts
+) -> None:
+    """Draw kernel, noise spectrum, residual and numbers."""
+    panels = [(kernel_picture(kernel, _SMALL_PANEL), f"kernel, {kernel.shape[1]} x {kernel.shape[0]} pixels")]
+    if noise_spectrum is not None:
+        panels.append((spectrum_picture(noise_spectrum, _SMALL_PANEL), f"noise, ±{SPECTRUM_RANGE:.0f} dB"))
     picture, extent = residual_picture(residual * 255, _SMALL_PANEL)
-    _panel(sheet, picture, (left, top), f"residual, ±{extent:.1f} levels")
-    left += _SMALL_PANEL + 3 * _GAP
+    panels.append((picture, f"residual, ±{extent:.1f} levels"))
+    left = _MARGIN
+    for picture, caption in panels:
+        _panel(sheet, picture, (left, top), caption)
+        left += max(picture.width, _SMALL_PANEL) + _GAP
+    left += 2 * _GAP
     lines = (
+        ("noise", facts.noise_kind),
         ("noise level", f"{facts.noise_level:.1f} grey levels"),
         ("residual, RMS", f"{facts.residual_rms:.2f} grey levels"),
         ("kernel widths", "{:.2f} and {:.2f} pixels".format(*facts.kernel_widths)),
         ("kernel angle", f"{facts.kernel_angle:.0f}°"),
+        ("MTF50", facts.mtf50),
         ("time", f"{facts.seconds:.1f} s"),
     )
     for number, (name, value) in enumerate(lines):
-        _text(sheet, (left, top + 4 + number * 46), name, 24, _PALE_INK)
-        _text(sheet, (left + 190, top + 4 + number * 46), value, 24)
+        _text(sheet, (left, top + 2 + number * 36), name, 22, _PALE_INK)
+        _text(sheet, (left + 170, top + 2 + number * 36), value, 22)
 
 
 def _panel(sheet: Image.Image, picture: Image.Image, corner: tuple[int, int], caption: str) -> None:
