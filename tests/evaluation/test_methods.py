@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from blinddiff.degradation import Degradation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.evaluation.data import Case
@@ -58,6 +59,7 @@ FIDELITY, PERCEPTUAL = (MODES[mode].num_inference_steps for mode in ("fidelity",
         ("no-image-step", FIDELITY, True),
         ("kernel-once", FIDELITY, True),
         ("gradient", FIDELITY, True),
+        ("without-both", FIDELITY, True),
         ("perceptual-gradient@2", 2, True),
     ],
 )
@@ -91,6 +93,37 @@ def test_steps_that_cannot_be(name: str, message: str, weights: Path) -> None:
 def test_methods_show_no_progress_of_their_own(case: Case, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     method("fast", Options(weights, device="cpu")).restore(case.y, 4, case)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "signed", "coloured"),
+    [
+        ("fidelity", True, True),
+        ("without-sign", False, True),
+        ("without-spectrum", True, False),
+        ("without-both", False, False),
+    ],
+)
+def test_a_limited_degradation_model_leaves_out_what_its_name_says(
+    name: str, signed: bool, coloured: bool, case: Case, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(weights, device="cpu")
+    kernel = torch.full((1, 3, 3), -0.05)
+    kernel[0, 1, 1] = 1.4
+    spectrum = torch.ones(1, 16, 16)
+    spectrum[0, 0, 3] = 9.0
+    estimate = Degradation(kernel, torch.tensor([7.0]), torch.tensor([0.1]), spectrum)
+    monkeypatch.setattr(options.pipeline.network, "initial_estimate", lambda _: estimate)
+    seen: list[Degradation] = []
+    hook = options.pipeline.network.register_forward_pre_hook(lambda _, call: seen.append(call[3]))
+    method(name, options).restore(case.y, 4, case)
+    hook.remove()
+    first = seen[0]
+    assert bool((first.kernel < 0).any()) == signed
+    torch.testing.assert_close(first.kernel.sum((-2, -1)), torch.ones(1))
+    assert (first.noise_spectrum is not None) == coloured
+    assert float(first.noise_level[0]) == 7.0
+    assert options.pipeline.network.initial_estimate(None) is estimate
 
 
 def test_fidelity_is_the_default_call(case: Case, weights: Path) -> None:

@@ -1,5 +1,6 @@
 """The methods that `blinddiff evaluate` compares. A new one is a class and a line in `METHODS`."""
 
+import copy
 import os
 import time
 from abc import ABC, abstractmethod
@@ -178,6 +179,7 @@ class PipelineMethod(Method):
     Attributes:
         mode, steps, image_step, kernel_step: arguments of the pipeline; None for the default of the mode.
         true_kernel: whether to give the pipeline the true kernel; the result then has no estimated kernel.
+        limit: changes the network's estimate from y, to leave something out of the degradation model.
 
     Raises ParameterError for a mode that the network cannot run.
     """
@@ -189,6 +191,7 @@ class PipelineMethod(Method):
     image_step: str | None = None
     kernel_step: str | None = None
     true_kernel: bool = False
+    limit: Callable[[Degradation], Degradation] | None = None
 
     def __post_init__(self) -> None:
         self.pipeline.check_mode(self.mode)
@@ -203,10 +206,11 @@ class PipelineMethod(Method):
             raise ParameterError(f"{case.id}: {self.name} needs the true kernel, which is not known")
         generator = torch.Generator().manual_seed(case.seed)
         calls: list[object] = []
-        hook = self.pipeline.network.register_forward_hook(lambda *call: calls.append(call[0]))
+        pipeline = self.pipeline if self.limit is None else _limited(self.pipeline, self.limit)
+        hook = pipeline.network.register_forward_hook(lambda *call: calls.append(call[0]))
         try:
             out, seconds = timed(
-                lambda: self.pipeline(
+                lambda: pipeline(
                     y,
                     scale=scale,
                     mode=self.mode,
@@ -228,6 +232,24 @@ class PipelineMethod(Method):
             calls=len(calls),
             expected_kernel_error=None if out.expected_kernel_errors is None else float(out.expected_kernel_errors[0]),
         )
+
+
+def _limited(pipeline: "BlindDiffPipeline", change: Callable[[Degradation], Degradation]) -> "BlindDiffPipeline":
+    """A pipeline with the same weights, which changes the network's estimate from y."""
+    network = copy.copy(pipeline.network)
+    network.initial_estimate = lambda observation: change(pipeline.network.initial_estimate(observation))
+    return type(pipeline)(network, pipeline.scheduler)
+
+
+def non_negative(degradation: Degradation) -> Degradation:
+    """Without the negative entries of the kernel: a model that knows blur, but no sharpening."""
+    kernel = degradation.kernel.clamp_min(0)
+    return replace(degradation, kernel=kernel / kernel.sum((-2, -1), keepdim=True))
+
+
+def white(degradation: Degradation) -> Degradation:
+    """With white noise of the same level."""
+    return replace(degradation, noise_spectrum=None)
 
 
 class Entry(NamedTuple):
@@ -273,6 +295,11 @@ METHODS: dict[str, Entry] = {
     "kernel-refined": _pipeline("fidelity, with least squares for the kernel", kernel_step="refine"),
     "no-image-step": _pipeline("fidelity, without the data term after the network", image_step="none"),
     "gradient": _pipeline("fidelity, with the gradient instead of the proximal step", image_step="gradient"),
+    "without-sign": _pipeline("fidelity, with kernels without negative entries", limit=non_negative),
+    "without-spectrum": _pipeline("fidelity, with white noise of the estimated level", limit=white),
+    "without-both": _pipeline(
+        "fidelity, with kernels without negative entries and white noise", limit=lambda d: white(non_negative(d))
+    ),
     "perceptual-kernel-once": _pipeline("kernel-once in mode perceptual", mode="perceptual", kernel_step="first"),
     "perceptual-no-image-step": _pipeline("no-image-step in mode perceptual", mode="perceptual", image_step="none"),
     "perceptual-gradient": _pipeline("gradient in mode perceptual", mode="perceptual", image_step="gradient"),

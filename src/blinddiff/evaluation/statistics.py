@@ -173,6 +173,7 @@ def _summarise_set(set_name: str, results: Iterable[ImageResult], methods: Seque
 
 
 JOINT = "kernel and image refined by turns (MAP along the reverse process)"
+MODEL = "the degradation model: a kernel of any sign, noise with a spectrum"
 GUIDANCE = "agreement with y between steps (the kernel-aware term)"
 MODULATION = "modulation by the kernel (MCFormer)"
 CONSTRAINT = "training with a kernel constraint"
@@ -193,6 +194,9 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation("kernel-undamped", "fidelity", JOINT, "the network's whole step for the kernel, instead of a part"),
     Ablation("kernel-refined", "fidelity", JOINT, "least squares for the kernel, given the image"),
     Ablation("perceptual-kernel-once", "perceptual", JOINT, "kernel estimated once, from y alone"),
+    Ablation("without-sign", "fidelity", MODEL, "no negative entries in the kernel"),
+    Ablation("without-spectrum", "fidelity", MODEL, "white noise of the estimated level"),
+    Ablation("without-both", "fidelity", MODEL, "neither"),
     Ablation("no-image-step", "fidelity", GUIDANCE, "no data term"),
     Ablation("gradient", "fidelity", GUIDANCE, "gradient through the network instead of the closed form"),
     Ablation("perceptual-no-image-step", "perceptual", GUIDANCE, "no data term"),
