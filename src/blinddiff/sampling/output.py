@@ -171,6 +171,15 @@ class Decision:
     factor: float
     taken: str
 
+    @property
+    def sentence(self) -> str:
+        """What the user should know; empty for a photograph that was restored as estimated."""
+        if self.factor > 1:
+            return f"enlarged {self.factor:.1f} times before: restored from its own size"
+        if self.taken != AS_ESTIMATED:
+            return f"the estimate did not agree with the picture: restored {self.taken}"
+        return ""
+
 
 AS_ESTIMATED = "as estimated"
 
