@@ -81,8 +81,8 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_house_stays_small() -> None:
-    assert len(FILES) <= 92
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 17_850
+    assert len(FILES) <= 102
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 18_700
 
 
 def test_imports_inside_functions_are_few() -> None:

@@ -26,7 +26,8 @@ def kind(*kinds: str, factor: float = 2.0, probability: float = 0.9) -> PictureK
 
 
 def estimate(batch: int = 1, width: float = 2.0) -> Degradation:
-    return Degradation(isotropic_gaussian(width, 31).expand(batch, -1, -1), torch.full((batch,), 1.5), torch.zeros(batch))
+    kernel = isotropic_gaussian(width, 31).expand(batch, -1, -1)
+    return Degradation(kernel, torch.full((batch,), 1.5), torch.zeros(batch))
 
 
 class Recorder:

@@ -310,11 +310,11 @@ class BlindDiffPipeline(DiffusionPipeline):
             return make_output(observation, restored, num_samples)
 
         initial = self._initial_degradation(observation, kernel, noise_level)
-        if as_is or kernel is not None or not isinstance(self.network, MCFormer):
+        kind = None if as_is or kernel is not None else self.network.picture_kind(y)
+        if kind is None or initial is None:
             out = run(observation, initial, range(len(y)))
         else:
-            assert initial is not None
-            out = restore_safely(run, self.network.picture_kind(y), observation, initial)
+            out = restore_safely(run, kind, observation, initial)
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
