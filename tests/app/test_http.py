@@ -65,7 +65,7 @@ def test_a_photograph_is_restored(client, photograph):
     assert facts["photograph"] == "photo.png"
     assert np.array(facts["kernel"]).sum() == pytest.approx(1, abs=1e-3)
     assert facts["uncertainty"] > 0
-    for name in ("before", "after", "kernel", "residual", "uncertainty"):
+    for name in ("before", "after", "kernel", "noise", "residual", "uncertainty"):
         assert Image.open(answer[name]).size > (8, 8)
     # step by step
     statuses = [each["status"] for each in job.outputs()]

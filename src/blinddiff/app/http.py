@@ -13,7 +13,7 @@ from blinddiff.app.views import page_error
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.sampling.arguments import short_repr
 
-_PICTURES = ("before", "after", "kernel", "residual", "uncertainty")
+_PICTURES = ("before", "after", "kernel", "noise", "residual", "uncertainty")
 
 
 class File(TypedDict):
@@ -32,6 +32,7 @@ class Event(TypedDict, total=False):
     before: File
     after: File
     kernel: File
+    noise: File | None
     residual: File
     uncertainty: File | None
     facts: dict[str, Any]
