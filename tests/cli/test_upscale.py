@@ -255,6 +255,6 @@ def test_sheet_of_a_reduced_result_shows_the_photograph(run: Run) -> None:
     assert run("photo.jpg", "-o", "out.png", "--scale", 1.5, "--compare", "sheet.png")[0] == 0
     sheet, result = Image.open("sheet.png"), np.asarray(Image.open("out.png"), float)
     width, height = 400, 480  # the panel of a picture of 30 x 36
-    left = 28 + 2 * (width + 16)
+    left = 28 + 2 * (440 + 16)  # columns are not narrower than 440
     panel = np.asarray(sheet.crop((left, 80, left + width, 80 + height)), float)
     assert panel.mean() == pytest.approx(result.mean(), abs=4)
