@@ -43,11 +43,12 @@ def test_an_untrained_classifier_takes_everything_for_a_photograph() -> None:
         kind = network.picture_kind(noise())
     assert float(kind.of("photograph").min()) > 0.99
     assert torch.all(kind.factor >= 1)
+    assert torch.all(kind.limits == torch.inf)
     torch.testing.assert_close(kind.probabilities.sum(1), torch.ones(2))
 
 
 def test_probabilities_are_found_by_name() -> None:
-    kind = PictureKind(torch.tensor([[0.1, 0.2, 0.3, 0.4]]), torch.ones(1))
+    kind = PictureKind(torch.tensor([[0.1, 0.2, 0.3, 0.4]]), torch.ones(1), torch.ones(3))
     assert [float(kind.of(name)) for name in PICTURE_KINDS] == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 

@@ -14,6 +14,9 @@ from blinddiff.sampling.output import AS_ESTIMATED, BlindDiffOutput
 from blinddiff.sampling.safety import MILDER, halved, is_acceptable, restore_safely
 
 
+LIMITS = torch.tensor([4.0, 2.0, 0.05])
+
+
 def picture(height: int = 24, width: int = 32, batch: int = 1) -> Tensor:
     x = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
     return 0.2 + 0.6 * F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
@@ -22,7 +25,7 @@ def picture(height: int = 24, width: int = 32, batch: int = 1) -> Tensor:
 def kind(*kinds: str, factor: float = 2.0, probability: float = 0.9) -> PictureKind:
     rest = (1 - probability) / (len(PICTURE_KINDS) - 1)
     rows = [[probability if name == each else rest for name in PICTURE_KINDS] for each in kinds]
-    return PictureKind(torch.tensor(rows), torch.full((len(kinds),), factor))
+    return PictureKind(torch.tensor(rows), torch.full((len(kinds),), factor), LIMITS)
 
 
 def estimate(batch: int = 1, width: float = 2.0) -> Degradation:
@@ -142,7 +145,7 @@ def test_a_batch_keeps_its_order_and_photographs_stay_together() -> None:
 def test_what_is_not_accepted(fault: str) -> None:
     observation = Observation(picture(), 2)
     out = Recorder()(observation, estimate(), [0])
-    assert is_acceptable(observation, out)
+    assert is_acceptable(observation, out, LIMITS)
     if fault == "consistency":
         out.consistency[:] = 5.0
     elif fault == "colour":
@@ -150,4 +153,4 @@ def test_what_is_not_accepted(fault: str) -> None:
     else:
         out.images[..., :20, :10] = 0.0
         out.images[..., :20, -10:] = 1.0
-    assert not is_acceptable(observation, out)
+    assert not is_acceptable(observation, out, LIMITS)

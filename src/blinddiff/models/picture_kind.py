@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from blinddiff.models.statistics import FINE_BLOCK, FINE_MAPS, STATISTICS, Statistics
 
 PICTURE_KINDS = ("photograph", "enlarged", "drawing", "dithered")
+LIMITS = ("consistency", "colour_shift", "clipped")
+"""What is bounded: `BlindDiffOutput.consistency`; the shift of a channel's mean, in grey levels; the share of pixels at
+black or white, beyond that of the input. The bounds are part of the weights, because they are calibrated for them."""
 FLATNESS = 6
 HIDDEN = 64
 START_LOGIT = 9.0  # for a photograph, before training
@@ -20,10 +23,12 @@ class PictureKind:
     Attributes:
         probabilities: of `PICTURE_KINDS`, (B, 4).
         factor: by which each was enlarged, if it was, (B,); above 1.
+        limits: bounds of acceptable results, see `LIMITS`.
     """
 
     probabilities: Tensor
     factor: Tensor
+    limits: Tensor
 
     def of(self, kind: str) -> Tensor:
         """The probability of a kind, (B,)."""
@@ -49,10 +54,12 @@ def flatness(y: Tensor) -> Tensor:
 
 
 class PictureClassifier(nn.Module):
-    """`PictureKind` from the statistics of y and its flatness."""
+    """`PictureKind` from the statistics of y and its flatness. Without training there are no limits."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("limits", torch.full((len(LIMITS),), torch.inf))
+        self.limits: Tensor
         self.normalise = nn.BatchNorm1d(STATISTICS + FLATNESS, affine=False, momentum=0.02)
         # The spectrum of an enlarged picture ends at a frequency that tells the factor.
         self.fine = nn.Sequential(
@@ -86,4 +93,4 @@ class PictureClassifier(nn.Module):
     def kind(self, statistics: Statistics, flat: Tensor) -> PictureKind:
         """The kind of pictures."""
         logits, log_factor = self(statistics, flat)
-        return PictureKind(logits.softmax(1), log_factor.exp().clamp_min(1.0))
+        return PictureKind(logits.softmax(1), log_factor.exp().clamp_min(1.0), self.limits)

@@ -20,14 +20,6 @@ CERTAIN = 0.8
 """Probability from which a picture counts as enlarged."""
 MIN_FACTOR = 1.3
 """Factor of enlargement below which reducing would lose more than it gains."""
-MAX_INCONSISTENCY = 4.0
-"""Ratio of the residual to the expected noise, see `BlindDiffOutput.consistency`, up to which a result is accepted."""
-MAX_COLOUR_SHIFT = 2.0
-"""Shift of a channel's mean in grey levels up to which a result is accepted."""
-MAX_CLIPPED = 0.05
-"""Share of pixels at black or white, beyond the input's share, up to which a result is accepted."""
-
-
 Restore = Callable[[Observation, Degradation | None, Sequence[int]], BlindDiffOutput]
 """Restores observations, with an initial degradation or None for the estimate. The numbers are those of the images in
 the batch. Images are tensors."""
@@ -87,7 +79,7 @@ def restore_safely(
         for place, index in enumerate(plain):
             out = image_of(together, place)
             for name, change in MILDER.items():
-                if is_acceptable(observation[[index]], out):
+                if is_acceptable(observation[[index]], out, kind.limits):
                     break
                 taken[index] = name
                 out = restore(observation[[index]], change(estimate[[index]], out), [index])
@@ -108,15 +100,17 @@ def restore_safely(
     return replace(merged([outs[index] for index in range(len(observation))]), decisions=decisions)
 
 
-def is_acceptable(observation: Observation, out: BlindDiffOutput) -> bool:
-    """Whether one result agrees with its input in detail, mean colour and contrast."""
-    shift = 255 * (out.images.mean((0, 2, 3)) - observation.y.cpu().mean((0, 2, 3))).abs().max()
-    clipped = [((image <= 0) | (image >= 1)).float().mean() for image in (out.images, observation.y.cpu())]
-    return (
-        float(out.consistency[0]) <= MAX_INCONSISTENCY
-        and float(shift) <= MAX_COLOUR_SHIFT
-        and float(clipped[0] - clipped[1]) <= MAX_CLIPPED
-    )
+def is_acceptable(observation: Observation, out: BlindDiffOutput, limits: Tensor) -> bool:
+    """Whether one result agrees with its input in detail, mean colour and contrast: see `measured` and `LIMITS`."""
+    return bool((measured(observation, out) <= limits.cpu()).all())
+
+
+def measured(observation: Observation, out: BlindDiffOutput) -> Tensor:
+    """What `LIMITS` bound, of one result: (3,)."""
+    x, y = out.images, observation.y.cpu()
+    shift = 255 * (x.mean((0, 2, 3)) - y.mean((0, 2, 3))).abs().max()
+    clipped = [((image <= 0) | (image >= 1)).float().mean() for image in (x, y)]
+    return torch.stack([out.consistency[0], shift, clipped[0] - clipped[1]])
 
 
 def _restore_from_own_size(restore: Restore, observation: Observation, factor: float, index: int) -> BlindDiffOutput:
