@@ -13,7 +13,6 @@ from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
 from blinddiff.sampling.output import AS_ESTIMATED, BlindDiffOutput
 from blinddiff.sampling.safety import MILDER, halved, is_acceptable, restore_safely
 
-
 LIMITS = torch.tensor([4.0, 2.0, 0.05])
 
 
