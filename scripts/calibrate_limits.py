@@ -1,8 +1,9 @@
 """Calibrate the limits of acceptable results: python scripts/calibrate_limits.py --data DIR --set NAME [--write]
 
-The photographs of the folder DIR/NAME, which should be in no test set, are degraded by protocols of the laboratory and restored as they are, without limits. The
-limits are a margin above a high quantile of what the results measure that are better than bicubic interpolation: a
-result beyond them is hardly ever a good one. `--weights` names the folder of weights; `--write` changes its file.
+The photographs of the folder DIR/NAME, which should be in no test set, are degraded by protocols of the laboratory and
+restored as they are, without limits. The limits are a margin above a high quantile of what the results measure that are
+better than bicubic interpolation: a result beyond them is hardly ever a good one. `--weights` names the folder of
+weights; `--write` changes its file.
 """
 
 import argparse
