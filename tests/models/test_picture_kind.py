@@ -43,7 +43,7 @@ def test_an_untrained_classifier_takes_everything_for_a_photograph() -> None:
         kind = network.picture_kind(noise())
     assert float(kind.of("photograph").min()) > 0.99
     assert torch.all(kind.factor >= 1)
-    assert torch.all(kind.limits == torch.inf)
+    assert torch.all(kind.limits >= 1000)
     torch.testing.assert_close(kind.probabilities.sum(1), torch.ones(2))
 
 

@@ -11,6 +11,7 @@ PICTURE_KINDS = ("photograph", "enlarged", "drawing", "dithered")
 LIMITS = ("consistency", "colour_shift", "clipped")
 """What is bounded: `BlindDiffOutput.consistency`; the shift of a channel's mean, in grey levels; the share of pixels at
 black or white, beyond that of the input. The bounds are part of the weights, because they are calibrated for them."""
+NO_LIMIT = 1e4  # weights have finite values, also in half precision
 FLATNESS = 6
 HIDDEN = 64
 START_LOGIT = 9.0  # for a photograph, before training
@@ -58,7 +59,7 @@ class PictureClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("limits", torch.full((len(LIMITS),), torch.inf))
+        self.register_buffer("limits", torch.full((len(LIMITS),), NO_LIMIT))
         self.limits: Tensor
         self.normalise = nn.BatchNorm1d(STATISTICS + FLATNESS, affine=False, momentum=0.02)
         # The spectrum of an enlarged picture ends at a frequency that tells the factor.
