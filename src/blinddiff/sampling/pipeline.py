@@ -160,7 +160,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         target = self.device if device is None else choose_device(device)
         check_precision(self.network.dtype if dtype is None else dtype, target)
         super().to(target, silence_dtype_warnings=True)
-        torch.nn.Module.to(self.network, dtype=dtype)  # diffusers' own warns about float32 for every network
+        self.network.to(dtype=dtype)
         return self
 
     def enable_model_cpu_offload(self, *_args: Any, **_kwargs: Any) -> None:
