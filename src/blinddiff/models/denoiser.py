@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -65,6 +65,7 @@ class Prediction:
     degradation: Degradation
 
 
+@runtime_checkable  # diffusers checks the type of a loaded component
 class Denoiser(Protocol):
     """A learned model of image and degradation for the MAP loop. Implemented by `MCFormer` and `PublishedMCFormer`."""
 

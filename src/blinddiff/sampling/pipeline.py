@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -53,6 +54,12 @@ StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
 ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
+MODULES_FOR_DIFFUSERS = {
+    "pipeline.py": "from blinddiff import BlindDiffPipeline\n",
+    "network/architecture.py": "from blinddiff.models.mcformer import MCFormer\n"
+    "from blinddiff.published.network import PublishedMCFormer\n",
+}
+"""Files by which plain diffusers loads a saved folder; it asks for `trust_remote_code`, and this package is needed."""
 HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
 
 
@@ -106,6 +113,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         one_thread_after_fork()
         network.eval()  # type: ignore[attr-defined]  # every network is a module
         self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.register_to_config(network=("architecture", type(network).__name__))  # type: ignore[no-untyped-call]
         self.network: Any
         self.scheduler: Any
 
@@ -149,6 +157,14 @@ class BlindDiffPipeline(DiffusionPipeline):
         pipeline = cls(network, saved_scheduler(weights, network))
         return pipeline.to(target, torch_dtype)
 
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
+        """Write a folder as in diffusers, with `MODULES_FOR_DIFFUSERS`."""
+        for name, text in MODULES_FOR_DIFFUSERS.items():
+            file = Path(save_directory, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move the pipeline to a device, the network to a precision, or both, as in diffusers.
 
@@ -162,7 +178,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         target = self.device if device is None else choose_device(device)
         check_precision(self.network.dtype if dtype is None else dtype, target)
         super().to(target, silence_dtype_warnings=True)
-        torch.nn.Module.to(self.network, dtype=dtype)  # diffusers' own warns about float32 for every network
+        self.network.to(dtype=dtype)
         return self
 
     def enable_model_cpu_offload(self, *_args: Any, **_kwargs: Any) -> None:
