@@ -107,7 +107,8 @@ def check_finite(*values: Tensor) -> None:
 
 
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:
-    """(B, 3, H, W) in [0, 1] as a list of PIL images, a (B, H, W, 3) float32 array, or a tensor."""
+    """Clip (B, 3, H, W) to [0, 1] and return a list of PIL images, a (B, H, W, 3) float32 array, or a tensor."""
+    batch = batch.clamp(0, 1).float().cpu()
     if output_type == "pt":
         return batch
     array = batch.permute(0, 2, 3, 1).numpy()
@@ -225,7 +226,7 @@ class BlindDiffOutput(BaseOutput):
 def make_output(observation: Observation, restored: Restored, num_samples: int) -> BlindDiffOutput:
     """Average each image's samples, which are consecutive in the batch, and compute residual and consistency.
 
-    The images are a tensor, clipped to [0, 1], on the CPU.
+    The images are a tensor in [0, 1], on the CPU.
     """
 
     def by_image(value: Tensor) -> Tensor:
@@ -241,7 +242,7 @@ def make_output(observation: Observation, restored: Restored, num_samples: int) 
     error, spectrum = restored.degradation.expected_kernel_error, restored.degradation.noise_spectrum
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
-        images=x.clamp(0, 1).float().cpu(),
+        images=x.float().cpu(),
         kernels=kernels.cpu(),
         noise_levels=noise_levels.cpu(),
         residuals=residuals.cpu(),
