@@ -67,7 +67,7 @@ def test_enlarged_pictures_have_doubled_pixels_or_less_detail(cases: dict[str, C
     assert noisy.kernel is not None
     sharp = _detail(DegradationOperator(noisy.kernel, noisy.scale)(noisy.hr[None])[0])
     for name in ("x2, bilinear", "x2, bicubic", "x2, lanczos", "x3, bicubic"):
-        assert _detail(cases[f"enlarged {name}"].y) < 0.85 * sharp
+        assert _detail(cases[f"enlarged {name}"].y) < 0.92 * sharp
 
 
 def _detail(image: Tensor) -> float:
