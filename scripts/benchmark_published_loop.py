@@ -91,7 +91,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     planar = full_network()
-    ours = full_network().to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to` untyped
+    ours = full_network().to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(0)
     x_t = torch.randn(1, 3, SIDE, SIDE, generator=generator)
     y = torch.rand(1, 3, SIDE // SCALE, SIDE // SCALE, generator=generator)

@@ -40,7 +40,8 @@ from blinddiff.evaluation.data import Case, Restoration, checksum, data_root
 from blinddiff.evaluation.image_metrics import Sample
 from blinddiff.evaluation.methods import METHODS, Options, fingerprint_of
 from blinddiff.evaluation.plots import Plot, scatter
-from blinddiff.evaluation.protocols import Protocol, protocol
+from blinddiff.evaluation.protocol import Protocol
+from blinddiff.evaluation.protocols import protocol
 from blinddiff.evaluation.records import RECORD, ImageResult, ResultLog, cost_case, now, processor, versions, write_json
 from blinddiff.evaluation.report import Block, Heading, Items, Paragraph, Table, as_markdown, differences, heading
 from blinddiff.evaluation.run import measure

@@ -60,3 +60,16 @@ def test_other_origins_are_refused(tmp_path, origin):
 
 def test_programs_are_accepted(tmp_path):
     assert status(tmp_path, host="127.0.0.1:7860") == 200
+
+
+def test_which_sites_may_show_the_page_in_a_frame(tmp_path):
+    def policy(**options):
+        async def send():
+            page = PrivatePaths(PlainTextResponse("page"), tmp_path, lambda: False, 1000, **options)
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://127.0.0.1:7860") as http:
+                return (await http.get("/")).headers["content-security-policy"]
+
+        return [part.strip() for part in asyncio.run(send()).split(";") if "frame-ancestors" in part]
+
+    assert policy() == ["frame-ancestors 'self'"]
+    assert policy(embedded_in="https://site.example") == ["frame-ancestors 'self' https://site.example"]

@@ -32,10 +32,12 @@ DATA = {"text", "yaml", "json"}
 PAGES = {path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8") for path in pages()}
 BLOCKS = {page: blocks_of(text, page) for page, text in PAGES.items()}
 ALL = [block for blocks in BLOCKS.values() for block in blocks]
-MOST_NOT_RUN = 20
+MOST_NOT_RUN = 23
 """Blocks with a `<!-- not run: reason -->` before them. Raise it only for what cannot be run by any test."""
 LONG = {"docs/guides/photographs.md", "docs/guides/training.md", "docs/quickstart.md"}
 """Pages with slow commands: they train, start processes or restore whole samples."""
+NEEDS = {"docs/guides/spandrel.md": "spandrel"}
+"""Pages whose blocks need the package of another program."""
 OTHER_OPTIONS = {"--check"}
 """Options in the prose that belong to another program, `scripts/quote_figures.py`."""
 
@@ -109,6 +111,8 @@ def run_commands(block: Block) -> None:
 
 @pytest.mark.parametrize("page", runnable)
 def test_blocks_run(page: str, here: Path, tables: None) -> None:
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page], reason=f"{NEEDS[page]} is not installed")
     names: dict[str, Any] = {"__name__": "page"}
     for block in BLOCKS[page]:
         if block.title is not None:

@@ -13,7 +13,8 @@ from blinddiff.degradation.resize import bicubic_downsample, bicubic_upsample
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.evaluation.data import Case, Restoration, case_seed, checksum, to_8bit
 from blinddiff.evaluation.image_metrics import Sample, psnr_y, ssim_y
-from blinddiff.evaluation.protocols import PROTOCOLS, SyntheticProtocol, protocol
+from blinddiff.evaluation.protocol import SyntheticProtocol
+from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.run import measure
 
 SYNTHETIC = [

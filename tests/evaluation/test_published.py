@@ -9,7 +9,8 @@ import pytest
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.evaluation.data import SETS, to_8bit
 from blinddiff.evaluation.image_metrics import psnr_full_swing, psnr_y
-from blinddiff.evaluation.protocols import PROTOCOLS, SyntheticProtocol, protocol
+from blinddiff.evaluation.protocol import SyntheticProtocol
+from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.published_results import FIRST_HAND, PUBLISHED_RESULTS, published_results
 from blinddiff.evaluation.report import by_parameter, published_comparison
 from blinddiff.evaluation.run import Settings, evaluate

@@ -45,7 +45,7 @@ _CLOSED = ("proxy=", "file/", "stream/", "vibe", "undo-vibe", "process_recording
 _TEXT_TYPES = ("application/json", "text/event-stream", "text/html", "text/plain")
 _HEADERS = {
     "content-security-policy": "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; form-action 'self'; frame-ancestors 'self'; object-src 'none'; base-uri 'self'",
+    "style-src 'self' 'unsafe-inline'; form-action 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'self'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
@@ -53,11 +53,16 @@ _HEADERS = {
 
 @contextmanager
 def served(
-    pipeline: BlindDiffPipeline, host: str = "127.0.0.1", port: int | None = None, limits: Limits | None = None
+    pipeline: BlindDiffPipeline,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    limits: Limits | None = None,
+    embedded_in: str | None = None,
 ) -> Iterator[str]:
     """Serve the page while this context is open; its value is the address of the page.
 
-    ``host`` "0.0.0.0" listens on all addresses of the machine; ``port`` None selects the first free one from 7860. The
+    ``host`` "0.0.0.0" listens on all addresses of the machine; ``port`` None selects the first free one from 7860. Only
+    the page itself and the site ``embedded_in``, such as "https://huggingface.co", may show the page in a frame. The
     layers of the pipeline get hooks that stop a restoration. Raises ParameterError if host and port cannot be used.
     """
     limits = limits or Limits()
@@ -66,7 +71,9 @@ def served(
 
         limit = int(1e6 * limits.upload_megabytes)
         # All uploads together are limited too, so that they cannot fill the disk.
-        middleware = [Middleware(PrivatePaths, files.folder, lambda: files.uploaded_bytes() > 32 * limit, limit)]
+        middleware = [
+            Middleware(PrivatePaths, files.folder, lambda: files.uploaded_bytes() > 32 * limit, limit, embedded_in)
+        ]
         if is_loopback(host):
             # Against DNS rebinding: a hostile site could reach the page through a name that resolves to this machine.
             hosts = ["127.0.0.1", "localhost", "[::1]", host]
@@ -125,11 +132,21 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 class PrivatePaths:
     """ASGI middleware for a page with its files in ``folder``. Refuses uploads while ``is_full()``.
 
-    ``max_bytes`` limits all files of an upload together; Gradio limits only each file.
+    ``max_bytes`` limits all files of an upload together; Gradio limits only each file. ``embedded_in`` as in `served`.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path, is_full: Callable[[], bool], max_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        folder: Path,
+        is_full: Callable[[], bool],
+        max_bytes: int,
+        embedded_in: str | None = None,
+    ) -> None:
         self._app, self._folder, self._is_full, self._max_bytes = app, str(folder), is_full, max_bytes
+        self._headers = dict(_HEADERS)
+        if embedded_in is not None:
+            self._headers["content-security-policy"] += f" {embedded_in}"  # frame-ancestors is last
         # The folder's path as it appears in JSON, in a URL, and in other text
         spellings = (json.dumps(self._folder)[1:-1], quote(self._folder), self._folder)
         self._paths = re.compile("|".join(map(re.escape, spellings)).encode())
@@ -145,7 +162,7 @@ class PrivatePaths:
             if message["type"] == "http.response.start":
                 has_begun = True
                 headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
+                headers.update(self._headers)
                 is_text = headers.get("content-type", "").startswith(_TEXT_TYPES)
                 if is_text:
                     del headers["content-length"]  # replacing paths changes the length

@@ -13,7 +13,7 @@ from blinddiff.degradation.kernel_measures import is_round
 from blinddiff.degradation.sharpness import mtf50_in_words
 from blinddiff.errors import BlindDiffError
 from blinddiff.imaging.drawing import SPECTRUM_RANGE
-from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.output import AS_ESTIMATED, UNRELIABLE_KERNEL_ERROR
 
 _CAPTIONS = {
     "kernel": "The blur kernel; the ellipse shows its widths",
@@ -56,6 +56,7 @@ def measurements_table(facts: Mapping[str, Any], extents: Mapping[str, float]) -
     of = f"a result of scale {facts['kernel_scale']}" if "kernel_scale" in facts else "the result"
     rows = {
         "Size": f"{facts['width']} x {facts['height']} pixels",
+        "Picture": _picture_text(facts),
         "Kernel widths": f"{major:.2f} x {minor:.2f} pixels of {of}",
         "Kernel angle": "none: it is round" if is_round(major, minor) else angle,
         "Kernel from": facts["kernel_from"],
@@ -77,6 +78,16 @@ def measurements_table(facts: Mapping[str, Any], extents: Mapping[str, float]) -
     }
     cells = [f"<tr><th scope='row'>{name}</th><td>{escape(text)}</td></tr>" for name, text in rows.items() if text]
     return f"<table class='figures'><caption>What was found</caption>{''.join(cells)}</table>"
+
+
+def _picture_text(facts: Mapping[str, Any]) -> str | None:
+    """What the picture was taken for, and how it was restored; None with a given kernel."""
+    if facts["picture_kind"] is None:
+        return None
+    text = f"{facts['picture_kind']} ({facts['picture_probability']:.0%})"
+    if facts["enlarged_by"] > 1:
+        return f"{text}: enlarged {facts['enlarged_by']:.1f} times before, restored from its own size"
+    return text if facts["decision"] == AS_ESTIMATED else f"{text}; restored {facts['decision']}"
 
 
 def kernel_error_text(expected: float) -> str:

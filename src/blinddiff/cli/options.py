@@ -148,6 +148,11 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--std", **_FILE, help=f"{text} (single photograph only)")
     text = "also write a picture of input, bicubic interpolation and result (single photograph only)"
     add("--compare", **_FILE, help=text)
+    text = (
+        "restore each picture as a photograph at its own size; otherwise one that was enlarged is reduced first, "
+        "and a result that does not agree with the photograph is replaced by a milder one"
+    )
+    add("--as-is", action="store_true", help=text)
     text = f"file of the blur kernel, if it is known: {_KERNEL_FORMATS}; in pixels of the result of the given --scale"
     add("--kernel", **_PATH, help=text)
     text = "standard deviation of the noise, 0 to 255 grey levels, if it is known"

@@ -51,6 +51,7 @@ def run_upscale(args: argparse.Namespace) -> int:
         mode=args.mode,
         steps=args.steps,
         samples=args.samples,
+        as_is=args.as_is,
         seed=args.seed,
         kernel=args.kernel,
         noise_level=args.noise_level,
@@ -198,6 +199,8 @@ def _restore_one(
     if not args.quiet:
         found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
         found += notable(result.sharpness, result.kind_of_noise)
+        if result.decision is not None and result.decision.sentence:
+            found += f"; {result.decision.sentence}"
         if not settings.native:
             found += f" (kernel in pixels of x{result.passes[0]})"
         summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"

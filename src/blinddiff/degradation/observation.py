@@ -55,6 +55,11 @@ class Observation:
         """The scale of each image, (B,)."""
         return torch.full((len(self.y),), self.scale, device=self.y.device)
 
+    def __getitem__(self, images: Sequence[int]) -> "Observation":
+        """The observation of some images."""
+        step = None if self.jpeg_step is None else self.jpeg_step[images]
+        return Observation(self.y[images], self.scale, step)
+
     def repeat(self, times: int) -> "Observation":
         """Each image repeated ``times`` times, copies consecutive."""
         step = None if self.jpeg_step is None else self.jpeg_step.repeat_interleave(times, 0)
@@ -146,7 +151,7 @@ class Degradation:
             *(None if part is None else change(part) for part in optional),
         )
 
-    def __getitem__(self, images: slice) -> "Degradation":
+    def __getitem__(self, images: slice | Sequence[int]) -> "Degradation":
         return self.map(lambda part: part[images])
 
 

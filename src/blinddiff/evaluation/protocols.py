@@ -1,16 +1,13 @@
 """Protocols: reproducible ways of making test images. A new one is an entry in `_ALL`, if needed with a class."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from blinddiff.degradation.draws import KernelFamily, LrImages, Noise
+from blinddiff.degradation.draws import KernelFamily
 from blinddiff.degradation.kernels import (
     GAUSSIAN8_SIGMAS,
     PRESET_KERNEL_SIZE,
@@ -24,322 +21,17 @@ from blinddiff.degradation.kernels import (
     isotropic_gaussian,
 )
 from blinddiff.degradation.motion import CameraShake, LineMotion
-from blinddiff.degradation.noise import GaussianNoise, Grain, Halftone
-from blinddiff.degradation.operator import DegradationOperator
-from blinddiff.degradation.processing import Demosaicked, Denoised, JpegNoise, ResizedJpegNoise, Sharpened
-from blinddiff.degradation.resize import Decimate
-from blinddiff.errors import ImageError, ParameterError
-from blinddiff.evaluation.data import (
-    Array,
-    Case,
-    CaseId,
-    CaseReference,
-    as_convolution,
-    case_seed,
-    crop_to_multiple,
-    degrade_as_div2krk,
-    images_in,
-    images_named,
-    images_of,
-    read_pixels,
-    read_stored_kernel,
-    shifted_kernel,
-    to_8bit,
+from blinddiff.errors import ParameterError
+from blinddiff.evaluation.chains import PhotographsProtocol
+from blinddiff.evaluation.protocol import Parameter, Protocol, SyntheticProtocol
+from blinddiff.evaluation.stored import (
+    Div2krkKernelsProtocol,
+    Div2krkProtocol,
+    LevinProtocol,
+    RealPairsProtocol,
+    RealProtocol,
 )
-
-
-@dataclass(frozen=True)
-class Protocol(ABC):
-    """A reproducible way of making test images. Each case depends only on the scale, its id and the seed.
-
-    Attributes:
-        name: as given on the command line.
-        source: publication that defines the protocol.
-        degradation: one sentence with all settings.
-        scales: the scales that the protocol is defined for.
-        sets: its usual test sets.
-        kernel_known: whether the true kernel is known.
-        max_shift: results are compared with the truth at their best shift of up to this many HR pixels.
-        scale: the chosen scale; 0 in `PROTOCOLS`.
-    """
-
-    name: str
-    source: str
-    degradation: str
-    scales: tuple[int, ...]
-    sets: tuple[str, ...] = ("Set5", "Set14", "BSD100", "Urban100")
-    kernel_known: bool = True
-    max_shift: int = 0
-    scale: int = 0
-
-    @property
-    @abstractmethod
-    def labels(self) -> Sequence[str]:
-        """The name of each parameter, as in ``sigma 1.80``. Every image gives one case per parameter."""
-
-    @property
-    def crop(self) -> int:
-        """HR pixels that most metrics leave out on each side."""
-        return self.scale
-
-    @abstractmethod
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        """Make a case. Raises ImageError if its image cannot be read."""
-
-    def images(self, root: Path, set_name: str) -> list[Path]:
-        """The images of a test set that are used. Raises ParameterError if the set is missing."""
-        return images_of(root, set_name)
-
-    def references(self, root: Path, set_name: str, limit: int | None = None) -> list[CaseReference]:
-        """All cases of a set, or those of its first `limit` images. Raises ParameterError if the set is missing."""
-        files = self.images(root, set_name)[:limit]
-        return [CaseReference(CaseId(set_name, path.stem, i), path) for path in files for i in range(len(self.labels))]
-
-    def files(self, reference: CaseReference) -> list[Path]:
-        """The files that a case is made from."""
-        return [reference.source]
-
-    def describe(self) -> dict[str, str | int | list[str]]:
-        """The protocol's settings, for records."""
-        text = {"name": self.name, "degradation": self.degradation, "source": self.source}
-        comparison = {"scale": self.scale, "crop": self.crop, "max_shift": self.max_shift}
-        return {**text, **comparison, "parameters": list(self.labels)}
-
-    def random_seed(self, reference: CaseReference, seed: int, purpose: str) -> int:
-        """A seed for one purpose within one case, from the seed of the evaluation."""
-        return case_seed(self.name, self.scale, reference.id, seed, purpose)
-
-
-class Parameter(NamedTuple):
-    """One degradation of a synthetic protocol, named `label` in tables.
-
-    kernel: (kh, kw), or a family with a random kernel for every case. noise_level: standard deviation in grey levels.
-    """
-
-    label: str
-    kernel: Tensor | KernelFamily
-    noise_level: float = 0.0
-
-
-@dataclass(frozen=True)
-class ComputedProtocol(Protocol):
-    """Blur by a kernel, subsample, add Gaussian noise, clip, round to 8 bit.
-
-    HR images are cropped at the bottom and right to a multiple of the scale. The generators of kernels and noise are
-    seeded by protocol, scale, case and seed, so that no case depends on another.
-
-    Attributes:
-        kernel_size: side of random kernels.
-    """
-
-    kernel_size: int = PRESET_KERNEL_SIZE
-
-    @abstractmethod
-    def parameter(self, reference: CaseReference) -> Parameter:
-        """The degradation of a case. Raises KernelError if its kernel cannot be read."""
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        def generator(purpose: str) -> torch.Generator:
-            return torch.Generator().manual_seed(self.random_seed(reference, seed, purpose))
-
-        _, kernel, level = self.parameter(reference)
-        hr = crop_to_multiple(read_pixels(reference.source), self.scale)
-        if isinstance(kernel, KernelFamily):
-            kernel = kernel.sample(1, self.scale, self.kernel_size, generator("kernel"))[0]
-        y = DegradationOperator(kernel.double(), self.scale).forward(hr[None].double())
-        if level > 0:
-            y = GaussianNoise().apply(y, torch.tensor([level], dtype=y.dtype), generator("noise"))
-        y = to_8bit(y[0]).float()
-        method_seed = self.random_seed(reference, seed, "method")
-        return Case(reference.id, self.scale, hr, y, kernel, level, method_seed, max_shift=self.max_shift)
-
-
-@dataclass(frozen=True)
-class SyntheticProtocol(ComputedProtocol):
-    """A list of degradations, each of them applied to every image.
-
-    Attributes:
-        parameters: gives the degradations at a scale.
-    """
-
-    parameters: Callable[[int], Sequence[Parameter]] = field(kw_only=True)
-
-    @property
-    def labels(self) -> Sequence[str]:
-        return [parameter.label for parameter in self.parameters(self.scale)]
-
-    def parameter(self, reference: CaseReference) -> Parameter:
-        return self.parameters(self.scale)[reference.id.parameter]
-
-
-class Chain(NamedTuple):
-    """A degradation of `PhotographsProtocol`: blur, subsample, and kinds of noise and processing with their levels.
-
-    noise_level: standard deviation of the noise in grey levels; None where no single kind of noise states it.
-    """
-
-    label: str
-    sigma: float
-    steps: tuple[tuple[Noise, float], ...] = ()
-    noise_level: float | None = None
-
-
-_HALFTONE = Halftone(min_period=3.0, max_period=3.0, max_angle=0.0, inks=0.0, toned=0.0)
-_UNSHARP = Sharpened(min_width=1.0, max_width=1.0)
-CHAINS = (
-    Chain("nothing else", 1.6, noise_level=0.0),
-    Chain("white noise 10", 1.6, ((GaussianNoise(), 10.0),), 10.0),
-    Chain("grain 10", 1.6, ((Grain(min_width=0.7, max_width=0.7, min_shared=1.0, toned=0.0), 10.0),), 10.0),
-    Chain("halftone 10", 1.6, ((_HALFTONE, 10.0),), 10.0),
-    Chain("sharpened", 1.6, ((_UNSHARP, 1.0),)),
-    *(Chain(f"JPEG {quality}", 2.4, ((JpegNoise(), float(quality)),)) for quality in (95, 85, 75, 50, 30)),
-    Chain("camera", 1.6, ((Demosaicked(), 4.0), (Denoised(), 3.0), (_UNSHARP, 0.6), (JpegNoise(), 92.0))),
-    Chain("web", 1.6, ((GaussianNoise(), 2.0), (_UNSHARP, 0.5), (ResizedJpegNoise(), 80.0), (JpegNoise(), 85.0))),
-)
-
-
-class PhotographsProtocol(Protocol):
-    """What happens to photographs besides blur and white noise. Kernel and noise are as far known as a model has them.
-
-    The true kernel includes sharpening.
-    """
-
-    labels = tuple(chain.label for chain in CHAINS)
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        chain = CHAINS[reference.id.parameter]
-        generator = torch.Generator().manual_seed(self.random_seed(reference, seed, "noise"))
-        hr = crop_to_multiple(read_pixels(reference.source), self.scale)
-        kernel = isotropic_gaussian(chain.sigma, 31)[None]
-        clean = DegradationOperator(kernel, self.scale).forward(hr[None])
-        images = LrImages(clean, clean, kernel, torch.zeros(1))
-        for kind, level in chain.steps:
-            images = kind.degrade(images, torch.tensor([level]), self.scale, generator)
-        y, seed = to_8bit(images.y[0]), self.random_seed(reference, seed, "method")
-        return Case(reference.id, self.scale, hr, y, images.kernel[0], chain.noise_level, seed)
-
-
-class LevinProtocol(ComputedProtocol):
-    """Eight stored kernels of real camera shake, without and with noise. They are convolved as they are stored."""
-
-    noise_levels = (0.0, 2.55)  # 1 % of the range, as in deblurring papers
-
-    @property
-    def labels(self) -> Sequence[str]:
-        return [f"noise {noise:g}, k{number}" for noise in self.noise_levels for number in range(1, 9)]
-
-    def parameter(self, reference: CaseReference) -> Parameter:
-        noise, kernel = divmod(reference.id.parameter, 8)
-        stored = read_stored_kernel(self._kernel_file(reference), f"k{kernel + 1}")
-        kernel_as_stored = torch.from_numpy(stored).float()
-        return Parameter(self.labels[reference.id.parameter], kernel_as_stored, self.noise_levels[noise])
-
-    def files(self, reference: CaseReference) -> list[Path]:
-        """The image and the file of the kernels."""
-        return [reference.source, self._kernel_file(reference)]
-
-    def _kernel_file(self, reference: CaseReference) -> Path:
-        return reference.source.parents[1] / "kernels" / "levin09.npz"
-
-
-class RealProtocol(Protocol):
-    """Photographs as they are, without ground truth."""
-
-    labels = ("as found",)
-    left_out: ClassVar = {"RealSRSet": ("butterfly", "ppt3")}  # clean copies of images of Set5 and Set14
-
-    def images(self, root: Path, set_name: str) -> list[Path]:
-        return [path for path in images_of(root, set_name) if path.stem not in self.left_out.get(set_name, ())]
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        method_seed = self.random_seed(reference, seed, "method")
-        return Case(reference.id, self.scale, None, read_pixels(reference.source), None, None, method_seed)
-
-
-class RealPairsProtocol(Protocol):
-    """Pairs of photographs with a long and a short focal length, registered: ``HR/NAME`` and ``LR/NAME``."""
-
-    labels = ("as found",)
-    crop = 0
-
-    def images(self, root: Path, set_name: str) -> list[Path]:
-        images_of(root, set_name, "LR")  # raises if there are none
-        return images_of(root, set_name, "HR")
-
-    def files(self, reference: CaseReference) -> list[Path]:
-        """HR image, and LR image if it is not missing."""
-        return [reference.source, *images_named(reference.id.name, reference.source.parents[1] / "LR")]
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        hr, y = _read_pair(reference.source, reference.source.parents[1] / "LR", self.scale)
-        method_seed = self.random_seed(reference, seed, "method")
-        return Case(reference.id, self.scale, hr, y, None, None, method_seed, crop=self.crop)
-
-
-class Div2krkProtocol(Protocol):
-    """The stored LR images and kernels of DIV2KRK."""
-
-    labels = ("stored kernel",)
-
-    def images(self, root: Path, set_name: str) -> list[Path]:
-        files = images_of(root, set_name, "gt")
-        images_of(root, set_name, f"lr_x{self.scale}")  # raises if there are none
-        return files
-
-    def files(self, reference: CaseReference) -> list[Path]:
-        """HR image, LR image (left out if it is missing) and kernel."""
-        home, name = reference.source.parents[1], reference.id.name
-        kernel_file = home / f"gt_k_x{self.scale}" / f"kernel_{name.rpartition('_')[2]}.mat"
-        return [reference.source, *images_named(name, home / f"lr_x{self.scale}"), kernel_file]
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        """Read a case. Raises ImageError or KernelError if a file is missing or damaged."""
-        stored = read_stored_kernel(self.files(reference)[-1])
-        hr, y = _read_pair(reference.source, reference.source.parents[1] / f"lr_x{self.scale}", self.scale)
-        return self._case(reference, seed, hr, y, stored)
-
-    def _case(self, reference: CaseReference, seed: int, hr: Tensor | None, y: Tensor, stored: Array) -> Case:
-        method_seed = self.random_seed(reference, seed, "method")
-        kernel, centred = as_convolution(shifted_kernel(stored, self.scale)), as_convolution(stored)
-        return Case(reference.id, self.scale, hr, y, kernel, 0.0, method_seed, Decimate(0), centred)
-
-
-class Div2krkKernelsProtocol(Div2krkProtocol):
-    """Every stored kernel of DIV2KRK, also those whose image is not in the folder; only kernels are measured.
-
-    A kernel degrades its own image, or one of the images that are there, in turn.
-    """
-
-    def images(self, root: Path, set_name: str) -> list[Path]:
-        """The files of the kernels. Raises ParameterError if there are none."""
-        images_of(root, set_name, "gt")  # raises if there are none
-        folder = root / set_name / f"gt_k_x{self.scale}"
-        files = sorted(folder.glob("kernel_*.mat"), key=lambda path: int(path.stem.rpartition("_")[2]))
-        if not files:
-            raise ParameterError(f"{folder}: no kernels; it should hold kernel_N.mat")
-        return files
-
-    def files(self, reference: CaseReference) -> list[Path]:
-        """HR image and kernel."""
-        home, number = reference.source.parents[1], reference.id.name.rpartition("_")[2]
-        own, others = images_named(f"im_{number}", home / "gt"), images_in(home / "gt")
-        return [own[0] if own else others[int(number) % len(others)], reference.source]
-
-    def make(self, reference: CaseReference, seed: int) -> Case:
-        hr_file, kernel_file = self.files(reference)
-        stored, hr = read_stored_kernel(kernel_file), crop_to_multiple(read_pixels(hr_file), self.scale)
-        return self._case(reference, seed, None, degrade_as_div2krk(hr, stored, self.scale), stored)
-
-
-def _read_pair(hr_file: Path, lr_folder: Path, scale: int) -> tuple[Tensor, Tensor]:
-    """HR image and the LR image of the same name. Raises ImageError if it is missing or has not 1/scale of the size."""
-    lr_files = images_named(hr_file.stem, lr_folder)
-    if not lr_files:
-        raise ImageError(f"{lr_folder / hr_file.stem}: the LR image is missing")
-    hr, y = read_pixels(hr_file), read_pixels(lr_files[0])
-    if tuple(hr.shape[-2:]) != tuple(side * scale for side in y.shape[-2:]):
-        raise ImageError(f"{lr_files[0]}: {y.shape[-1]}x{y.shape[-2]} is not 1/{scale} of {hr_file.name}")
-    return hr, y
+from blinddiff.evaluation.unusual import UnusualProtocol
 
 
 def _gaussian8(scale: int) -> list[Parameter]:
@@ -522,6 +214,14 @@ _ALL: tuple[Protocol, ...] = (
         "isotropic Gaussian blur of width 1.6 or 2.4, antialiased bicubic downsampling; then nothing, white noise, "
         "grain of width 0.7 in all channels alike, a halftone pattern of period 3, an unsharp mask of strength and "
         "width 1, JPEG at five qualities, or chains of these as cameras and the web make them; 8 bit",
+        scales=(1, 2, 4),
+        sets=("Set14", "BSD100", "Urban100"),
+    ),
+    UnusualProtocol(
+        "unusual",
+        "this package",
+        "noise up to 50 without blur, defocus, straight motion, lamps beyond white; bars, frames, lines, letters and "
+        "cut-outs; pictures enlarged before; drawings and dithered pictures; 8 bit",
         scales=(1, 2, 4),
         sets=("Set14", "BSD100", "Urban100"),
     ),

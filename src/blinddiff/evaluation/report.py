@@ -19,7 +19,7 @@ from blinddiff.evaluation import plots
 from blinddiff.evaluation.data import SETS
 from blinddiff.evaluation.image_metrics import COST_METRICS, IMAGE_METRICS, Metric
 from blinddiff.evaluation.kernel_metrics import KERNEL_METRICS
-from blinddiff.evaluation.protocols import Protocol
+from blinddiff.evaluation.protocol import Protocol
 from blinddiff.evaluation.published_results import PublishedResult, published_results
 from blinddiff.evaluation.records import ImageResult
 from blinddiff.evaluation.statistics import (

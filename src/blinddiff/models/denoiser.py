@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from blinddiff.degradation.observation import Degradation, Observation
 from blinddiff.errors import ParameterError
+from blinddiff.models.picture_kind import PictureKind
 
 NUM_TRAIN_TIMESTEPS = 1000
 
@@ -64,6 +65,7 @@ class Prediction:
     degradation: Degradation
 
 
+@runtime_checkable  # diffusers checks the type of a loaded component
 class Denoiser(Protocol):
     """A learned model of image and degradation for the MAP loop. Implemented by `MCFormer` and `PublishedMCFormer`."""
 
@@ -101,6 +103,9 @@ class Denoiser(Protocol):
 
     def initial_estimate(self, observation: Observation) -> Degradation | None:
         """Kernel and noise level from y alone; None for a network that estimates them only from x_t."""
+
+    def picture_kind(self, y: Tensor) -> PictureKind | None:
+        """What pictures (B, 3, h, w) are; None for a network that takes all for photographs."""
 
     def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
         """x_y, (B, 3, H, W) in [0, 1], from which noise makes x_T; None for a network that starts from pure noise."""

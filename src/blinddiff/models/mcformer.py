@@ -13,6 +13,7 @@ from blinddiff.degradation.observation import HALF_TURN, Degradation, Observatio
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
+from blinddiff.models.picture_kind import PictureClassifier, PictureKind, flatness
 from blinddiff.models.statistics import NOISE_GRID, estimator_statistics, spectral_statistics, transformed_spectrum
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
@@ -24,7 +25,7 @@ RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.
 """Old state-dict key prefixes and their current names."""
 ADDED = (
     *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.negative_head."),
-    *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel."),
+    *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel.", "picture."),
 )
 """Prefixes of state-dict keys that older weights lack; added with initial values that have almost no effect."""
 
@@ -89,6 +90,7 @@ class MCFormer(ModulatedNetwork):
                 nn.init.zeros_(parameter)
         self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
+        self.picture = PictureClassifier()
 
     def normalize(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> (image - image_mean) / image_std, the value range of x_t."""
@@ -124,6 +126,10 @@ class MCFormer(ModulatedNetwork):
         # A power spectrum does not distinguish a kernel from its 180-degree rotation: average both.
         kernel = drop_slight_negatives((kernel + dihedral(kernel, HALF_TURN)) / 2, MIN_NEGATIVE)
         return Degradation(kernel, noise_level, error, spectrum)
+
+    def picture_kind(self, y: Tensor) -> PictureKind:
+        """What the pictures (B, 3, h, w) are."""
+        return self.picture.kind(estimator_statistics(Observation(y, 1)), flatness(y))
 
     def forward(
         self,

@@ -14,6 +14,7 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from blinddiff.degradation.observation import dihedral, dihedral_inverse
 from blinddiff.degradation.resize import extend
@@ -226,6 +227,11 @@ class ModulatedNetwork(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         self.kernel_mlp = nn.Sequential(
             nn.Linear(c.kernel_size**2, embedding), nn.Mish(), nn.Linear(embedding, embedding)
         )
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Move the network, as in torch; diffusers' own method warns about float32 for every network."""
+        nn.Module.to(self, *args, **kwargs)
+        return self
 
     @property
     def alpha_bar(self) -> Tensor:

@@ -25,7 +25,7 @@ from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, re
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.output import BlindDiffOutput
+from blinddiff.sampling.output import BlindDiffOutput, Decision
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 MAX_FACTOR = 8
@@ -64,6 +64,7 @@ class RestoreSettings:
         megapixels: size of the result in millions of pixels, instead of ``scale``.
         quality, subsampling: how a lossy format is written, see `encoder_options`; None for the format's default.
         dpi: ``"scale"`` multiplies the pixels per inch by the enlargement, so that the printed size stays; ``"keep"``.
+        as_is: see `BlindDiffPipeline.__call__`.
 
     Raises ParameterError if a number is out of its range, or several sizes are given.
     """
@@ -86,6 +87,7 @@ class RestoreSettings:
     quality: int | None = None
     subsampling: str | None = None
     dpi: str = "scale"
+    as_is: bool = False
 
     def __post_init__(self) -> None:
         if self.noise_level is not None:
@@ -168,6 +170,8 @@ class RestoreSettings:
             del facts["samples"]  # left out, so that ledgers from before this setting stay valid
         if self.dpi == DPI_RULES[0]:
             del facts["dpi"]  # for the same reason
+        if not self.as_is:
+            del facts["as_is"]  # for the same reason
         for name in (*_SIZES, "quality", "subsampling"):  # for the same reason
             if facts[name] is None:
                 del facts[name]
@@ -211,6 +215,7 @@ class Result:
             consistent with the input.
         std: standard deviation over the samples, (3, H, W) in [0, 1]; None for one sample.
         seconds: duration of the restoration.
+        decision: what the photograph was taken for, and how it was restored; None if it was restored as it is.
         passes: scale of each pass, see `RestoreSettings.passes`. Kernel, noise level, residual and consistency are
             those of the first, which saw the photograph.
     """
@@ -228,6 +233,7 @@ class Result:
     std: Tensor | None
     seconds: float
     passes: tuple[int, ...]
+    decision: Decision | None
 
     @property
     def residual_rms(self) -> float:
@@ -258,6 +264,7 @@ class Result:
         larger first. ``kernel_angle`` is the direction of the longer axis, in degrees clockwise from the horizontal.
         ``mtf50`` (across vertical and horizontal edges, cycles per pixel of the photograph, or null), ``overshoot`` and
         ``sharpened`` are those of `Sharpness`. ``noise_spectrum`` has the rows of the spectrum, or is null.
+        ``picture_kind``, ``picture_probability``, ``enlarged_by`` and ``decision`` are those of `Decision`, or null.
         ``samples`` and ``uncertainty`` are there only for several samples. ``passes`` and ``kernel_scale``, the scale
         whose pixels the kernel has, are there only if the result was reduced or has two passes. ``notes``
         are those of the `Photograph`, and one on metadata for which the output's format has no room. The other keys are
@@ -278,6 +285,10 @@ class Result:
             "noise_level": self.noise_level,
             "noise_kind": self.kind_of_noise,
             "noise_spectrum": None if self.noise_spectrum is None else _rounded(self.noise_spectrum),
+            "picture_kind": None if self.decision is None else self.decision.kind,
+            "picture_probability": None if self.decision is None else round(self.decision.probability, 4),
+            "enlarged_by": None if self.decision is None else round(self.decision.factor, 2),
+            "decision": None if self.decision is None else self.decision.taken,
             "residual_rms": self.residual_rms,
             "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,
@@ -327,12 +338,13 @@ def restore_photograph(
         on_step(done, x0_hat)
 
     def after_tile(finished: int, count: int) -> None:
-        current, step = divmod(done, steps)
+        current = len(outs)
+        step = min(done - current * steps, steps - 1)  # more steps are those of a milder restoration
         on_progress((sum(work[:current]) + work[current] * (step + finished / count) / steps) / sum(work))
 
     generator = torch.Generator().manual_seed(settings.seed)
-    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
     outs: list[BlindDiffOutput] = []
+    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
     try:
         for scale in passes:
             out = pipeline(
@@ -346,6 +358,7 @@ def restore_photograph(
                 max_memory=settings.max_memory,
                 on_step=after_step,
                 on_tile=after_tile,
+                as_is=settings.as_is,
                 **({"kernel": torch.ones(1, 1)} if outs else given),
             )
             outs.append(out)
@@ -378,6 +391,7 @@ def restore_photograph(
         std=None if std is None else std[0],
         seconds=time.perf_counter() - started,
         passes=passes,
+        decision=None if first.decisions is None else first.decisions[0],
     )
 
 

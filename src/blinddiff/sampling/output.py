@@ -156,6 +156,35 @@ UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What a picture was taken for, and how it was restored.
+
+    Attributes:
+        kind: one of `PICTURE_KINDS`.
+        probability: of this kind.
+        factor: by which the picture was enlarged before it came here; 1 if it was not.
+        taken: how it was restored: `AS_ESTIMATED`, or a key of `safety.MILDER`.
+    """
+
+    kind: str
+    probability: float
+    factor: float
+    taken: str
+
+    @property
+    def sentence(self) -> str:
+        """What the user should know; empty for a photograph that was restored as estimated."""
+        if self.factor > 1:
+            return f"enlarged {self.factor:.1f} times before: restored from its own size"
+        if self.taken != AS_ESTIMATED:
+            return f"the estimate did not agree with the picture: restored {self.taken}"
+        return ""
+
+
+AS_ESTIMATED = "as estimated"
+
+
 @dataclass
 class BlindDiffOutput(BaseOutput):
     """The restored images, the estimated degradation and measures of reliability.
@@ -177,6 +206,7 @@ class BlindDiffOutput(BaseOutput):
         std: standard deviation over the samples, (B, 3, H, W), in [0, 1]; None for one sample.
         noise_spectra: power spectrum of the noise relative to white noise of the same level, (B, 16, 16), see
             `Degradation`; None for a network without an estimate from y.
+        decisions: what each picture was taken for, and how it was restored; None if it was restored as it is.
     """
 
     images: Any
@@ -190,12 +220,14 @@ class BlindDiffOutput(BaseOutput):
     samples: Tensor | None = None
     std: Tensor | None = None
     noise_spectra: Tensor | None = None
+    decisions: list[Decision] | None = None
 
 
-def make_output(
-    observation: Observation, restored: Restored, num_samples: int, output_type: OutputType
-) -> BlindDiffOutput:
-    """Average each image's samples, which are consecutive in the batch, and compute residual and consistency."""
+def make_output(observation: Observation, restored: Restored, num_samples: int) -> BlindDiffOutput:
+    """Average each image's samples, which are consecutive in the batch, and compute residual and consistency.
+
+    The images are a tensor in [0, 1], on the CPU.
+    """
 
     def by_image(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
@@ -210,7 +242,7 @@ def make_output(
     error, spectrum = restored.degradation.expected_kernel_error, restored.degradation.noise_spectrum
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
-        images=from_batch(x, output_type),
+        images=x.float().cpu(),
         kernels=kernels.cpu(),
         noise_levels=noise_levels.cpu(),
         residuals=residuals.cpu(),

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -40,10 +41,12 @@ from blinddiff.sampling.output import (
     check_finite,
     estimate_from_y,
     estimate_kernel_map,
+    from_batch,
     given_kernel,
     make_output,
     to_batch,
 )
+from blinddiff.sampling.safety import restore_safely
 from blinddiff.sampling.schedulers import Generators, NoiseSource, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import SelfEnsemble, Tiled, TiledImageStep, plan_tiles, tiled_kernel_step
 
@@ -51,6 +54,12 @@ StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
 ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
+MODULES_FOR_DIFFUSERS = {
+    "pipeline.py": "from blinddiff import BlindDiffPipeline\n",
+    "network/architecture.py": "from blinddiff.models.mcformer import MCFormer\n"
+    "from blinddiff.published.network import PublishedMCFormer\n",
+}
+"""Files by which plain diffusers loads a saved folder; it asks for `trust_remote_code`, and this package is needed."""
 HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
 
 
@@ -104,6 +113,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         one_thread_after_fork()
         network.eval()  # type: ignore[attr-defined]  # every network is a module
         self.register_modules(network=network, scheduler=scheduler)  # type: ignore[no-untyped-call]
+        self.register_to_config(network=("architecture", type(network).__name__))  # type: ignore[no-untyped-call]
         self.network: Any
         self.scheduler: Any
 
@@ -147,6 +157,14 @@ class BlindDiffPipeline(DiffusionPipeline):
         pipeline = cls(network, saved_scheduler(weights, network))
         return pipeline.to(target, torch_dtype)
 
+    def save_pretrained(self, save_directory: str | os.PathLike[Any], *args: Any, **kwargs: Any) -> None:
+        """Write a folder as in diffusers, with `MODULES_FOR_DIFFUSERS`."""
+        for name, text in MODULES_FOR_DIFFUSERS.items():
+            file = Path(save_directory, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move the pipeline to a device, the network to a precision, or both, as in diffusers.
 
@@ -160,7 +178,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         target = self.device if device is None else choose_device(device)
         check_precision(self.network.dtype if dtype is None else dtype, target)
         super().to(target, silence_dtype_warnings=True)
-        torch.nn.Module.to(self.network, dtype=dtype)  # diffusers' own warns about float32 for every network
+        self.network.to(dtype=dtype)
         return self
 
     def enable_model_cpu_offload(self, *_args: Any, **_kwargs: Any) -> None:
@@ -190,6 +208,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         return_dict: bool = True,
         max_memory: int | None = None,
         jpeg_step: float = 0.0,
+        as_is: bool = False,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         on_step: OnStep | None = None,
@@ -221,6 +240,9 @@ class BlindDiffPipeline(DiffusionPipeline):
                 made smaller, except in the backward pass of gradient guidance.
             jpeg_step: mean luma quantisation step of the JPEG file that the image was read from, see
                 `Photograph.jpeg_step`; helps to estimate the noise. 0 if there is none, or the image was changed since.
+            as_is: restore every picture as a photograph at its own size, exactly as estimated. Otherwise a picture that
+                was enlarged is restored from its own size, and a result that does not agree with the input is replaced
+                by a milder one, see `restore_safely`; but not with a given kernel.
             callback_on_step_end: as in diffusers, called after each step with (pipeline, step, t, dict of tensors).
                 "latents" is x_{t-1}, the sample after the step; if the returned dict contains it, it replaces x_{t-1}.
             callback_on_step_end_tensor_inputs: keys of this dict, of ``"latents"``, ``"x0_hat"`` and ``"kernel"``.
@@ -247,7 +269,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         if options.kernel_step == "fixed" and kernel is None:
             raise ParameterError("kernel_step 'fixed' needs a kernel")
         steps = options.num_inference_steps
-        diffusion = make_scheduler(options.scheduler, self.network, steps, self.device, self.scheduler)
+        make_scheduler(options.scheduler, self.network, steps, self.device, self.scheduler)  # checks the arguments
         num_samples = whole_number_between("num_samples", num_samples, 1)
         if noise_level is not None:
             noise_level = number_from("noise_level", noise_level)
@@ -264,40 +286,52 @@ class BlindDiffPipeline(DiffusionPipeline):
         observation = self._observation(image, scale, jpeg_step)
         y, scale = observation.y, observation.scale
         check_generator(generator, len(y))
-        if isinstance(generator, Sequence):
-            generator = [g for g in generator for _ in range(num_samples)]
-
-        degradation = self._initial_degradation(observation, kernel, noise_level)
-        repeated = observation.repeat(num_samples)
         max_memory = default_memory(self.device) if max_memory is None else max_memory
-        tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
-        denoiser: Denoiser = Tiled(self.network, tiles, on_tile)
-        if options.self_ensemble:
-            denoiser = SelfEnsemble(denoiser)
-        with self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
-            def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
-                check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
-                bar.update()
-                replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
-                if callback_on_step_end is None:
-                    return replacement
-                tensors = {"latents": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
-                returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in tensor_inputs})
-                return (returned or {}).get("latents", replacement)
+        def run(observation: Observation, degradation: Degradation | None, images: Sequence[int]) -> BlindDiffOutput:
+            if degradation is None:
+                degradation = self._initial_degradation(observation, kernel, noise_level)
+            repeated = observation.repeat(num_samples)
+            diffusion = make_scheduler(options.scheduler, self.network, steps, self.device, self.scheduler)
+            generators = generator
+            if isinstance(generator, Sequence):
+                generators = [generator[image] for image in images for _ in range(num_samples)]
+            tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
+            denoiser: Denoiser = Tiled(self.network, tiles, on_tile)
+            if options.self_ensemble:
+                denoiser = SelfEnsemble(denoiser)
+            with self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
-            restored = restore(
-                denoiser,
-                diffusion,
-                repeated,
-                None if degradation is None else degradation.repeat(num_samples),
-                NoiseSource((len(repeated), 3, *repeated.hr_size), generator, y.device),
-                TiledImageStep(update_image, tiles),
-                tiled_kernel_step(update_kernel, tiles),
-                after_step,
-            )
-        check_finite(restored.image, restored.degradation.noise_level)
-        out = make_output(observation, restored, num_samples, output_type)
+                def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
+                    check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
+                    bar.update()
+                    replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
+                    if callback_on_step_end is None:
+                        return replacement
+                    tensors = {"latents": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
+                    returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in tensor_inputs})
+                    return (returned or {}).get("latents", replacement)
+
+                restored = restore(
+                    denoiser,
+                    diffusion,
+                    repeated,
+                    None if degradation is None else degradation.repeat(num_samples),
+                    NoiseSource((len(repeated), 3, *repeated.hr_size), generators, observation.y.device),
+                    TiledImageStep(update_image, tiles),
+                    tiled_kernel_step(update_kernel, tiles),
+                    after_step,
+                )
+            check_finite(restored.image, restored.degradation.noise_level)
+            return make_output(observation, restored, num_samples)
+
+        initial = self._initial_degradation(observation, kernel, noise_level)
+        kind = None if as_is or kernel is not None else self.network.picture_kind(y)
+        if kind is None or initial is None:
+            out = run(observation, initial, range(len(y)))
+        else:
+            out = restore_safely(run, kind, observation, initial)
+        out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
     def _initial_degradation(

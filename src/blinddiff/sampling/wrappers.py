@@ -212,7 +212,7 @@ class _Wrapper:
         self.config, self.alpha_bar = denoiser.config, denoiser.alpha_bar
         self.size_multiple, self.channels_per_pixel = denoiser.size_multiple, denoiser.channels_per_pixel
         self.initial_estimate, self.closed_form_image = denoiser.initial_estimate, denoiser.closed_form_image
-        self.relative_error = denoiser.relative_error
+        self.relative_error, self.picture_kind = denoiser.relative_error, denoiser.picture_kind
         self.normalize, self.denormalize = denoiser.normalize, denoiser.denormalize
 
 

@@ -118,6 +118,7 @@ class LossRecipe(_Section):
     restoration: NonNegativeFloat = 0.0
     """In stage ``correction``: weight of the PSNR loss, in dB, of the closed form due to the kernel's error."""
     confidence: NonNegativeFloat = 1.0
+    picture: NonNegativeFloat = 1.0
     true_kernel_share: Share = 0.3
     """Share of the examples conditioned on the true kernel and noise level, for non-blind restoration."""
     own_kernel_share: Share = 0.0
@@ -136,9 +137,9 @@ class Recipe(_Section):
     """One training stage."""
 
     data: DataRecipe = Field(default_factory=DataRecipe)
-    stage: Literal["estimator", "confidence", "network", "correction", "joint"] = "joint"
-    """The trained part: the kernel and noise estimator; its confidence head; the image network; the estimator's
-    correction during sampling; or jointly all but the confidence head."""
+    stage: Literal["estimator", "confidence", "picture", "network", "correction", "joint"] = "joint"
+    """The trained part: the kernel and noise estimator; its confidence head; the classifier of pictures; the image
+    network; the estimator's correction during sampling; or jointly all but confidence head and classifier."""
     model: ModelArguments = {}
     """Arguments of MCFormer that differ from its defaults."""
     init: str | None = None

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,8 +13,10 @@ from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction, add_noise
 from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_descent_step
 from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.picture_kind import PICTURE_KINDS, flatness
 from blinddiff.models.statistics import SPECTRUM_FLOOR, Statistics, estimator_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
+from blinddiff.training.pictures import make_picture
 from blinddiff.training.recipe import Recipe
 
 MIN_CONFIDENCE_CROP = 16
@@ -22,6 +25,8 @@ ERROR_FLOOR = 1e-3
 """Added to the error in `closed_form_loss`, as a share of the scene's variance; if that is 0.22^2, a PSNR of 43 dB."""
 NOISE_ERROR_FLOOR = 0.04
 """Added to the error before the logarithm in `denoising_loss`: 40 dB of PSNR at pure noise, for tau = 0.1."""
+PICTURE_SHARES = (0.5, 0.25, 0.15, 0.1)
+"""Shares of `PICTURE_KINDS` in stage ``picture``."""
 PERTURB_SHARE = 0.45
 """Share of the examples of stage ``correction`` whose kernel estimate is perturbed, towards the true kernel or away."""
 PERTURB_RANGE = (-0.6, 1.0)
@@ -151,10 +156,34 @@ class Confidence(Stage):
         return self._weighted(confidence=(estimator.expected_error(features, pixels) - error).square().mean())
 
 
+class Picture(Stage):
+    """Trains the classifier of pictures: a share `PICTURE_SHARES` of the photographs is made into other kinds."""
+
+    trained = ("picture",)
+    shows_images = False
+
+    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        rng = np.random.default_rng(generator.initial_seed())
+        kinds = rng.choice(len(PICTURE_KINDS), len(pairs.y), p=PICTURE_SHARES)
+        y, factor = pairs.y.clone(), torch.ones(len(pairs.y))
+        for index, kind in enumerate(kinds):
+            y[index], factor[index] = make_picture(PICTURE_KINDS[kind], pairs.y[index].cpu(), rng)
+        with torch.no_grad():
+            statistics = estimator_statistics(Observation(y, pairs.scale))
+        targets = torch.from_numpy(kinds).to(y.device), factor.to(y.device)
+        rows = [*statistics._replace(fine=statistics.fine.half()), flatness(y), *targets]
+        *parts, flat, kind_of, factor = self._with_replayed(rows, generator)
+        logits, log_factor = net.picture(Statistics(*(part.float() for part in parts)), flat)
+        is_enlarged = (factor > 1).float()
+        wrong = F.smooth_l1_loss(log_factor, factor.log(), reduction="none", beta=0.1)
+        error = (is_enlarged * wrong).sum() / is_enlarged.sum().clamp_min(1)
+        return self._weighted(picture=F.cross_entropy(logits, kind_of) + error)
+
+
 class Network(Stage):
     """Trains the image network at a random t, with a fixed estimator."""
 
-    fixed = ("estimator",)
+    fixed = ("estimator", "picture")
     min_batch = 1
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
@@ -182,7 +211,7 @@ class Network(Stage):
 class Joint(Network):
     """Trains image network, estimator and correction jointly; the correction uses x0_hat at the network's random t."""
 
-    fixed = ("estimator.confidence_head",)
+    fixed = ("estimator.confidence_head", "picture")
     min_batch = 2
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
@@ -227,7 +256,7 @@ class Correction(Stage):
 
 
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__.lower(): stage for stage in (Estimator, Confidence, Network, Correction, Joint)
+    stage.__name__.lower(): stage for stage in (Estimator, Confidence, Picture, Network, Correction, Joint)
 }
 """The stages by their names in recipes."""
 

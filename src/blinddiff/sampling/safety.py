@@ -1,0 +1,158 @@
+"""Never worse than what came in.
+
+A picture that was enlarged is restored from its own size, and a result that does not agree with the input is replaced
+by a milder one. The steps are declared in `MILDER`, and the output names the one that was taken, see `Decision`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.degradation import Degradation, Observation
+from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
+from blinddiff.sampling.output import AS_ESTIMATED, BlindDiffOutput, Decision
+
+CERTAIN = 0.8
+"""Probability from which a picture counts as enlarged."""
+MIN_FACTOR = 1.3
+"""Factor of enlargement below which reducing would lose more than it gains."""
+Restore = Callable[[Observation, Degradation | None, Sequence[int]], BlindDiffOutput]
+"""Restores observations, with an initial degradation or None for the estimate. The numbers are those of the images in
+the batch. Images are tensors."""
+
+
+def milder_data_term(estimate: Degradation, out: BlindDiffOutput) -> Degradation:
+    """The same kernel; the noise is taken for twice as strong, or as strong as twice the residual."""
+    level = 2 * torch.maximum(estimate.noise_level, out.residuals.square().mean((1, 2, 3)).sqrt().to(estimate.kernel))
+    return estimate.with_estimate(estimate.kernel, level)
+
+
+def sharper_kernel(estimate: Degradation, out: BlindDiffOutput) -> Degradation:
+    """The kernel with half its width, and `milder_data_term`."""
+    return replace(milder_data_term(estimate, out), kernel=halved(estimate.kernel))
+
+
+def no_deblurring(estimate: Degradation, out: BlindDiffOutput) -> Degradation:  # noqa: ARG001
+    """No blur but that of the downsampling; the estimated noise."""
+    kernel = torch.zeros_like(estimate.kernel)
+    kernel[:, kernel.shape[-2] // 2, kernel.shape[-1] // 2] = 1
+    return estimate.with_estimate(kernel, estimate.noise_level)
+
+
+MILDER: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = {
+    "with a milder data term": milder_data_term,
+    "with a kernel half as wide": sharper_kernel,
+    "without deblurring": no_deblurring,
+}
+"""Tried in this order until a result is accepted; the last one always is."""
+
+
+def halved(kernel: Tensor) -> Tensor:
+    """Kernels (B, n, m) with half the width about the centre, by linear interpolation."""
+    matrices = []
+    for n in kernel.shape[-2:]:
+        centre = n // 2
+        position = centre + (torch.arange(n, device=kernel.device, dtype=kernel.dtype) - centre) / 2
+        rows = torch.arange(n, device=kernel.device, dtype=kernel.dtype)[:, None]
+        matrices.append((1 - (rows - position).abs()).clamp_min(0))
+    return matrices[0] @ kernel @ matrices[1].mT
+
+
+def restore_safely(
+    restore: Restore, kind: PictureKind, observation: Observation, estimate: Degradation
+) -> BlindDiffOutput:
+    """Restore a batch of pictures of certain kinds.
+
+    Args:
+        estimate: the initial estimate of the batch.
+    """
+    enlarged = (kind.of("enlarged") >= CERTAIN) & (kind.factor >= MIN_FACTOR)
+    plain = [index for index in range(len(observation)) if not enlarged[index]]
+    outs: dict[int, BlindDiffOutput] = {}
+    taken = dict.fromkeys(range(len(observation)), AS_ESTIMATED)
+    if plain:
+        together = restore(observation[plain], estimate[plain], plain)
+        for place, index in enumerate(plain):
+            out = image_of(together, place)
+            for name, change in MILDER.items():
+                if is_acceptable(observation[[index]], out, kind.limits):
+                    break
+                taken[index] = name
+                out = restore(observation[[index]], change(estimate[[index]], out), [index])
+            outs[index] = out
+    for index in range(len(observation)):
+        if enlarged[index]:
+            outs[index] = _restore_from_own_size(restore, observation[[index]], float(kind.factor[index]), index)
+    likeliest = kind.probabilities.max(1)
+    decisions = [
+        Decision(
+            PICTURE_KINDS[int(likeliest.indices[index])],
+            float(likeliest.values[index]),
+            float(kind.factor[index]) if enlarged[index] else 1.0,
+            taken[index],
+        )
+        for index in range(len(observation))
+    ]
+    return replace(merged([outs[index] for index in range(len(observation))]), decisions=decisions)
+
+
+def is_acceptable(observation: Observation, out: BlindDiffOutput, limits: Tensor) -> bool:
+    """Whether one result agrees with its input in detail, mean colour and contrast: see `measured` and `LIMITS`."""
+    return bool((measured(observation, out) <= limits.cpu()).all())
+
+
+def measured(observation: Observation, out: BlindDiffOutput) -> Tensor:
+    """What `LIMITS` bound, of one result: (3,)."""
+    x, y = out.images, observation.y.cpu()
+    shift = 255 * (x.mean((0, 2, 3)) - y.mean((0, 2, 3))).abs().max()
+    clipped = [((image <= 0) | (image >= 1)).float().mean() for image in (x, y)]
+    return torch.stack([out.consistency[0], shift, clipped[0] - clipped[1]])
+
+
+def _restore_from_own_size(restore: Restore, observation: Observation, factor: float, index: int) -> BlindDiffOutput:
+    """Reduce an enlarged picture by its factor, restore it, and resize the result to the size that was asked for."""
+    height, width = observation.y.shape[-2:]
+    size = max(8, round(height / factor)), max(8, round(width / factor))
+    reduced = F.interpolate(observation.y, size, mode="bicubic", antialias=True).clamp(0, 1)
+    needed = observation.scale * factor
+    scale = next((scale for scale in (1, 2, 3, 4) if scale > needed - 0.25), 4)
+    out = restore(Observation(reduced, scale), None, [index])
+    return replace(
+        out,
+        images=_resized(out.images, observation.hr_size).clamp(0, 1),
+        residuals=_resized(out.residuals, (height, width)),
+        samples=None if out.samples is None else _resized(out.samples, observation.hr_size),
+        std=None if out.std is None else _resized(out.std, observation.hr_size),
+    )
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (..., 3, h, w) at another size."""
+    resized = F.interpolate(images.flatten(0, -4), size, mode="bicubic", antialias=True)
+    return resized.unflatten(0, images.shape[:-3])
+
+
+def image_of(out: BlindDiffOutput, index: int) -> BlindDiffOutput:
+    """The output of one image of a batch, as a batch of one."""
+    return _map(lambda name, parts: parts[0].narrow(_axis(name), index, 1), [out])
+
+
+def merged(outs: Sequence[BlindDiffOutput]) -> BlindDiffOutput:
+    """One output of several, in order."""
+    return outs[0] if len(outs) == 1 else _map(lambda name, parts: torch.cat(parts, _axis(name)), outs)
+
+
+def _axis(name: str) -> int:
+    return 1 if name == "kernel_trajectory" else 0
+
+
+def _map(change: Callable[[str, list[Tensor]], Tensor], outs: Sequence[BlindDiffOutput]) -> BlindDiffOutput:
+    values: dict[str, Any] = {}
+    for field in fields(BlindDiffOutput):
+        parts = [getattr(out, field.name) for out in outs]
+        values[field.name] = change(field.name, parts) if isinstance(parts[0], Tensor) else None
+    return BlindDiffOutput(**values)

@@ -1,0 +1,2 @@
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.published.network import PublishedMCFormer

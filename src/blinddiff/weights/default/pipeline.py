@@ -1,0 +1,1 @@
+from blinddiff import BlindDiffPipeline

@@ -1,0 +1,155 @@
+"""Never worse than what came in: enlarged pictures, milder restorations, and what is accepted."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blinddiff.degradation import Degradation, Observation
+from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
+from blinddiff.sampling.output import AS_ESTIMATED, BlindDiffOutput
+from blinddiff.sampling.safety import MILDER, halved, is_acceptable, restore_safely
+
+LIMITS = torch.tensor([4.0, 2.0, 0.05])
+
+
+def picture(height: int = 24, width: int = 32, batch: int = 1) -> Tensor:
+    x = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
+    return 0.2 + 0.6 * F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+def kind(*kinds: str, factor: float = 2.0, probability: float = 0.9) -> PictureKind:
+    rest = (1 - probability) / (len(PICTURE_KINDS) - 1)
+    rows = [[probability if name == each else rest for name in PICTURE_KINDS] for each in kinds]
+    return PictureKind(torch.tensor(rows), torch.full((len(kinds),), factor), LIMITS)
+
+
+def estimate(batch: int = 1, width: float = 2.0) -> Degradation:
+    kernel = isotropic_gaussian(width, 31).expand(batch, -1, -1)
+    return Degradation(kernel, torch.full((batch,), 1.5), torch.zeros(batch))
+
+
+class Recorder:
+    """Bicubic interpolation as a restoration; its results agree with y from the call `good` on."""
+
+    def __init__(self, good: int = 0) -> None:
+        self.good = good
+        self.calls: list[tuple[Observation, Degradation | None, list[int]]] = []
+
+    def __call__(
+        self, observation: Observation, degradation: Degradation | None, images: Sequence[int]
+    ) -> BlindDiffOutput:
+        bad = len(self.calls) < self.good
+        self.calls.append((observation, degradation, list(images)))
+        batch = len(observation)
+        x = F.interpolate(observation.y, observation.hr_size, mode="bicubic", antialias=True).clamp(0, 1)
+        kernels = (degradation or estimate(batch)).kernel
+        return BlindDiffOutput(
+            images=(x + 0.1).clamp(0, 1) if bad else x,
+            kernels=kernels,
+            noise_levels=torch.ones(batch),
+            residuals=torch.full_like(observation.y, 9.0 if bad else 1.0),
+            consistency=torch.full((batch,), 9.0 if bad else 1.0),
+            kernel_trajectory=kernels.expand(2, -1, -1, -1),
+            kernel_spread=torch.zeros(batch),
+        )
+
+
+def test_a_photograph_whose_result_agrees_is_restored_once() -> None:
+    restore = Recorder()
+    out = restore_safely(restore, kind("photograph"), Observation(picture(), 2), estimate())
+    assert len(restore.calls) == 1
+    assert out.decisions is not None
+    assert (out.decisions[0].kind, out.decisions[0].factor, out.decisions[0].taken) == ("photograph", 1, AS_ESTIMATED)
+    assert out.decisions[0].sentence == ""
+    assert out.decisions[0].probability == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("good", [1, 2, 3, 9])
+def test_a_result_that_does_not_agree_is_replaced_step_by_step(good: int) -> None:
+    restore = Recorder(good)
+    given = estimate()
+    out = restore_safely(restore, kind("photograph"), Observation(picture(), 2), given)
+    tried = min(good, len(MILDER))
+    assert len(restore.calls) == 1 + tried
+    assert out.decisions is not None
+    assert out.decisions[0].taken == list(MILDER)[tried - 1]
+    assert out.decisions[0].taken in out.decisions[0].sentence
+    degradations = [call[1] for call in restore.calls]
+    widths = [_width(degradation.kernel[0]) for degradation in degradations if degradation is not None]
+    levels = [float(degradation.noise_level[0]) for degradation in degradations if degradation is not None]
+    assert levels[1] == 18.0  # twice the residual
+    expected = [2.0, 2.0, 1.0, 0.0][: 1 + tried]
+    assert widths == pytest.approx(expected, abs=0.2)
+
+
+def _width(kernel: Tensor) -> float:
+    offset = torch.arange(kernel.shape[-1]) - kernel.shape[-1] // 2
+    return float((kernel.sum(0) * offset**2).sum().sqrt())
+
+
+def test_halving_keeps_the_sum_and_the_centre_of_any_shape() -> None:
+    kernel = torch.rand(2, 15, 9, generator=torch.Generator().manual_seed(3))
+    kernel = kernel / kernel.sum((-2, -1), keepdim=True)
+    half = halved(kernel)
+    torch.testing.assert_close(half.sum((-2, -1)), torch.ones(2))
+    for axis, n in ((0, 15), (1, 9)):
+        offset = (torch.arange(n) - n // 2).float()
+        before, after = (each.sum(2 - axis) @ offset for each in (kernel, half))
+        torch.testing.assert_close(after, before / 2)
+
+
+@pytest.mark.parametrize(("scale", "factor", "own"), [(1, 2.0, 2), (2, 2.0, 4), (1, 3.0, 3), (2, 1.5, 3), (4, 2.0, 4)])
+def test_an_enlarged_picture_is_restored_from_its_own_size(scale: int, factor: float, own: int) -> None:
+    small = picture()
+    y = F.interpolate(small, scale_factor=factor, mode="bicubic", antialias=True).clamp(0, 1)
+    restore = Recorder()
+    out = restore_safely(restore, kind("enlarged", factor=factor), Observation(y, scale), estimate())
+    ((seen, degradation, images),) = restore.calls
+    assert (seen.y.shape, seen.scale, degradation, images) == (small.shape, own, None, [0])
+    assert float((seen.y - small).abs().mean()) < 0.01
+    assert out.images.shape == (1, 3, y.shape[-2] * scale, y.shape[-1] * scale)
+    assert out.residuals.shape == y.shape
+    assert out.decisions is not None
+    assert out.decisions[0].factor == factor
+    assert f"{factor:.1f} times" in out.decisions[0].sentence
+
+
+def test_a_picture_that_is_hardly_enlarged_or_not_certainly_is_restored_as_it_is() -> None:
+    for uncertain in (kind("enlarged", factor=1.2), kind("enlarged", probability=0.7)):
+        restore = Recorder()
+        restore_safely(restore, uncertain, Observation(picture(), 1), estimate())
+        assert restore.calls[0][0].y.shape == picture().shape
+
+
+def test_a_batch_keeps_its_order_and_photographs_stay_together() -> None:
+    y = picture(batch=3)
+    restore = Recorder()
+    out = restore_safely(restore, kind("photograph", "enlarged", "drawing"), Observation(y, 2), estimate(3))
+    assert [call[2] for call in restore.calls] == [[0, 2], [1]]
+    alone = [
+        restore_safely(Recorder(), kind(each), Observation(y[index : index + 1], 2), estimate())
+        for index, each in enumerate(("photograph", "enlarged", "drawing"))
+    ]
+    torch.testing.assert_close(out.images, torch.cat([each.images for each in alone]))
+    assert out.kernel_trajectory.shape == (2, 3, 31, 31)
+    assert out.decisions is not None
+    assert [decision.kind for decision in out.decisions] == ["photograph", "enlarged", "drawing"]
+
+
+@pytest.mark.parametrize("fault", ["consistency", "colour", "contrast"])
+def test_what_is_not_accepted(fault: str) -> None:
+    observation = Observation(picture(), 2)
+    out = Recorder()(observation, estimate(), [0])
+    assert is_acceptable(observation, out, LIMITS)
+    if fault == "consistency":
+        out.consistency[:] = 5.0
+    elif fault == "colour":
+        out.images[:, 1] += 4 / 255
+    else:
+        out.images[..., :20, :10] = 0.0
+        out.images[..., :20, -10:] = 1.0
+    assert not is_acceptable(observation, out, LIMITS)
