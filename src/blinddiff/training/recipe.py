@@ -137,9 +137,10 @@ class Recipe(_Section):
     """One training stage."""
 
     data: DataRecipe = Field(default_factory=DataRecipe)
-    stage: Literal["estimator", "confidence", "picture", "network", "correction", "joint"] = "joint"
-    """The trained part: the kernel and noise estimator; its confidence head; the classifier of pictures; the image
-    network; the estimator's correction during sampling; or jointly all but confidence head and classifier."""
+    stage: Literal["estimator", "noise", "confidence", "picture", "network", "correction", "joint"] = "joint"
+    """The trained part: the kernel and noise estimator; its noise gate; its confidence head; the classifier of
+    pictures; the image network; the estimator's correction during sampling; or jointly all but confidence head and
+    classifier."""
     model: ModelArguments = {}
     """Arguments of MCFormer that differ from its defaults."""
     init: str | None = None

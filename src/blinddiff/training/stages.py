@@ -134,6 +134,13 @@ class Estimator(Stage):
         return self._weighted(**degradation_losses(estimate, Degradation(kernel, noise_level, None, spectrum)))
 
 
+class Noise(Estimator):
+    """Trains the noise gate alone, so that the estimated kernel stays as it is."""
+
+    trained = ("estimator.noise_gate",)
+    fixed = ()
+
+
 class Confidence(Stage):
     """Trains the prediction of sum |k_hat - k| by the squared error, which is least for the conditional mean.
 
@@ -256,7 +263,7 @@ class Correction(Stage):
 
 
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__.lower(): stage for stage in (Estimator, Confidence, Picture, Network, Correction, Joint)
+    stage.__name__.lower(): stage for stage in (Estimator, Noise, Confidence, Picture, Network, Correction, Joint)
 }
 """The stages by their names in recipes."""
 
