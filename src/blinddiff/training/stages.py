@@ -120,8 +120,8 @@ class Stage(ABC):
 class Estimator(Stage):
     """Trains the estimate of kernel and noise level from y. Replayed examples contain the statistics of y, not y."""
 
-    trained = ("estimator",)
-    fixed = ("estimator.correct", "estimator.confidence_head")
+    trained: ClassVar[tuple[str, ...]] = ("estimator",)
+    fixed: ClassVar[tuple[str, ...]] = ("estimator.correct", "estimator.confidence_head")
     shows_images = False
 
     def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
