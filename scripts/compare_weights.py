@@ -9,7 +9,6 @@ and the middle of each result is shown pixel for pixel. Under it are kernel widt
 import argparse
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -58,7 +57,6 @@ def main() -> None:
         enlarged = bicubic_upsample(visible_colours(photograph), args.scale).clamp(0, 1)
         shown = [(enlarged, path.stem)]
         for label, pipeline in zip(("before", "after"), pipelines, strict=True):
-            torch.manual_seed(0)
             result = restore_photograph(pipeline, photograph, settings)
             shown.append((result.pixels, caption(label, result)))
         print("; ".join(text for _, text in shown), flush=True)

@@ -4,9 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
 from blinddiff.degradation.draws import KernelFamily
 from blinddiff.degradation.kernels import (
     GAUSSIAN8_SIGMAS,
@@ -18,6 +15,7 @@ from blinddiff.degradation.kernels import (
     IsotropicGaussian,
     anisotropic_gaussian,
     gaussian8_kernels,
+    identity,
     isotropic_gaussian,
 )
 from blinddiff.degradation.motion import CameraShake, LineMotion
@@ -46,15 +44,11 @@ SINGLE_WIDTHS = {2: (0.0, 0.6, 1.2, 1.8), 4: (0.0, 1.2, 2.4, 3.6)}
 def _single_widths(scale: int) -> list[Parameter]:
     """Isotropic Gaussians of DASR's Table 2. A width of 0 is no blur."""
     return [
-        Parameter(f"width {sigma:g}", isotropic_gaussian(sigma, PRESET_KERNEL_SIZE) if sigma else _no_blur())
+        Parameter(
+            f"width {sigma:g}", isotropic_gaussian(sigma, PRESET_KERNEL_SIZE) if sigma else identity(PRESET_KERNEL_SIZE)
+        )
         for sigma in SINGLE_WIDTHS[scale]
     ]
-
-
-def _no_blur() -> Tensor:
-    kernel = torch.zeros(PRESET_KERNEL_SIZE, PRESET_KERNEL_SIZE)
-    kernel[PRESET_KERNEL_SIZE // 2, PRESET_KERNEL_SIZE // 2] = 1
-    return kernel
 
 
 # (sigma_1, sigma_2, theta in degrees), as stated by the authors of DSAT; the pictures of the kernels in DASR's and

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation.kernels import isotropic_gaussian
+from blinddiff.degradation.kernels import disk, identity, isotropic_gaussian
 from blinddiff.degradation.noise import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.evaluation.data import Case, CaseReference, crop_to_multiple, read_pixels, to_8bit
@@ -32,14 +32,6 @@ class Kind(NamedTuple):
     noise: float = 0.0
     before: Callable[[Tensor, np.random.Generator], Tensor] | None = None
     after: Change | None = None
-
-
-def disk(radius: float) -> Tensor:
-    """An antialiased disk, (31, 31), of sum 1."""
-    offset = torch.arange(SIZE) - SIZE // 2
-    distance = (offset[:, None].square() + offset.square()).float().sqrt()
-    kernel = (radius + 0.5 - distance).clamp(0, 1)
-    return kernel / kernel.sum()
 
 
 def line(length: int) -> Tensor:
@@ -132,7 +124,7 @@ def drawn_instead(pair: Pair, scale: int, rng: np.random.Generator) -> Pair:
     """A drawing of the same size."""
     height, width = pair[0].shape[-2:]
     x = drawing(height, width, rng)
-    return x, to_8bit(DegradationOperator(line(1), scale).forward(x[None])[0])
+    return x, to_8bit(DegradationOperator(identity(SIZE), scale).forward(x[None])[0])
 
 
 def dithered_instead(pair: Pair, scale: int, rng: np.random.Generator) -> Pair:  # noqa: ARG001
@@ -142,9 +134,9 @@ def dithered_instead(pair: Pair, scale: int, rng: np.random.Generator) -> Pair: 
 
 _RESAMPLING = Image.Resampling
 KINDS = (
-    *(Kind(f"noise {sigma:g}", line(1), sigma) for sigma in (5.0, 10.0, 25.0, 50.0)),
+    *(Kind(f"noise {sigma:g}", identity(SIZE), sigma) for sigma in (5.0, 10.0, 25.0, 50.0)),
     Kind("blur 1, noise 10", isotropic_gaussian(1.0, SIZE), 10.0),
-    Kind("disk 4", disk(4), 1.0),
+    Kind("disk 4", disk(4.0, SIZE), 1.0),
     Kind("straight motion 13", line(13), 1.0),
     Kind("straight motion 25", line(25), 1.0),
     Kind("lamps", isotropic_gaussian(1.6, SIZE), 3.0, with_lamps),
@@ -153,12 +145,12 @@ KINDS = (
         for change in (black_bars, white_frame, black_line, subtitle, cut_out)
     ),
     *(
-        Kind(f"enlarged x2, {resampling.name.lower()}", line(1), after=enlarged_by(2, resampling))
+        Kind(f"enlarged x2, {resampling.name.lower()}", identity(SIZE), after=enlarged_by(2, resampling))
         for resampling in (_RESAMPLING.NEAREST, _RESAMPLING.BILINEAR, _RESAMPLING.BICUBIC, _RESAMPLING.LANCZOS)
     ),
-    Kind("enlarged x3, bicubic", line(1), after=enlarged_by(3, _RESAMPLING.BICUBIC)),
-    Kind("drawing", line(1), after=drawn_instead),
-    Kind("dithered", line(1), after=dithered_instead),
+    Kind("enlarged x3, bicubic", identity(SIZE), after=enlarged_by(3, _RESAMPLING.BICUBIC)),
+    Kind("drawing", identity(SIZE), after=drawn_instead),
+    Kind("dithered", identity(SIZE), after=dithered_instead),
 )
 
 

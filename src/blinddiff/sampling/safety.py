@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation import Degradation, Observation
+from blinddiff.degradation import SCALES, Degradation, Observation
+from blinddiff.degradation.kernels import identity
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
-from blinddiff.sampling.output import AS_ESTIMATED, BlindDiffOutput, Decision
+from blinddiff.sampling.output import AS_ESTIMATED, SMALLEST_SIDE, BlindDiffOutput, Decision
 
 CERTAIN = 0.8
 """Probability from which a picture counts as enlarged."""
@@ -38,9 +39,8 @@ def sharper_kernel(estimate: Degradation, out: BlindDiffOutput) -> Degradation:
 
 def no_deblurring(estimate: Degradation, out: BlindDiffOutput) -> Degradation:  # noqa: ARG001
     """No blur but that of the downsampling; the estimated noise."""
-    kernel = torch.zeros_like(estimate.kernel)
-    kernel[:, kernel.shape[-2] // 2, kernel.shape[-1] // 2] = 1
-    return estimate.with_estimate(kernel, estimate.noise_level)
+    kernel = identity(estimate.kernel.shape[-1]).to(estimate.kernel)
+    return estimate.with_estimate(kernel.expand_as(estimate.kernel), estimate.noise_level)
 
 
 MILDER: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = {
@@ -116,10 +116,10 @@ def measured(observation: Observation, out: BlindDiffOutput) -> Tensor:
 def _restore_from_own_size(restore: Restore, observation: Observation, factor: float, index: int) -> BlindDiffOutput:
     """Reduce an enlarged picture by its factor, restore it, and resize the result to the size that was asked for."""
     height, width = observation.y.shape[-2:]
-    size = max(8, round(height / factor)), max(8, round(width / factor))
+    size = max(SMALLEST_SIDE, round(height / factor)), max(SMALLEST_SIDE, round(width / factor))
     reduced = F.interpolate(observation.y, size, mode="bicubic", antialias=True).clamp(0, 1)
     needed = observation.scale * factor
-    scale = next((scale for scale in (1, 2, 3, 4) if scale > needed - 0.25), 4)
+    scale = next((scale for scale in SCALES if scale > needed - 0.25), SCALES[-1])
     out = restore(Observation(reduced, scale), None, [index])
     return replace(
         out,
