@@ -333,7 +333,7 @@ def test_all_learned_weights_get_a_gradient(model: MCFormer) -> None:
     sharpened = unsharp_mask(isotropic_gaussian(1.0, 31)[None], torch.tensor([1.0]), torch.tensor([2.0]))
     degradation = Degradation(sharpened.repeat(2, 1, 1), torch.ones(2))
     model(x_t, torch.tensor([500, 500]), Observation(y, 2), degradation).x0_hat.square().mean().backward()
-    kind = model.picture_kind(y)
+    kind = model.picture_kind(Observation(y, 1))
     (kind.probabilities[:, 0] + kind.factor).sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []

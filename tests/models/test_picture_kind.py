@@ -40,7 +40,7 @@ def test_flatness_of_noise_and_of_doubled_pixels() -> None:
 def test_an_untrained_classifier_takes_everything_for_a_photograph() -> None:
     network = MCFormer(dim=8, num_blocks=(1, 1, 1), heads=(1, 2, 4), embedding_dim=16, estimator_hidden=16).eval()
     with torch.no_grad():
-        kind = network.picture_kind(noise())
+        kind = network.picture_kind(Observation(noise(), 1))
     assert float(kind.of("photograph").min()) > 0.99
     assert torch.all(kind.factor >= 1)
     assert torch.all(kind.limits >= 1000)

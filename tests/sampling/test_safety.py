@@ -11,7 +11,7 @@ from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
 from blinddiff.sampling.output import AS_ESTIMATED, BlindDiffOutput
-from blinddiff.sampling.safety import MILDER, halved, is_acceptable, restore_safely
+from blinddiff.sampling.safety import FALLBACKS, halved, is_acceptable, restore_safely
 
 LIMITS = torch.tensor([4.0, 2.0, 0.05])
 
@@ -63,9 +63,10 @@ def test_a_photograph_whose_result_agrees_is_restored_once() -> None:
     out = restore_safely(restore, kind("photograph"), Observation(picture(), 2), estimate())
     assert len(restore.calls) == 1
     assert out.decisions is not None
-    assert (out.decisions[0].kind, out.decisions[0].factor, out.decisions[0].taken) == ("photograph", 1, AS_ESTIMATED)
-    assert out.decisions[0].sentence == ""
-    assert out.decisions[0].probability == pytest.approx(0.9)
+    [decision] = out.decisions
+    assert (decision.kind, decision.factor, decision.fallback) == ("photograph", 1, AS_ESTIMATED)
+    assert decision.sentence == ""
+    assert decision.probability == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("good", [1, 2, 3, 9])
@@ -73,11 +74,11 @@ def test_a_result_that_does_not_agree_is_replaced_step_by_step(good: int) -> Non
     restore = Recorder(good)
     given = estimate()
     out = restore_safely(restore, kind("photograph"), Observation(picture(), 2), given)
-    tried = min(good, len(MILDER))
+    tried = min(good, len(FALLBACKS))
     assert len(restore.calls) == 1 + tried
     assert out.decisions is not None
-    assert out.decisions[0].taken == list(MILDER)[tried - 1]
-    assert out.decisions[0].taken in out.decisions[0].sentence
+    assert out.decisions[0].fallback == list(FALLBACKS)[tried - 1]
+    assert out.decisions[0].fallback in out.decisions[0].sentence
     degradations = [call[1] for call in restore.calls]
     widths = [_width(degradation.kernel[0]) for degradation in degradations if degradation is not None]
     levels = [float(degradation.noise_level[0]) for degradation in degradations if degradation is not None]

@@ -13,7 +13,7 @@ from blinddiff.degradation.kernel_measures import is_round
 from blinddiff.degradation.sharpness import mtf50_in_words
 from blinddiff.errors import BlindDiffError
 from blinddiff.imaging.drawing import SPECTRUM_RANGE
-from blinddiff.sampling.output import AS_ESTIMATED, UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR, Decision
 
 _CAPTIONS = {
     "kernel": "The blur kernel; the ellipse shows its widths",
@@ -84,10 +84,10 @@ def _picture_text(facts: Mapping[str, Any]) -> str | None:
     """What the picture was taken for, and how it was restored; None with a given kernel."""
     if facts["picture_kind"] is None:
         return None
-    text = f"{facts['picture_kind']} ({facts['picture_probability']:.0%})"
-    if facts["enlarged_by"] > 1:
-        return f"{text}: enlarged {facts['enlarged_by']:.1f} times before, restored from its own size"
-    return text if facts["decision"] == AS_ESTIMATED else f"{text}; restored {facts['decision']}"
+    keys = ("picture_kind", "picture_probability", "enlarged_by", "decision")
+    decision = Decision(*(facts[key] for key in keys))
+    text = f"{decision.kind} ({decision.probability:.0%})"
+    return f"{text}: {decision.sentence}" if decision.sentence else text
 
 
 def kernel_error_text(expected: float) -> str:

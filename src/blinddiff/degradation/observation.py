@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.resize import BICUBIC, Downsampling, bicubic_upsample
 
+T = TypeVar("T")
 N_TRANSFORMS = 8
 """Elements of the dihedral group of the square."""
 HALF_TURN = 2
@@ -46,6 +48,7 @@ class Observation:
     y: Tensor
     scale: int
     jpeg_step: Tensor | None = None
+    _derived: dict[Callable[[Any], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -54,6 +57,13 @@ class Observation:
     def scales(self) -> Tensor:
         """The scale of each image, (B,)."""
         return torch.full((len(self.y),), self.scale, device=self.y.device)
+
+    def derived(self, compute: Callable[["Observation"], T]) -> T:
+        """``compute(self)``, computed once and kept: what several parts of a network need of the same y."""
+        if compute not in self._derived:
+            self._derived[compute] = compute(self)
+        result: T = self._derived[compute]
+        return result
 
     def __getitem__(self, images: Sequence[int]) -> "Observation":
         """The observation of some images."""

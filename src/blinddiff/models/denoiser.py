@@ -104,8 +104,8 @@ class Denoiser(Protocol):
     def initial_estimate(self, observation: Observation) -> Degradation | None:
         """Kernel and noise level from y alone; None for a network that estimates them only from x_t."""
 
-    def picture_kind(self, y: Tensor) -> PictureKind | None:
-        """What pictures (B, 3, h, w) are; None for a network that takes all for photographs."""
+    def picture_kind(self, observation: Observation) -> PictureKind | None:
+        """What the pictures are; None for a network that takes all for photographs."""
 
     def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
         """x_y, (B, 3, H, W) in [0, 1], from which noise makes x_T; None for a network that starts from pure noise."""

@@ -1,6 +1,7 @@
 """MCFormer: one network that predicts the clean image and its kernel."""
 
 from collections.abc import MutableMapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -115,8 +116,8 @@ class MCFormer(ModulatedNetwork):
         pixels = torch.full((len(y), 1), y.shape[-2] * y.shape[-1], device=y.device, dtype=torch.float32)
         estimates = []
         for transform in ESTIMATOR_TRANSFORMS:
-            transformed = Observation(dihedral(y, transform), observation.scale, observation.jpeg_step)
-            estimate, features = self.estimator(estimator_statistics(transformed), observation.scales)
+            transformed = replace(observation, y=dihedral(y, transform)) if transform else observation
+            estimate, features = self.estimator(transformed.derived(estimator_statistics), observation.scales)
             assert estimate.noise_spectrum is not None
             undo = partial(dihedral_inverse, transform=transform)
             spectrum = transformed_spectrum(estimate.noise_spectrum, undo)
@@ -127,9 +128,9 @@ class MCFormer(ModulatedNetwork):
         kernel = drop_slight_negatives((kernel + dihedral(kernel, HALF_TURN)) / 2, MIN_NEGATIVE)
         return Degradation(kernel, noise_level, error, spectrum)
 
-    def picture_kind(self, y: Tensor) -> PictureKind:
-        """What the pictures (B, 3, h, w) are."""
-        return self.picture.kind(estimator_statistics(Observation(y, 1)), flatness(y))
+    def picture_kind(self, observation: Observation) -> PictureKind:
+        """What the pictures are."""
+        return self.picture.kind(observation.derived(estimator_statistics), flatness(observation.y))
 
     def forward(
         self,
@@ -164,7 +165,8 @@ class MCFormer(ModulatedNetwork):
         y, x = observation.y, x0_hat.detach()
         error_map = kernel_error_map(y, x, degradation.kernel, observation.scale, self.config.kernel_size)
         statistics_x = spectral_statistics(x, windows="even")
-        return CorrectionFeatures(spectral_statistics(y), statistics_x, error_map, self.alpha_bar[t].logit())
+        statistics_y = observation.derived(estimator_statistics).spectral
+        return CorrectionFeatures(statistics_y, statistics_x, error_map, self.alpha_bar[t].logit())
 
     def _clean_image(
         self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation, transform: int

@@ -81,7 +81,7 @@ class PublishedMCFormer(ModulatedNetwork):
     def initial_estimate(self, observation: Observation) -> None:
         """None: the kernel is estimated at each step, from x_t."""
 
-    def picture_kind(self, y: Tensor) -> None:
+    def picture_kind(self, observation: Observation) -> None:
         """None: every picture is taken for a photograph."""
 
     def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> None:

@@ -288,7 +288,7 @@ class Result:
             "picture_kind": None if self.decision is None else self.decision.kind,
             "picture_probability": None if self.decision is None else round(self.decision.probability, 4),
             "enlarged_by": None if self.decision is None else round(self.decision.factor, 2),
-            "decision": None if self.decision is None else self.decision.taken,
+            "decision": None if self.decision is None else self.decision.fallback,
             "residual_rms": self.residual_rms,
             "consistency": self.consistency,
             "expected_kernel_error": self.expected_kernel_error,

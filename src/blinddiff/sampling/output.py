@@ -164,21 +164,21 @@ class Decision:
         kind: one of `PICTURE_KINDS`.
         probability: of this kind.
         factor: by which the picture was enlarged before it came here; 1 if it was not.
-        taken: how it was restored: `AS_ESTIMATED`, or a key of `safety.MILDER`.
+        fallback: how it was restored: `AS_ESTIMATED`, or a key of `safety.FALLBACKS`.
     """
 
     kind: str
     probability: float
     factor: float
-    taken: str
+    fallback: str
 
     @property
     def sentence(self) -> str:
         """What the user should know; empty for a photograph that was restored as estimated."""
         if self.factor > 1:
             return f"enlarged {self.factor:.1f} times before: restored from its own size"
-        if self.taken != AS_ESTIMATED:
-            return f"the estimate did not agree with the picture: restored {self.taken}"
+        if self.fallback != AS_ESTIMATED:
+            return f"the estimate did not agree with the picture: restored {self.fallback}"
         return ""
 
 

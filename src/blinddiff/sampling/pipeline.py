@@ -326,7 +326,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             return make_output(observation, restored, num_samples)
 
         initial = self._initial_degradation(observation, kernel, noise_level)
-        kind = None if as_is or kernel is not None else self.network.picture_kind(y)
+        kind = None if as_is or kernel is not None else self.network.picture_kind(observation)
         if kind is None or initial is None:
             out = run(observation, initial, range(len(y)))
         else:

@@ -1,7 +1,7 @@
 """Never worse than what came in.
 
 A picture that was enlarged is restored from its own size, and a result that does not agree with the input is replaced
-by a milder one. The steps are declared in `MILDER`, and the output names the one that was taken, see `Decision`.
+by a milder one. The steps are declared in `FALLBACKS`, and the output names the one that was used, see `Decision`.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def no_deblurring(estimate: Degradation, out: BlindDiffOutput) -> Degradation:  
     return estimate.with_estimate(kernel.expand_as(estimate.kernel), estimate.noise_level)
 
 
-MILDER: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = {
+FALLBACKS: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = {
     "with a milder data term": milder_data_term,
     "with a kernel half as wide": sharper_kernel,
     "without deblurring": no_deblurring,
@@ -73,15 +73,15 @@ def restore_safely(
     enlarged = (kind.of("enlarged") >= CERTAIN) & (kind.factor >= MIN_FACTOR)
     plain = [index for index in range(len(observation)) if not enlarged[index]]
     outs: dict[int, BlindDiffOutput] = {}
-    taken = dict.fromkeys(range(len(observation)), AS_ESTIMATED)
+    fallback = dict.fromkeys(range(len(observation)), AS_ESTIMATED)
     if plain:
         together = restore(observation[plain], estimate[plain], plain)
         for place, index in enumerate(plain):
             out = image_of(together, place)
-            for name, change in MILDER.items():
+            for name, change in FALLBACKS.items():
                 if is_acceptable(observation[[index]], out, kind.limits):
                     break
-                taken[index] = name
+                fallback[index] = name
                 out = restore(observation[[index]], change(estimate[[index]], out), [index])
             outs[index] = out
     for index in range(len(observation)):
@@ -93,7 +93,7 @@ def restore_safely(
             PICTURE_KINDS[int(likeliest.indices[index])],
             float(likeliest.values[index]),
             float(kind.factor[index]) if enlarged[index] else 1.0,
-            taken[index],
+            fallback[index],
         )
         for index in range(len(observation))
     ]

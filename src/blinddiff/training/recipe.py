@@ -137,7 +137,7 @@ class Recipe(_Section):
     """One training stage."""
 
     data: DataRecipe = Field(default_factory=DataRecipe)
-    stage: Literal["estimator", "noise", "confidence", "picture", "network", "correction", "joint"] = "joint"
+    stage: Literal["estimator", "noise_gate", "confidence", "classifier", "network", "correction", "joint"] = "joint"
     """The trained part: the kernel and noise estimator; its noise gate; its confidence head; the classifier of
     pictures; the image network; the estimator's correction during sampling; or jointly all but confidence head and
     classifier."""

@@ -26,7 +26,7 @@ ERROR_FLOOR = 1e-3
 NOISE_ERROR_FLOOR = 0.04
 """Added to the error before the logarithm in `denoising_loss`: 40 dB of PSNR at pure noise, for tau = 0.1."""
 PICTURE_SHARES = (0.5, 0.25, 0.15, 0.1)
-"""Shares of `PICTURE_KINDS` in stage ``picture``."""
+"""Shares of `PICTURE_KINDS` in stage ``classifier``."""
 PERTURB_SHARE = 0.45
 """Share of the examples of stage ``correction`` whose kernel estimate is perturbed, towards the true kernel or away."""
 PERTURB_RANGE = (-0.6, 1.0)
@@ -134,7 +134,7 @@ class Estimator(Stage):
         return self._weighted(**degradation_losses(estimate, Degradation(kernel, noise_level, None, spectrum)))
 
 
-class Noise(Estimator):
+class NoiseGate(Estimator):
     """Trains the noise gate alone, so that the estimated kernel stays as it is."""
 
     trained = ("estimator.noise_gate",)
@@ -163,7 +163,7 @@ class Confidence(Stage):
         return self._weighted(confidence=(estimator.expected_error(features, pixels) - error).square().mean())
 
 
-class Picture(Stage):
+class Classifier(Stage):
     """Trains the classifier of pictures: a share `PICTURE_SHARES` of the photographs is made into other kinds."""
 
     trained = ("picture",)
@@ -263,7 +263,13 @@ class Correction(Stage):
 
 
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__.lower(): stage for stage in (Estimator, Noise, Confidence, Picture, Network, Correction, Joint)
+    "estimator": Estimator,
+    "noise_gate": NoiseGate,
+    "confidence": Confidence,
+    "classifier": Classifier,
+    "network": Network,
+    "correction": Correction,
+    "joint": Joint,
 }
 """The stages by their names in recipes."""
 
