@@ -8,7 +8,15 @@ from torch.nn import functional as F
 
 from blinddiff.degradation import Observation
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.picture_kind import PICTURE_KINDS, PictureClassifier, PictureKind, flatness
+from blinddiff.models.picture_kind import (
+    BINS,
+    PICTURE_KINDS,
+    PictureClassifier,
+    PictureKind,
+    flatness,
+    interpolation_peaks,
+    pixel_statistics,
+)
 from blinddiff.models.statistics import estimator_statistics
 from blinddiff.training.pictures import make_picture
 
@@ -37,6 +45,26 @@ def test_flatness_of_noise_and_of_doubled_pixels() -> None:
     assert torch.allclose(flatness(doubled)[:, :2], torch.tensor(0.5), atol=0.02)
 
 
+def strongest(y: Tensor, order: int) -> tuple[float, float]:
+    """The frequency of the strongest peak along both axes, of first or second differences, and its log magnitude."""
+    peaks = interpolation_peaks(y)[0].view(2, 2, BINS)[:, order - 1].mean(0)
+    peaks[: BINS // 8] = 0  # content
+    return (int(peaks.argmax()) + 0.5) / (2 * BINS), float(peaks.max())
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize(
+    ("factor", "order", "frequency"), [(2.0, 1, 1 / 2), (3.0, 2, 1 / 3), (4.0, 2, 1 / 4), (1.5, 2, 1 / 3)]
+)
+def test_an_enlarged_picture_has_a_peak_at_its_sampling_frequency(
+    mode: str, factor: float, order: int, frequency: float
+) -> None:
+    y = noise(1, seed=3)
+    found, height = strongest(F.interpolate(y, scale_factor=factor, mode=mode), order)
+    assert found == pytest.approx(frequency, abs=1.5 / (2 * BINS))
+    assert height > strongest(y, order)[1] + 0.5
+
+
 def test_an_untrained_classifier_takes_everything_for_a_photograph() -> None:
     network = MCFormer(dim=8, num_blocks=(1, 1, 1), heads=(1, 2, 4), embedding_dim=16, estimator_hidden=16).eval()
     with torch.no_grad():
@@ -58,17 +86,17 @@ def test_the_classifier_learns_kinds_and_factors() -> None:
     truth = rng.integers(len(PICTURE_KINDS), size=24)
     made = [make_picture(PICTURE_KINDS[kind], x, rng) for kind, x in zip(truth, photographs, strict=True)]
     y, factor = torch.stack([picture for picture, _ in made]), torch.tensor([each for _, each in made])
-    statistics, flat = estimator_statistics(Observation(y, 1)), flatness(y)
+    statistics, pixels = estimator_statistics(Observation(y, 1)), pixel_statistics(y)
     torch.manual_seed(0)
     classifier = PictureClassifier()
     optimiser = torch.optim.Adam(classifier.parameters(), 3e-3)
     for _ in range(60):
-        logits, log_factor = classifier(statistics, flat)
+        logits, log_factor = classifier(statistics, pixels)
         wrong = ((log_factor - factor.log()).square() * (factor > 1)).mean()
         (F.cross_entropy(logits, torch.from_numpy(truth)) + wrong).backward()
         optimiser.step()
         optimiser.zero_grad()
-    kind = classifier.kind(statistics, flat)
+    kind = classifier.kind(statistics, pixels)
     assert (kind.probabilities.argmax(1).numpy() == truth).mean() > 0.9
     enlarged = factor > 1
     assert float((kind.factor / factor)[enlarged].log().abs().max()) < 0.3

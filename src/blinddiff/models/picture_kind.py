@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blinddiff.models.statistics import FINE_BLOCK, FINE_MAPS, STATISTICS, Statistics
 
@@ -13,6 +14,11 @@ LIMITS = ("consistency", "colour_shift", "clipped")
 black or white, beyond that of the input. The bounds are part of the weights, because they are calibrated for them."""
 NO_LIMIT = 1e4  # weights have finite values, also in half precision
 FLATNESS = 6
+BINS = 64
+"""Of frequencies from 0 to 1/2 cycle per pixel, see `interpolation_peaks`."""
+PEAKS = 4 * BINS
+PERIODOGRAM = 4096  # length of the Fourier transform; a longer image is cropped to it
+SMOOTHING = 15  # pixels over which a signal is averaged for its trend
 HIDDEN = 64
 START_LOGIT = 9.0  # for a photograph, before training
 
@@ -54,14 +60,43 @@ def flatness(y: Tensor) -> Tensor:
     return torch.stack([*shares, *colours], 1)
 
 
+def interpolation_peaks(y: Tensor) -> Tensor:
+    """How periodic the differences of images (B, 3, h, w) are, at each frequency: (B, PEAKS).
+
+    Interpolation makes the variance of the differences periodic: enlarged by a factor f, an image has a peak at 1 / f
+    cycles per pixel (A. Gallagher, "Detection of linear and cubic interpolation in JPEG compressed images", 2005).
+    First differences show it for every factor of whole numbers; second ones for every factor but 2, more clearly.
+    Logs of the largest magnitudes within each bin over the median, along each axis, for both.
+    """
+    luma = y.float().mean(1)
+    out = []
+    for axis in (-1, -2):
+        first = luma.diff(dim=axis)
+        for differences in (first, first.diff(dim=axis)):
+            signal = differences.abs().mean(-2 if axis == -1 else -1)[:, :PERIODOGRAM]
+            trend = F.avg_pool1d(signal[:, None], SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)[:, 0]
+            window = torch.hann_window(signal.shape[1], periodic=False, device=y.device)
+            magnitude = torch.fft.rfft((signal / (trend + 1e-4) - 1) * window, PERIODOGRAM)[:, 1:].abs()
+            floor = magnitude.median(1, keepdim=True).values + 1e-3
+            peaks = F.max_pool1d((magnitude / floor)[:, None], PERIODOGRAM // 2 // BINS)[:, 0]
+            out.append((peaks + 1).log())
+    return torch.cat(out, 1)
+
+
+def pixel_statistics(y: Tensor) -> Tensor:
+    """`flatness` and `interpolation_peaks` of images (B, 3, h, w): (B, FLATNESS + PEAKS)."""
+    return torch.cat([flatness(y), interpolation_peaks(y)], 1)
+
+
 class PictureClassifier(nn.Module):
-    """`PictureKind` from the statistics of y and its flatness. Without training there are no limits."""
+    """`PictureKind` from the statistics of y and its `pixel_statistics`. Without training there are no limits."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("limits", torch.full((len(LIMITS),), NO_LIMIT))
         self.limits: Tensor
-        self.normalise = nn.BatchNorm1d(STATISTICS + FLATNESS, affine=False, momentum=0.02)
+        numbers = STATISTICS + FLATNESS + PEAKS
+        self.normalise = nn.BatchNorm1d(numbers, affine=False, momentum=0.02)
         # The spectrum of an enlarged picture ends at a frequency that tells the factor.
         self.fine = nn.Sequential(
             nn.Flatten(),
@@ -76,7 +111,7 @@ class PictureClassifier(nn.Module):
             nn.Flatten(),
             nn.Linear(24 * 8 * 5, HIDDEN),
         )
-        self.spectral = nn.Linear(STATISTICS + FLATNESS, HIDDEN)
+        self.spectral = nn.Linear(numbers, HIDDEN)
         self.hidden = nn.Sequential(nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU())
         self.last = nn.Linear(HIDDEN, len(PICTURE_KINDS) + 1)
         # Before training, every picture is a photograph.
@@ -84,14 +119,17 @@ class PictureClassifier(nn.Module):
         nn.init.zeros_(self.last.bias)
         nn.init.constant_(self.last.bias[:1], START_LOGIT)
 
-    def forward(self, statistics: Statistics, flat: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of `PICTURE_KINDS`, (B, 4), and the log of the factor of enlargement, (B,)."""
+    def forward(self, statistics: Statistics, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of `PICTURE_KINDS`, (B, 4), and the log of the factor of enlargement, (B,).
+
+        pixels: `pixel_statistics` of the same images.
+        """
         dtype = self.last.weight.dtype
-        numbers = self.normalise(torch.cat([statistics.spectral, flat], 1).to(dtype)).clamp(-6, 6)
+        numbers = self.normalise(torch.cat([statistics.spectral, pixels], 1).to(dtype)).clamp(-6, 6)
         out = self.last(self.hidden(self.spectral(numbers) + self.fine(statistics.fine.to(dtype)))).float()
         return out[:, :-1], out[:, -1]
 
-    def kind(self, statistics: Statistics, flat: Tensor) -> PictureKind:
+    def kind(self, statistics: Statistics, pixels: Tensor) -> PictureKind:
         """The kind of pictures."""
-        logits, log_factor = self(statistics, flat)
+        logits, log_factor = self(statistics, pixels)
         return PictureKind(logits.softmax(1), log_factor.exp().clamp_min(1.0), self.limits)

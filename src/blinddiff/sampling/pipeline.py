@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,7 +31,7 @@ from blinddiff.sampling.arguments import (
 )
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
-from blinddiff.sampling.loop import OnStep, restore
+from blinddiff.sampling.loop import OnStep
 from blinddiff.sampling.memory import check_precision, choose_device, default_memory, one_thread_after_fork
 from blinddiff.sampling.output import (
     BlindDiffOutput,
@@ -43,12 +44,12 @@ from blinddiff.sampling.output import (
     estimate_kernel_map,
     from_batch,
     given_kernel,
-    make_output,
     to_batch,
 )
+from blinddiff.sampling.restoration import AfterStep, Restoration
 from blinddiff.sampling.safety import restore_safely
-from blinddiff.sampling.schedulers import Generators, NoiseSource, make_scheduler, saved_scheduler
-from blinddiff.sampling.wrappers import SelfEnsemble, Tiled, TiledImageStep, plan_tiles, tiled_kernel_step
+from blinddiff.sampling.schedulers import Generators, make_scheduler, saved_scheduler
+from blinddiff.sampling.wrappers import Tiled, plan_tiles
 
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
@@ -268,8 +269,15 @@ class BlindDiffPipeline(DiffusionPipeline):
         update_image = IMAGE_STEPS[choice("image_step", options.image_step, IMAGE_STEPS)]
         if options.kernel_step == "fixed" and kernel is None:
             raise ParameterError("kernel_step 'fixed' needs a kernel")
-        steps = options.num_inference_steps
-        make_scheduler(options.scheduler, self.network, steps, self.device, self.scheduler)  # checks the arguments
+        new_scheduler = partial(
+            make_scheduler,
+            options.scheduler,
+            self.network,
+            options.num_inference_steps,
+            self.device,
+            self.scheduler,
+        )
+        new_scheduler()  # raises for invalid arguments
         num_samples = whole_number_between("num_samples", num_samples, 1)
         if noise_level is not None:
             noise_level = number_from("noise_level", noise_level)
@@ -284,51 +292,27 @@ class BlindDiffPipeline(DiffusionPipeline):
         for name in tensor_inputs if isinstance(tensor_inputs, Sequence) else (tensor_inputs,):
             choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         observation = self._observation(image, scale, jpeg_step)
-        y, scale = observation.y, observation.scale
-        check_generator(generator, len(y))
-        max_memory = default_memory(self.device) if max_memory is None else max_memory
+        check_generator(generator, len(observation))
 
-        def run(observation: Observation, degradation: Degradation | None, images: Sequence[int]) -> BlindDiffOutput:
-            if degradation is None:
-                degradation = self._initial_degradation(observation, kernel, noise_level)
-            repeated = observation.repeat(num_samples)
-            diffusion = make_scheduler(options.scheduler, self.network, steps, self.device, self.scheduler)
-            generators = generator
-            if isinstance(generator, Sequence):
-                generators = [generator[image] for image in images for _ in range(num_samples)]
-            tiles = plan_tiles(repeated.y, scale, self.network, update_image.needs_gradient, max_memory)
-            denoiser: Denoiser = Tiled(self.network, tiles, on_tile)
-            if options.self_ensemble:
-                denoiser = SelfEnsemble(denoiser)
-            with self.progress_bar(total=len(diffusion.timesteps)) as bar:
-
-                def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
-                    check_finite(x0_hat, k_t)  # now, because 500 steps can take minutes
-                    bar.update()
-                    replacement = None if on_step is None else on_step(step, t, x_t, x0_hat, k_t)
-                    if callback_on_step_end is None:
-                        return replacement
-                    tensors = {"latents": x_t if replacement is None else replacement, "x0_hat": x0_hat, "kernel": k_t}
-                    returned = callback_on_step_end(self, step, t, {name: tensors[name] for name in tensor_inputs})
-                    return (returned or {}).get("latents", replacement)
-
-                restored = restore(
-                    denoiser,
-                    diffusion,
-                    repeated,
-                    None if degradation is None else degradation.repeat(num_samples),
-                    NoiseSource((len(repeated), 3, *repeated.hr_size), generators, observation.y.device),
-                    TiledImageStep(update_image, tiles),
-                    tiled_kernel_step(update_kernel, tiles),
-                    after_step,
-                )
-            check_finite(restored.image, restored.degradation.noise_level)
-            return make_output(observation, restored, num_samples)
-
-        initial = self._initial_degradation(observation, kernel, noise_level)
+        run = Restoration(
+            network=self.network,
+            initial=partial(self._initial_degradation, kernel=kernel, noise_level=noise_level),
+            make_scheduler=new_scheduler,
+            self_ensemble=options.self_ensemble,
+            update_image=update_image,
+            update_kernel=update_kernel,
+            num_samples=num_samples,
+            generator=generator,
+            max_memory=default_memory(self.device) if max_memory is None else max_memory,
+            progress_bar=self.progress_bar,
+            on_step=on_step,
+            on_tile=on_tile,
+            callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
+        )
+        initial = run.initial(observation)
         kind = None if as_is or kernel is not None else self.network.picture_kind(observation)
         if kind is None or initial is None:
-            out = run(observation, initial, range(len(y)))
+            out = run(observation, initial, range(len(observation)))
         else:
             out = restore_safely(run, kind, observation, initial)
         out.images = from_batch(out.images, output_type)
@@ -407,6 +391,11 @@ class BlindDiffPipeline(DiffusionPipeline):
         scale, jpeg_step = self.check_scale(scale), number_from("jpeg_step", jpeg_step, 0)
         y = to_batch(image).to(self.device)
         return Observation(y, scale, y.new_full((len(y),), jpeg_step))
+
+
+def named_tensors(pipeline: BlindDiffPipeline, callback: StepCallback, names: Sequence[str]) -> AfterStep:
+    """diffusers' callback of a pipeline, which gets only the tensors with certain names."""
+    return lambda step, t, tensors: callback(pipeline, step, t, {name: tensors[name] for name in names})
 
 
 def load_denoiser(weights: str | os.PathLike[str], **hub_options: Any) -> Any:

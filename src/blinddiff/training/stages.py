@@ -13,7 +13,7 @@ from blinddiff.errors import RecipeError
 from blinddiff.models.denoiser import Prediction, add_noise
 from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_descent_step
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.models.picture_kind import PICTURE_KINDS, flatness
+from blinddiff.models.picture_kind import PICTURE_KINDS, pixel_statistics
 from blinddiff.models.statistics import SPECTRUM_FLOOR, Statistics, estimator_statistics
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.pictures import make_picture
@@ -178,9 +178,9 @@ class Classifier(Stage):
         with torch.no_grad():
             statistics = estimator_statistics(Observation(y, pairs.scale))
         targets = torch.from_numpy(kinds).to(y.device), factor.to(y.device)
-        rows = [*statistics._replace(fine=statistics.fine.half()), flatness(y), *targets]
-        *parts, flat, kind_of, factor = self._with_replayed(rows, generator)
-        logits, log_factor = net.picture(Statistics(*(part.float() for part in parts)), flat)
+        rows = [*statistics._replace(fine=statistics.fine.half()), pixel_statistics(y), *targets]
+        *parts, pixels, kind_of, factor = self._with_replayed(rows, generator)
+        logits, log_factor = net.picture(Statistics(*(part.float() for part in parts)), pixels)
         is_enlarged = (factor > 1).float()
         wrong = F.smooth_l1_loss(log_factor, factor.log(), reduction="none", beta=0.1)
         error = (is_enlarged * wrong).sum() / is_enlarged.sum().clamp_min(1)
