@@ -49,7 +49,7 @@ def test_learns_a_width_from_spectra() -> None:
     estimator = SpectralEstimator(kernel_size=9, hidden=16, scales=(1,))
     truth = torch.stack([isotropic_gaussian(sigma, 9) for sigma in (0.6, 1.8)] * 8)
     y = DegradationOperator(truth, 1)(torch.rand(16, 3, 48, 48))
-    optimiser = torch.optim.Adam(estimator.parameters(), 1e-2)
+    optimiser = torch.optim.Adam(estimator.parameters(), 3e-3)
     errors = []
     for _ in range(100):
         error = (estimate(estimator, y, 1).kernel - truth).abs().sum((1, 2)).mean()

@@ -214,11 +214,13 @@ def unsharp_mask(kernel: Tensor, strength: Tensor, width: Tensor) -> Tensor:
     strength: a, (B,), >= 0. width: standard deviation of the Gaussian G in HR pixels, (B,). What lies outside the
     support is cut off.
     """
-    size = kernel.shape[-1]
-    blur = anisotropic_gaussian(width, width, 0.0, 2 * size - 1)
-    side = 3 * size - 2
-    spectra = torch.fft.rfft2(kernel, s=(side, side)) * torch.fft.rfft2(blur, s=(side, side))
-    blurred = torch.fft.irfft2(spectra, s=(side, side))[..., size - 1 : 2 * size - 1, size - 1 : 2 * size - 1]
+    n = kernel.shape[-1]
+    distance = torch.arange(1 - n, n, device=kernel.device, dtype=kernel.dtype)
+    taps = torch.exp(-0.5 * (distance / width[:, None]).square())
+    taps = taps / taps.sum(1, keepdim=True)
+    places = torch.arange(n, device=kernel.device)
+    matrix = taps[:, places[:, None] - places + n - 1]  # convolution with G along one axis, (B, n, n)
+    blurred = matrix @ kernel @ matrix
     a = strength[:, None, None]
     return normalise(kernel + a * (kernel - blurred))
 

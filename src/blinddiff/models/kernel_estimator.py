@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_fit import FLOORS
+from blinddiff.degradation.kernels import unsharp_mask
 from blinddiff.degradation.observation import Degradation
 from blinddiff.models.statistics import (
     BLOCK,
@@ -139,7 +140,8 @@ def monomials(kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 NOISE_UNIT = 10.0  # grey levels; makes the head's outputs of similar magnitude
-START_LOGIT = -6.0  # of the negative part's weight at the start of training: softplus gives 0.0025
+START_STRENGTH = -5.0  # of sharpening at the start of training: softplus gives 0.007
+MIN_SHARPENING_WIDTH = 0.5  # HR pixels
 MIN_NOISE_POWER = 1e-6  # squared grey levels
 GATE_CHANNELS = 32
 START_GATE = -9.0  # logit of the noise gate at the start of training: about 1e-4 of the power
@@ -223,21 +225,21 @@ class SpectralEstimator(nn.Module):
         self.colour = nn.Linear(COLOUR_STATISTICS, hidden, bias=False)
         self.fine = FineSpectraEncoder(hidden)
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
-        self.negative_head = nn.Linear(hidden, kernel_size**2 + 1)
+        self.sharpening_head = nn.Linear(hidden, 2)
         self.noise_gate = NoiseGate()
         self.correct = KernelCorrection(scales)
         self.confidence_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
-        # At the start of training no kernel has a negative part and all noise is white.
+        # At the start of training there is almost no sharpening, and all noise is white.
         nn.init.zeros_(self.colour.weight)
-        nn.init.zeros_(self.negative_head.weight)
-        nn.init.zeros_(self.negative_head.bias)
-        nn.init.constant_(self.negative_head.bias[-1:], START_LOGIT)
+        nn.init.zeros_(self.sharpening_head.weight)
+        nn.init.constant_(self.sharpening_head.bias, 1.0)
+        nn.init.constant_(self.sharpening_head.bias[:1], START_STRENGTH)
 
     def forward(self, statistics: Statistics, scale: Tensor) -> tuple[Degradation, Tensor]:
         """Kernel and noise from the statistics of y and the scale of each image, (B,); and the features, (B, hidden).
 
-        The kernel is (1 + g) p - g q, with p and q on the simplex and g >= 0, so it sums to 1. The noise is white noise
-        plus coloured noise: at each frequency a share of the flattest blocks' power, see `NoiseGate`.
+        The kernel is that of a blur, on the simplex, and an unsharp mask after it. The noise is white noise plus
+        coloured noise: at each frequency a share of the flattest blocks' power, see `NoiseGate`.
         """
         dtype = self.head.weight.dtype
         spectral = self.normalise(statistics.spectral.to(dtype))
@@ -248,10 +250,9 @@ class SpectralEstimator(nn.Module):
         for layer in others:
             features = layer(features)
 
-        out, negative = self.head(features).float(), self.negative_head(features).float()
-        p, q = out[:, :-1].softmax(1), negative[:, :-1].softmax(1)
-        g = F.softplus(negative[:, -1:])
-        kernel = ((1 + g) * p - g * q).unflatten(1, (self.kernel_size, self.kernel_size))
+        out, sharpening = self.head(features).float(), F.softplus(self.sharpening_head(features).float())
+        blur = out[:, :-1].softmax(1).unflatten(1, (self.kernel_size, self.kernel_size))
+        kernel = unsharp_mask(blur, sharpening[:, 0], MIN_SHARPENING_WIDTH + sharpening[:, 1])
         coloured = self.noise_gate(statistics.clues) * statistics.flat
         white = NOISE_UNIT * F.softplus(out[:, -1])
         power = full_spectrum(white.square()[:, None, None] + coloured).clamp_min(MIN_NOISE_POWER)

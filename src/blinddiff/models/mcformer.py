@@ -25,7 +25,7 @@ MIN_POWER = 1e-3  # of a relative noise spectrum inside the logarithm
 RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.read.": "estimator.correct.mlp."}
 """Old state-dict key prefixes and their current names."""
 ADDED = (
-    *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.negative_head."),
+    *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.sharpening_head."),
     *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel.", "picture."),
 )
 """Prefixes of state-dict keys that older weights lack; added with initial values that have almost no effect."""
