@@ -14,7 +14,7 @@ from PIL import Image
 
 from blinddiff.app import Limits
 from blinddiff.app.form import Form
-from blinddiff.app.jobs import Restorer
+from blinddiff.app.restorer import Restorer
 from blinddiff.app.visitor_files import VisitorFiles
 from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 from blinddiff.sampling.output import read_restorable

@@ -74,7 +74,7 @@ def test_a_photograph_is_restored(client, photograph):
 
 
 def test_the_final_status_stays_while_memory_is_released(client, photograph, monkeypatch):
-    monkeypatch.setattr("blinddiff.app.jobs.gc.collect", lambda: time.sleep(1.5))  # longer than a heartbeat
+    monkeypatch.setattr("blinddiff.app.threads.gc.collect", lambda: time.sleep(1.5))  # longer than a heartbeat
     assert "Done in" in client.predict(**arguments(photograph))["status"]
 
 

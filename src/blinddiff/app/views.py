@@ -36,16 +36,19 @@ def status(text: str, progress: float | None = None, is_error: bool = False) -> 
 
 
 def page_error(error: Exception) -> gr.Error:
-    """An error as one sentence for the page and HTTP; the details of an unexpected error go to the log only."""
+    """An error for the page and Gradio's HTTP interface, see `error_text`."""
+    return gr.Error(error_text(error), print_exception=False, title="Not done")
+
+
+def error_text(error: Exception) -> str:
+    """An error as one sentence; the details of an unexpected error go to the log only."""
     if isinstance(error, BlindDiffError):
         text = " ".join(str(error).split())
         if "." not in text.split(" ")[0]:  # file names keep their case
             text = text[:1].upper() + text[1:]
-        text += "" if text.endswith((".", "?", "!")) else "."
-    else:
-        logging.getLogger("blinddiff.app").error("a request failed", exc_info=error)
-        text = "Internal error: your request was not the cause. The server's log has the details."
-    return gr.Error(text, print_exception=False, title="Not done")
+        return text if text.endswith((".", "?", "!")) else f"{text}."
+    logging.getLogger("blinddiff.app").error("a request failed", exc_info=error)
+    return "Internal error: your request was not the cause. The server's log has the details."
 
 
 def measurements_table(facts: Mapping[str, Any], extents: Mapping[str, float]) -> str:

@@ -270,21 +270,15 @@ class Result:
         are those of the `Photograph`, and one on metadata for which the output's format has no room. The other keys are
         attributes of `Result`.
         """
-        major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
+        estimates = (self.kernel, self.passes[0], self.noise_level, self.noise_spectrum)
         return {
             "width": width,
             "height": height,
             "mode": self.photograph.mode,
             "bit_depth": self.photograph.bit_depth,
             "written_bit_depth": written_bit_depth(output, self.photograph),
-            "kernel": _rounded(self.kernel),
-            "kernel_widths": [major, minor],
-            "kernel_angle": angle,
-            **self.sharpness.facts(),
-            "noise_level": self.noise_level,
-            "noise_kind": self.kind_of_noise,
-            "noise_spectrum": None if self.noise_spectrum is None else _rounded(self.noise_spectrum),
+            **estimate_facts(*estimates, self.photograph.jpeg_step),
             "picture_kind": None if self.decision is None else self.decision.kind,
             "picture_probability": None if self.decision is None else round(self.decision.probability, 4),
             "enlarged_by": None if self.decision is None else round(self.decision.factor, 2),
@@ -297,6 +291,26 @@ class Result:
             **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
+
+
+def estimate_facts(
+    kernel: Tensor, scale: int, noise_level: float, noise_spectrum: Tensor | None, jpeg_step: float
+) -> dict[str, Any]:
+    """The measurements of kernel and noise as JSON-compatible values, see `Result.facts`.
+
+    ``kernel`` is (n, m) in pixels of a result of ``scale``, ``noise_level`` in grey levels, ``noise_spectrum``
+    (16, 16) or None, and ``jpeg_step`` that of the photograph.
+    """
+    major, minor, angle = (float(value) for value in widths_and_angle(kernel))
+    return {
+        "kernel": _rounded(kernel),
+        "kernel_widths": [major, minor],
+        "kernel_angle": angle,
+        **sharpness_of(kernel, scale).facts(),
+        "noise_level": noise_level,
+        "noise_kind": noise_in_words(noise_level, noise_spectrum, jpeg_step),
+        "noise_spectrum": None if noise_spectrum is None else _rounded(noise_spectrum),
+    }
 
 
 def restore_photograph(
