@@ -1,5 +1,7 @@
 """What `/metrics` reports, in the text format of Prometheus."""
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
@@ -19,7 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        labels = {"registry": self.registry, "namespace": "blinddiff"}
+        labels: dict[str, Any] = {"registry": self.registry, "namespace": "blinddiff"}
         text = "Finished requests of programs"
         self.requests = Counter("requests", text, ["route", "status"], **labels)
         text = "Duration of requests of programs, waiting included"

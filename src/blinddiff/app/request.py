@@ -103,7 +103,8 @@ _REQUEST = TypeAdapter(Request)
 
 def describe_validation(error: Mapping[str, Any]) -> str:
     """One of pydantic's validation errors in one line, with the value's name."""
-    return f"{error['loc'][-1]} {short_repr(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    value = "" if error["type"] == "missing" else f" {short_repr(error['input'])}"  # then it is all other values
+    return f"{error['loc'][-1]}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
 def _read_kernel_file(file: Path, name: str) -> Tensor:

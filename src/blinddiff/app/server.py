@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from blinddiff.app import Limits
@@ -84,6 +85,8 @@ def served(
             pwa=False,
             app_kwargs={"middleware": [paths], "docs_url": None, "redoc_url": None},
         )
+        # So that `close` ends the streams of the mounted application, not of the one that Gradio makes beside it.
+        [page.app] = [route.app for route in service.routes if isinstance(route, Mount)]
         with _listening(service, host, port) as address:
             try:
                 yield address

@@ -27,7 +27,8 @@ from blinddiff.app.parameters import restore_parameters, restore_request
 from blinddiff.app.request import Request as Job
 from blinddiff.app.request import describe_validation
 from blinddiff.app.restorer import Restorer
-from blinddiff.app.views import error_text
+from blinddiff.app.views import INTERNAL_ERROR, error_text
+from blinddiff.degradation import SCALES
 from blinddiff.errors import BlindDiffError, ParameterError
 
 Value = TypeVar("Value")
@@ -36,6 +37,8 @@ MEDIA_TYPES |= {"avif": "image/avif", "jxl": "image/jxl"}
 CLIENT_CLOSED = 499
 """The status, in metrics only, of a request whose client has left."""
 _DESCRIPTION = "Restores photographs by blind super-resolution, and estimates their blur kernel and noise."
+_SCALES: dict[str, Any] = {"minimum": min(SCALES), "maximum": max(SCALES)}  # described; the pipeline checks it
+_Scale = Annotated[int, Form(description="scale of the result whose pixels the kernel has", json_schema_extra=_SCALES)]
 _Deadline = Annotated[float | None, Query(gt=0, description="seconds after which the request is given up, with 504")]
 
 
@@ -72,6 +75,7 @@ def build_service(restorer: Restorer, queue: Queue, **options: Any) -> FastAPI:
     service = FastAPI(
         title="blinddiff", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None, **options
     )
+    service.add_exception_handler(Exception, _fail)
     service.add_exception_handler(BlindDiffError, _refuse)
     service.add_exception_handler(RequestValidationError, _refuse_values)
     service.include_router(_work_routes(restorer))
@@ -111,14 +115,14 @@ def _work_routes(restorer: Restorer) -> APIRouter:
         responses=_problems(401, 403, 411, 413, 422, 429, 500, 504),
     )
     image = {"schema": {"type": "string", "format": "binary"}}
-    answers = {name: image for name in (*MEDIA_TYPES.values(), "multipart/mixed")}
+    answers: dict[str, Any] = dict.fromkeys((*MEDIA_TYPES.values(), "multipart/mixed"), image)
     answers["application/json"] = {"schema": Answer.model_json_schema()}
 
     @router.post("/restore", response_class=Response, responses={200: {"content": answers}})
     async def restore(
         request: Request,
         values: Annotated[form, Form(media_type="multipart/form-data")],  # type: ignore[valid-type]
-        deadline: _Deadline = None,
+        deadline: _Deadline = None,  # noqa: ARG001  # described here; `Admission` keeps it
     ) -> Response:
         """Restore a photograph. Answers the image, or as `answer` says with the measurements."""
         named = dict(values)  # type: ignore[call-overload]
@@ -131,10 +135,10 @@ def _work_routes(restorer: Restorer) -> APIRouter:
     async def kernel(
         request: Request,
         photograph: Annotated[UploadFile, File(description="the photograph")],
-        scale: Annotated[int, Form(description="scale of the result whose pixels the kernel has, 1 to 4")] = 4,
+        scale: _Scale = 4,
         region: Annotated[str, Form(description="left, top, width, height: estimate from this part")] = "",
         page: Annotated[int | None, Form(description="page of a TIFF file, from 1")] = None,
-        deadline: _Deadline = None,
+        deadline: _Deadline = None,  # noqa: ARG001  # described here; `Admission` keeps it
     ) -> Response:
         """Estimate the blur kernel and the noise of a photograph."""
         async with _stored(restorer, photograph, None) as (stored, _):
@@ -217,6 +221,10 @@ async def _disconnected(request: Request) -> None:
     """Return when the client has left; the body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _fail(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"detail": INTERNAL_ERROR}, 500)  # the server logs the error
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:

@@ -28,6 +28,9 @@ _COMPARED = {
 }
 
 
+INTERNAL_ERROR = "Internal error: your request was not the cause. The server's log has the details."
+
+
 def status(text: str, progress: float | None = None, is_error: bool = False) -> str:
     """The status line in HTML, announced by screen readers; ``progress``, 0 to 1, is drawn as a bar."""
     bar = "" if progress is None else f"<progress max='1' value='{progress:.3f}' aria-label='work done'></progress>"
@@ -48,7 +51,7 @@ def error_text(error: Exception) -> str:
             text = text[:1].upper() + text[1:]
         return text if text.endswith((".", "?", "!")) else f"{text}."
     logging.getLogger("blinddiff.app").error("a request failed", exc_info=error)
-    return "Internal error: your request was not the cause. The server's log has the details."
+    return INTERNAL_ERROR
 
 
 def measurements_table(facts: Mapping[str, Any], extents: Mapping[str, float]) -> str:

@@ -19,7 +19,7 @@ from blinddiff.errors import ImageError, OutputError
 STREAM = "-"
 """Stands for standard input or output on a command line."""
 TOKEN_VARIABLE = "BLINDDIFF_TOKEN"
-"""The environment variable with the token of `blinddiff serve`. Other users could read an option in the process list."""
+"""The environment variable with the token of the server. Other users could read an option in the list of processes."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # These repeat values of modules that import torch; a test compares them.

@@ -24,6 +24,7 @@ from blinddiff.files import file_hash
 from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, resample, visible_colours
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.sampling.arguments import short_repr
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.output import BlindDiffOutput, Decision
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
@@ -53,7 +54,8 @@ class RestoreSettings:
         mode: a key of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
         steps: number of steps of the reverse diffusion, 1 to 1000; None for the mode's default.
         samples: number of restorations with different noise; the result is their mean.
-        seed: seed of the noise. It is the same for every photograph of a run, so that no result depends on the others.
+        seed: seed of the noise, 0 to 2^63 - 1. It is the same for every photograph of a run, so that no result depends
+            on the others.
         kernel: file of the blur kernel, if it is known.
         noise_level: standard deviation of the noise in grey levels, 0 to 255, if it is known.
         max_pixels: maximum number of pixels of the input; protects against decompression bombs.
@@ -92,6 +94,8 @@ class RestoreSettings:
     def __post_init__(self) -> None:
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if not 0 <= self.seed < 2**63:
+            raise ParameterError(f"seed {short_repr(self.seed)} is not between 0 and 2^63 - 1")
         if self.dpi not in DPI_RULES:
             raise ParameterError(f"dpi {self.dpi!r} is not one of {', '.join(DPI_RULES)}")
         if not 1 <= self.scale <= MAX_FACTOR:
