@@ -3,9 +3,9 @@
 python scripts/benchmark_service.py [--clients 20] [--photographs 3] [--side 48] [--scale 2] [--queue 16] [--threads N]
     [--out results/performance/service.json]
 
-Run it on an idle machine. Starts a server, and lets each client send a few photographs, one after another. A client that
-is refused with 429 waits as `Retry-After` says, and sends the photograph again. The request latency is that of the
-requests with a result; the completion time begins with the first attempt.
+Run it on an idle machine. Starts a server, and lets each client send a few photographs, one after another. A client
+that is refused with 429 waits as `Retry-After` says, and sends the photograph again. The request latency is that of
+the requests with a result; the completion time begins with the first attempt.
 """
 
 import argparse

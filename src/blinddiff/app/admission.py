@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blinddiff.app.guard import check_length
+from blinddiff.app.messages import error_text
 from blinddiff.app.restorer import Restorer
 
 WORK = ("/restore", "/kernel")
@@ -66,6 +67,11 @@ class Admission:
             except HTTPException as refusal:
                 answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, refusal.headers)
                 await answer(scope, receive, send_noting_status)
+            except Exception as error:
+                if status:
+                    raise
+                # Not left to the framework, which would also close the connection.
+                await JSONResponse({"detail": error_text(error)}, 500)(scope, receive, send_noting_status)
         finally:
             if scope["path"] in WORK and scope["method"] == "POST":
                 metrics = self._restorer.metrics

@@ -23,11 +23,11 @@ from pydantic import BaseModel, Field, create_model
 from blinddiff import __version__
 from blinddiff.app.admission import Queue
 from blinddiff.app.jobs import Restored
+from blinddiff.app.messages import error_text
 from blinddiff.app.parameters import restore_parameters, restore_request
 from blinddiff.app.request import Request as Job
 from blinddiff.app.request import describe_validation
 from blinddiff.app.restorer import Restorer
-from blinddiff.app.views import INTERNAL_ERROR, error_text
 from blinddiff.degradation import SCALES
 from blinddiff.errors import BlindDiffError, ParameterError
 
@@ -75,7 +75,6 @@ def build_service(restorer: Restorer, queue: Queue, **options: Any) -> FastAPI:
     service = FastAPI(
         title="blinddiff", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None, **options
     )
-    service.add_exception_handler(Exception, _fail)
     service.add_exception_handler(BlindDiffError, _refuse)
     service.add_exception_handler(RequestValidationError, _refuse_values)
     service.include_router(_work_routes(restorer))
@@ -112,7 +111,7 @@ def _work_routes(restorer: Restorer) -> APIRouter:
     router = APIRouter(
         tags=["work"],
         dependencies=[Security(HTTPBearer(auto_error=False))],  # for the description; `Admission` checks it
-        responses=_problems(401, 403, 411, 413, 422, 429, 500, 504),
+        responses=_problems(400, 401, 403, 411, 413, 422, 429, 500, 504),
     )
     image = {"schema": {"type": "string", "format": "binary"}}
     answers: dict[str, Any] = dict.fromkeys((*MEDIA_TYPES.values(), "multipart/mixed"), image)
@@ -221,10 +220,6 @@ async def _disconnected(request: Request) -> None:
     """Return when the client has left; the body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _fail(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"detail": INTERNAL_ERROR}, 500)  # the server logs the error
 
 
 async def _refuse(_request: Request, error: Exception) -> Response:
