@@ -24,27 +24,26 @@ def restore_parameters(pipeline: BlindDiffPipeline, file: Any) -> type[BaseModel
     """
     modes, default = tuple(pipeline.modes), pipeline.network.default_mode
     of_result = "of the result in pixels, instead of scale"
-    return create_model(
-        "RestoreParameters",
-        __config__=ConfigDict(extra="forbid"),
-        photograph=(file, Field(description="the photograph")),
-        scale=(float, _described("enlargement", 4, 1, MAX_FACTOR)),
-        mode=(Literal[modes], Field(default, description="how to restore")),  # type: ignore[valid-type]
-        samples=(int, _described("samples with different noise; the result is their mean", 1, 1, 64)),
-        seed=(int, _described("seed of the noise of the diffusion", 0, 0, 2**63 - 1)),
-        file_format=(Literal[FORMATS], Field("png", description="format of the result")),  # type: ignore[valid-type]
-        noise_level=(float | None, _described("noise in grey levels, if known", None, 0, 255)),
-        steps=(int | None, _described("steps; by default those of the mode", None, 1, 1000)),
-        kernel_file=(file | None, Field(None, description="file of the blur kernel, if known")),
-        kernel_numbers=(str, Field("", description="the kernel as text: one line per row, with sum 1")),
-        region=(str, Field("", description="left, top, width, height: estimate the kernel from this part")),
-        crop=(str, Field("", description="left, top, width, height: restore only this part")),
-        page=(int | None, _described("page of a TIFF file", None, 1, 1000)),
-        width=(int | None, _described(f"width {of_result}", None, 1, _MAX_SIDE)),
-        height=(int | None, _described(f"height {of_result}", None, 1, _MAX_SIDE)),
-        longest=(int | None, _described(f"longer side {of_result}", None, 1, _MAX_SIDE)),
-        megapixels=(float | None, _described("size of the result, instead of scale", None, 0.001, 1000)),
-    )
+    fields: dict[str, Any] = {
+        "photograph": (file, Field(description="the photograph")),
+        "scale": (float, _described("enlargement", 4, 1, MAX_FACTOR)),
+        "mode": (Literal[modes], Field(default, description="how to restore")),
+        "samples": (int, _described("samples with different noise; the result is their mean", 1, 1, 64)),
+        "seed": (int, _described("seed of the noise of the diffusion", 0, 0, 2**63 - 1)),
+        "file_format": (Literal[FORMATS], Field("png", description="format of the result")),
+        "noise_level": (float | None, _described("noise in grey levels, if known", None, 0, 255)),
+        "steps": (int | None, _described("steps; by default those of the mode", None, 1, 1000)),
+        "kernel_file": (file | None, Field(None, description="file of the blur kernel, if known")),
+        "kernel_numbers": (str, Field("", description="the kernel as text: one line per row, with sum 1")),
+        "region": (str, Field("", description="left, top, width, height: estimate the kernel from this part")),
+        "crop": (str, Field("", description="left, top, width, height: restore only this part")),
+        "page": (int | None, _described("page of a TIFF file", None, 1, 1000)),
+        "width": (int | None, _described(f"width {of_result}", None, 1, _MAX_SIDE)),
+        "height": (int | None, _described(f"height {of_result}", None, 1, _MAX_SIDE)),
+        "longest": (int | None, _described(f"longer side {of_result}", None, 1, _MAX_SIDE)),
+        "megapixels": (float | None, _described("size of the result, instead of scale", None, 0.001, 1000)),
+    }
+    return create_model("RestoreParameters", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def _described(text: str, default: float | None, low: float, high: float) -> Any:

@@ -103,11 +103,8 @@ def build_service(restorer: Restorer, queue: Queue, **options: Any) -> FastAPI:
 
 
 def _work_routes(restorer: Restorer) -> APIRouter:
-    form = create_model(
-        "RestoreForm",
-        __base__=restore_parameters(restorer.pipeline, UploadFile),
-        answer=(Literal["image", "json", "multipart"], Field("image", description="what is answered")),
-    )
+    answer: Any = (Literal["image", "json", "multipart"], Field("image", description="what is answered"))
+    form = create_model("RestoreForm", __base__=restore_parameters(restorer.pipeline, UploadFile), answer=answer)
     router = APIRouter(
         tags=["work"],
         dependencies=[Security(HTTPBearer(auto_error=False))],  # for the description; `Admission` checks it
@@ -124,7 +121,7 @@ def _work_routes(restorer: Restorer) -> APIRouter:
         deadline: _Deadline = None,  # noqa: ARG001  # described here; `Admission` keeps it
     ) -> Response:
         """Restore a photograph. Answers the image, or as `answer` says with the measurements."""
-        named = dict(values)  # type: ignore[call-overload]
+        named: dict[str, Any] = dict(values)
         answer = named.pop("answer")
         async with _stored(restorer, named["photograph"], named["kernel_file"]) as (photograph, kernel_file):
             job = restore_request(named, photograph, kernel_file, pictures=False)
