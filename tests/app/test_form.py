@@ -14,7 +14,7 @@ from PIL import Image
 
 from blinddiff.app import Limits
 from blinddiff.app.form import Form
-from blinddiff.app.jobs import Restorer
+from blinddiff.app.restorer import Restorer
 from blinddiff.app.visitor_files import VisitorFiles
 from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 from blinddiff.sampling.output import read_restorable
@@ -161,7 +161,7 @@ def test_the_plan_has_size_and_time(form):
 def test_the_plan_says_what_is_too_large_and_what_fits(form):
     line = plan(form, (400, 300))
     assert "role='alert'" in line
-    assert "0.png: 300 x 400 pixels at scale 4 need 1.9 megapixels; the limit of this page is 0.5" in line
+    assert "0.png: 300 x 400 pixels at scale 4 need 1.9 megapixels; the limit of this server is 0.5" in line
     side = int(re.search(r"a part such as (\d+) x", line)[1])
     assert "Result:" in plan(form, (400, 300), crop=f"0, 0, {side}, {side}")
     assert "need" in plan(form, (400, 300), crop=f"0, 0, {side + 2}, {side}")

@@ -74,14 +74,14 @@ def test_a_photograph_is_restored(client, photograph):
 
 
 def test_the_final_status_stays_while_memory_is_released(client, photograph, monkeypatch):
-    monkeypatch.setattr("blinddiff.app.jobs.gc.collect", lambda: time.sleep(1.5))  # longer than a heartbeat
+    monkeypatch.setattr("blinddiff.app.threads.gc.collect", lambda: time.sleep(1.5))  # longer than a heartbeat
     assert "Done in" in client.predict(**arguments(photograph))["status"]
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"scale": 4, "samples": 16}, "0.5 megapixels; the limit of this page is 0.3"),
+        ({"scale": 4, "samples": 16}, "0.5 megapixels; the limit of this server is 0.3"),
         ({"kernel_numbers": "1 2\n3"}, "Kernel numbers: needs rows of equal length"),
         ({"kernel_numbers": "1", "region": "0, 0, 40, 40"}, "can come from one of them only"),
         ({"region": "1, 2"}, "four whole numbers are needed"),
@@ -224,7 +224,11 @@ def test_other_files_cannot_be_reached(address, photograph):
             file = {"path": path, "meta": {"_type": "gradio.FileData"}}
             assert http.post("/gradio_api/call/restore", json={"data": [file]}).status_code == 400
             assert http.post(V2, json={"photograph": file}).status_code == 400
-        assert http.get("/gradio_api/proxy=https://example.org/").status_code == 404
+        assert http.get("/gradio_api/proxy=https://example.org/").status_code == 400
+        assert http.get(f"/gradio_api/file/{photograph}").status_code == 403
+        assert http.get("/gradio_api/stream/visitor/1/1/playlist.m3u8").status_code == 404
+        for path in ("process_recording", "vibe-edit", "stream/1"):
+            assert 400 <= http.post(f"/gradio_api/{path}", files={"files": b"1"}).status_code < 500
         assert http.get("/monitoring").status_code in (403, 404, 405)
         assert http.get("/", headers={"host": "rebound.example"}).status_code == 400
         assert http.post("/gradio_api/call/restore", content=b"{" * 100).status_code == 400

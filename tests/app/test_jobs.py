@@ -14,15 +14,9 @@ import torch
 from PIL import Image
 
 from blinddiff.app import Limits
-from blinddiff.app.jobs import (
-    Stopped,
-    check_stop,
-    check_stop_in_layers,
-    restore,
-    run_in_thread,
-    stop_requested,
-)
+from blinddiff.app.jobs import restore
 from blinddiff.app.request import Request
+from blinddiff.app.threads import Stopped, check_stop, check_stop_in_layers, run_in_thread, stop_requested
 from blinddiff.errors import ParameterError
 from blinddiff.restoring.photograph import RestoreSettings
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from blinddiff.app import Limits
-from blinddiff.app.jobs import Stopped, check_stop, stop_requested
 from blinddiff.app.server import served
+from blinddiff.app.threads import Stopped, check_stop, stop_requested
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 LIMITS = Limits(megapixels=2, upload_megabytes=1, queue=8, seconds=300)

@@ -233,7 +233,7 @@ def test_a_photograph_that_is_too_large_is_cropped(visit, tmp_path):
     visitor = visit()
     visitor.choose(tmp_path / "large.png")
     expect(visitor.about).to_contain_text("large.png: 600 x 450 pixels")
-    expect(visitor.plan.get_by_role("alert")).to_contain_text("need 4.3 megapixels; the limit of this page is 2")
+    expect(visitor.plan.get_by_role("alert")).to_contain_text("need 4.3 megapixels; the limit of this server is 2")
     visitor.screenshot("too-large")
     visitor.press(0.4, 0.4)
     expect(visitor.plan).to_contain_text("opposite corner")

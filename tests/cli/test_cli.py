@@ -731,6 +731,17 @@ OPTIONS = {
     },
     "kernel": {"photograph", "--output", "--scale", "--weights", "--device", "--threads"},
     "app": {"--host", "--port", "--weights", "--device", "--max-megapixels", "--max-upload", "--queue", "--threads"},
+    "serve": {
+        "--host",
+        "--port",
+        "--weights",
+        "--device",
+        "--max-megapixels",
+        "--max-upload",
+        "--queue",
+        "--threads",
+        "--deadline",
+    },
     "degrade": {
         "photograph",
         "--output",

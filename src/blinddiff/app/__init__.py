@@ -1,4 +1,4 @@
-"""The web page: a form that runs the pipeline. Needs the extra `ui`; `blinddiff.app.server` starts it."""
+"""The web page and the service for programs. Need the extra `ui`; `blinddiff.app.server` starts both."""
 
 import math
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from blinddiff.errors import ParameterError
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a page."""
+    """The limits of a server, for the page and for programs."""
 
     megapixels: float = 16.0  # of one result, all samples together; memory and time grow with it
     upload_megabytes: float = 64.0  # of one file
     queue: int = 16  # waiting requests; further ones are refused
-    seconds: float = 900.0  # of one restoration
+    seconds: float = 900.0  # of one restoration; for programs, waiting included
     files: int = 50  # photographs of one request
 
     @property
@@ -32,6 +32,6 @@ class Limits:
             side = math.isqrt(int(1e6 * self.megapixels / scale**2 / samples))
             raise ParameterError(
                 f"{name}: {width} x {height} pixels at scale {scale}{several} need {needed / 1e6:.1f} megapixels; the "
-                f"limit of this page is {self.megapixels:g}: choose a smaller scale{fewer}, or crop the photograph to "
-                f"a part such as {side} x {side} pixels"
+                f"limit of this server is {self.megapixels:g}: choose a smaller scale{fewer}, or crop the photograph "
+                f"to a part such as {side} x {side} pixels"
             )

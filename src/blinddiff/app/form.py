@@ -11,8 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from blinddiff.app.jobs import Progress, Restored, Restorer
+from blinddiff.app.jobs import Progress, Restored
 from blinddiff.app.request import Request, parse_crop, parse_number, parse_size
+from blinddiff.app.restorer import Restorer
 from blinddiff.app.views import Answer, batch_table, download_links, page_error, progress_answer, result_html, status
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.restoring.photograph import RestoreSettings

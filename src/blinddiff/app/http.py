@@ -1,14 +1,17 @@
-"""The HTTP interface: one function with named arguments and one JSON object as its answer, see docs/guides/http.md."""
+"""The HTTP interface by Gradio: one function with named arguments, see docs/guides/http.md."""
 
+import inspect
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import gradio as gr
+from pydantic_core import PydanticUndefined
 
-from blinddiff.app.jobs import Progress, Restorer
-from blinddiff.app.request import FORMATS, Request
+from blinddiff.app.jobs import Progress
+from blinddiff.app.parameters import restore_parameters, restore_request
+from blinddiff.app.restorer import Restorer
 from blinddiff.app.views import page_error
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.sampling.arguments import short_repr
@@ -43,50 +46,24 @@ def _file(path: Path) -> File:
 
 
 def _path(name: str, file: Any) -> Path:
-    """The path of an uploaded file. `server.PrivatePaths` has checked a file's path, but no other value."""
+    """The path of an uploaded file. `PrivatePaths` has checked a file's path, but no other value."""
     if not (isinstance(file, dict) and isinstance(file.get("path"), str)):
         raise ParameterError(f'{name} {short_repr(file)}: must be an uploaded file: {{"path": ..., "meta": ...}}')
     return Path(file["path"])
 
 
 def add_http_interface(restorer: Restorer, concurrency_id: str) -> None:
-    """Add the function ``restore`` to the page that is being built; the arguments are as in `Request`."""
+    """Add the function ``restore`` to the page that is being built; its arguments are `restore_parameters`."""
+    fields = restore_parameters(restorer.pipeline, Any).model_fields
 
-    async def restore(
-        photograph: File,
-        scale: float = 4,
-        mode: Literal[tuple(restorer.pipeline.modes)] = restorer.pipeline.network.default_mode,  # type: ignore[valid-type]
-        samples: int = 1,
-        seed: int = 0,
-        file_format: Literal[FORMATS] = "png",  # type: ignore[valid-type]
-        noise_level: float | None = None,
-        steps: int | None = None,
-        kernel_file: File | None = None,
-        kernel_numbers: str = "",
-        region: str = "",
-        crop: str = "",
-        page: int | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        longest: int | None = None,
-        megapixels: float | None = None,
-        request: gr.Request = None,  # from Gradio
-    ) -> AsyncGenerator[Event, None]:
+    async def restore(*arguments: Any) -> AsyncGenerator[Event, None]:
+        *values, request = arguments
         try:
-            if photograph is None:
+            named = dict(zip(fields, values, strict=True))
+            if named["photograph"] is None:
                 raise ImageError("no photograph yet: choose one first")
-            settings = {"scale": scale, "mode": mode, "samples": samples, "seed": seed, "noise_level": noise_level}
-            settings |= {"steps": steps, "width": width, "height": height, "longest": longest, "megapixels": megapixels}
-            job = Request.checked(
-                photograph=_path("photograph", photograph),
-                settings=settings,
-                file_format=file_format,
-                kernel_file=None if kernel_file is None else _path("kernel_file", kernel_file),
-                kernel_numbers=kernel_numbers,
-                region=region,
-                crop=crop,
-                page=page,
-            )
+            kernel = None if named["kernel_file"] is None else _path("kernel_file", named["kernel_file"])
+            job = restore_request(named, _path("photograph", named["photograph"]), kernel)
             async with aclosing(restorer.restore(job, str(request.session_hash))) as events:
                 async for event in events:
                     if isinstance(event, Progress):
@@ -100,7 +77,20 @@ def add_http_interface(restorer: Restorer, concurrency_id: str) -> None:
         except Exception as error:  # noqa: BLE001  # logged, and reported to the visitor
             raise page_error(error) from None
 
-    restore.__annotations__["return"] = Event  # Gradio describes an answer by it
+    # Gradio reads the arguments and the answer, which it describes to programs, from signature and annotations.
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if field.default is PydanticUndefined else field.default,
+        )
+        for name, field in fields.items()
+    ]
+    parameters.append(inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
+    restore.__signature__ = inspect.Signature(parameters, return_annotation=Event)  # type: ignore[attr-defined]
+    types = {name: field.annotation for name, field in fields.items()}
+    files = {"photograph": File, "kernel_file": File | None}
+    restore.__annotations__ = {**types, **files, "request": gr.Request, "return": Event}
     gr.api(
         restore,
         api_name="restore",

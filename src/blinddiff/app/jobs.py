@@ -1,100 +1,25 @@
-"""Runs restorations in a thread, one at a time. Reports the progress; stops when the visitor cancels or leaves."""
+"""One restoration or estimate, as it runs in a thread: reads the files of a request, and writes those of the result."""
 
-import asyncio
-import contextlib
-import ctypes
-import gc
 import json
 import math
-import shutil
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextvars import Context, ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from blinddiff.app import Limits
 from blinddiff.app.pictures import result_pictures, write_preview
 from blinddiff.app.request import Request, cropped, parse_crop, parse_region, read_photograph
-from blinddiff.app.visitor_files import VisitorFiles
-from blinddiff.errors import ImageError, ParameterError
+from blinddiff.app.threads import check_stop, releasing_memory
+from blinddiff.errors import ImageError
 from blinddiff.imaging import check_format, encode_image, resample, visible_colours
-from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
-from blinddiff.restoring.plan import Plan, plan_restoration
+from blinddiff.restoring.photograph import estimate_facts, restore_photograph
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
-Event = TypeVar("Event")
 _REPORT_SECONDS = 0.25  # between reports of progress within a step
-
-
-class Stopped(Exception):  # not an error: it was requested
-    """The restoration was stopped on request."""
-
-
-stop_requested: ContextVar[threading.Event | None] = ContextVar("stop_requested", default=None)
-
-
-def check_stop() -> None:
-    """Raise `Stopped` if the event `stop_requested` of the current context is set."""
-    stop = stop_requested.get()
-    if stop is not None and stop.is_set():
-        raise Stopped
-
-
-def check_stop_in_layers(network: nn.Module) -> None:
-    """Make every layer call `check_stop` first: one step on a large photograph takes many seconds."""
-    for layer in network.modules():
-        layer.register_forward_pre_hook(lambda *_: check_stop())
-
-
-async def run_in_thread(
-    executor: Executor, work: Callable[[Callable[[Event], None]], None], heartbeat: float
-) -> AsyncGenerator[Event | None, None]:
-    """Run ``work(send)`` in a thread; yield what it sends, and None after each ``heartbeat`` seconds without an event.
-
-    Close the generator (`contextlib.aclosing`) to stop the work at its next `check_stop`. An exception in the work is
-    raised here.
-    """
-    events: asyncio.Queue[Event | Future[None] | None] = asyncio.Queue()
-    loop, stop = asyncio.get_running_loop(), threading.Event()
-
-    def send(event: Event | Future[None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop is closed: the server has been shut down
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
-    context = Context()
-    context.run(stop_requested.set, stop)
-    future = executor.submit(context.run, work, send)
-    future.add_done_callback(send)  # the finished future is the last event
-    try:
-        while True:
-            # asyncio.wait_for is not used: before Python 3.12, it may lose a cancellation that coincides with an event.
-            timer = loop.call_later(heartbeat, events.put_nowait, None)
-            event = await events.get()
-            timer.cancel()
-            if isinstance(event, Future):
-                event.result()  # raises the exception of the work
-                return
-            yield event
-    finally:
-        stop.set()
-        future.cancel()
-
-
-@contextlib.contextmanager
-def releasing_memory() -> Iterator[None]:
-    """At the end, return unused memory to the system: the C library may keep a gigabyte after a large photograph."""
-    try:
-        yield
-    finally:
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # other C libraries lack malloc_trim
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +36,8 @@ class Restored:
     """A finished restoration: its measurements, see docs/guides/http.md, and its files; ``estimate`` has the facts.
 
     ``pictures`` are before, after, full_before, full_after, kernel, residual, and for several samples uncertainty;
-    ``extents`` the grey levels of the lightest colour in the pictures of residual and uncertainty.
+    ``extents`` the grey levels of the lightest colour in the pictures of residual and uncertainty. Both are empty
+    without `Request.pictures`.
     """
 
     facts: dict[str, Any]
@@ -151,7 +77,9 @@ def restore(
         kernel = pipeline.estimate(part, passes[0], photograph.jpeg_step).kernel[0]
         kernel_from = f"region {region}"
     send(Progress("Estimating blur and noise"))
-    before = write_preview(folder / "before.jpg", resample(y, size), photograph)
+    before = folder / "before.jpg"
+    if request.pictures:
+        write_preview(before, resample(y, size), photograph)
     steps, done, share, reported = settings.number_of_steps * len(passes), 0, 0.0, 0.0
 
     def on_progress(now: float) -> None:
@@ -166,6 +94,8 @@ def restore(
         nonlocal done
         check_stop()
         done = number
+        if not request.pictures:
+            return
         # a new name for each step, because browsers cache pictures by name
         estimate = x0_hat.detach().mean(0).clamp(0, 1).cpu()
         after = write_preview(folder / f"step-{number}.jpg", estimate, photograph)
@@ -191,52 +121,32 @@ def restore(
     output.write_bytes(encode_image(output, result.pixels, result.photograph, result.alpha))
     estimate = output.with_suffix(".json")
     estimate.write_text(json.dumps(facts), encoding="utf-8")
-    pictures, extents = result_pictures(result, resample(y, size), before, folder)
+    pictures, extents = result_pictures(result, resample(y, size), before, folder) if request.pictures else ({}, {})
     return Restored(facts, output, estimate, pictures, extents)
 
 
-class Restorer:
-    """Handles requests from the page and over HTTP, one at a time."""
+@releasing_memory()
+def estimate_kernel(pipeline: BlindDiffPipeline, request: Request, limits: Limits) -> dict[str, Any]:
+    """The kernel and the noise of the photograph of a request, or of its region, for the request's scale.
 
-    def __init__(self, pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> None:
-        self.pipeline, self.limits, self.files = pipeline, limits, files
-        self._executor = ThreadPoolExecutor(1, "restoring")
-        check_stop_in_layers(pipeline.network)
-
-    async def restore(self, job: Request, visitor: str) -> AsyncGenerator[Progress | Restored, None]:
-        """Restore a photograph: yield the progress, also every second without any, and then the result.
-
-        Raises BlindDiffError if the request cannot be fulfilled.
-        """
-        for upload in filter(None, (job.photograph, job.kernel_file)):
-            self.files.keep_upload(visitor, upload)
-        folder = self.files.new_folder(visitor)
-        started, last = time.perf_counter(), Progress("Waiting for the machine")
-
-        def work(send: Callable[[Progress | Restored], None]) -> None:
-            # `restore` returns the result after releasing memory. If it sent the result before, a heartbeat during the
-            # release would follow it.
-            send(restore(self.pipeline, job, self.limits, folder, send))
-
-        try:
-            yield last
-            async with contextlib.aclosing(run_in_thread(self._executor, work, heartbeat=1.0)) as events:
-                async for event in events:
-                    seconds = time.perf_counter() - started
-                    if seconds > self.limits.seconds:
-                        raise ParameterError(
-                            f"the restoration took more than {self.limits.seconds:g} seconds and was stopped: choose "
-                            "a smaller scale, fewer samples or steps, or crop the photograph"
-                        )
-                    if isinstance(event, Progress):
-                        last = event
-                    # Send at each heartbeat too: Gradio notices only while sending that a visitor has left.
-                    yield Progress(f"{last.text}, {seconds:.0f} s", last.share) if event is None else event
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    async def plan(self, height: int, width: int, settings: RestoreSettings) -> Plan:
-        """The plan for a photograph. Waits for restorations that run, because it may measure the speed."""
-        plan = self._executor.submit(plan_restoration, height, width, settings, self.pipeline)
-        return await asyncio.wrap_future(plan)
+    Returns `estimate_facts` with the names of photograph and region, the scale and the notes. Raises BlindDiffError if
+    the request cannot be fulfilled, or `Stopped`.
+    """
+    photograph, scale = read_photograph(request.photograph, limits, request.page), int(request.settings.scale)
+    y = visible_colours(photograph)
+    region = parse_region(request.region, y.shape[-1], y.shape[-2])
+    if region is not None:
+        y = y[:, region.rows, region.columns]
+    check_stop()
+    found = pipeline.estimate(y, scale, photograph.jpeg_step)
+    spectrum = None if found.noise_spectrum is None else found.noise_spectrum[0]
+    error = None if found.expected_kernel_error is None else float(found.expected_kernel_error[0])
+    return {
+        "photograph": request.photograph.name,
+        "scale": scale,
+        "kernel_from": "photograph" if region is None else f"region {region}",
+        **({} if request.page is None else {"page": request.page}),
+        **estimate_facts(found.kernel[0], scale, float(found.noise_level[0]), spectrum, photograph.jpeg_step),
+        "expected_kernel_error": error,
+        "notes": list(photograph.notes),
+    }

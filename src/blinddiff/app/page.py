@@ -5,16 +5,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from blinddiff.app import Limits
 from blinddiff.app.form import Form
 from blinddiff.app.http import add_http_interface
-from blinddiff.app.jobs import Restorer
 from blinddiff.app.preview import Preview
 from blinddiff.app.request import FORMATS, KERNEL_SUFFIXES
+from blinddiff.app.restorer import Restorer
 from blinddiff.app.views import status
-from blinddiff.app.visitor_files import VisitorFiles
 from blinddiff.degradation import SCALES
-from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 CSS = Path(__file__).with_name("page.css")
 HEAD = f"<script>{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>"
@@ -31,9 +28,9 @@ _MODE_LABELS = {
 _QUEUE = "restoring"  # of the page and of programs: one restoration at a time
 
 
-def build_page(pipeline: BlindDiffPipeline, limits: Limits, files: VisitorFiles) -> gr.Blocks:
-    """The page for a pipeline, to be served by `server.served`."""
-    restorer = Restorer(pipeline, limits, files)
+def build_page(restorer: Restorer) -> gr.Blocks:
+    """The page of a restorer, to be served by `server.served`."""
+    pipeline, limits, files = restorer.pipeline, restorer.limits, restorer.files
     form, preview = Form(restorer), Preview(limits, files)
     scales = [scale for scale in SCALES if scale in pipeline.network.config.scales]
     # Fields that may be empty are text: an empty field of numbers gets the value 0 when it is first displayed.

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +61,7 @@ class Request:
     region: str = ""  # "left, top, width, height", from which the kernel is estimated; empty for the whole photograph
     crop: str = ""  # the part to restore, in the same form
     page: int | None = None  # of a TIFF file, from 1
+    pictures: bool = True  # whether to draw previews of the steps, and pictures of the result and the estimates
 
     def __post_init__(self) -> None:
         names = ("a kernel file", "kernel numbers", "a region")
@@ -79,8 +81,7 @@ class Request:
             first = error.errors()[0]
             if isinstance(cause := first.get("ctx", {}).get("error"), ParameterError):  # raised by a class itself
                 raise cause from None
-            reason = first["msg"][:1].lower() + first["msg"][1:]
-            raise ParameterError(f"{first['loc'][-1]} {short_repr(first['input'])}: {reason}") from None
+            raise ParameterError(describe_validation(first)) from None
 
     def read_kernel(self) -> Tensor | None:
         """The given kernel, (n, m), or None. Raises KernelError if it is not a kernel, or is too large."""
@@ -98,6 +99,12 @@ class Request:
 
 
 _REQUEST = TypeAdapter(Request)
+
+
+def describe_validation(error: Mapping[str, Any]) -> str:
+    """One of pydantic's validation errors in one line, with the value's name."""
+    value = "" if error["type"] == "missing" else f" {short_repr(error['input'])}"  # then it is all other values
+    return f"{error['loc'][-1]}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
 def _read_kernel_file(file: Path, name: str) -> Tensor:

@@ -1,6 +1,5 @@
 """What the page displays, in HTML: messages, measurements, the pictures of a result, and the results of a batch."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from blinddiff.app.jobs import Progress, Restored
+from blinddiff.app.messages import error_text
 from blinddiff.degradation.kernel_measures import is_round
 from blinddiff.degradation.sharpness import mtf50_in_words
-from blinddiff.errors import BlindDiffError
 from blinddiff.imaging.drawing import SPECTRUM_RANGE
 from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR, Decision
 
@@ -36,16 +35,8 @@ def status(text: str, progress: float | None = None, is_error: bool = False) -> 
 
 
 def page_error(error: Exception) -> gr.Error:
-    """An error as one sentence for the page and HTTP; the details of an unexpected error go to the log only."""
-    if isinstance(error, BlindDiffError):
-        text = " ".join(str(error).split())
-        if "." not in text.split(" ")[0]:  # file names keep their case
-            text = text[:1].upper() + text[1:]
-        text += "" if text.endswith((".", "?", "!")) else "."
-    else:
-        logging.getLogger("blinddiff.app").error("a request failed", exc_info=error)
-        text = "Internal error: your request was not the cause. The server's log has the details."
-    return gr.Error(text, print_exception=False, title="Not done")
+    """An error for the page and Gradio's HTTP interface, see `error_text`."""
+    return gr.Error(error_text(error), print_exception=False, title="Not done")
 
 
 def measurements_table(facts: Mapping[str, Any], extents: Mapping[str, float]) -> str:

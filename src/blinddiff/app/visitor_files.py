@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 PUBLIC = "files"
-"""Stands for the folder of all files in what the page sends and receives, see `server.PrivatePaths`."""
+"""Stands for the folder of all files in what the page sends and receives, see `PrivatePaths`."""
 
 
 class VisitorFiles:

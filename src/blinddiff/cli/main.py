@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from blinddiff import __version__, openmp_settings
 from blinddiff.cli import options
+from blinddiff.cli.options import TOKEN_VARIABLE
 from blinddiff.errors import BlindDiffError
 
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "train": ("runs", "train a network by a recipe"),
     "convert": ("runs", "convert a checkpoint of the published code into weights for this package"),
     "app": ("runs", "serve the web page, for use in a browser"),
+    "serve": ("runs", "serve restorations and estimates to programs over HTTP, and the web page"),
     "evaluate": ("runs", "compare methods by a published protocol"),
 }
 """The module and the summary of each command. The module's function `run_NAME` runs the command and may return an exit
@@ -54,6 +56,8 @@ _FOUND = (
 EPILOGS = {
     "upscale": f"{_FOUND}; residual, the RMS difference between the photograph and the result blurred and reduced "
     "again; much more than the noise means that something is wrong, such as a given kernel.",
+    "serve": f"If the environment variable {TOKEN_VARIABLE} is set, requests need its value as a bearer token, and the "
+    "page asks for it.",
     "kernel": f"{_FOUND}; MTF50, the frequency at which contrast falls to one half. Kernel and noise are estimated for "
     "each scale separately; use those of one scale together.",
 }

@@ -18,6 +18,8 @@ from blinddiff.errors import ImageError, OutputError
 
 STREAM = "-"
 """Stands for standard input or output on a command line."""
+TOKEN_VARIABLE = "BLINDDIFF_TOKEN"
+"""The environment variable with the token of the server. Other users could read an option in the list of processes."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
 # These repeat values of modules that import torch; a test compares them.
@@ -254,9 +256,23 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff app`."""
+    _add_server_options(parser)
+    text = "port to listen on (default: the first free port from 7860)"
+    parser.add_argument("--port", type=integer_between(1, 65535), help=text)
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff serve`."""
+    _add_server_options(parser)
+    text = "port to listen on (default: %(default)s)"
+    parser.add_argument("--port", type=integer_between(1, 65535), default=7860, help=text)
+    text = "seconds that a request may take, waiting included (default: %(default)g)"
+    parser.add_argument("--deadline", type=above_zero, default=Limits.seconds, metavar="SECONDS", help=text)
+
+
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: this machine only)")
-    add("--port", type=integer_between(1, 65535), help="port to listen on (default: the first free port from 7860)")
     _add_model_options(parser)
     text = "largest result in megapixels, all samples together (default: %(default)g)"
     add("--max-megapixels", type=above_zero, default=Limits.megapixels, metavar="N", help=text)

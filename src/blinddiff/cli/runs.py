@@ -1,4 +1,4 @@
-"""The commands `blinddiff train`, `evaluate`, `convert` and `app`."""
+"""The commands `blinddiff train`, `evaluate`, `convert`, `app` and `serve`."""
 
 import argparse
 import importlib.util
@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from blinddiff.app import Limits
-from blinddiff.cli.options import DEFAULT_METHODS, print_line
+from blinddiff.cli.options import DEFAULT_METHODS, TOKEN_VARIABLE, print_line
 from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
 from blinddiff.evaluation.methods import EXTERNAL, METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
@@ -121,11 +121,21 @@ def _external(text: str) -> tuple[str, Path]:
 
 def run_app(args: argparse.Namespace) -> None:
     """Serve the web page until interrupted."""
-    if importlib.util.find_spec("gradio") is None:
-        raise BlindDiffError("the web page needs more packages: pip install '.[ui]' in a copy of the repository")
+    _serve(args, "the web page", Limits.seconds)
+
+
+def run_serve(args: argparse.Namespace) -> None:
+    """Serve programs, and the web page, until interrupted."""
+    _serve(args, "the service", args.deadline)
+
+
+def _serve(args: argparse.Namespace, what: str, seconds: float) -> None:
+    if any(importlib.util.find_spec(name) is None for name in ("gradio", "prometheus_client")):
+        raise BlindDiffError(f"{what} needs more packages: pip install '.[ui]' in a copy of the repository")
     from blinddiff.app.server import is_loopback, served  # imports Gradio
 
-    limits = Limits(megapixels=args.max_megapixels, upload_megabytes=args.max_upload, queue=args.queue)
+    limits = Limits(args.max_megapixels, args.max_upload, args.queue, seconds)
+    token = os.environ.get(TOKEN_VARIABLE) or None
     # Handle these signals like Ctrl-C, which removes the page's files. Ignored signals, as under nohup, stay ignored.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -133,9 +143,9 @@ def run_app(args: argparse.Namespace) -> None:
             signal.signal(number, signal.default_int_handler)
     try:
         pipeline = load_pipeline(args.weights, args.device)
-        with served(pipeline, args.host, args.port, limits) as address:
+        with served(pipeline, args.host, args.port, limits, token=token) as address:
             warning = " (anyone who can reach this machine can use the page: there is no password)"
-            print_line(f"{address}{'' if is_loopback(args.host) else warning}; stop with Ctrl+C")
+            print_line(f"{address}{'' if token or is_loopback(args.host) else warning}; stop with Ctrl+C")
             threading.Event().wait()
     except KeyboardInterrupt:
         print_line("stopped")

@@ -24,6 +24,7 @@ from blinddiff.files import file_hash
 from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, resample, visible_colours
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.sampling.arguments import short_repr
 from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.output import BlindDiffOutput, Decision
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
@@ -53,7 +54,8 @@ class RestoreSettings:
         mode: a key of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
         steps: number of steps of the reverse diffusion, 1 to 1000; None for the mode's default.
         samples: number of restorations with different noise; the result is their mean.
-        seed: seed of the noise. It is the same for every photograph of a run, so that no result depends on the others.
+        seed: seed of the noise, 0 to 2^63 - 1. It is the same for every photograph of a run, so that no result depends
+            on the others.
         kernel: file of the blur kernel, if it is known.
         noise_level: standard deviation of the noise in grey levels, 0 to 255, if it is known.
         max_pixels: maximum number of pixels of the input; protects against decompression bombs.
@@ -92,6 +94,8 @@ class RestoreSettings:
     def __post_init__(self) -> None:
         if self.noise_level is not None:
             check_noise_level(self.noise_level)
+        if not 0 <= self.seed < 2**63:
+            raise ParameterError(f"seed {short_repr(self.seed)} is not between 0 and 2^63 - 1")
         if self.dpi not in DPI_RULES:
             raise ParameterError(f"dpi {self.dpi!r} is not one of {', '.join(DPI_RULES)}")
         if not 1 <= self.scale <= MAX_FACTOR:
@@ -270,21 +274,15 @@ class Result:
         are those of the `Photograph`, and one on metadata for which the output's format has no room. The other keys are
         attributes of `Result`.
         """
-        major, minor, angle = (float(value) for value in widths_and_angle(self.kernel))
         height, width = self.pixels.shape[-2:]
+        estimates = (self.kernel, self.passes[0], self.noise_level, self.noise_spectrum)
         return {
             "width": width,
             "height": height,
             "mode": self.photograph.mode,
             "bit_depth": self.photograph.bit_depth,
             "written_bit_depth": written_bit_depth(output, self.photograph),
-            "kernel": _rounded(self.kernel),
-            "kernel_widths": [major, minor],
-            "kernel_angle": angle,
-            **self.sharpness.facts(),
-            "noise_level": self.noise_level,
-            "noise_kind": self.kind_of_noise,
-            "noise_spectrum": None if self.noise_spectrum is None else _rounded(self.noise_spectrum),
+            **estimate_facts(*estimates, self.photograph.jpeg_step),
             "picture_kind": None if self.decision is None else self.decision.kind,
             "picture_probability": None if self.decision is None else round(self.decision.probability, 4),
             "enlarged_by": None if self.decision is None else round(self.decision.factor, 2),
@@ -297,6 +295,26 @@ class Result:
             **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
+
+
+def estimate_facts(
+    kernel: Tensor, scale: int, noise_level: float, noise_spectrum: Tensor | None, jpeg_step: float
+) -> dict[str, Any]:
+    """The measurements of kernel and noise as JSON-compatible values, see `Result.facts`.
+
+    ``kernel`` is (n, m) in pixels of a result of ``scale``, ``noise_level`` in grey levels, ``noise_spectrum``
+    (16, 16) or None, and ``jpeg_step`` that of the photograph.
+    """
+    major, minor, angle = (float(value) for value in widths_and_angle(kernel))
+    return {
+        "kernel": _rounded(kernel),
+        "kernel_widths": [major, minor],
+        "kernel_angle": angle,
+        **sharpness_of(kernel, scale).facts(),
+        "noise_level": noise_level,
+        "noise_kind": noise_in_words(noise_level, noise_spectrum, jpeg_step),
+        "noise_spectrum": None if noise_spectrum is None else _rounded(noise_spectrum),
+    }
 
 
 def restore_photograph(

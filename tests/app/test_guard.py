@@ -1,4 +1,4 @@
-"""From which origins requests are accepted."""
+"""From which origins requests are accepted, and where the page may be shown."""
 
 import asyncio
 
@@ -6,14 +6,14 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from blinddiff.app.server import PrivatePaths
+from blinddiff.app.guard import Guard
 
 
-def status(folder, method="POST", **headers):
-    """Of an upload to an application behind `PrivatePaths` that accepts everything."""
+def status(method="POST", **headers):
+    """Of an upload to an application behind `Guard` that accepts everything."""
 
     async def send():
-        transport = httpx.ASGITransport(PrivatePaths(PlainTextResponse("taken"), folder, lambda: False, 1000))
+        transport = httpx.ASGITransport(Guard(PlainTextResponse("taken")))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as http:
             return await http.request(method, "/gradio_api/upload", headers=headers)
 
@@ -34,8 +34,8 @@ def status(folder, method="POST", **headers):
         ("photos.example:8443", "https://photos.example:8443"),
     ],
 )
-def test_the_page_itself_is_accepted(tmp_path, host, origin):
-    assert status(tmp_path, host=host, origin=origin) == 200
+def test_the_page_itself_is_accepted(host, origin):
+    assert status(host=host, origin=origin) == 200
 
 
 @pytest.mark.parametrize(
@@ -53,19 +53,19 @@ def test_the_page_itself_is_accepted(tmp_path, host, origin):
         "",
     ],
 )
-def test_other_origins_are_refused(tmp_path, origin):
-    assert status(tmp_path, host="127.0.0.1:7860", origin=origin) == 403
-    assert status(tmp_path, "GET", host="127.0.0.1:7860", origin=origin) == 200
+def test_other_origins_are_refused(origin):
+    assert status(host="127.0.0.1:7860", origin=origin) == 403
+    assert status("GET", host="127.0.0.1:7860", origin=origin) == 200
 
 
-def test_programs_are_accepted(tmp_path):
-    assert status(tmp_path, host="127.0.0.1:7860") == 200
+def test_programs_are_accepted():
+    assert status(host="127.0.0.1:7860") == 200
 
 
-def test_which_sites_may_show_the_page_in_a_frame(tmp_path):
+def test_which_sites_may_show_the_page_in_a_frame():
     def policy(**options):
         async def send():
-            page = PrivatePaths(PlainTextResponse("page"), tmp_path, lambda: False, 1000, **options)
+            page = Guard(PlainTextResponse("page"), **options)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://127.0.0.1:7860") as http:
                 return (await http.get("/")).headers["content-security-policy"]
 
