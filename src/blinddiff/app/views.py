@@ -13,7 +13,8 @@ from blinddiff.degradation.kernel_measures import is_round
 from blinddiff.degradation.sharpness import mtf50_in_words
 from blinddiff.errors import BlindDiffError
 from blinddiff.imaging.drawing import SPECTRUM_RANGE
-from blinddiff.sampling.output import AS_ESTIMATED, UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.decision import AS_ESTIMATED
+from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 
 _CAPTIONS = {
     "kernel": "The blur kernel; the ellipse shows its widths",
