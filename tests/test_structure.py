@@ -19,7 +19,7 @@ LAYERS = [
     {"models"},
     {"published"},
     {"sampling", "training"},
-    {"restoring"},
+    {"restoring", "export", "light"},
     {"evaluation", "app", "integrations"},
     {"cli"},
     {"__main__"},
@@ -83,8 +83,8 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_house_stays_small() -> None:
-    assert len(FILES) <= 104
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 19_000
+    assert len(FILES) <= 115
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 19_900
 
 
 def test_imports_inside_functions_are_few() -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "degrade": ("photographs", "make a test pair: blur and reduce a sharp photograph, and add noise"),
     "train": ("runs", "train a network by a recipe"),
     "convert": ("runs", "convert a checkpoint of the published code into weights for this package"),
+    "export": ("runs", "write the method as ONNX graphs, for use without torch"),
     "app": ("runs", "serve the web page, for use in a browser"),
     "evaluate": ("runs", "compare methods by a published protocol"),
 }
