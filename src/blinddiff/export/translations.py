@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnxscript import opset20 as op
+from onnxscript import opset20
 
+op: Any = opset20  # its types tell element types apart, which the code here does not
 aten = torch.ops.aten
 
 
