@@ -62,7 +62,7 @@ class Restore(nn.Module):
         degradation = Degradation(kernel, noise_level, expected_kernel_error, noise_spectrum)
         x_y = degradation.closed_form(observation)
         denoiser = SelfEnsemble(self.network)
-        denoiser.relative_error = lambda _timestep: self._relative_error  # a graph cannot read it from the schedule
+        denoiser.relative_error = lambda timestep: self._relative_error  # a graph cannot read it from the schedule
         restored = restore(
             denoiser,
             PosteriorMean(self.mode.num_inference_steps, y.device),
