@@ -104,7 +104,7 @@ def irfft2(x: Spectrum, s: tuple[int, int]) -> Tensor:
     k = torch.arange(columns.shape[-1])
     twice = torch.where((k == 0) | (2 * k == width), 1.0, 2.0)  # for the half that is not stored
     wave = _waves(columns.shape[-1], width, 1, width)
-    return ((columns.real * twice) @ wave.real - (columns.imag * twice) @ wave.imag) / float(height * width)
+    return ((columns.real * twice) @ wave.real - (columns.imag * twice) @ wave.imag) / (height * width)
 
 
 def fft2(x: Spectrum) -> Spectrum:
@@ -140,7 +140,7 @@ def _waves(rows: int, columns: int, sign: int, period: int) -> Pair:
     """exp(sign 2 pi i j k / period) for j below rows and k below columns."""
     # Reduced as integers, and in double precision, because the errors of all products add up.
     turns = (torch.arange(rows)[:, None] * torch.arange(columns)) % period
-    phase = turns.double() * (2 * math.pi / period)
+    phase = turns.double() * (2 * math.pi) / period
     # ONNX Runtime has no cosine in double precision.
     return Pair((phase + math.pi / 2).sin().float(), sign * phase.sin().float())
 

@@ -162,7 +162,7 @@ def kernel_error_map(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int
 
 def _hann(n: int, like: Tensor) -> Tensor:
     """A Hann window (n,) without the zeros at its ends; torch's own would fix the size of the image in a graph."""
-    return (torch.arange(1, n + 1, device=like.device).to(like) * (math.pi / (n + 1))).sin().square()
+    return (torch.arange(1, n + 1, device=like.device).to(like) * math.pi / (n + 1)).sin().square()
 
 
 def _lags(correlation: Tensor, reach: int) -> Tensor:

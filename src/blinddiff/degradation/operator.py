@@ -38,7 +38,7 @@ def _on_grid(rho: Tensor, size: tuple[int, int]) -> Tensor:
         return rho.reshape(-1, 1, 1, 1)
     n, log_rho = rho.shape[-1], rho.log()
     for axis, count, length in ((-2, size[0], size[0]), (-1, size[1] // 2 + 1, size[1])):
-        position = torch.arange(count, device=rho.device) * (n / length)
+        position = torch.arange(count, device=rho.device).to(rho) * n / length
         low, weight = position.long(), position.frac().to(rho)
         below, above = (log_rho.index_select(axis, index % n) for index in (low, low + 1))
         log_rho = below.lerp(above, weight[:, None] if axis == -2 else weight)
