@@ -755,6 +755,7 @@ OPTIONS = {
         "--save-kernel",
     },
     "train": {"recipe", "--data", "--output", "--resume", "--max-minutes", "--device", "--threads"},
+    "export": {"folder", "--scales", "--mode", "--weights", "--threads"},
     "convert": {"checkpoint", "folder", "--scale"},
     "evaluate": {
         "--protocol",

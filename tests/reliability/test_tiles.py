@@ -16,7 +16,8 @@ from blinddiff.degradation import bicubic_downsample
 from blinddiff.sampling import pipeline as pipelines
 from blinddiff.sampling.memory import IMAGES
 from blinddiff.sampling.pipeline import BlindDiffPipeline
-from blinddiff.sampling.wrappers import MIN_PLANNED_SIDE, RAMP, Tiles
+from blinddiff.sampling.spans import RAMP
+from blinddiff.sampling.wrappers import MIN_PLANNED_SIDE, Tiles
 
 SCALE = 4
 

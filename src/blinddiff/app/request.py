@@ -18,7 +18,8 @@ from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import OUTPUT_FORMATS, Photograph
 from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings
 from blinddiff.sampling.arguments import short_repr
-from blinddiff.sampling.output import SMALLEST_SIDE, read_restorable
+from blinddiff.sampling.decision import SMALLEST_SIDE
+from blinddiff.sampling.output import read_restorable
 
 KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
 """MATLAB files are excluded: they are compressed, and a file of `MAX_KERNEL_BYTES` can unpack to a gigabyte."""

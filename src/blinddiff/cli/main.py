@@ -18,6 +18,7 @@ COMMANDS = {
     "degrade": ("photographs", "make a test pair: blur and reduce a sharp photograph, and add noise"),
     "train": ("runs", "train a network by a recipe"),
     "convert": ("runs", "convert a checkpoint of the published code into weights for this package"),
+    "export": ("runs", "write the method as ONNX graphs, for use without torch"),
     "app": ("runs", "serve the web page, for use in a browser"),
     "serve": ("runs", "serve restorations and estimates to programs over HTTP, and the web page"),
     "evaluate": ("runs", "compare methods by a published protocol"),

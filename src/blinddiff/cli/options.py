@@ -241,6 +241,17 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     _add_scale_option(parser, "scale that the checkpoint was trained for")
 
 
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `blinddiff export`."""
+    add = parser.add_argument
+    add("folder", **_PATH, help="folder for the graphs, their description and a card; made if needed")
+    text = "scales; each has graphs of its own (default: all of the network)"
+    add("--scales", type=int, nargs="+", choices=(1, 2, 3, 4), metavar="N", help=text)
+    add("--mode", choices=MODES[:2], default="fast", help="mode of the graphs (default: fast)")
+    add("--weights", metavar="DIR", help="folder of weights (default: the included weights)")
+    _add_threads_option(parser)
+
+
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff train`."""
     add = parser.add_argument

@@ -1,4 +1,4 @@
-"""The commands `blinddiff train`, `evaluate`, `convert`, `app` and `serve`."""
+"""The commands `blinddiff train`, `evaluate`, `convert`, `export`, `app` and `serve`."""
 
 import argparse
 import importlib.util
@@ -171,3 +171,19 @@ def run_convert(args: argparse.Namespace) -> None:
     config = network.config
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     print_line(f"{args.folder}: dim {config.dim}, blocks {list(config.num_blocks)}, {millions:.1f} million parameters")
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """Write the graphs of a network into a folder."""
+    if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnxruntime") is None:
+        raise BlindDiffError("the export needs more packages: pip install '.[onnx]' in a copy of the repository")
+    from blinddiff.export.folder import write_folder  # imports onnx
+
+    network = load_pipeline(args.weights, "cpu").network
+
+    def on_scale(scale: int, differences: dict[str, float]) -> None:
+        found = ", ".join(f"{name} {differences[name]:.1e}" for name in ("x", "kernel"))
+        print_line(f"{args.folder}: x{scale}; largest difference from the network on a sample: {found}")
+
+    scales = list(dict.fromkeys(args.scales or network.config.scales))
+    write_folder(network, args.folder, scales, args.mode, on_scale)

@@ -1,9 +1,12 @@
 """Estimates from an HR and an LR image: the kernel by least squares on the simplex, and the error of a kernel."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blinddiff.degradation.fourier import Spectrum, fft2, ifft2, irfft2, pad, rfft2
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.degradation.resize import BICUBIC, Downsampling, bicubic_downsample, extend
 from blinddiff.errors import ParameterError
@@ -144,31 +147,39 @@ def kernel_error_map(y: Tensor, x: Tensor, kernel: Tensor, scale: int, size: int
     residual = y - DegradationOperator(kernel, scale)(x)
     low = bicubic_downsample(x, scale)
     low = low - low.mean((-2, -1), keepdim=True)
-    rows, columns = (torch.hann_window(n + 2, periodic=False, device=y.device)[1:-1].to(y) for n in y.shape[-2:])
+    rows, columns = (_hann(n, y) for n in y.shape[-2:])
     window = rows[:, None] * columns
     padded = y.shape[-2] + 2 * reach, y.shape[-1] + 2 * reach
-    spectrum = torch.fft.rfft2(low * window, s=padded)
-    other = torch.fft.rfft2(residual * window, s=padded)
-    cross = _lags(torch.fft.irfft2((spectrum.conj() * other).sum(1), s=padded), reach)
-    own = _lags(torch.fft.irfft2(spectrum.abs().square().sum(1), s=padded), reach)
-    power = torch.fft.fft2(own).real.clamp_min(0)
+    spectrum = rfft2(low * window, s=padded)
+    other = rfft2(residual * window, s=padded)
+    cross = _lags(irfft2((spectrum.conj() * other).sum(1), s=padded), reach)
+    own = _lags(irfft2(spectrum.abs().square().sum(1), s=padded), reach)
+    power = fft2(own).real.clamp_min(0)
     mean = power.mean((-2, -1), keepdim=True) + 1e-12
-    estimates = [torch.fft.fft2(cross) / (power + floor * mean) for floor in FLOORS]
-    return torch.stack([_upsampled(torch.fft.fftshift(each, dim=(-2, -1)), scale, size) for each in estimates], 1)
+    estimates = [fft2(cross) / (power + floor * mean) for floor in FLOORS]
+    return torch.stack([_upsampled(each, scale, size) for each in estimates], 1)
+
+
+def _hann(n: int, like: Tensor) -> Tensor:
+    """A Hann window (n,) without the zeros at its ends; torch's own would fix the size of the image in a graph."""
+    return (torch.arange(1, n + 1, device=like.device).to(like) * math.pi / (n + 1)).sin().square()
 
 
 def _lags(correlation: Tensor, reach: int) -> Tensor:
     """Lags -reach..reach of a circular correlation, tapered, on an odd zero-padded grid with lag 0 at the origin."""
-    taper = torch.hann_window(2 * reach + 3, periodic=False, device=correlation.device)[1:-1].to(correlation)
+    taper = _hann(2 * reach + 1, correlation)
     near = correlation.roll((reach, reach), (-2, -1))[..., : 2 * reach + 1, : 2 * reach + 1] * taper[:, None] * taper
     near = F.pad(near, (reach, reach, reach, reach))
     return near.roll((-2 * reach, -2 * reach), (-2, -1))
 
 
-def _upsampled(spectrum: Tensor, scale: int, size: int) -> Tensor:
-    """The inverse transform of a centred LR spectrum, interpolated to HR pixels: (B, size, size)."""
+def _upsampled(spectrum: Spectrum, scale: int, size: int) -> Tensor:
+    """The inverse transform of an LR spectrum, interpolated to HR pixels: (B, size, size)."""
     side = spectrum.shape[-1]  # odd
+    centred = spectrum.roll((side // 2, side // 2), (-2, -1))
     # Before and after; an even grid has its origin one sample later.
     padding = (scale * side - side + 1) // 2, (scale * side - side) // 2
-    fine = torch.fft.ifft2(torch.fft.ifftshift(F.pad(spectrum, (*padding, *padding)), dim=(-2, -1))).real
+    padded = pad(centred, (*padding, *padding))
+    origin = padded.shape[-1] // 2
+    fine = ifft2(padded.roll((-origin, -origin), (-2, -1))).real
     return fine.roll((size // 2, size // 2), (-2, -1))[..., :size, :size]

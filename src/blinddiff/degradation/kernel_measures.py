@@ -15,9 +15,13 @@ Value: TypeAlias = float | Tensor
 
 def axis(size: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     """(size,) pixel positions relative to the "no shift" index size // 2."""
+    _check_size(size)
+    return torch.arange(size, device=device, dtype=dtype) - size // 2
+
+
+def _check_size(size: int) -> None:
     if size < 1:
         raise ParameterError(f"kernel size {size}: a kernel has at least 1 pixel a side")
-    return torch.arange(size, device=device, dtype=dtype) - size // 2
 
 
 def normalise(kernel: Tensor) -> Tensor:
@@ -172,11 +176,13 @@ def resize_support(kernel: Tensor, size: int, max_cut: float = 0.01) -> Tensor:
     A cropped kernel is normalised to sum 1. Raises KernelError if the crop would remove more than the fraction
     `max_cut` of the mass (the sum of absolute entries) of any kernel, or all of it; ParameterError for a size below 1.
     """
-    first = int(axis(size)[0])  # also refuses a size below 1
+    _check_size(size)
     pads = []
     for length in (kernel.shape[-1], kernel.shape[-2]):
-        before = length // 2 + first
+        before = length // 2 - size // 2
         pads += [-before, size - length + before]
+    if not any(pads):
+        return kernel
     resized = torch.nn.functional.pad(kernel, pads)
     left = resized.detach().abs().sum((-2, -1)) / kernel.detach().abs().sum((-2, -1))
     cut = float((1 - left).max()) if resized.numel() else 0.0

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
-from torch.fft import fft, irfft2, rfft, rfft2
 
+from blinddiff.degradation.fourier import Spectrum, fft, irfft2, rfft, rfft2
 from blinddiff.degradation.resize import (
     BICUBIC,
     Downsampling,
@@ -28,7 +28,8 @@ BLOCK = 1024
 
 
 def _fast(length: int) -> int:
-    return int(next_fast_len(length, real=True))
+    """A length for the Fourier transform; in a graph, whose transforms are matrix products, every one is as good."""
+    return length if torch.compiler.is_exporting() else int(next_fast_len(length, real=True))
 
 
 def _on_grid(rho: Tensor, size: tuple[int, int]) -> Tensor:
@@ -37,7 +38,7 @@ def _on_grid(rho: Tensor, size: tuple[int, int]) -> Tensor:
         return rho.reshape(-1, 1, 1, 1)
     n, log_rho = rho.shape[-1], rho.log()
     for axis, count, length in ((-2, size[0], size[0]), (-1, size[1] // 2 + 1, size[1])):
-        position = torch.arange(count, device=rho.device) * (n / length)
+        position = torch.arange(count, device=rho.device).to(rho) * n / length
         low, weight = position.long(), position.frac().to(rho)
         below, above = (log_rho.index_select(axis, index % n) for index in (low, low + 1))
         log_rho = below.lerp(above, weight[:, None] if axis == -2 else weight)
@@ -76,7 +77,7 @@ class DegradationOperator:
         self.downsampling = downsampling
         self.boundary = boundary
         self._taps, self._first = downsampling.taps(scale)
-        self._last_transfer: tuple[object, Tensor] | None = None
+        self._last_transfer: tuple[object, Spectrum] | None = None
         kh, kw = self.kernel.shape[-2:]
         self._pad_rows, self._pad_columns = (kh - 1 - kh // 2, kh // 2), (kw - 1 - kw // 2, kw // 2)
 
@@ -173,24 +174,24 @@ class DegradationOperator:
         top = margin * s
         return x_hat + step[..., top : top + height * s, top : top + width * s]
 
-    def _subsample(self, spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+    def _subsample(self, spectrum: Spectrum, size: tuple[int, int]) -> Tensor:
         """Every s-th sample of the image with this spectrum: rows by aliasing the spectrum, columns in space."""
         s, (height, width) = self.scale, size
         aliased = spectrum.unflatten(-2, (s, height // s)).mean(-3)
         return irfft2(aliased, s=(height // s, width))[..., ::s]
 
-    def _upsampled_spectrum(self, y: Tensor) -> Tensor:
+    def _upsampled_spectrum(self, y: Tensor) -> Spectrum:
         """Spectrum of the zero-filled upsampling of y: the adjoint of `_subsample`."""
         columns = y.new_zeros(*y.shape[:-1], y.shape[-1] * self.scale)
         columns[..., :: self.scale] = y
         spectrum = rfft2(columns)
         return spectrum.repeat(*(1,) * (spectrum.ndim - 2), self.scale, 1)
 
-    def _spectrum(self, size: tuple[int, int], like: Tensor) -> Tensor:
+    def _spectrum(self, size: tuple[int, int], like: Tensor) -> Spectrum:
         """Spectrum of the kernel with its first entry at the origin: (B, 1, size[0], size[1] // 2 + 1)."""
         return rfft2(self.kernel.to(like), s=size)[:, None]
 
-    def _transfer(self, size: tuple[int, int], like: Tensor) -> Tensor:
+    def _transfer(self, size: tuple[int, int], like: Tensor) -> Spectrum:
         """Spectrum H of the kernel, its centre at the origin, times the downsampling filter, on a periodic grid.
 
         The last result is cached, because the closed-form image and the image step use the same one.

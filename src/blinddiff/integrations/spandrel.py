@@ -21,7 +21,7 @@ from blinddiff.errors import WeightsError
 from blinddiff.files import FilePath, write_file
 from blinddiff.models.loading import DEFAULT_WEIGHTS, weights_folder
 from blinddiff.models.mcformer import MCFormer
-from blinddiff.sampling.output import SMALLEST_SIDE
+from blinddiff.sampling.decision import SMALLEST_SIDE
 from blinddiff.sampling.pipeline import BlindDiffPipeline, load_denoiser
 from blinddiff.sampling.schedulers import default_scheduler
 

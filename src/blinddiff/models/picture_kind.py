@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blinddiff.degradation.fourier import rfft
 from blinddiff.models.statistics import FINE_BLOCK, FINE_MAPS, STATISTICS, Statistics
 
 PICTURE_KINDS = ("photograph", "enlarged", "drawing", "dithered")
@@ -76,7 +77,7 @@ def interpolation_peaks(y: Tensor) -> Tensor:
             signal = differences.abs().mean(-2 if axis == -1 else -1)[:, :PERIODOGRAM]
             trend = F.avg_pool1d(signal[:, None], SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)[:, 0]
             window = torch.hann_window(signal.shape[1], periodic=False, device=y.device)
-            magnitude = torch.fft.rfft((signal / (trend + 1e-4) - 1) * window, PERIODOGRAM)[:, 1:].abs()
+            magnitude = rfft((signal / (trend + 1e-4) - 1) * window, PERIODOGRAM)[:, 1:].abs()
             floor = magnitude.median(1, keepdim=True).values + 1e-3
             peaks = F.max_pool1d((magnitude / floor)[:, None], PERIODOGRAM // 2 // BINS)[:, 0]
             out.append((peaks + 1).log())

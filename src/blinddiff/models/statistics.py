@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blinddiff.degradation.fourier import rfft, rfft2
 from blinddiff.degradation.observation import Observation
 from blinddiff.degradation.resize import extend
 from blinddiff.models.photograph_area import photograph_area
@@ -54,7 +55,7 @@ def block_power(planes: Tensor, size: int = BLOCK, stride: int = STRIDE) -> Tens
     """Power spectra of Hann-windowed blocks without their mean: (..., h, w) -> (..., N, size, size // 2 + 1)."""
     blocks = planes.unfold(-2, size, stride).unfold(-2, size, stride).flatten(-4, -3)
     blocks = (blocks - blocks.mean((-2, -1), keepdim=True)) * _hann(size).to(planes)
-    return torch.fft.rfft2(blocks).abs().square()
+    return rfft2(blocks).abs().square()
 
 
 def spectral_statistics(y: Tensor, *, windows: Choice = "textured") -> Tensor:
@@ -242,7 +243,7 @@ def _windows(planes: Tensor, smallest: int, choice: Choice = "textured") -> Tens
 
     smallest: shorter sides are padded symmetrically. choice: see `spectral_statistics`; the first plane decides.
     """
-    short = [max(smallest - n, 0) for n in planes.shape[-2:]]
+    short = [torch.sym_max(smallest - n, 0) for n in planes.shape[-2:]]
     planes = extend(planes, (0, short[0]), (0, short[1]), "symmetric")
     if planes.shape[-2] * planes.shape[-1] <= MAX_WINDOWS * WINDOW**2:
         return planes[:, :, None]
@@ -274,7 +275,8 @@ def _gradient_quantiles(grey: Tensor, area: Tensor) -> Tensor:
 
 def _of_rank(values: Tensor, ranks: Tensor) -> Tensor:
     """Order statistics of (B, N) at the given ranks, from 0: (B, R)."""
-    if values.is_cpu and not values.requires_grad:  # a partition is five times as fast as a sort
+    # A partition is five times as fast as a sort.
+    if values.is_cpu and not values.requires_grad and not torch.compiler.is_exporting():
         pairs = zip(values.numpy(), ranks.numpy(), strict=True)
         return torch.from_numpy(np.stack([np.partition(row, rank)[rank] for row, rank in pairs]))
     return values.sort(1).values.gather(1, ranks)
@@ -292,5 +294,5 @@ def _lattice_harmonics(grey: Tensor, area: Tensor) -> Tensor:
             for each in (second * inside, inside)
         ]
         phases = sums[0] / sums[1].clamp_min(1)
-        out.append(torch.fft.rfft(phases / (phases.mean(1, keepdim=True) + 1e-4)).abs()[:, 1:])
+        out.append(rfft(phases / (phases.mean(1, keepdim=True) + 1e-4)).abs()[:, 1:])
     return torch.cat(out, 1)

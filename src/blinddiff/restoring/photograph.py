@@ -25,8 +25,9 @@ from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, re
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.sampling.arguments import short_repr
+from blinddiff.sampling.decision import Decision
 from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.output import BlindDiffOutput, Decision
+from blinddiff.sampling.output import BlindDiffOutput
 from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
 
 MAX_FACTOR = 8

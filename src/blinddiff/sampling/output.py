@@ -18,14 +18,12 @@ from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterE
 from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.arguments import short_repr
+from blinddiff.sampling.decision import SMALLEST_SIDE, Decision
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
 KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
-
-SMALLEST_SIDE = 8
-"""Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
 
 
 def read_restorable(
@@ -154,35 +152,6 @@ def _white(dtype: str, floating: bool) -> float:
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
 UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a picture was taken for, and how it was restored.
-
-    Attributes:
-        kind: one of `PICTURE_KINDS`.
-        probability: of this kind.
-        factor: by which the picture was enlarged before it came here; 1 if it was not.
-        fallback: how it was restored: `AS_ESTIMATED`, or a key of `safety.FALLBACKS`.
-    """
-
-    kind: str
-    probability: float
-    factor: float
-    fallback: str
-
-    @property
-    def sentence(self) -> str:
-        """What the user should know; empty for a photograph that was restored as estimated."""
-        if self.factor > 1:
-            return f"enlarged {self.factor:.1f} times before: restored from its own size"
-        if self.fallback != AS_ESTIMATED:
-            return f"the estimate did not agree with the picture: restored {self.fallback}"
-        return ""
-
-
-AS_ESTIMATED = "as estimated"
 
 
 @dataclass

@@ -15,12 +15,17 @@ from torch.nn import functional as F
 from blinddiff.degradation import SCALES, Degradation, Observation
 from blinddiff.degradation.kernels import identity
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
-from blinddiff.sampling.output import AS_ESTIMATED, SMALLEST_SIDE, BlindDiffOutput, Decision
+from blinddiff.sampling.decision import (
+    AS_ESTIMATED,
+    CERTAIN,
+    FALLBACK_NAMES,
+    MIN_FACTOR,
+    Decision,
+    own_scale,
+    own_size,
+)
+from blinddiff.sampling.output import BlindDiffOutput
 
-CERTAIN = 0.8
-"""Probability from which a picture counts as enlarged."""
-MIN_FACTOR = 1.3
-"""Factor of enlargement below which reducing would lose more than it gains."""
 Restore = Callable[[Observation, Degradation | None, Sequence[int]], BlindDiffOutput]
 """Restores observations, with an initial degradation or None for the estimate. The numbers are those of the images in
 the batch. Images are tensors."""
@@ -43,12 +48,9 @@ def no_deblurring(estimate: Degradation, out: BlindDiffOutput) -> Degradation:  
     return estimate.with_estimate(kernel.expand_as(estimate.kernel), estimate.noise_level)
 
 
-FALLBACKS: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = {
-    "with a milder data term": milder_data_term,
-    "with a kernel half as wide": sharper_kernel,
-    "without deblurring": no_deblurring,
-}
-"""Tried in this order until a result is accepted; the last one always is."""
+FALLBACKS: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = dict(
+    zip(FALLBACK_NAMES, (milder_data_term, sharper_kernel, no_deblurring), strict=True)
+)
 
 
 def halved(kernel: Tensor) -> Tensor:
@@ -116,11 +118,9 @@ def measured(observation: Observation, out: BlindDiffOutput) -> Tensor:
 def _restore_from_own_size(restore: Restore, observation: Observation, factor: float, index: int) -> BlindDiffOutput:
     """Reduce an enlarged picture by its factor, restore it, and resize the result to the size that was asked for."""
     height, width = observation.y.shape[-2:]
-    size = max(SMALLEST_SIDE, round(height / factor)), max(SMALLEST_SIDE, round(width / factor))
+    size = own_size(height, width, factor)
     reduced = F.interpolate(observation.y, size, mode="bicubic", antialias=True).clamp(0, 1)
-    needed = observation.scale * factor
-    scale = next((scale for scale in SCALES if scale > needed - 0.25), SCALES[-1])
-    out = restore(Observation(reduced, scale), None, [index])
+    out = restore(Observation(reduced, own_scale(observation.scale, factor, SCALES)), None, [index])
     return replace(
         out,
         images=_resized(out.images, observation.hr_size).clamp(0, 1),

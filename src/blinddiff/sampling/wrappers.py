@@ -7,7 +7,7 @@ raised-cosine ramps at every step, which avoids seams. The loop is the same with
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, TypeAlias
 
 import torch
@@ -20,13 +20,8 @@ from blinddiff.models.statistics import gradient_energy
 from blinddiff.sampling.image_steps import ImageStep, ImageStepOutput
 from blinddiff.sampling.kernel_steps import KernelStep
 from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, is_lack_of_memory
+from blinddiff.sampling.spans import OVERLAP, Span, spans
 
-HALO = 48
-"""Width of the margin with weight 0 at a tile's inner edges, in HR pixels: network and operator lack context there. It
-is larger than the reach of a 31x31 kernel plus x4 resampling."""
-RAMP = 64
-"""Width of the ramp between two tiles, in HR pixels."""
-OVERLAP = 2 * HALO + RAMP  # of neighbouring tiles, in HR pixels
 MIN_PLANNED_SIDE = 512
 """Smallest planned tile side, in HR pixels. Smaller tiles, down to `MIN_SIDE`, change the result by more than half a
 grey level, because attention spans a whole tile; they are used only if memory runs out."""
@@ -34,15 +29,6 @@ MIN_SIDE = 2 * OVERLAP
 
 TileOutput: TypeAlias = tuple[list[Tensor], list[Tensor]]
 """A tile's images to blend, (1, C, n, m) each, and its estimates to average, (1, ...) each; a list may be empty."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """One tile's extent along one axis, in HR pixels, and its blending weights, (stop - start,)."""
-
-    start: int
-    stop: int
-    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,7 @@ class Tile:
 
     def weighted(self, value: Tensor) -> Tensor:
         """(1, C, n, m) times the blending weights, which sum to 1 over all tiles at each pixel."""
-        rows, columns = (span.weights.to(value) for span in self.spans)
+        rows, columns = (torch.from_numpy(span.weights).to(value) for span in self.spans)
         return value * rows[:, None] * columns
 
     def _crop(self, batch: Tensor, scale: int) -> Tensor:
@@ -98,26 +84,8 @@ class Tiles:
         self.side = side
 
     def spans(self, length: int) -> list[Span]:
-        """Tiles along one axis of a length: evenly spaced, equally long (the last may be cut), overlap >= `OVERLAP`."""
-        unit, padded = self._unit, -(-length // self._unit) * self._unit
-        overlap = -(-OVERLAP // unit) * unit
-        # from 2 * overlap on, a tile's two ramps do not overlap
-        side = max((self.side or length) // unit * unit, 2 * overlap)
-        if length <= side:
-            return [Span(0, length, torch.ones(length))]
-        count = -(-(padded - overlap) // (side - overlap))
-        starts = [round(i * (padded - side) / (count - 1) / unit) * unit for i in range(count)]
-        cuts = [(start + before + side) / 2 for before, start in pairwise(starts)]
-        spans = []
-        for start, before, after in zip(starts, [None, *cuts], [*cuts, None], strict=True):
-            positions = torch.arange(start, min(start + side, length)) + 0.5
-            weights = torch.ones(len(positions))
-            for cut, sign in ((before, 1), (after, -1)):
-                if cut is not None:  # sin^2 and cos^2 of neighbouring tiles sum to 1
-                    ramp = (sign * (positions - cut) / RAMP + 0.5).clamp(0, 1)
-                    weights = weights * (ramp * math.pi / 2).sin().square()
-            spans.append(Span(start, start + len(positions), weights))
-        return spans
+        """Tiles along one axis of a length, see `spans.spans`."""
+        return spans(length, self._unit, self.side)
 
     def __len__(self) -> int:
         """The number of tiles of all images; 1 without tiling."""

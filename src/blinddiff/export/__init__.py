@@ -1,0 +1,1 @@
+"""Export of the method as ONNX graphs, for use without torch."""

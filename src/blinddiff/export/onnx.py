@@ -1,0 +1,166 @@
+"""ONNX graphs of the method: for each scale one that restores, and its two parts."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from blinddiff.errors import BlindDiffError
+from blinddiff.export.graphs import ESTIMATES, KIND, RESULTS, Estimate, Restore
+from blinddiff.export.translations import TRANSLATIONS
+from blinddiff.imaging import read_image
+from blinddiff.models.mcformer import MCFormer
+
+OPSET = 20
+IR_VERSION = 10  # of ONNX Runtime 1.18 and later
+TRACED_SIZE = (104, 136)  # height and width of the image that the graphs are traced with; they accept others
+CHECKED_SIZE = (37, 75)
+"""Of the image on which the graphs are compared with the network."""
+SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
+TOLERANCES = {"kernel": 1e-4, "x": 1e-3}
+"""Largest accepted differences between graph and network."""
+DYNAMIC = torch.export.Dim.DYNAMIC
+
+
+def export_graph(
+    module: nn.Module, inputs: dict[str, Tensor], images: Sequence[str], outputs: Sequence[str]
+) -> ModelProto:
+    """The ONNX graph of a module.
+
+    Args:
+        inputs: the module's arguments by name, to trace it with.
+        images: inputs of any height and width; the other shapes are fixed.
+        outputs: names of the module's results.
+    """
+    shapes = {name: {2: DYNAMIC, 3: DYNAMIC} if name in images else None for name in inputs}
+    arguments = tuple(inputs.values())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module(*arguments)  # fills caches of constants, which must not hold what is traced
+        traced = torch.export.export(
+            module,
+            arguments,
+            dynamic_shapes=shapes,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,  # an assumption on the size shall not become a limit
+        )
+        program = torch.onnx.export(
+            traced,
+            dynamo=True,
+            opset_version=OPSET,
+            custom_translation_table=TRANSLATIONS,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            verbose=False,
+        )
+    assert program is not None
+    return _named(program.model_proto)
+
+
+def _named(model: ModelProto) -> ModelProto:
+    """The same graph with the axes "height" and "width", and without notes on the source code."""
+    shape = next(value for value in model.graph.input if value.name == "y").type.tensor_type.shape
+    names = dict(zip((axis.dim_param for axis in shape.dim[2:]), ("height", "width"), strict=True))
+    for value in (*model.graph.input, *model.graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            for symbol, name in names.items():
+                axis.dim_param = axis.dim_param.replace(symbol, name)
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    model.graph.ClearField("value_info")
+    model.ir_version = IR_VERSION
+    return model
+
+
+def in_half_precision(model: ModelProto) -> ModelProto:
+    """The same graph, its weights stored in half precision where that loses nothing; it computes in single."""
+    casts = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if (
+            weight.data_type == TensorProto.FLOAT
+            and values.size > 64
+            and np.array_equal(half.astype(np.float32), values)
+        ):
+            casts.append(helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=TensorProto.FLOAT))
+            weight.CopyFrom(numpy_helper.from_array(half, f"{weight.name}.half"))
+    nodes = [*casts, *model.graph.node]
+    model.graph.ClearField("node")
+    model.graph.node.extend(nodes)
+    return model
+
+
+def joined(estimate: ModelProto, restore: ModelProto) -> ModelProto:
+    """One graph of two: `RESULTS`, `ESTIMATES` and `KIND` of an image, from y and jpeg_step."""
+    first = onnx.compose.add_prefix(estimate, "estimate/", rename_inputs=False, rename_outputs=False)
+    second = onnx.compose.add_prefix(restore, "restore/", rename_inputs=False, rename_outputs=False)
+    one, two = first.graph, second.graph
+    graph = helper.make_graph(
+        [*one.node, *two.node],
+        "blinddiff",
+        one.input,
+        [*two.output, *one.output],
+        [*one.initializer, *two.initializer],
+    )
+    model = helper.make_model(graph, opset_imports=first.opset_import, producer_name="blinddiff")
+    model.functions.extend([*first.functions, *second.functions])
+    model.ir_version = IR_VERSION
+    return model
+
+
+def export_scale(network: MCFormer, scale: int, mode: str) -> dict[str, ModelProto]:
+    """The graphs of a scale: "estimate", "restore", and "blinddiff", which is both. Raises as `check_graphs`."""
+    estimate, restore = Estimate(network, scale), Restore(network, scale, mode)
+    y, step = torch.rand(1, 3, *TRACED_SIZE, generator=torch.Generator().manual_seed(0)), torch.zeros(1)
+    with torch.no_grad():
+        estimates = dict(zip(ESTIMATES, estimate(y, step), strict=False))
+    first = export_graph(estimate, {"y": y, "jpeg_step": step}, ["y"], [*ESTIMATES, *KIND])
+    second = export_graph(restore, {"y": y, **estimates}, ["y"], RESULTS)
+    graphs = {"estimate": first, "restore": second, "blinddiff": joined(first, second)}
+    return {name: in_half_precision(graph) for name, graph in graphs.items()}
+
+
+def run_graph(model: ModelProto, **inputs: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The outputs of a graph by name, computed by ONNX Runtime."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip((each.name for each in session.get_outputs()), session.run(None, inputs), strict=True))
+
+
+def check_graphs(graphs: dict[str, ModelProto], network: MCFormer, scale: int, mode: str) -> dict[str, float]:
+    """Compare a scale's graphs with the network on a photograph; returns the largest difference of each output.
+
+    Raises BlindDiffError if a difference is above `TOLERANCES`.
+    """
+    for graph in graphs.values():
+        onnx.checker.check_model(graph)
+    y = sample_image(*CHECKED_SIZE)
+    with torch.no_grad():
+        estimates = dict(zip((*ESTIMATES, *KIND), Estimate(network, scale)(y, torch.zeros(1)), strict=True))
+        results = dict(zip(RESULTS, Restore(network, scale, mode)(y, *(estimates[n] for n in ESTIMATES)), strict=True))
+    found = run_graph(graphs["blinddiff"], y=y.numpy(), jpeg_step=np.zeros(1, np.float32))
+    differences = {
+        name: float(np.abs(found[name] - value.numpy()).max()) for name, value in {**results, **estimates}.items()
+    }
+    for name, most in TOLERANCES.items():
+        if not differences[name] <= most:
+            raise BlindDiffError(
+                f"the graph of scale {scale} differs from the network: {name} by {differences[name]:.2g}"
+            )
+    return differences
+
+
+def sample_image(height: int, width: int) -> Tensor:
+    """The middle of a sample photograph: (1, 3, height, width)."""
+    pixels = read_image(SAMPLE).pixels
+    top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
+    return pixels[None, :, top : top + height, left : left + width].contiguous()
