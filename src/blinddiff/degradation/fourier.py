@@ -82,9 +82,16 @@ def fft(x: Tensor) -> Spectrum:
     return _of_rows(Pair(x[None], torch.zeros_like(x[None])), x.shape[0], -1)[0] if _exporting() else torch.fft.fft(x)
 
 
-def rfft(x: Tensor, n: int | None = None) -> Spectrum:
-    """As `torch.fft.rfft`, of a real tensor (..., w), zero-padded to the length n."""
-    return _real_of_rows(x, n or x.shape[-1]) if _exporting() else torch.fft.rfft(x, n)
+def rfft(x: Tensor) -> Spectrum:
+    """As `torch.fft.rfft`, of a real tensor (..., n)."""
+    return _real_of_rows(x, x.shape[-1]) if _exporting() else torch.fft.rfft(x)
+
+
+def rfft_at(x: Tensor, n: int) -> Spectrum:
+    """The Fourier transform of real rows (..., w) of any length at the frequencies k / n, k = 0 to n // 2."""
+    if _exporting():
+        return _real_of_rows(x, n)
+    return torch.fft.rfft(F.pad(x, (0, -x.shape[-1] % n)).unflatten(-1, (-1, n)).sum(-2))
 
 
 def rfft2(x: Tensor, s: tuple[int, int] | None = None) -> Spectrum:

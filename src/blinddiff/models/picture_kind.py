@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.fourier import rfft
+from blinddiff.degradation.fourier import rfft_at
 from blinddiff.models.statistics import FINE_BLOCK, FINE_MAPS, STATISTICS, Statistics
 
 PICTURE_KINDS = ("photograph", "enlarged", "drawing", "dithered")
@@ -18,7 +18,7 @@ FLATNESS = 6
 BINS = 64
 """Of frequencies from 0 to 1/2 cycle per pixel, see `interpolation_peaks`."""
 PEAKS = 4 * BINS
-PERIODOGRAM = 4096  # length of the Fourier transform; a longer image is cropped to it
+PERIODOGRAM = 4096  # twice the number of frequencies
 SMOOTHING = 15  # pixels over which a signal is averaged for its trend
 HIDDEN = 64
 START_LOGIT = 9.0  # for a photograph, before training
@@ -74,10 +74,11 @@ def interpolation_peaks(y: Tensor) -> Tensor:
     for axis in (-1, -2):
         first = luma.diff(dim=axis)
         for differences in (first, first.diff(dim=axis)):
-            signal = differences.abs().mean(-2 if axis == -1 else -1)[:, :PERIODOGRAM]
+            signal = differences.abs().mean(-2 if axis == -1 else -1)
             trend = F.avg_pool1d(signal[:, None], SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)[:, 0]
-            window = torch.hann_window(signal.shape[1], periodic=False, device=y.device)
-            magnitude = rfft((signal / (trend + 1e-4) - 1) * window, PERIODOGRAM)[:, 1:].abs()
+            place = torch.arange(signal.shape[1], device=y.device) / (signal.shape[1] - 1)
+            window = 0.5 - 0.5 * (2 * torch.pi * place).cos()  # Hann's
+            magnitude = rfft_at((signal / (trend + 1e-4) - 1) * window, PERIODOGRAM)[:, 1:].abs()
             floor = magnitude.median(1, keepdim=True).values + 1e-3
             peaks = F.max_pool1d((magnitude / floor)[:, None], PERIODOGRAM // 2 // BINS)[:, 0]
             out.append((peaks + 1).log())
