@@ -42,9 +42,10 @@ with them. `{file}` holds names, shapes and limits for programs.
 ## Limits
 
 - One image at a time; sides of y of at least {smallest_side} pixels.
-- Results of up to {megapixels:g} megapixels equal those of the package: within 1e-3 of the image's range, and
-  1e-4 in the kernel. For larger ones the package computes some statistics on parts of the image, and memory
-  grows with the size: use overlapping tiles, with the kernel and the noise of the whole image.
+- Results of up to {megapixels:g} megapixels equal those of the package: within 1e-3 of the image's range (0.01 if
+  a side is below 20 pixels), and 1e-4 in the kernel. For larger ones the package computes some statistics on
+  parts of the image, and memory grows with the size: use overlapping tiles, with the kernel and
+  the noise of the whole image.
 - The package adds a little noise to what the network sees; the graph leaves it out. The difference is smaller
   than that between two seeds.
 - Pictures that are no photographs (`picture_probabilities`) should not be restored as they are: reduce those

@@ -23,8 +23,10 @@ from blinddiff.models.mcformer import MCFormer
 OPSET = 20
 IR_VERSION = 10  # of ONNX Runtime 1.18 and later
 TRACED_SIZE = (104, 136)  # height and width of the image that the graphs are traced with; they accept others
-CHECKED_SIZES = ((37, 75), (16, 40))
-"""Of the images on which the graphs are compared with the network; powers of two have spectra with zeros."""
+CHECKED_SIZE = (37, 75)
+"""Height and width of the image on which the graphs are compared with the network."""
+PERIODIC_SIZE = (16, 40)
+"""Of the one on which the estimates are; its spectra have zeros, which depend on the smallest constants."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 TOLERANCES = {"kernel": 1e-4, "x": 1e-3}
 """Largest accepted differences between graph and network."""
@@ -145,15 +147,23 @@ def check_graphs(graphs: dict[str, ModelProto], network: MCFormer, scale: int, m
     """
     for graph in graphs.values():
         onnx.checker.check_model(graph)
-    differences = dict.fromkeys((*RESULTS, *ESTIMATES, *KIND), 0.0)
-    for size in CHECKED_SIZES:
-        y = sample_image(*size)
-        with torch.no_grad():
-            estimates = dict(zip((*ESTIMATES, *KIND), Estimate(network, scale)(y, torch.zeros(1)), strict=True))
-            results = Restore(network, scale, mode)(y, *(estimates[name] for name in ESTIMATES))
-        found = run_graph(graphs["blinddiff"], y=y.numpy(), jpeg_step=np.zeros(1, np.float32))
-        for name, value in {**dict(zip(RESULTS, results, strict=True)), **estimates}.items():
-            differences[name] = max(differences[name], float(np.abs(found[name] - value.numpy()).max()))
+    estimate, restore = Estimate(network, scale), Restore(network, scale, mode)
+    step = torch.zeros(1)
+    differences: dict[str, float] = {}
+
+    def compare(part: str, y: Tensor, expected: dict[str, Tensor]) -> None:
+        found = run_graph(graphs[part], y=y.numpy(), jpeg_step=step.numpy())
+        for name, value in expected.items():
+            difference = float(np.abs(found[name] - value.numpy()).max())
+            differences[name] = max(differences.get(name, 0.0), difference)
+
+    with torch.no_grad():
+        y = sample_image(*PERIODIC_SIZE)
+        compare("estimate", y, dict(zip((*ESTIMATES, *KIND), estimate(y, step), strict=True)))
+        y = sample_image(*CHECKED_SIZE)
+        estimates = dict(zip((*ESTIMATES, *KIND), estimate(y, step), strict=True))
+        results = restore(y, *(estimates[name] for name in ESTIMATES))
+        compare("blinddiff", y, {**dict(zip(RESULTS, results, strict=True)), **estimates})
     for name, most in TOLERANCES.items():
         if not differences[name] <= most:
             raise BlindDiffError(
