@@ -11,7 +11,6 @@ of the wall times of two processes, one after the other.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_record import load_average, write_record
 
 from blinddiff.restoring.photograph import load_pipeline
 
@@ -107,7 +107,7 @@ def main() -> None:
     if args.worker:
         work(args.threads, args.repeats)
         return
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    load = load_average()
     workers = {name: [Worker(name, args.threads, args.repeats) for _ in range(2)] for name in SETTINGS}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     for _ in range(args.rounds):
@@ -123,17 +123,12 @@ def main() -> None:
         "at_once_over_in_turn": {},
         "cores": os.cpu_count(),
         "load_before": load,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
     }
     for name, measured in rounds.items():
         record["seconds"][name] = {key: round(statistics.median(m[key] for m in measured), 3) for key in measured[0]}
         ratios = [m["two_at_once"] / m["two_in_turn"] for m in measured]
         record["at_once_over_in_turn"][name] = round(statistics.median(ratios), 2)
-    text = json.dumps(record, indent=1)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text + "\n")
-    print(text)
+    write_record(args.out, record)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from means and variances.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from benchmark_record import write_record
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -113,12 +112,8 @@ def main() -> None:
         "ratio": round(statistics.median(ratios), 2),
         "ratio_least_most": [round(min(ratios), 2), round(max(ratios), 2)],
         "largest_difference_of_x": difference,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record, indent=1))
+    write_record(args.out, record)
 
 
 if __name__ == "__main__":

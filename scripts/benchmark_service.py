@@ -10,9 +10,7 @@ the requests with a result; the completion time begins with the first attempt.
 
 import argparse
 import io
-import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -27,7 +25,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-import torch
+from benchmark_record import load_average, write_record
 from PIL import Image
 
 TIMEOUT = 900
@@ -111,7 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/performance/service.json"))
     args = parser.parse_args()
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+    load = load_average()
     with running_server(args.queue, args.threads) as address:
         alone = [
             send(address, photograph(args.side, 0), args.scale, 1).latencies for _ in range(3)
@@ -140,13 +138,8 @@ def main() -> None:
         "errors": sum(outcome.errors for outcome in outcomes),
         "cores": os.cpu_count(),
         "load_before": load,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
     }
-    text = json.dumps(record, indent=1)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(text + "\n")
-    print(text)
+    write_record(args.out, record)
 
 
 if __name__ == "__main__":
