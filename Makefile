@@ -21,8 +21,9 @@ $(STAMP): pyproject.toml
 demo: env ## restore a sample photograph and write a comparison sheet
 	$(BIN)/blinddiff demo
 
-test: env ## run the test suite
-	$(BIN)/python -m pytest
+# A file runs in one process, because its tests share servers, weights and images.
+test: env ## run the test suite in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: env ## run the tests that take minutes
 	$(BIN)/python -m pytest -m long
