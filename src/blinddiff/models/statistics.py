@@ -131,7 +131,7 @@ def _spectral_statistics(blocks: _Blocks) -> Tensor:
         blocks.mean(shape, 0.1, strongest=True),
         blocks.mean(power, 0.1).log(),
     ]
-    windows = blocks.planes[:, 0], blocks.area > 0
+    windows = blocks.planes[:, 0], blocks.area == 1
     others = _gradient_quantiles(*windows), _lattice_harmonics(*windows)
     return torch.cat([*(part.flatten(1) for part in spectra), *others], 1)
 

@@ -53,10 +53,12 @@ def marked_pixels(mask: MaskInput, count: int, size: Sequence[int]) -> Tensor:
         picture = mask.convert("F") if isinstance(mask, Image.Image) else mask
         values = picture.detach() if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture, np.float32))
         values = values.float().cpu()
+        if values.ndim not in (2, 3):
+            raise ValueError
     except (TypeError, ValueError, RuntimeError) as error:
         raise ImageError(f"a mask is a picture or an array of numbers, not {short_repr(mask)}") from error
     values = values[None] if values.ndim == 2 else values
-    if values.ndim != 3 or len(values) not in (1, count) or values.shape[1:] != tuple(size):
+    if len(values) not in (1, count) or values.shape[1:] != tuple(size):
         given, needed = ("x".join(map(str, reversed(shape))) for shape in (values.shape[-2:], size))
         raise ImageError(f"a mask of {given} pixels for an image of {needed}: both must have the same size")
     if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
@@ -76,7 +78,7 @@ def with_mask(observation: Observation, mask: MaskInput) -> Observation:
 
 
 def smooth_fill(y: Tensor, believed: Tensor) -> Tensor:
-    """Fill the pixels of (3, h, w) where believed, (1, h, w), is False; clamped to [0, 1].
+    """Fill the pixels of (3, h, w) where believed, (1, h, w), is False; within the range of the others.
 
     u = argmin ||Laplacian u||^2 with the other pixels given (biharmonic inpainting): it continues gradients, so edges
     across a scratch stay straight. On photographs, 2 to 4 dB better than the means that it starts from.
@@ -102,4 +104,5 @@ def smooth_fill(y: Tensor, believed: Tensor) -> Tensor:
     for plane, colours in zip(filled, start, strict=True):
         target = -of_unknown.T @ (laplacian @ np.where(hidden.ravel(), 0, colours))
         plane[unknown], _ = cg(of_unknown.T @ of_unknown, target, x0=colours[unknown], maxiter=ITERATIONS)
-    return torch.from_numpy(filled).to(y).view_as(y).clamp(0, 1)
+    filled = filled.clip(start.min(1, keepdims=True), start.max(1, keepdims=True))
+    return torch.from_numpy(filled).to(y).view_as(y)
