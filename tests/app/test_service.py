@@ -115,7 +115,7 @@ def test_a_mask_is_used(http, png):
     assert send((48, 40)).json()["facts"]["masked"] == 0.25
     wrong = send((40, 48))
     assert wrong.status_code == 422
-    assert "Mask.png: a mask of 40x48 pixels for an image of 48x40" in wrong.json()["detail"]
+    assert "mask.png: a mask of 40x48 pixels for an image of 48x40" in wrong.json()["detail"]
 
 
 @pytest.mark.parametrize(
