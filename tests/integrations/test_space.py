@@ -29,7 +29,7 @@ def test_front_matter():
     assert metadata["license"] == "apache-2.0"
     assert len(metadata["short_description"]) <= 60  # the hub's limit
     project = (REPOSITORY / "pyproject.toml").read_text()
-    minimum, maximum = re.search(r'ui = \["gradio>=([\d.]+),<(\d+)"', project).groups()
+    minimum, maximum = re.search(r'ui = \[.*"gradio>=([\d.]+),<(\d+)"', project).groups()
     given, least = (tuple(map(int, text.split("."))) for text in (metadata["sdk_version"], minimum))
     assert least <= given < (int(maximum),)
 

@@ -11,7 +11,7 @@ import torch
 
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
-from blinddiff.sampling import pipeline as pipelines
+from blinddiff.sampling import restoration
 from blinddiff.sampling import wrappers as module
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS
@@ -58,7 +58,7 @@ def restore(tiny_pipeline, low, monkeypatch):
 
     def restore(side, image=low, **arguments):
         monkeypatch.setattr(
-            pipelines,
+            restoration,
             "plan_tiles",
             lambda y, scale, network, *_: made.append(Tiles(y, scale, network.size_multiple, side)) or made[-1],
         )

@@ -150,3 +150,27 @@ def _text(draw: ImageDraw.ImageDraw, size: tuple[int, int], pen: int, rng: Rando
     for line in range(int(rng.integers(1, 9))):
         words = "".join(rng.choice(letters, int(rng.integers(5, 40))))
         draw.text((left, top + line * 1.3 * height), words, fill=colour, font=font)
+
+
+def dead_leaves(height: int, width: int, rng: Random, smallest: float = 2.0) -> Tensor:
+    """Overlapping ellipses and polygons of all sizes, shaded: (3, height, width), without noise.
+
+    The number of radii r falls with r^-3, as in natural scenes (A. B. Lee et al., "Occlusion models for natural
+    images", 2001). smallest: shortest radius in pixels.
+    """
+    picture = Image.new("RGB", (2 * width, 2 * height), _colour(rng))
+    draw = ImageDraw.Draw(picture)
+    count = round(0.25 * height * width / smallest**2)
+    largest = 0.3 * max(height, width)
+    radii = (smallest**-2 + rng.random(count) * (largest**-2 - smallest**-2)) ** -0.5
+    for radius in 2 * np.sort(radii * rng.uniform(0.5, 1.5, count))[::-1]:
+        centre, fill = rng.uniform(0, (2 * width, 2 * height)), _colour(rng)
+        extent = radius * rng.uniform(0.4, 1, 2)
+        if rng.random() < 0.6:
+            draw.ellipse([*(centre - extent), *(centre + extent)], fill)
+        else:
+            corners = centre + rng.uniform(-1, 1, (int(rng.integers(3, 6)), 2)) * extent
+            draw.polygon(corners.ravel().tolist(), fill)
+    image = from_picture(picture.resize((width, height), Image.Resampling.BOX))[0]
+    shading = 0.6 + 0.4 * gradient(height, width, rng)
+    return (image * shading * rng.uniform(0.5, 1)).clamp(0, 1)
