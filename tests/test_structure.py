@@ -84,7 +84,7 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_house_stays_small() -> None:
     assert len(FILES) <= 125
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 20_700
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 20_850
 
 
 def test_imports_inside_functions_are_few() -> None:

@@ -31,6 +31,7 @@ UNTOUCHED = {
     "file_format": "png",
     "noise_level": "",
     "steps": "",
+    "mask_file": None,
     "kernel_file": None,
     "kernel_numbers": "",
     "region": "",
@@ -146,6 +147,7 @@ def test_several_photographs_become_one_archive(form, tmp_path):
 def test_what_several_photographs_cannot_have(form, tmp_path):
     paths = [write(tmp_path / "a.png"), write(tmp_path / "b.png")]
     assert "single photograph only" in restore(form, *paths, crop="0, 0, 20, 20")[-1].status
+    assert "single photograph only" in restore(form, *paths, mask_file=str(paths[0]))[-1].status
     assert "6 photographs: at most 5" in restore(form, *paths * 3)[-1].status
 
 

@@ -93,6 +93,7 @@ def test_the_final_status_stays_while_memory_is_released(client, photograph, mon
         ({"mode": None}, "Mode None: input should be a valid string"),
         ({"mode": "paper"}, "needs the weights of a published network"),
         ({"kernel_file": "/etc/passwd"}, "must be an uploaded file"),
+        ({"mask_file": "/etc/passwd"}, "must be an uploaded file"),
         ({"crop": "0, 0, 100, 20"}, "beyond the photograph of 48 x 40 pixels"),
         ({"page": 2}, "has no page 2"),
         ({"width": 100, "longest": 100}, "exclude one another"),

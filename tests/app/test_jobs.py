@@ -186,6 +186,13 @@ def test_only_the_cropped_part_is_restored(tiny_pipeline, tmp_path):
     whole, _ = run(tiny_pipeline, tmp_path, array[24:64, 16:64].copy(), settings=settings)
     assert np.array_equal(np.asarray(Image.open(part.result)), np.asarray(Image.open(whole.result)))
     assert part.facts["crop"] == [16, 24, 48, 40]
+    mask = np.zeros((80, 96), np.uint8)
+    mask[30:40, :40] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    masked, _ = run(
+        tiny_pipeline, tmp_path, array, settings=settings, crop="16, 24, 48, 40", mask_file=tmp_path / "mask.png"
+    )
+    assert masked.facts["masked"] == 0.125  # 10 of 40 rows, 24 of 48 columns
     # a part of a photograph that is too large as a whole
     limits = Limits(megapixels=0.02)
     run(tiny_pipeline, tmp_path, array, limits, settings=settings, crop="16, 24, 48, 40")

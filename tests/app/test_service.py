@@ -103,6 +103,21 @@ def test_a_given_kernel_is_used(http, png):
     assert np.array(answer["facts"]["kernel"])[1] == pytest.approx([0.25, 0.5, 0.25])
 
 
+def test_a_mask_is_used(http, png):
+    def send(size):
+        mask = io.BytesIO()
+        picture = Image.new("L", size)
+        picture.paste(255, (0, 0, 12, 40))
+        picture.save(mask, "PNG")
+        files = {"photograph": ("photo.png", png), "mask_file": ("mask.png", mask.getvalue())}
+        return http.post("/restore", files=files, data={"scale": 2, "steps": 1, "answer": "json"})
+
+    assert send((48, 40)).json()["facts"]["masked"] == 0.25
+    wrong = send((40, 48))
+    assert wrong.status_code == 422
+    assert "mask.png: a mask of 40x48 pixels for an image of 48x40" in wrong.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -108,6 +108,51 @@ def test_any_size(run: Run, arguments: tuple[object, ...], size: tuple[int, int]
     assert f"(kernel in pixels of x{kernel_scale})" in out
 
 
+def test_a_mask(run: Run) -> None:
+    """Whatever lies under it, the result is the same; the mask is turned upright like the photograph."""
+    pixels = np.asarray(Image.open("photo.jpg"))
+    mask = np.zeros((24, 20), np.uint8)
+    mask[3:6, 2:18] = 255
+    layer = np.dstack([np.full((24, 20), 255, np.uint8), mask])  # white strokes on a transparent layer
+    Image.fromarray(layer).save("layer.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown after a quarter turn clockwise
+    for name, value in (("black", 0), ("white", 255)):
+        Image.fromarray(np.where(mask[..., None] > 0, np.uint8(value), pixels)).save(f"{name}.png")
+    Image.fromarray(np.rot90(np.asarray(Image.open("white.png")))).save("turned.png", exif=turned)
+    Image.fromarray(np.rot90(mask)).save("mask.png", exif=turned)
+    for name in ("black", "white", "turned"):
+        code, out, err = run(f"{name}.png", "-o", f"{name}_out.png", "--mask", "mask.png", "--json", "facts.json")
+        assert (code, err) == (0, "")
+        assert "; 10.00% of the pixels masked; residual" in out
+        assert json.loads(Path("facts.json").read_text())["masked"] == 0.1
+    assert run("white.png", "-o", "layer_out.png", "--mask", "layer.png")[0] == 0
+    results = [np.asarray(Image.open(f"{name}_out.png")) for name in ("black", "white", "turned", "layer")]
+    assert all(np.array_equal(result, results[0]) for result in results)
+    assert run("white.png", "-o", "plain_out.png")[0] == 0
+    assert not np.array_equal(np.asarray(Image.open("plain_out.png")), results[0])
+
+
+def test_bad_masks_get_one_line(run: Run) -> None:
+    Image.new("L", (20, 24), 255).save("white.png")
+    Image.new("L", (10, 24)).save("narrow.png")
+    Image.new("L", (20, 24)).save("black.png")
+    Path("notes.png").write_text("no picture")
+    before = names()
+    for mask, reason in (
+        ("narrow.png", "narrow.png: a mask of 10x24 pixels for an image of 20x24: both must have the same size"),
+        ("white.png", "white.png: the mask marks every pixel"),
+        ("notes.png", "notes.png: is not an image"),
+        ("missing.png", "missing.png: "),
+    ):
+        code, out, err = run("photo.jpg", "-o", "out.png", "--mask", mask)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert reason in err
+    assert "another file of this run" in run("photo.jpg", "-o", "black.png", "--mask", "black.png")[2]
+    assert "--mask: applies only to a single photograph" in run("photo.jpg", "white.png", "--mask", "black.png")[2]
+    assert names() == before
+
+
 def test_sizes_that_cannot_be(run: Run) -> None:
     before = names()
     for arguments, reason in (

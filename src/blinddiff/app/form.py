@@ -105,6 +105,7 @@ class Form:
         file_format: str,
         noise_level: str,
         steps: str,
+        mask_file: str | None,
         kernel_file: str | None,
         kernel_numbers: str,
         region: str,
@@ -119,11 +120,12 @@ class Form:
                 raise ImageError("no photograph yet: choose one first")
             if len(paths) > self._limits.files:
                 raise ParameterError(f"{len(paths)} photographs: at most {self._limits.files} at a time")
-            if several and (crop.strip() or region.strip()):
-                raise ParameterError("a part or region can be selected for a single photograph only")
+            if several and (crop.strip() or region.strip() or mask_file):
+                raise ParameterError("a part, a region or a mask can be given for a single photograph only")
             noise = parse_number("noise level", noise_level, 0, 255)
             settings = parse_settings(scale, size, mode, samples, steps, seed=int(seed or 0), noise_level=noise)
             rest: dict[str, Any] = {"file_format": file_format, "crop": crop, "page": None if several else page}
+            rest["mask_file"] = mask_file
             rest |= {"kernel_file": kernel_file, "kernel_numbers": kernel_numbers, "region": region}
             jobs = [Request.checked(photograph=path, settings=settings, **rest) for path in paths]
             # The results of the previous restoration are hidden until there are new ones.

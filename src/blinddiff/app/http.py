@@ -10,7 +10,7 @@ import gradio as gr
 from pydantic_core import PydanticUndefined
 
 from blinddiff.app.jobs import Progress
-from blinddiff.app.parameters import restore_parameters, restore_request
+from blinddiff.app.parameters import FILES, restore_parameters, restore_request
 from blinddiff.app.restorer import Restorer
 from blinddiff.app.views import page_error
 from blinddiff.errors import ImageError, ParameterError
@@ -62,8 +62,8 @@ def add_http_interface(restorer: Restorer, concurrency_id: str) -> None:
             named = dict(zip(fields, values, strict=True))
             if named["photograph"] is None:
                 raise ImageError("no photograph yet: choose one first")
-            kernel = None if named["kernel_file"] is None else _path("kernel_file", named["kernel_file"])
-            job = restore_request(named, _path("photograph", named["photograph"]), kernel)
+            stored = {name: None if named[name] is None else _path(name, named[name]) for name in FILES}
+            job = restore_request(named, stored)
             async with aclosing(restorer.restore(job, str(request.session_hash))) as events:
                 async for event in events:
                     if isinstance(event, Progress):
@@ -89,7 +89,7 @@ def add_http_interface(restorer: Restorer, concurrency_id: str) -> None:
     parameters.append(inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
     restore.__signature__ = inspect.Signature(parameters, return_annotation=Event)  # type: ignore[attr-defined]
     types = {name: field.annotation for name, field in fields.items()}
-    files = {"photograph": File, "kernel_file": File | None}
+    files = {**dict.fromkeys(FILES, File | None), "photograph": File}
     restore.__annotations__ = {**types, **files, "request": gr.Request, "return": Event}
     gr.api(
         restore,

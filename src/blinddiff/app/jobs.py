@@ -62,7 +62,9 @@ def restore(
     region, crop = parse_region(request.region, width, height), parse_crop(request.crop, width, height)
     y = visible_colours(photograph)
     part = None if region is None else y[:, region.rows, region.columns]
+    mask = request.read_mask(height, width, limits)
     if crop is not None:
+        mask = None if mask is None else mask[crop.rows, crop.columns]
         photograph, (height, width) = cropped(photograph, crop), (crop.height, crop.width)
         y = visible_colours(photograph)
     passes = settings.passes(height, width, pipeline)
@@ -102,7 +104,7 @@ def restore(
         send(Progress(f"Step {number} of {max(steps, number)}", share, (str(before), str(after))))
 
     try:
-        result = restore_photograph(pipeline, photograph, settings, kernel, on_step, on_progress)
+        result = restore_photograph(pipeline, photograph, settings, kernel, on_step, on_progress, mask)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     check_stop()

@@ -11,7 +11,7 @@ from blinddiff.app.request import FORMATS, Request
 from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
-FILES = ("photograph", "kernel_file")
+FILES = ("photograph", "kernel_file", "mask_file")
 """The parameters that are files."""
 _MAX_SIDE = 999_999
 _SETTINGS = {field.name for field in fields(RestoreSettings)}
@@ -35,6 +35,7 @@ def restore_parameters(pipeline: BlindDiffPipeline, file: Any) -> type[BaseModel
         "steps": (int | None, _described("steps; by default those of the mode", None, 1, 1000)),
         "kernel_file": (file | None, Field(None, description="file of the blur kernel, if known")),
         "kernel_numbers": (str, Field("", description="the kernel as text: one line per row, with sum 1")),
+        "mask_file": (file | None, Field(None, description="grey picture, white where the photograph is not believed")),
         "region": (str, Field("", description="left, top, width, height: estimate the kernel from this part")),
         "crop": (str, Field("", description="left, top, width, height: restore only this part")),
         "page": (int | None, _described("page of a TIFF file", None, 1, 1000)),
@@ -55,12 +56,12 @@ def _described(text: str, default: float | None, low: float, high: float) -> Any
     return Field(default, description=text, json_schema_extra=add_range)
 
 
-def restore_request(values: Mapping[str, Any], photograph: Path, kernel_file: Path | None, **others: Any) -> Request:
-    """The request for values of `restore_parameters`, with its files stored as ``photograph`` and ``kernel_file``.
+def restore_request(values: Mapping[str, Any], files: Mapping[str, Path | None], **others: Any) -> Request:
+    """The request for values of `restore_parameters`, with its `FILES` stored as ``files``.
 
     Raises ParameterError for a wrong value.
     """
     plain = {name: value for name, value in values.items() if name not in FILES}
     settings = {name: value for name, value in plain.items() if name in _SETTINGS}
     rest = {name: value for name, value in plain.items() if name not in _SETTINGS}
-    return Request.checked(photograph=photograph, settings=settings, kernel_file=kernel_file, **rest, **others)
+    return Request.checked(settings=settings, **files, **rest, **others)

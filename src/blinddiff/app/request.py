@@ -19,6 +19,7 @@ from blinddiff.imaging import OUTPUT_FORMATS, Photograph
 from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings
 from blinddiff.sampling.arguments import short_repr
 from blinddiff.sampling.decision import SMALLEST_SIDE
+from blinddiff.sampling.mask import read_mask
 from blinddiff.sampling.output import read_restorable
 
 KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
@@ -58,6 +59,7 @@ class Request:
     settings: RestoreSettings
     file_format: str = "png"  # of the result, one of `FORMATS`
     kernel_file: Path | None = None  # the known blur kernel
+    mask_file: Path | None = None  # white where the photograph is not to be believed, see `read_mask`
     kernel_numbers: str = ""  # the known blur kernel as text
     region: str = ""  # "left, top, width, height", from which the kernel is estimated; empty for the whole photograph
     crop: str = ""  # the part to restore, in the same form
@@ -97,6 +99,12 @@ class Request:
             file = Path(folder) / ("kernel.json" if text[0] in "[{" else "kernel.txt")
             file.write_text(text, encoding="utf-8")
             return _read_kernel_file(file, "kernel numbers")
+
+    def read_mask(self, height: int, width: int, limits: Limits) -> Tensor | None:
+        """The given mask for a photograph of a size, (height, width), or None. Raises ImageError, see `read_mask`."""
+        if self.mask_file is None:
+            return None
+        return read_mask(_uploaded(self.mask_file), (height, width), limits.read_pixels, self.mask_file.name)
 
 
 _REQUEST = TypeAdapter(Request)
@@ -211,11 +219,14 @@ def read_photograph(path: Path, limits: Limits, page: int | None = None) -> Phot
 
     Raises ImageError if it cannot be read or restored; the message contains the uploaded file's own name.
     """
+    return read_restorable(_uploaded(path), limits.read_pixels, path.name, page)
+
+
+def _uploaded(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path.name}: is no longer on the server; choose it again") from error
-    return read_restorable(data, limits.read_pixels, path.name, page)
 
 
 def cropped(photograph: Photograph, part: Region) -> Photograph:

@@ -42,7 +42,7 @@ class Restorer:
 
         Raises BlindDiffError if the request cannot be fulfilled.
         """
-        for upload in filter(None, (job.photograph, job.kernel_file)):
+        for upload in filter(None, (job.photograph, job.kernel_file, job.mask_file)):
             self.files.keep_upload(visitor, upload)
         folder = self.files.new_folder(visitor)
         started, last = time.perf_counter(), Progress("Waiting for the machine")

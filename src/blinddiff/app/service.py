@@ -24,7 +24,7 @@ from blinddiff import __version__
 from blinddiff.app.admission import Queue
 from blinddiff.app.jobs import Restored
 from blinddiff.app.messages import error_text
-from blinddiff.app.parameters import restore_parameters, restore_request
+from blinddiff.app.parameters import FILES, restore_parameters, restore_request
 from blinddiff.app.request import Request as Job
 from blinddiff.app.request import describe_validation
 from blinddiff.app.restorer import Restorer
@@ -123,8 +123,8 @@ def _work_routes(restorer: Restorer) -> APIRouter:
         """Restore a photograph. Answers the image, or as `answer` says with the measurements."""
         named: dict[str, Any] = dict(values)
         answer = named.pop("answer")
-        async with _stored(restorer, named["photograph"], named["kernel_file"]) as (photograph, kernel_file):
-            job = restore_request(named, photograph, kernel_file, pictures=False)
+        async with _stored(restorer, *(named[name] for name in FILES)) as stored:
+            job = restore_request(named, dict(zip(FILES, stored, strict=True)), pictures=False)
             return await _unless_disconnected(request, _restored(restorer, job, answer))
 
     @router.post("/kernel", response_model=Estimate)
@@ -137,7 +137,7 @@ def _work_routes(restorer: Restorer) -> APIRouter:
         deadline: _Deadline = None,  # noqa: ARG001  # described here; `Admission` keeps it
     ) -> Response:
         """Estimate the blur kernel and the noise of a photograph."""
-        async with _stored(restorer, photograph, None) as (stored, _):
+        async with _stored(restorer, photograph) as (stored,):
             job = Job.checked(photograph=stored, settings={"scale": scale}, region=region, page=page, pictures=False)
             return await _unless_disconnected(request, _estimated(restorer, job))
 
@@ -145,13 +145,11 @@ def _work_routes(restorer: Restorer) -> APIRouter:
 
 
 @asynccontextmanager
-async def _stored(
-    restorer: Restorer, photograph: UploadFile, kernel_file: UploadFile | None
-) -> AsyncIterator[tuple[Path, Path | None]]:
+async def _stored(restorer: Restorer, *uploads: UploadFile | None) -> AsyncIterator[list[Path | None]]:
     """Store the files of a request, each in a folder with its own name, until the request ends."""
     with TemporaryDirectory(dir=restorer.files.folder, ignore_cleanup_errors=True) as folder:
         paths: list[Path | None] = []
-        for number, upload in enumerate((photograph, kernel_file)):
+        for number, upload in enumerate(uploads):
             paths.append(None)
             if upload is not None:
                 name = strip_invalid_filename_characters(Path(upload.filename or "").name) or "photograph"
@@ -159,8 +157,7 @@ async def _stored(
                 path.parent.mkdir()
                 await asyncio.to_thread(_copy, upload, path)
                 paths[-1] = path
-        assert paths[0] is not None
-        yield paths[0], paths[1]
+        yield paths
 
 
 def _copy(upload: UploadFile, path: Path) -> None:

@@ -159,6 +159,11 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kernel", **_PATH, help=text)
     text = "standard deviation of the noise, 0 to 255 grey levels, if it is known"
     add("--noise-level", type=float, help=text)
+    text = (
+        "grey picture of the photograph's size, white where it is not to be believed, such as scratches; these pixels "
+        "are filled (single photograph only)"
+    )
+    add("--mask", **_FILE, help=text)
     add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS} (single photograph only)")
     text = (
         "also estimate the kernel of each region, for blur that varies over the image, and write a picture of all "

@@ -29,6 +29,7 @@ from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
 from blinddiff.restoring.journal import LEDGER, Job
 from blinddiff.restoring.photograph import Record, RestoreSettings, Result, load_pipeline, restore_photograph
+from blinddiff.sampling.mask import read_mask
 from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
@@ -117,7 +118,7 @@ def _restore_several(args: argparse.Namespace, settings: RestoreSettings, load: 
 
 
 def _refuse_single_outputs(args: argparse.Namespace) -> None:
-    for name in ("save_kernel", "kernel_map", "std", "compare", "page"):
+    for name in ("mask", "save_kernel", "kernel_map", "std", "compare", "page"):
         if getattr(args, name) is not None:
             more = "; for several, --json contains the kernels" if name == "save_kernel" else ""
             raise ParameterError(f"--{name.replace('_', '-')}: applies only to a single photograph{more}")
@@ -146,11 +147,11 @@ def _restore_one(
         check = imaging.check_format if args.dry_run or new_folder else imaging.check_output
         check(output, photograph, (width, height))
         _check_not_kernel(output, args.kernel)
-        if _is_one_of(output, args.photograph) or os.path.realpath(output) in written:
+        if _is_one_of(output, [*args.photograph, args.mask]) or os.path.realpath(output) in written:
             raise OutputError(f"{output}: is another file of this run; restore {source} in a command of its own")
     encoder = imaging.encoder_options(output, args.quality, args.subsampling)
     inputs.print_notes(name, imaging.left_out(output, photograph))
-    reserved = [source, args.kernel, output]
+    reserved = [source, args.kernel, args.mask, output]
     pictures = tuple(imaging.OUTPUT_FORMATS)
     for path, endings in (
         (args.save_kernel, KERNEL_ENDINGS),
@@ -163,6 +164,7 @@ def _restore_one(
             reserved.append(path)
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
+    mask = None if args.mask is None else read_mask(args.mask, photograph.pixels.shape[-2:], settings.max_pixels)
     pipeline = load()
     pipeline.check_mode(args.mode)
     size = photograph.pixels.shape[-2], photograph.pixels.shape[-1]
@@ -175,7 +177,7 @@ def _restore_one(
         make_folder(output.parent)
     title = options.printable(Path(name).name, sys.stderr)
     with inputs.progress_bar(title, args.quiet) as on_progress:
-        result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress)
+        result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress, mask=mask)
     data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder, args.dpi)
     if to_stream:
         write_standard_output(data)
@@ -203,6 +205,8 @@ def _restore_one(
             found += f"; {result.decision.sentence}"
         if not settings.native:
             found += f" (kernel in pixels of x{result.passes[0]})"
+        if mask is not None:
+            found += f"; {result.masked:.2%} of the pixels masked"
         summary = f"{found}; residual {result.residual_rms:.2f} grey levels; {result.seconds:.1f} s"
         if args.std is not None:
             summary += f"; white in {args.std} is {facts['std_white']:.2f} grey levels"

@@ -43,11 +43,13 @@ class Observation:
         scale: 1, 2, 3 or 4.
         jpeg_step: mean step of the luma quantisation table of the JPEG file that y was read from, (B,); 0 if y comes
             from no such file or was resized since. None means 0 for every image.
+        mask: True where y is believed, (B, 1, h, w); elsewhere y is a guess, see `filled`. None: believed everywhere.
     """
 
     y: Tensor
     scale: int
     jpeg_step: Tensor | None = None
+    mask: Tensor | None = None
     _derived: dict[Callable[[Any], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -65,15 +67,35 @@ class Observation:
         result: T = self._derived[compute]
         return result
 
-    def __getitem__(self, images: Sequence[int]) -> "Observation":
+    def map(
+        self, of_image: Callable[[Tensor], Tensor], of_number: Callable[[Tensor], Tensor] = lambda numbers: numbers
+    ) -> "Observation":
+        """Apply a function to y and mask, and one to the numbers (B,)."""
+        step, mask = self.jpeg_step, self.mask
+        return Observation(
+            of_image(self.y),
+            self.scale,
+            None if step is None else of_number(step),
+            None if mask is None else of_image(mask),
+        )
+
+    def __getitem__(self, images: slice | Sequence[int]) -> "Observation":
         """The observation of some images."""
-        step = None if self.jpeg_step is None else self.jpeg_step[images]
-        return Observation(self.y[images], self.scale, step)
+        return self.map(*2 * [lambda part: part[images]])
 
     def repeat(self, times: int) -> "Observation":
         """Each image repeated ``times`` times, copies consecutive."""
-        step = None if self.jpeg_step is None else self.jpeg_step.repeat_interleave(times, 0)
-        return Observation(self.y.repeat_interleave(times, 0), self.scale, step)
+        return self.map(*2 * [lambda part: part.repeat_interleave(times, 0)])
+
+    def filled(self, degradation: "Degradation", x: Tensor) -> "Observation":
+        """The observation with A x, x (B, 3, H, W), for y where that is not believed; itself without a mask.
+
+        So the data term leaves these pixels out. x <- argmin ||y - A x||^2 + rho ||x - x_hat||^2, repeated with y
+        filled by the last x, converges to the solution with the believed pixels only (an EM algorithm).
+        """
+        if self.mask is None:
+            return self
+        return replace(self, y=self.y.where(self.mask, degradation.operator(self.scale)(x)))
 
     @property
     def hr_size(self) -> tuple[int, int]:

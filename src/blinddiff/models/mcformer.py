@@ -1,7 +1,6 @@
 """MCFormer: one network that predicts the clean image and its kernel."""
 
 from collections.abc import MutableMapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -116,7 +115,7 @@ class MCFormer(ModulatedNetwork):
         pixels = torch.full((len(y), 1), y.shape[-2] * y.shape[-1], device=y.device, dtype=torch.float32)
         estimates = []
         for transform in ESTIMATOR_TRANSFORMS:
-            transformed = replace(observation, y=dihedral(y, transform)) if transform else observation
+            transformed = observation.map(partial(dihedral, transform=transform)) if transform else observation
             estimate, features = self.estimator(transformed.derived(estimator_statistics), observation.scales)
             assert estimate.noise_spectrum is not None
             undo = partial(dihedral_inverse, transform=transform)

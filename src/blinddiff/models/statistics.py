@@ -26,6 +26,7 @@ QUANTILES = (500, 900, 970, 990, 999)  # in thousandths
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # added to a power spectrum: the power of noise of 0.03 grey levels, less than rounding
 MAX_OUTSIDE = 0.02  # share of a block's pixels that may be outside the photograph
+MAX_FILLED = 0.125  # share of its pixels that may be filled, see `Observation.mask`; with none, too few blocks remain
 FEWEST_BLOCKS = 6  # with fewer blocks inside, all blocks count
 WINDOW = 128  # side of the windows sampled from a large image; a multiple of JPEG's block size
 MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
@@ -130,7 +131,7 @@ def _spectral_statistics(blocks: _Blocks) -> Tensor:
         blocks.mean(shape, 0.1, strongest=True),
         blocks.mean(power, 0.1).log(),
     ]
-    windows = blocks.planes[:, 0], blocks.area > 0
+    windows = blocks.planes[:, 0], blocks.area == 1
     others = _gradient_quantiles(*windows), _lattice_harmonics(*windows)
     return torch.cat([*(part.flatten(1) for part in spectra), *others], 1)
 
@@ -165,7 +166,10 @@ def estimator_statistics(observation: Observation) -> Statistics:
     """The statistics of LR images in float32; for a large image on the windows that `spectral_statistics` takes."""
     y = observation.y.float()
     chroma_planes = torch.einsum("dc,bchw->bdhw", CHROMA.to(y), y)
-    planes = torch.cat([y.mean(1, keepdim=True), chroma_planes, photograph_area(y)[:, None].to(y)], 1)
+    area = photograph_area(y)[:, None].to(y)
+    if observation.mask is not None:
+        area = area * observation.mask.to(y).clamp_min(1 - MAX_OUTSIDE / MAX_FILLED)
+    planes = torch.cat([y.mean(1, keepdim=True), chroma_planes, area], 1)
 
     blocks = _blocks(planes, BLOCK)
     mean, flattest = blocks.mean(blocks.power), blocks.mean(blocks.power, 0.1)  # (B, 3, 16, 9)

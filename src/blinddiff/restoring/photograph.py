@@ -215,7 +215,7 @@ class Result:
         noise_level: standard deviation of the noise in grey levels.
         noise_spectrum: its power relative to white noise, (16, 16), see `Degradation`; None if not estimated.
         expected_kernel_error: expected sum |k_hat - k|, 0 to 2, see `BlindDiffOutput`; None if the kernel was given.
-        residual: input minus degraded result, (3, h, w), in grey levels.
+        residual: input minus degraded result, (3, h, w), in grey levels; 0 where the input is not believed.
         consistency: RMS of the residual divided by the RMS expected from noise and rounding; near 1 if the result is
             consistent with the input.
         std: standard deviation over the samples, (3, H, W) in [0, 1]; None for one sample.
@@ -223,6 +223,7 @@ class Result:
         decision: what the photograph was taken for, and how it was restored; None if it was restored as it is.
         passes: scale of each pass, see `RestoreSettings.passes`. Kernel, noise level, residual and consistency are
             those of the first, which saw the photograph.
+        masked: share of the photograph's pixels that are not believed, see `restore_photograph`.
     """
 
     photograph: Photograph
@@ -239,11 +240,12 @@ class Result:
     seconds: float
     passes: tuple[int, ...]
     decision: Decision | None
+    masked: float = 0.0
 
     @property
     def residual_rms(self) -> float:
-        """Root mean square of the residual, in grey levels."""
-        return float(self.residual.square().mean().sqrt())
+        """Root mean square of the residual of the pixels that are believed, in grey levels."""
+        return math.sqrt(float(self.residual.square().mean()) / (1 - self.masked))
 
     @property
     def sharpness(self) -> Sharpness:
@@ -270,10 +272,10 @@ class Result:
         ``mtf50`` (across vertical and horizontal edges, cycles per pixel of the photograph, or null), ``overshoot`` and
         ``sharpened`` are those of `Sharpness`. ``noise_spectrum`` has the rows of the spectrum, or is null.
         ``picture_kind``, ``picture_probability``, ``enlarged_by`` and ``decision`` are those of `Decision`, or null.
-        ``samples`` and ``uncertainty`` are there only for several samples. ``passes`` and ``kernel_scale``, the scale
-        whose pixels the kernel has, are there only if the result was reduced or has two passes. ``notes``
-        are those of the `Photograph`, and one on metadata for which the output's format has no room. The other keys are
-        attributes of `Result`.
+        ``samples`` and ``uncertainty`` are there only for several samples, ``masked`` only with a mask. ``passes`` and
+        ``kernel_scale``, the scale whose pixels the kernel has, are there only if the result was reduced or has two
+        passes. ``notes`` are those of the `Photograph`, and one on metadata for which the output's format has no room.
+        The other keys are attributes of `Result`.
         """
         height, width = self.pixels.shape[-2:]
         estimates = (self.kernel, self.passes[0], self.noise_level, self.noise_spectrum)
@@ -294,6 +296,7 @@ class Result:
             "seconds": self.seconds,
             "notes": [*self.photograph.notes, *left_out(output, self.photograph)],
             **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
+            **({} if self.masked == 0 else {"masked": round(self.masked, 4)}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
 
@@ -325,6 +328,7 @@ def restore_photograph(
     kernel: Tensor | None = None,
     on_step: Callable[[int, Tensor], object] = lambda *_: None,
     on_progress: Callable[[float], object] = lambda _: None,
+    mask: Tensor | None = None,
 ) -> Result:
     """Restore a photograph. Colours hidden by its transparency do not affect the visible ones.
 
@@ -340,6 +344,7 @@ def restore_photograph(
         on_step: called after each step with the number of finished steps, of all passes, and the current estimate
             x0_hat, (samples, 3, H, W). An exception raised by it stops the restoration.
         on_progress: called after each tile of each step with the finished share of the network's work, 0 to 1.
+        mask: True where the photograph is not to be believed, (h, w), see `read_mask`; None: believed everywhere.
 
     Raises ImageError if the photograph is too small, or does not fit into memory even in the smallest tiles;
     KernelError if the kernel is larger than the result; ParameterError if a setting is outside its range.
@@ -363,7 +368,7 @@ def restore_photograph(
 
     generator = torch.Generator().manual_seed(settings.seed)
     outs: list[BlindDiffOutput] = []
-    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
+    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step, "mask": mask}
     try:
         for scale in passes:
             out = pipeline(
@@ -411,6 +416,7 @@ def restore_photograph(
         seconds=time.perf_counter() - started,
         passes=passes,
         decision=None if first.decisions is None else first.decisions[0],
+        masked=0.0 if mask is None else float(mask.float().mean()),
     )
 
 

@@ -60,8 +60,10 @@ def restore(
             prediction = denoiser(x_t, t.expand(len(observation)), observation, degradation)
             # 2. Kernel step: update kernel and noise level from the prediction.
             degradation = kernel_step(degradation, prediction, observation)
-            # 3. Image step (data consistency): the less noise in x_t, the larger the weight of x0_hat.
+            # 3. Image step (data consistency): the less noise in x_t, the larger the weight of x0_hat. Pixels of y that
+            # are not believed are replaced by A x0_hat, here and for the next prior step.
             prior_error = START_ERROR * denoiser.relative_error(t)
+            observation = observation.filled(degradation.detach(), prediction.x0_hat.detach())
             x0_hat, guidance = image_step(x_t, prediction.x0_hat, observation, degradation, prior_error)
         # 4. Diffusion step: x_{t-1} from x_t and the corrected x0_hat.
         x_t = scheduler.step(x_t.detach(), t, denoiser.normalize(x0_hat), prediction, noise).detach() + guidance

@@ -163,9 +163,10 @@ class BlindDiffOutput(BaseOutput):
             output_type; if there are several samples, the mean of each image's samples.
         kernels: the blur kernels, (B, n, m), HR pixels, of sum 1: for each image the mean of k_t over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
-        residuals: y - A(x, k), (B, 3, h, w), grey levels.
-        consistency: RMS of the residual divided by sqrt(noise_level^2 + 1/12), (B,); 1/12 is the variance of rounding,
-            which an estimated level includes too, so an image almost without noise has about 0.7 instead of 1.
+        residuals: y - A(x, k), (B, 3, h, w), grey levels; 0 where y is not believed.
+        consistency: RMS of the residual, over the believed pixels, divided by sqrt(noise_level^2 + 1/12), (B,); 1/12 is
+            the variance of rounding, which an estimated level includes too, so an image almost without noise has about
+            0.7 instead of 1.
             Near 1 is good. Far above 1, x and k do not explain y; far below 1, x reproduces the noise of y.
         kernel_trajectory: k_t after each step, (steps, B, n, m).
         kernel_spread: mean L1 distance of the steps' kernels from their mean, (B,): 0 if they agree, at most 2.
@@ -208,6 +209,9 @@ def make_output(observation: Observation, restored: Restored, num_samples: int) 
     kernels = trajectory.mean(0)
     noise_levels = by_image(restored.degradation.noise_level).mean(1)
     residuals = 255 * (observation.y - DegradationOperator(kernels, observation.scale)(x))
+    believed: Tensor | float = 1.0  # share of the pixels
+    if observation.mask is not None:
+        residuals, believed = residuals * observation.mask, observation.mask.float().mean((1, 2, 3))
     error, spectrum = restored.degradation.expected_kernel_error, restored.degradation.noise_spectrum
     expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
@@ -215,7 +219,7 @@ def make_output(observation: Observation, restored: Restored, num_samples: int) 
         kernels=kernels.cpu(),
         noise_levels=noise_levels.cpu(),
         residuals=residuals.cpu(),
-        consistency=(residuals.square().mean((1, 2, 3)).sqrt() / expected).cpu(),
+        consistency=((residuals.square().mean((1, 2, 3)) / believed).sqrt() / expected).cpu(),
         kernel_trajectory=trajectory.cpu(),
         kernel_spread=(trajectory - kernels).abs().sum((-2, -1)).mean(0).cpu(),
         expected_kernel_errors=None if error is None else by_image(error)[:, 0].cpu(),

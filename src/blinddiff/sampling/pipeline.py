@@ -32,6 +32,7 @@ from blinddiff.sampling.arguments import (
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep
+from blinddiff.sampling.mask import MaskInput, with_mask
 from blinddiff.sampling.memory import check_precision, choose_device, default_memory, one_thread_after_fork
 from blinddiff.sampling.output import (
     BlindDiffOutput,
@@ -210,6 +211,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         max_memory: int | None = None,
         jpeg_step: float = 0.0,
         as_is: bool = False,
+        mask: MaskInput | None = None,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         on_step: OnStep | None = None,
@@ -244,6 +246,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             as_is: restore every picture as a photograph at its own size, exactly as estimated. Otherwise a picture that
                 was enlarged is restored from its own size, and a result that does not agree with the input is replaced
                 by a milder one, see `restore_safely`; but not with a given kernel.
+            mask: a picture, (h, w) or (B, h, w), that is white (or True) where the image is not to be believed, as in
+                scratches: the data term leaves these pixels out, and the prior fills them. See `marked_pixels`.
             callback_on_step_end: as in diffusers, called after each step with (pipeline, step, t, dict of tensors).
                 "latents" is x_{t-1}, the sample after the step; if the returned dict contains it, it replaces x_{t-1}.
             callback_on_step_end_tensor_inputs: keys of this dict, of ``"latents"``, ``"x0_hat"`` and ``"kernel"``.
@@ -252,7 +256,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile: called during each step after each tile of the network with (finished tiles, all tiles).
 
         Raises:
-            ImageError: the image cannot be used.
+            ImageError: image or mask cannot be used.
             ParameterError: an argument is out of range.
             KernelError: the kernel is not a valid blur kernel, or is larger than the result.
             BlindDiffError: the estimate is not finite; nothing is returned then.
@@ -292,6 +296,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         for name in tensor_inputs if isinstance(tensor_inputs, Sequence) else (tensor_inputs,):
             choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         observation = self._observation(image, scale, jpeg_step)
+        observation = observation if mask is None else with_mask(observation, mask)
         check_generator(generator, len(observation))
 
         run = Restoration(

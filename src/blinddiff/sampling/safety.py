@@ -30,6 +30,9 @@ Restore = Callable[[Observation, Degradation | None, Sequence[int]], BlindDiffOu
 """Restores observations, with an initial degradation or None for the estimate. The numbers are those of the images in
 the batch. Images are tensors."""
 
+MIN_BELIEVED = 0.99
+"""Share of the pixels behind a pixel of a reduced picture that must be believed for it to be."""
+
 
 def milder_data_term(estimate: Degradation, out: BlindDiffOutput) -> Degradation:
     """The same kernel; the noise is taken for twice as strong, or as strong as twice the residual."""
@@ -120,7 +123,10 @@ def _restore_from_own_size(restore: Restore, observation: Observation, factor: f
     height, width = observation.y.shape[-2:]
     size = own_size(height, width, factor)
     reduced = F.interpolate(observation.y, size, mode="bicubic", antialias=True).clamp(0, 1)
-    out = restore(Observation(reduced, own_scale(observation.scale, factor, SCALES)), None, [index])
+    mask = observation.mask
+    believed = None if mask is None else F.interpolate(mask.float(), size, mode="area") > MIN_BELIEVED
+    scale = own_scale(observation.scale, factor, SCALES)
+    out = restore(Observation(reduced, scale, mask=believed), None, [index])
     return replace(
         out,
         images=_resized(out.images, observation.hr_size).clamp(0, 1),

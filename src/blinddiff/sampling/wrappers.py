@@ -6,7 +6,7 @@ raised-cosine ramps at every step, which avoids seams. The loop is the same with
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, TypeAlias
 
@@ -51,8 +51,7 @@ class Tile:
         """The tile's crop of the observation; the same object if the tile is the whole batch."""
         if not self.spans:
             return observation
-        step = observation.jpeg_step
-        return replace(observation, y=self.lr(observation.y), jpeg_step=None if step is None else step[self.images])
+        return observation.map(self.lr, lambda numbers: numbers[self.images])
 
     def degradation(self, degradation: Degradation | None) -> Degradation | None:
         """Kernel and noise level of the image that contains the tile."""
@@ -213,20 +212,20 @@ class Tiled(_Wrapper):
     ) -> None:
         super().__init__(denoiser)
         self._tiles, self._on_tile = tiles, on_tile
-        self._cached: tuple[Degradation | None, Tensor | None] | None = None
+        self._cached: tuple[Observation, Degradation | None, Tensor | None] | None = None
         self.closed_form_image = self._closed_form_image
 
     def _closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
-        """x_y for this degradation, blended from tiles; cached, because `__call__` crops its tiles from it."""
+        """x_y, blended from tiles; cached, because `__call__` crops its tiles from it."""
 
         def tile_image(tile: Tile) -> TileOutput:
             image = self._denoiser.closed_form_image(tile.observation(observation), tile.degradation(degradation))
             return ([] if image is None else [image]), []
 
-        if self._cached is None or self._cached[0] is not degradation:
+        if self._cached is None or self._cached[0] is not observation or self._cached[1] is not degradation:
             images, _ = self._tiles.map_and_blend(tile_image)
-            self._cached = degradation, images[0] if images else None
-        return self._cached[1]
+            self._cached = observation, degradation, images[0] if images else None
+        return self._cached[2]
 
     def __call__(
         self, x_t: Tensor, t: Tensor, observation: Observation, degradation: Degradation | None, *, transform: int = 0
