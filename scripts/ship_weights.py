@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.sampling.pipeline import BlindDiffPipeline, load_denoiser
 from blinddiff.sampling.schedulers import default_scheduler
 

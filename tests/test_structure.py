@@ -19,7 +19,8 @@ LAYERS = [
     {"models"},
     {"published"},
     {"sampling", "training"},
-    {"restoring", "export", "light"},
+    {"light"},
+    {"restoring", "export"},
     {"evaluation", "app", "integrations"},
     {"cli"},
     {"__main__"},
@@ -83,8 +84,8 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_house_stays_small() -> None:
-    assert len(FILES) <= 125
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 20_700
+    assert len(FILES) <= 132
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 20_850
 
 
 def test_imports_inside_functions_are_few() -> None:

@@ -11,7 +11,8 @@ from blinddiff.degradation import Degradation, DegradationOperator, Observation,
 from blinddiff.degradation.draws import LrImages
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_fit import fit_kernel
-from blinddiff.degradation.kernel_measures import centroid, check_kernel, resize_support, shift_kernel
+from blinddiff.degradation.kernel_measures import centroid, check_kernel
+from blinddiff.degradation.kernel_tensors import resize_support, shift_kernel
 from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.degradation.noise import Sharpened
 from blinddiff.errors import KernelError

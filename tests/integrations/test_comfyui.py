@@ -135,7 +135,7 @@ def test_the_estimate(nodes, photograph, tmp_path):
     kernel, picture, level, text = run(nodes["BlindDiffEstimateKernel"], image=image_of(photograph), scale=2)
     Image.fromarray(photograph).save(tmp_path / "photo.png")
     assert cli.main(["kernel", str(tmp_path / "photo.png"), "--scale", "2", "-o", str(tmp_path / "k.npy")]) == 0
-    assert torch.allclose(kernel[0], read_kernel(tmp_path / "k.npy"), atol=1e-5)
+    assert torch.allclose(kernel[0], torch.from_numpy(read_kernel(tmp_path / "k.npy")), atol=1e-5)
     assert f"noise {level:.1f} grey levels" in text
     assert picture.shape[-1] == 3
 

@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 from blinddiff import __version__, openmp_settings
 from blinddiff.cli import options
 from blinddiff.cli.options import TOKEN_VARIABLE
-from blinddiff.errors import BlindDiffError
+from blinddiff.errors import BlindDiffError, is_lack_of_memory, need
 
 COMMANDS = {
     "demo": ("photographs", "restore the sample photograph and draw a sheet of the results"),
     "upscale": ("photographs", "restore a photograph: sharper, larger, less noisy"),
     "kernel": ("photographs", "estimate the blur kernel and the noise level of a photograph"),
-    "degrade": ("photographs", "make a test pair: blur and reduce a sharp photograph, and add noise"),
+    "degrade": ("degrading", "make a test pair: blur and reduce a sharp photograph, and add noise"),
     "train": ("runs", "train a network by a recipe"),
     "convert": ("runs", "convert a checkpoint of the published code into weights for this package"),
     "export": ("runs", "write the method as ONNX graphs, for use without torch"),
@@ -129,6 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args = _parser(chosen).parse_args(arguments)
         options.set_threads(getattr(args, "threads", None))
+        if COMMANDS[args.command][0] != "photographs":
+            need(f"blinddiff {args.command}", "torch", "torch", "diffusers")
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args) or 0)
     except BlindDiffError as error:
@@ -136,8 +138,6 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"blinddiff {chosen}: error: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        from blinddiff.sampling.memory import is_lack_of_memory
-
         if not is_lack_of_memory(error):
             raise
         print(f"blinddiff {chosen}: error: this machine does not have enough memory", file=sys.stderr)

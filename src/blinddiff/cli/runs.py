@@ -23,7 +23,7 @@ from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.run import Settings, evaluate, evaluate_seeds, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.published.network import network_from_published, read_published
-from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.restoring.engines import load_pipeline
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.training.recipe import load_recipe

@@ -11,9 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import scipy.io
-import torch
 from PIL import Image
-from torch import Tensor
 
 from blinddiff.degradation.kernel_measures import check_kernel, drop_slight_negatives, normalise
 from blinddiff.errors import KernelError, OutputError
@@ -27,7 +25,7 @@ MAX_UNDERSHOOT = 2e-3
 """Largest negative share of the mass accepted as interpolation undershoot; DIV2KRK has up to 9e-4."""
 
 
-def read_kernel(path: str | os.PathLike[str]) -> Tensor:
+def read_kernel(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     """Read a (kh, kw) float32 kernel from a file, normalised to sum 1.
 
     By suffix: .npy; .mat (variable `Kernel`, or its only matrix; not version 7.3); .csv and .txt (rows of numbers
@@ -41,14 +39,14 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
         array = np.asarray(read(file))
         if array.dtype.kind not in "buif":
             raise KernelError("does not hold plain numbers")
-        kernel = torch.from_numpy(array.astype(np.float64))
+        kernel = array.astype(np.float64)
         if file.suffix.lower() == ".png":
             if not kernel.any():
                 raise KernelError("picture is black, so there is no kernel in it")
             kernel = normalise(kernel)
         if kernel.ndim == 2:
             kernel = drop_slight_negatives(kernel, MAX_UNDERSHOOT)  # keeps the sum, which is checked next
-        return normalise(check_kernel(kernel)).to(torch.float32)
+        return np.asarray(normalise(check_kernel(kernel)), np.float32)
     except FileNotFoundError:
         raise KernelError(f"{file}: no such kernel file") from None
     except KernelError as error:
@@ -58,7 +56,7 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
         raise KernelError(f"{file}: cannot be read as a kernel ({reason})") from error
 
 
-def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
+def write_kernel(path: str | os.PathLike[str], kernel: npt.ArrayLike) -> None:
     """Write a (kh, kw) kernel in the format of the suffix; see `read_kernel` for the formats.
 
     Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file is written
@@ -67,7 +65,7 @@ def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
     """
     file, buffer = Path(path), io.BytesIO()
     write = _format_of(file, _WRITERS, OutputError)
-    write(buffer, check_kernel(kernel).detach().to("cpu", torch.float32).numpy())
+    write(buffer, np.asarray(check_kernel(np.asarray(kernel)), np.float32))
     write_file(file, buffer.getvalue())
 
 

@@ -174,6 +174,6 @@ def check_graphs(graphs: dict[str, ModelProto], network: MCFormer, scale: int, m
 
 def sample_image(height: int, width: int) -> Tensor:
     """The middle of a sample photograph: (1, 3, height, width)."""
-    pixels = read_image(SAMPLE).pixels
+    pixels = torch.from_numpy(read_image(SAMPLE).pixels)
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[None, :, top : top + height, left : left + width].contiguous()

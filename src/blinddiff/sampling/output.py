@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,30 +14,15 @@ from torch import Tensor
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
 from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterError
-from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
+from blinddiff.imaging import from_picture
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.arguments import short_repr
-from blinddiff.sampling.decision import SMALLEST_SIDE, Decision
+from blinddiff.sampling.decision import ROUNDING, Decision, check_size
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
 KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
-
-
-def read_restorable(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None, page: int | None = None
-) -> Photograph:
-    """`read_image`, then a check that the pipeline accepts the image.
-
-    Raises ImageError, with the file's name (or ``name`` if given), if it cannot be read or is too small.
-    """
-    photograph = read_image(source, max_pixels, name, page)
-    try:
-        to_batch(photograph.pixels)
-    except ImageError as error:
-        raise ImageError(f"{name or photograph.path}: {error}") from error
-    return photograph
 
 
 def to_batch(image: ImageInput) -> Tensor:
@@ -59,8 +43,7 @@ def to_batch(image: ImageInput) -> Tensor:
         raise ImageError(f"images of one batch must have one size, not {sizes}")
     batch = torch.cat(parts)
     height, width = batch.shape[-2:]
-    if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(f"an image of {width}x{height} px is too small: sides must be at least {SMALLEST_SIDE} px")
+    check_size(height, width)
     if not bool(torch.isfinite(batch).all()):
         raise ImageError("the image has values that are not finite")
     if float(batch.min()) < -0.01 or float(batch.max()) > 1.01:
@@ -117,7 +100,7 @@ def from_batch(batch: Tensor, output_type: OutputType) -> Any:
 
 def _one(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
-        return from_picture(image)[0][None]
+        return torch.from_numpy(from_picture(image)[0])[None]
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
@@ -147,11 +130,6 @@ def _white(dtype: str, floating: bool) -> float:
             f"pixels of type {dtype} are not accepted: use uint8, uint16, or floats, which must lie in [0, 1]"
         )
     return white
-
-
-ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
-UNRELIABLE_KERNEL_ERROR = 0.75
-"""Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 
 
 @dataclass
