@@ -8,6 +8,7 @@ import torch
 
 from blinddiff.errors import ParameterError
 from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.schedulers import NoiseSource
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -83,18 +84,19 @@ def test_what_cannot_be_exported(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize(("mode", "scale"), [("fast", 4), ("fidelity", 3), ("fast", 2), ("fast", 1)])
-def test_graphs_restore_as_the_pipeline(tmp_path, mode, scale):
+def test_graphs_restore_as_the_pipeline(tmp_path, monkeypatch, mode, scale):
     pipeline = BlindDiffPipeline.from_pretrained(device="cpu")
     module.write_folder(pipeline.network, tmp_path, [scale], mode)
     engine = Engine(tmp_path)
+    # Graphs lack the noise of x_T, which changes results as much as another seed does.
+    monkeypatch.setattr(NoiseSource, "__call__", lambda noise: torch.zeros(noise._shape))
     for height, width, noise in ((64, 64, 0), (37, 91, 10), (9, 30, 2)):
         generator = torch.Generator().manual_seed(height)
         y = sample_image(height, width) + noise / 255 * torch.randn(1, 3, height, width, generator=generator)
-        y = y.clamp(0, 1)
-        ours = engine.restore(y[0].permute(1, 2, 0).numpy(), scale, as_is=True)
-        theirs = pipeline(y, scale, mode, output_type="np", as_is=True, generator=torch.Generator().manual_seed(0))
-        # The noise of x_T, which graphs lack, changes single pixels by more.
-        assert np.sqrt(np.square(ours.image - theirs.images[0]).mean()) < 1e-3
-        assert np.abs(ours.kernel - theirs.kernels[0].numpy()).max() < 1e-3
-        assert ours.noise_level == pytest.approx(float(theirs.noise_levels[0]), abs=0.02)
-        assert ours.consistency == pytest.approx(float(theirs.consistency[0]), rel=0.02)
+        y = y.clamp(0, 1)[0].permute(1, 2, 0).numpy()
+        ours, theirs = (run(y, scale, mode, output_type="np", as_is=True) for run in (engine, pipeline))
+        # The pipeline extends images to lengths for which its transforms are fast, which small images show.
+        assert np.abs(ours.images - theirs.images).max() < (1e-3 if min(height, width) >= 20 else 0.01)
+        assert np.abs(ours.kernels - theirs.kernels.numpy()).max() < 1e-4
+        assert float(ours.noise_levels[0]) == pytest.approx(float(theirs.noise_levels[0]), abs=1e-3)
+        assert float(ours.consistency[0]) == pytest.approx(float(theirs.consistency[0]), rel=1e-2)

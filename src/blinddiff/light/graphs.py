@@ -143,6 +143,7 @@ class Graphs:
     def _load(self, part: str, scale: int) -> Any:
         path = self.folder / f"{part}_x{scale}.onnx"
         options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; it warns of every node that it cannot compute in advance
         if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit():  # as torch does
             options.intra_op_num_threads = int(threads)
         try:
