@@ -74,6 +74,7 @@ def tiny_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def constant(name: str, value: np.ndarray) -> Any:
         return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value.astype(np.float32)))
 
+    nearest = {"mode": "nearest", "nearest_mode": "floor"}
     y: dict[str, list[Any]] = {"y": [1, 3, "height", "width"]}
     for scale in (1, 2, 3, 4):
         constants = [constant(name, value) for name, value in {**estimates, **kind}.items()]
@@ -81,7 +82,9 @@ def tiny_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nodes = [
             constant("factors", np.array([1, 1, scale, scale])),
             constant("nothing", np.zeros(1)),
-            helper.make_node("Resize", ["y", "", "factors"], ["x"], mode="nearest", nearest_mode="floor"),
+            helper.make_node(
+                "Resize", ["y", "", "factors"], ["x"], coordinate_transformation_mode="asymmetric", **nearest
+            ),
             helper.make_node("Mul", ["y", "nothing"], ["residual"]),
             *(helper.make_node("Identity", [given], [name]) for name, given in refined.items()),
         ]

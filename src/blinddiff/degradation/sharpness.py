@@ -124,7 +124,7 @@ def _refined(spectrum: NDArray[np.float64], row: int, column: int) -> float:
     n = spectrum.shape[-1]
     near = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
     power = np.array([spectrum[(row + i) % n, (column + j) % n] for i, j in near]) - _median(spectrum)
-    weight = power.clip(0) / power.clip(0).sum()
+    weight = power.clip(0) / max(power.clip(0).sum(), 1e-30)
     signed = [(k + n // 2) % n - n // 2 for k in (row, column)]
     centre = [
         sum(float(w) * (k + step[axis]) for w, step in zip(weight, near, strict=True)) for axis, k in enumerate(signed)
