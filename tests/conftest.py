@@ -89,9 +89,9 @@ def tiny_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *(helper.make_node("Identity", [given], [name]) for name, given in refined.items()),
         ]
         given = {name: list(value.shape) for name, value in estimates.items()}
-        write(f"restore_x{scale}", nodes, {**y, **given}, ["x", "residual", *refined])
+        write(f"restore_fast_x{scale}", nodes, {**y, **given}, ["x", "residual", *refined])
     description = {
-        "mode": "fast",
+        "modes": ["fast"],
         "scales": [1, 2, 3, 4],
         "size_multiple": 16,
         "picture_kinds": ["photograph", "enlarged", "drawing", "dithered"],

@@ -140,8 +140,7 @@ class EstimateKernel(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, scale: int, jpeg_step: float = 0.0) -> Any:
         with outside_inference_mode():
-            photographs = photographs_of(image, jpeg_step)
-            found = [pipeline().estimate(torch.from_numpy(p.pixels), scale, p.jpeg_step) for p in photographs]
+            found = [pipeline().estimate(p.pixels, scale, p.jpeg_step) for p in photographs_of(image, jpeg_step)]
             lines = []
             for each in found:
                 kernel, level = each.kernel[0].numpy(), float(each.noise_level[0])

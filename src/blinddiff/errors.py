@@ -50,7 +50,8 @@ def is_lack_of_memory(error: BaseException) -> bool:
     )
 
 
-def need(what: str, extra: str, *packages: str) -> None:
-    """Raise BlindDiffError with the command that installs an extra, if one of its packages is not installed."""
-    if any(importlib.util.find_spec(package) is None for package in packages):
-        raise BlindDiffError(f"{what} needs {packages[0]}: pip install 'blinddiff[{extra}]'")
+def need(what: str, requirement: str, *packages: str) -> None:
+    """Raise BlindDiffError with the command that installs a requirement, if one of its packages is not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise BlindDiffError(f"{what} needs {package}: pip install '{requirement}'")

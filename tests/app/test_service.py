@@ -14,7 +14,6 @@ import httpx
 import jsonschema
 import numpy as np
 import pytest
-import torch
 from gradio_client import Client
 from PIL import Image
 
@@ -89,8 +88,7 @@ def test_details_as_json_and_as_parts(http, png):
 
 def test_the_kernel_is_that_of_the_pipeline(http, png, tiny_pipeline):
     facts = post(http, png, "/kernel").json()
-    y = torch.from_numpy(visible_colours(read_restorable(png, 10**6, "photo.png")))
-    estimate = tiny_pipeline.estimate(y, 2)
+    estimate = tiny_pipeline.estimate(visible_colours(read_restorable(png, 10**6, "photo.png")), 2)
     assert np.array(facts["kernel"]) == pytest.approx(estimate.kernel[0].numpy(), abs=1e-4)
     assert facts["noise_level"] == pytest.approx(float(estimate.noise_level[0]), rel=1e-4)
     part = post(http, png, "/kernel", region="8, 4, 32, 32").json()

@@ -69,7 +69,7 @@ def test_it_needs_no_torch():
 def test_a_photograph_is_restored_as_estimated(tiny_graphs, monkeypatch):
     stand_in = StandIn(PHOTOGRAPH)
     out = stand_in.engine(tiny_graphs, monkeypatch)(picture(), 2)
-    assert [call[:2] for call in stand_in.calls] == [("estimate", 2), ("restore", 2)]
+    assert [call[:2] for call in stand_in.calls] == [("estimate", 2), ("restore_fast", 2)]
     assert np.array_equal(out.images[0], picture().repeat(2, 0).repeat(2, 1))
     assert out.decisions[0].fallback == AS_ESTIMATED
     assert out.decisions[0].kind == "photograph"
@@ -102,7 +102,7 @@ def test_an_enlarged_picture_is_restored_from_its_own_size(tiny_graphs, monkeypa
     assert [(part, scale, shape[2:]) for part, scale, shape, _ in stand_in.calls] == [
         ("estimate", 2, (32, 48)),
         ("estimate", 4, (16, 24)),
-        ("restore", 4, (16, 24)),
+        ("restore_fast", 4, (16, 24)),
     ]
     assert out.images.shape == (1, 64, 96, 3)
     assert out.residuals.shape == (1, 3, 32, 48)
@@ -142,7 +142,7 @@ def test_large_images_are_blended_from_tiles(tiny_graphs, monkeypatch):
     out = made(y, 3, as_is=True, on_tile=lambda *count: tiles.append(count))
     assert tiles == [(1, 3), (2, 3), (3, 3)]
     needs = made.needs((20, 700), 3, "fast", 1, None)
-    widths = [call[2][3] * 3 for call in stand_in.calls if call[0] == "restore"]
+    widths = [call[2][3] * 3 for call in stand_in.calls if call[0] == "restore_fast"]
     assert (needs.tiles, needs.pixels) == (3, 60 * sum(widths))
     assert max(widths) <= 1024
     assert np.allclose(out.images[0], y.repeat(3, 0).repeat(3, 1), atol=1e-6)
@@ -156,7 +156,7 @@ def test_bad_input_is_one_clear_line(tiny_graphs, tmp_path):
         made(picture(), 5)
     for image, message in (
         (picture(4, 30), "too small"),
-        (picture()[..., :2], "not .h, w. or"),
+        (picture()[..., :2], "not .h, w., "),
         (picture() * 200, r"lie in \[0, 1\]"),
         (picture().astype(np.int32), "int32"),
     ):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import blinddiff
 from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.restoring.engines import default_mode, engine_for, load_engine
@@ -53,6 +54,27 @@ def test_a_result_has_the_same_form_from_both(engine, mode, scale):
     written = Image.open(io.BytesIO(encode_image("a.png", result.pixels, source, result.alpha)))
     assert (written.mode, written.size) == (mode, (width, height))
     assert written.info["dpi"][0] == pytest.approx(96 * height / 24, rel=1e-3)
+
+
+def test_one_call_takes_files_pictures_and_arrays(tiny_graphs, tiny_weights, tmp_path):
+    source = photograph("L")
+    (tmp_path / "a.png").write_bytes(encode_image("a.png", source.pixels, source))
+    picture = Image.open(tmp_path / "a.png")
+    for weights in (str(tiny_graphs), str(tiny_weights)):
+        images = (tmp_path / "a.png", picture, np.asarray(picture), np.asarray(picture) / 255)
+        options = {"weights": weights, "device": "cpu", "mode": "fast"}
+        results = [blinddiff.restore(image, 2, **options) for image in images]
+        for result in results:
+            assert np.allclose(result.pixels, results[0].pixels, atol=1e-6)
+            assert result.picture.size == (72, 48)
+        results[0].save(tmp_path / "b.png")
+        assert Image.open(tmp_path / "b.png").info["dpi"][0] == pytest.approx(192, abs=0.1)
+    assert blinddiff.restore(picture, 1.5, weights=str(tiny_graphs)).settings.mode == "fast"
+    colours = photograph("RGBA")
+    rgba = Image.open(io.BytesIO(encode_image("a.png", colours.pixels, colours, colours.alpha)))
+    assert blinddiff.restore(rgba, 2, weights=str(tiny_graphs)).picture.mode == "RGBA"
+    with pytest.raises(ParameterError, match="mode 'perceptual' needs other graphs"):
+        blinddiff.restore(picture, 2, weights=str(tiny_graphs), mode="perceptual")
 
 
 def test_plans_of_both(engine):

@@ -84,7 +84,7 @@ def test_reduction_is_that_of_pillow_in_linear_light():
 def test_two_passes_are_two_calls(tiny_pipeline, photograph):
     result = restore_photograph(tiny_pipeline, photograph, RestoreSettings(scale=8, seed=3))
     generator = torch.Generator().manual_seed(3)
-    first = tiny_pipeline(torch.from_numpy(photograph.pixels), 4, generator=generator, output_type="pt")
+    first = tiny_pipeline(photograph.pixels, 4, generator=generator, output_type="pt")
     sharp = torch.ones(1, 1)  # the second pass does not deblur
     second = tiny_pipeline(first.images, 2, kernel=sharp, generator=generator, output_type="pt")
     assert np.abs(result.pixels - second.images[0].numpy()).max() < 1e-5

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from blinddiff.app import Limits
@@ -75,7 +74,7 @@ def restore(
     kernel_from = "photograph" if kernel is None else "given"
     check_stop()
     if part is not None:
-        kernel = pipeline.estimate(torch.from_numpy(part), passes[0], photograph.jpeg_step).kernel[0].numpy()
+        kernel = pipeline.estimate(part, passes[0], photograph.jpeg_step).kernel[0].numpy()
         kernel_from = f"region {region}"
     send(Progress("Estimating blur and noise"))
     before = folder / "before.jpg"
@@ -139,7 +138,7 @@ def estimate_kernel(pipeline: BlindDiffPipeline, request: Request, limits: Limit
     if region is not None:
         y = y[:, region.rows, region.columns]
     check_stop()
-    found = pipeline.estimate(torch.from_numpy(y), scale, photograph.jpeg_step)
+    found = pipeline.estimate(y, scale, photograph.jpeg_step)
     spectrum = None if found.noise_spectrum is None else found.noise_spectrum[0].numpy()
     error = None if found.expected_kernel_error is None else float(found.expected_kernel_error[0])
     return {

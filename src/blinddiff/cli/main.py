@@ -127,10 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
         _parser(None).print_help()
         return 0
     try:
+        if chosen in COMMANDS and COMMANDS[chosen][0] != "photographs":
+            need("it", "blinddiff[torch]", "torch", "diffusers")
         args = _parser(chosen).parse_args(arguments)
         options.set_threads(getattr(args, "threads", None))
-        if COMMANDS[args.command][0] != "photographs":
-            need(f"blinddiff {args.command}", "torch", "torch", "diffusers")
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
         return int(getattr(module, f"run_{args.command}")(args) or 0)
     except BlindDiffError as error:

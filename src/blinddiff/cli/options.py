@@ -15,8 +15,7 @@ from typing import Any, BinaryIO, TextIO
 
 from blinddiff.app import Limits
 from blinddiff.errors import ImageError, OutputError
-from blinddiff.sampling.engine import ENGINES
-from blinddiff.sampling.modes import MODES
+from blinddiff.sampling.modes import ENGINES, MODES
 
 STREAM = "-"
 """Stands for standard input or output on a command line."""
@@ -259,7 +258,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     add("folder", **_PATH, help="folder for the graphs, their description and a card; made if needed")
     text = "scales; each has graphs of its own (default: all of the network)"
     add("--scales", type=int, nargs="+", choices=(1, 2, 3, 4), metavar="N", help=text)
-    add("--mode", choices=GRAPH_MODES, default="fast", help="mode of the graphs (default: fast)")
+    text = "modes of the graphs, the default of the engine first (default: fast)"
+    add("--modes", nargs="+", choices=GRAPH_MODES, default=["fast"], metavar="MODE", help=text)
     add("--weights", metavar="DIR", help="folder of weights (default: the included weights)")
     _add_threads_option(parser)
 

@@ -193,8 +193,8 @@ def _restore_one(
     if args.compare is not None:
         _write_sheet(args.compare, result, Path(name).name)
     if args.kernel_map is not None:
-        y = np.moveaxis(imaging.visible_colours(photograph), 0, -1)
-        kernel_map = load_pipeline(args.weights, args.device).kernel_map(y, result.passes[0])
+        pipeline = load_pipeline(args.weights, args.device)
+        kernel_map = pipeline.kernel_map(imaging.visible_colours(photograph), result.passes[0])
         imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(kernel_map.kernels.numpy()))
         facts["kernel_map"] = kernel_map.facts()
     if not args.quiet:
@@ -412,8 +412,8 @@ def run_kernel(args: argparse.Namespace) -> None:
     """Estimate a photograph's kernel and noise level. Print a description of both, and write the kernel."""
     photograph = inputs.read_photograph(args.photograph, page=args.page)
     check_kernel_outputs(args.output, args.photograph)
-    y = np.moveaxis(imaging.visible_colours(photograph), 0, -1)
-    estimate = load_engine(args.engine, args.weights, args.device).estimate(y, args.scale, photograph.jpeg_step)
+    pixels, engine = imaging.visible_colours(photograph), load_engine(args.engine, args.weights, args.device)
+    estimate = engine.estimate(pixels, args.scale, photograph.jpeg_step)
     kernel, noise_level = np.asarray(estimate.kernel[0]), float(estimate.noise_level[0])
     for path in args.output:
         write_kernel(path, kernel)

@@ -98,6 +98,7 @@ class Metadata(NamedTuple):
     gain_map: bytes | None = None
 
 
+_WHITE = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
 _CONVERTED_MODES |= {mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N")}
 _MODE_REMARKS = {"CMYK": " (printing inks)", "LAB": " (CIE Lab)", "I": " (32-bit integers)", "F": " (32-bit floats)"}
@@ -109,6 +110,24 @@ def from_picture(picture: Image.Image) -> tuple[Planes, Planes | None]:
     Raises ImageError for pictures other than 1-bit, grey, 16-bit grey, palette, RGB and RGBA.
     """
     return split_channels(picture_array(picture))
+
+
+def from_array(array: PixelArray) -> Planes:
+    """Return an array (h, w), (h, w, 3) or (3, h, w) of uint8, uint16, or floats in [0, 1] as (3, h, w).
+
+    Raises ImageError for another shape, type or range.
+    """
+    if array.dtype.name not in _WHITE:
+        raise ImageError(f"pixels of type {array.dtype} are not accepted: use {', '.join(_WHITE)}")
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[-1]) or array.size == 0:
+        raise ImageError(f"an array of shape {array.shape} is not (h, w), (h, w, 3) or (3, h, w)")
+    array = np.moveaxis(array, -1, 0) if array.shape[-1] == 3 else array
+    planes = np.ascontiguousarray(array, np.float32) / np.float32(_WHITE[array.dtype.name])
+    if not (np.isfinite(planes).all() and planes.min() >= -0.01 and planes.max() <= 1.01):
+        raise ImageError("float images must be finite and lie in [0, 1]")
+    return planes
 
 
 def open_picture(data: bytes, *formats: str) -> ImageFile.ImageFile:

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blinddiff.errors import ImageError, ParameterError
-from blinddiff.imaging.photograph import resize
+from blinddiff.errors import ParameterError
+from blinddiff.imaging.photograph import from_array, from_picture, resize
 from blinddiff.light.graphs import Array, Estimate, Graphs, Restored
 from blinddiff.sampling.decision import (
     AS_ESTIMATED,
@@ -27,7 +28,6 @@ from blinddiff.sampling.decision import (
 from blinddiff.sampling.engine import Needs
 
 BYTES_PER_PIXEL = 1300  # of a tile: peak of ONNX Runtime, measured with the default network
-WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Output:
 class Engine:
     """The engine "onnx": restores pictures with a folder of graphs, written by `blinddiff export`.
 
-    It is deterministic, and runs the mode of the graphs. Raises WeightsError if the folder holds no graphs.
+    It is deterministic. Raises WeightsError if the folder holds no graphs.
     """
 
     is_fixed = True
@@ -65,13 +65,15 @@ class Engine:
 
     @property
     def modes(self) -> list[str]:
-        """The mode of the graphs."""
-        return [self.graphs.description["mode"]]
+        """The modes of the graphs."""
+        return list(self.graphs.description["modes"])
 
     def check_mode(self, mode: str) -> None:
-        """Raise ParameterError if the graphs are of another mode."""
+        """Raise ParameterError if there are no graphs for a mode."""
         if mode not in self.modes:
-            raise ParameterError(f"mode {mode!r} needs other graphs, or --engine torch; these run {self.modes[0]}")
+            raise ParameterError(
+                f"mode {mode!r} needs other graphs, or --engine torch; these run {', '.join(self.modes)}"
+            )
 
     def check_scale(self, scale: int) -> int:
         """Return the scale. Raises ParameterError if there are no graphs for it."""
@@ -114,9 +116,9 @@ class Engine:
         """Restore a picture.
 
         Args:
-            image: a PIL image, or an array (h, w) or (h, w, 3) of uint8, uint16, or floats in [0, 1].
+            image: a PIL image, or an array (h, w), (h, w, 3) or (3, h, w) of uint8, uint16, or floats in [0, 1].
             scale: one of those of the graphs.
-            mode: that of the graphs, or None.
+            mode: one of `modes`; None for the first.
             jpeg_step: mean luma quantisation step of the JPEG file that the image was read from; 0 if there is none.
             as_is: restore every picture as a photograph at its own size, exactly as estimated.
             on_tile: called after each tile with (finished tiles, all tiles).
@@ -129,32 +131,34 @@ class Engine:
         given["samples"] = None if num_samples == 1 else num_samples
         if unknown := [name for name, value in given.items() if value is not None]:
             raise ParameterError(f"{unknown[0]}: is fixed in graphs; --engine torch takes it")
-        self.check_mode(self.modes[0] if mode is None else mode)
+        mode = self.modes[0] if mode is None else mode
+        self.check_mode(mode)
+        restore = partial(self.graphs.restore, mode=mode, on_tile=on_tile)
         y = to_planes(image)
         estimate, kind = self.graphs.estimate(y, self.check_scale(scale), jpeg_step)
         if as_is:
-            return _output(estimate, self.graphs.restore(y, scale, estimate, on_tile), None)
+            return _output(estimate, restore(y, scale, estimate=estimate), None)
         name = max(kind.probabilities, key=kind.probabilities.__getitem__)
         likeliest = name, kind.probabilities[name]
         if kind.probabilities["enlarged"] >= CERTAIN and kind.factor >= MIN_FACTOR:
-            return self._restore_from_own_size(y, scale, Decision(*likeliest, kind.factor, AS_ESTIMATED), on_tile)
-        taken, restored = AS_ESTIMATED, self.graphs.restore(y, scale, estimate, on_tile)
+            return self._restore_from_own_size(y, scale, Decision(*likeliest, kind.factor, AS_ESTIMATED), restore)
+        taken, restored = AS_ESTIMATED, restore(y, scale, estimate=estimate)
         for fallback, milder in FALLBACKS.items():
             if self._is_acceptable(y, restored):
                 break
             taken = fallback
-            restored = self.graphs.restore(y, scale, milder(estimate, restored.residual), on_tile)
+            restored = restore(y, scale, estimate=milder(estimate, restored.residual))
         return _output(estimate, restored, Decision(*likeliest, 1.0, taken))
 
     def _restore_from_own_size(
-        self, y: Array, scale: int, decision: Decision, on_tile: Callable[[int, int], object]
+        self, y: Array, scale: int, decision: Decision, restore: Callable[..., Restored]
     ) -> Output:
         """Reduce an enlarged picture by its factor, restore it, and resize the result to the size asked for."""
         height, width = y.shape[-2:]
         own = own_scale(scale, decision.factor, self.scales)
         reduced = resize(y[0], own_size(height, width, decision.factor)).clip(0, 1)[None]
         estimate, _ = self.graphs.estimate(reduced, own)
-        restored = self.graphs.restore(reduced, own, estimate, on_tile)
+        restored = restore(reduced, own, estimate=estimate)
         x = resize(restored.x[0], (height * scale, width * scale)).clip(0, 1)[None]
         residual = resize(restored.residual[0], (height, width))[None]
         quality = consistency(restored.residual, restored.noise_level)
@@ -168,19 +172,8 @@ class Engine:
 
 def to_planes(image: Image.Image | NDArray[Any]) -> Array:
     """A picture as (1, 3, h, w) in [0, 1]; transparency is dropped. Raises ImageError if it cannot be used."""
-    if isinstance(image, Image.Image):
-        image = np.asarray(image if image.mode.startswith("I;16") else image.convert("RGB"))
-    if image.dtype.name not in WHITE:
-        raise ImageError(f"pixels of type {image.dtype} are not accepted: use {', '.join(WHITE)}")
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
-    if image.ndim != 3 or image.shape[-1] != 3:
-        raise ImageError(f"an array of shape {image.shape} is not (h, w) or (h, w, 3)")
-    check_size(*image.shape[:2])
-    planes = np.ascontiguousarray(np.moveaxis(image, -1, 0), np.float32)
-    planes = planes / np.float32(WHITE[image.dtype.name])
-    if not (np.isfinite(planes).all() and planes.min() >= -0.01 and planes.max() <= 1.01):
-        raise ImageError("float images must be finite and lie in [0, 1]")
+    planes = from_picture(image)[0] if isinstance(image, Image.Image) else from_array(image)
+    check_size(*planes.shape[-2:])
     return planes[None]
 
 

@@ -106,7 +106,12 @@ class Graphs:
         return spans(height * scale, unit, TILE), spans(width * scale, unit, TILE)
 
     def restore(
-        self, y: Array, scale: int, estimate: Estimate, on_tile: Callable[[int, int], object] = lambda *_: None
+        self,
+        y: Array,
+        scale: int,
+        mode: str,
+        estimate: Estimate,
+        on_tile: Callable[[int, int], object] = lambda *_: None,
     ) -> Restored:
         """Restore an image (1, 3, h, w) in [0, 1] with an estimate; a large one in tiles, which are blended.
 
@@ -119,7 +124,7 @@ class Graphs:
         for index, (row, column) in enumerate(product(rows, columns), 1):
             hr = np.s_[..., row.start : row.stop, column.start : column.stop]
             lr = np.s_[..., row.start // scale : row.stop // scale, column.start // scale : column.stop // scale]
-            out = self._run("restore", scale, y=np.ascontiguousarray(y[lr]), **estimate.inputs())
+            out = self._run(f"restore_{mode}", scale, y=np.ascontiguousarray(y[lr]), **estimate.inputs())
             weights = row.weights[:, None] * column.weights
             x[hr] += weights * out["x"]
             residual[lr] += weights[scale // 2 :: scale, scale // 2 :: scale] * out["residual"]

@@ -1,6 +1,7 @@
 """Chooses and loads an engine: the pipeline of torch, or the light one of ONNX graphs."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def load_pipeline(weights: str | Path | None = None, device: str | None = None) 
 
     Raises BlindDiffError if torch is not installed.
     """
-    need("this", "torch", "torch", "diffusers")
+    need("the engine torch", "blinddiff[torch]", "torch", "diffusers")
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
     pipeline = BlindDiffPipeline.from_pretrained(weights, device)
@@ -35,7 +36,7 @@ def load_engine(name: str = "auto", weights: str | Path | None = None, device: s
     """
     if engine_for(name, weights, device) == "torch":
         return load_pipeline(weights, device)
-    need("the engine onnx", "onnx", "onnxruntime")
+    need("the engine onnx", "blinddiff", "onnxruntime")
     from blinddiff.light.engine import Engine as LightEngine
 
     return LightEngine(DEFAULT_WEIGHTS if weights is None else weights)
@@ -48,7 +49,8 @@ def engine_for(name: str, weights: str | Path | None, device: str | None) -> str
     """
     if name != "auto":
         return name
-    if not (DEFAULT_WEIGHTS if weights is None else Path(weights)).joinpath(DESCRIPTION).is_file():
+    # os.path, because Path raises for invalid names
+    if not os.path.isfile(os.path.join(DEFAULT_WEIGHTS if weights is None else weights, DESCRIPTION)):
         return "torch"
     return "torch" if weights is None and has_accelerator(device) else "onnx"
 

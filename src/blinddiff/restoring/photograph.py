@@ -12,14 +12,25 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from blinddiff import __version__
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.model import SCALES, check_noise_level
 from blinddiff.degradation.sharpness import Sharpness, noise_in_words, sharpness_of
 from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError, is_lack_of_memory
-from blinddiff.files import DEFAULT_WEIGHTS, file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, read_image, reduce_image, resample, visible_colours
+from blinddiff.files import DEFAULT_WEIGHTS, FilePath, file_hash
+from blinddiff.imaging import (
+    MAX_PIXELS,
+    Photograph,
+    left_out,
+    read_image,
+    reduce_image,
+    resample,
+    to_picture,
+    visible_colours,
+    write_image,
+)
 from blinddiff.imaging.photograph import Planes, enlarge
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.restoring.engines import engine_for
@@ -221,7 +232,7 @@ def _weights_hash(weights: str | Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One restored photograph; write it with ``write_image(path, result.pixels, result.photograph, result.alpha)``.
+    """One restored photograph.
 
     Attributes:
         pixels: (3, H, W) in [0, 1]; the mean of the samples.
@@ -254,6 +265,18 @@ class Result:
     seconds: float
     passes: tuple[int, ...]
     decision: Decision | None
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image with 8 bits, with its transparency."""
+        picture = to_picture(self.pixels)
+        if self.alpha is not None:
+            picture.putalpha(to_picture(self.alpha))
+        return picture
+
+    def save(self, path: FilePath) -> None:
+        """Write the image with the metadata of the photograph, see `write_image`."""
+        write_image(path, self.pixels, self.photograph, self.alpha)
 
     @property
     def residual_rms(self) -> float:
@@ -383,7 +406,7 @@ def restore_photograph(
     try:
         for scale in passes:
             out = engine(
-                np.moveaxis(image, 1, -1) if outs else np.moveaxis(pixels, 0, -1),
+                image if outs else pixels,
                 scale=scale,
                 mode=settings.mode,
                 num_inference_steps=settings.steps,

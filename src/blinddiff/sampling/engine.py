@@ -5,9 +5,6 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-ENGINES = ("auto", "onnx", "torch")
-"""Names of engines. auto: torch where there is a GPU, or no graphs are found; else onnx."""
-
 
 class Needs(NamedTuple):
     """What a restoration needs.
@@ -59,7 +56,7 @@ class Engine(Protocol):
         """A random generator for calls; None if there is no noise."""
 
     def estimate(self, image: NDArray[Any], scale: int = 4, jpeg_step: float = 0.0) -> Any:
-        """Estimate kernel and noise of an image (h, w, 3)."""
+        """Estimate kernel and noise of an image (3, h, w) or (h, w, 3)."""
 
     def __call__(
         self,
@@ -79,4 +76,4 @@ class Engine(Protocol):
         on_step: Any = None,
         on_tile: Callable[[int, int], object] = lambda *_: None,
     ) -> Any:
-        """Restore an image (h, w, 3), see `BlindDiffPipeline`."""
+        """Restore an image (3, h, w) or (h, w, 3), see `BlindDiffPipeline`."""

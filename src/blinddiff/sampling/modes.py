@@ -1,6 +1,9 @@
-"""The modes: defaults of the sampler's options; without torch."""
+"""The engines and the modes, by name; without slow imports."""
 
 from dataclasses import dataclass
+
+ENGINES = ("auto", "onnx", "torch")
+"""auto: torch where there is a GPU, or no graphs are found; else onnx."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def to_batch(image: ImageInput) -> Tensor:
     """Convert an image, or a list of images of one size, to (B, 3, h, w) float32 in [0, 1], on the CPU.
 
     PIL images are grey (8 or 16 bits), palette, RGB or RGBA; transparency is dropped. Arrays are (h, w), (h, w, 3)
-    or (B, h, w, 3), tensors (3, h, w) or (B, 3, h, w). The type alone decides the value of white: 255 for uint8, 65535
-    for uint16, 1 for floats. Other types are refused, because their white is not known.
+    or (B, h, w, 3); arrays and tensors are (3, h, w) or (B, 3, h, w). The type alone decides the value of white: 255
+    for uint8, 65535 for uint16, 1 for floats. Other types are refused, because their white is not known.
 
     Raises:
         ImageError: unsupported pixel type, shape or range, non-finite values, sides under 8 px, or different sizes.
@@ -104,11 +104,14 @@ def _one(image: Any) -> Tensor:
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
-        if image.ndim not in (3, 4) or image.shape[-1] != 3:
+        # No side is 3, so that planes cannot be mistaken.
+        planes = image.ndim in (3, 4) and image.shape[-3] == 3 != image.shape[-1]
+        if image.ndim not in (3, 4) or (image.shape[-1] != 3 and not planes):
             raise ImageError(f"an array of shape {image.shape} is not (h, w), (h, w, 3) or (batch, h, w, 3)")
         white = _white(image.dtype.name, image.dtype.kind == "f")
         # astype copies, and converts the bytes of big-endian arrays
-        tensor = torch.from_numpy(image.astype(np.float32)).movedim(-1, -3)
+        tensor = torch.from_numpy(image.astype(np.float32))
+        tensor = tensor if planes else tensor.movedim(-1, -3)
     elif isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != 3:
             raise ImageError(f"a tensor of shape {tuple(image.shape)} is not (3, h, w) or (batch, 3, h, w)")
