@@ -9,7 +9,8 @@ from blinddiff.cli.main import main
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else found(name))
     assert main(["app"]) == 2
     output = capsys.readouterr()
     assert output.out == ""

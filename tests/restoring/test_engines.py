@@ -148,12 +148,16 @@ def test_what_needs_torch_says_so_in_one_line(tmp_path):
         ("upscale", photograph_file),
         ("degrade", photograph_file, "-o", tmp_path / "y.png", "--sigma", 1),
         ("convert", tmp_path / "a.pth", tmp_path / "b"),
+        ("evaluate", "--protocol", "gaussian8"),
     ):
         command = [sys.executable, "-c", blocked, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         assert "needs torch: pip install 'blinddiff[torch]'" in done.stderr
+    for words in (("--help",), ("--completion", "bash"), ("upscale", "--help")):
+        done = subprocess.run([sys.executable, "-c", blocked, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_an_engine_whose_package_is_missing(tiny_graphs, monkeypatch):

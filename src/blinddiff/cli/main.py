@@ -1,7 +1,7 @@
 """Parses a command line and imports only the module of the chosen command, so that ``--help`` is fast."""
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
 from typing import Any, NoReturn
@@ -25,6 +25,9 @@ COMMANDS = {
 }
 """The module and the summary of each command. The module's function `run_NAME` runs the command and may return an exit
 code; the function `add_NAME_arguments` in `options` adds its arguments to a parser."""
+
+EXTRAS = {"app": "ui", "serve": "ui", "export": "onnx"}
+"""The extra that each command needs, if it is not the extra torch; those of the module `photographs` may need none."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,6 +84,7 @@ def _words() -> dict[str, dict[str, list[str]]]:
             for option in action.option_strings
         }
         for name in COMMANDS
+        if name != "evaluate" or importlib.util.find_spec("torch") is not None  # its choices are in modules of torch
     }
 
 
@@ -128,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         if chosen in COMMANDS and COMMANDS[chosen][0] != "photographs":
-            need("it", "blinddiff[torch]", "torch", "diffusers")
+            need("this command", f"blinddiff[{EXTRAS.get(chosen, 'torch')}]", "torch", "diffusers")
         args = _parser(chosen).parse_args(arguments)
         options.set_threads(getattr(args, "threads", None))
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")

@@ -21,7 +21,7 @@ def load_pipeline(weights: str | Path | None = None, device: str | None = None) 
 
     Raises BlindDiffError if torch is not installed.
     """
-    need("the engine torch", "blinddiff[torch]", "torch", "diffusers")
+    need("without a folder of graphs as weights, this", "blinddiff[torch]", "torch", "diffusers")
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
     pipeline = BlindDiffPipeline.from_pretrained(weights, device)
