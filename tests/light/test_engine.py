@@ -1,5 +1,8 @@
 """The engine without torch: its decisions and conversions against those of the pipeline."""
 
+import hashlib
+import json
+import shutil
 import subprocess
 import sys
 
@@ -172,6 +175,21 @@ def test_bad_input_is_one_clear_line(tiny_graphs, tmp_path):
     (tmp_path / "blinddiff.json").write_text((tiny_graphs / "blinddiff.json").read_text())
     with pytest.raises(WeightsError, match="cannot be loaded"):
         Engine(tmp_path)(picture())
+
+
+def test_graphs_of_other_weights_are_refused(tiny_graphs, tmp_path):
+    folder = tmp_path / "graphs"
+    shutil.copytree(tiny_graphs, folder)
+    description = json.loads((folder / "blinddiff.json").read_text())
+    description["weights"] = {"file": "w.safetensors", "sha256": hashlib.sha256(b"weights").hexdigest()}
+    (folder / "blinddiff.json").write_text(json.dumps(description))
+    with pytest.raises(WeightsError, match=r"cannot be read: w\.safetensors"):
+        Engine(folder)
+    (folder / "w.safetensors").write_bytes(b"weights")
+    assert Engine(folder)(picture(), 2).images.shape == (1, 48, 72, 3)
+    (folder / "w.safetensors").write_bytes(b"others!")
+    with pytest.raises(WeightsError, match="made from other weights; export them again"):
+        Engine(folder)
 
 
 def test_names_are_those_of_the_exporter():

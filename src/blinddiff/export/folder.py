@@ -8,15 +8,15 @@ from typing import Any
 from blinddiff import __version__
 from blinddiff.errors import ParameterError
 from blinddiff.export.onnx import OPSET, check_graphs, export_scale, with_linked_weights
-from blinddiff.files import make_folder, write_file
+from blinddiff.files import file_hash, make_folder, write_file
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.picture_kind import LIMITS, PICTURE_KINDS
 from blinddiff.models.statistics import MAX_WINDOWS, WINDOW
 from blinddiff.sampling.decision import SMALLEST_SIDE
+from blinddiff.sampling.modes import DESCRIPTION
 
 MODES = ("fast", "fidelity")
 """Modes without diffusion, which a graph can hold."""
-DESCRIPTION = "blinddiff.json"
 CARD = """---
 license: apache-2.0
 library_name: onnx
@@ -118,6 +118,8 @@ def write_folder(
             write_file(folder / f"{name}_x{scale}.onnx", graph.SerializeToString())
         description = describe(network, scales, modes, {name: list_tensors(graph) for name, graph in graphs.items()})
         on_scale(scale, differences)
+    if weights is not None:
+        description["weights"] = {"file": weights, "sha256": file_hash(folder / weights)}
     write_file(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
     if weights is None:
         write_file(folder / "README.md", card(description).encode())

@@ -27,7 +27,7 @@ from blinddiff.sampling.decision import (
 )
 from blinddiff.sampling.engine import Needs
 
-BYTES_PER_PIXEL = 1300  # of a tile: peak of ONNX Runtime, measured with the default network
+BYTES_PER_PIXEL = 600  # of a tile: peak of ONNX Runtime, measured with the default network
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from blinddiff.errors import WeightsError
+from blinddiff.files import file_hash
+from blinddiff.sampling.modes import DESCRIPTION
 from blinddiff.sampling.spans import Span, spans
 
 Array = NDArray[np.float32]
-DESCRIPTION = "blinddiff.json"
 ESTIMATES = ("kernel", "noise_level", "expected_kernel_error", "noise_spectrum")
 TILE = 1024
 """Largest side of a tile of the result, in pixels."""
@@ -79,7 +80,10 @@ class Restored:
 
 
 class Graphs:
-    """A folder of graphs, written by `blinddiff export`. Raises WeightsError if it holds none."""
+    """A folder of graphs, written by `blinddiff export`.
+
+    Raises WeightsError if it holds none, or its graphs read their weights from a file that has changed.
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
@@ -87,6 +91,12 @@ class Graphs:
             self.description: dict[str, Any] = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise WeightsError(f"{folder}: holds no exported graphs: {DESCRIPTION} cannot be read") from error
+        linked = self.description.get("weights")
+        try:
+            if linked is not None and file_hash(self.folder / linked["file"]) != linked["sha256"]:
+                raise WeightsError(f"{folder}: its graphs were made from other weights; export them again")
+        except OSError as error:
+            raise WeightsError(f"{folder}: the weights of its graphs cannot be read: {linked['file']}") from error
         self._session = cache(self._load)
 
     @property

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from blinddiff.errors import need
 from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.sampling.engine import Engine
+from blinddiff.sampling.modes import DESCRIPTION
 
 if TYPE_CHECKING:
     from blinddiff.sampling.pipeline import BlindDiffPipeline
-
-DESCRIPTION = "blinddiff.json"
-"""The file that makes a folder one of graphs."""
 
 
 def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> "BlindDiffPipeline":

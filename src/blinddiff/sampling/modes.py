@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 ENGINES = ("auto", "onnx", "torch")
 """auto: torch where there is a GPU, or no graphs are found; else onnx."""
+DESCRIPTION = "blinddiff.json"
+"""The file that makes a folder one of graphs."""
 
 
 @dataclass(frozen=True)
