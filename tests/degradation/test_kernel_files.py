@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,13 @@ def test_kernels_of_other_programs(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_kernel(tmp_path / "one.mat"), KERNEL, atol=1e-6)
     assert np.array_equal(read_kernel(str(tmp_path / "mixed.txt")), torch.full((2, 2), 0.25))
     assert np.array_equal(read_kernel(tmp_path / "list.json"), torch.tensor([[0.0, 1.0, 0.0]]))
+
+
+def test_what_matlab_files_need_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_kernel(tmp_path / "k.mat", KERNEL)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(KernelError, match="a .mat file needs scipy: pip install 'scipy'"):
+        read_kernel(tmp_path / "k.mat")
 
 
 def test_the_variable_named_kernel_is_taken_from_a_mat_file(tmp_path: Path) -> None:

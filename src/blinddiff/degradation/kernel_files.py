@@ -1,5 +1,6 @@
 """Reads and writes blur kernels: NumPy, MATLAB, text, JSON and grey PNG files."""
 
+import importlib
 import io
 import json
 import os
@@ -10,11 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.io
 from PIL import Image
 
 from blinddiff.degradation.kernel_measures import check_kernel, drop_slight_negatives, normalise
-from blinddiff.errors import KernelError, OutputError
+from blinddiff.errors import KernelError, OutputError, need
 from blinddiff.files import write_file
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -76,9 +76,15 @@ def _format_of(file: Path, formats: dict[str, Format], error: type[Exception]) -
     return chosen
 
 
+def _scipy_io() -> Any:
+    """The module for MATLAB files, a third of what the light installation would take."""
+    need("a .mat file", "scipy", "scipy")
+    return importlib.import_module("scipy.io")
+
+
 def _read_mat(file: Path) -> Array:
     try:
-        content: dict[str, Any] = scipy.io.loadmat(file, appendmat=False)
+        content: dict[str, Any] = _scipy_io().loadmat(file, appendmat=False)
     except NotImplementedError:
         raise KernelError("is a MATLAB 7.3 file; save it with the option -v7") from None
     if MAT_KEY in content:
@@ -154,7 +160,7 @@ KERNEL_ENDINGS = tuple(_READERS)
 """Suffixes of kernel files."""
 _WRITERS: dict[str, Format] = {
     ".npy": np.save,
-    ".mat": lambda file, kernel: scipy.io.savemat(file, {MAT_KEY: kernel}),
+    ".mat": lambda file, kernel: _scipy_io().savemat(file, {MAT_KEY: kernel}),
     ".csv": partial(np.savetxt, fmt="%.9g", delimiter=","),  # nine significant digits represent every float32 exactly
     ".txt": partial(np.savetxt, fmt="%.9g"),
     ".json": _write_json,
