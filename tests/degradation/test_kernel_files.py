@@ -64,7 +64,7 @@ def test_kernels_of_other_programs(tmp_path: Path) -> None:
 def test_what_matlab_files_need_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_kernel(tmp_path / "k.mat", KERNEL)
     monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(KernelError, match="a .mat file needs scipy: pip install 'scipy'"):
+    with pytest.raises(KernelError, match=r"a \.mat file needs scipy: pip install 'scipy'"):
         read_kernel(tmp_path / "k.mat")
 
 
