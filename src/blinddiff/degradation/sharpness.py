@@ -56,12 +56,12 @@ def sharpness_of(kernel: ArrayLike, scale: int) -> Sharpness:
     return Sharpness((across, down), max(overshoot, 0.0))
 
 
-def mtf(line_spread: NDArray[np.float64], scale: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mtf(line_spread: ArrayLike, scale: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequencies, in cycles per pixel of y, and the MTF of y there, from a kernel's line spread function (n,)."""
     taps, _ = downsampling_taps(scale)
     frequency = np.linspace(0, 0.5, MTF_POINTS)  # cycles per HR pixel
     transfer = np.ones_like(frequency)
-    for part in (line_spread, taps):
+    for part in (np.asarray(line_spread, np.float64), taps):
         phase = -2j * math.pi * frequency[:, None] * np.arange(len(part))
         transfer = transfer * abs(np.exp(phase) @ part)
     return frequency * scale, transfer
