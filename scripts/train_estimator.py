@@ -1,7 +1,7 @@
-"""Train the estimator and its confidence head from stored examples: many passes over the statistics of degraded crops.
+"""Train the estimator and its confidence head from stored examples: many passes over statistics of degraded crops.
 
-The stages of `blinddiff train` see each crop a few times, and most of their time goes into making it. Here the statistics
-are computed once, and mirrored and transposed at random afterwards.
+The stages of `blinddiff train` see each crop a few times, and most of their time goes into making it. Here the
+statistics are computed once, and mirrored and transposed at random afterwards.
 
     python scripts/train_estimator.py store RECIPE STORE --data FOLDER... --minutes 30
     python scripts/train_estimator.py fit RECIPE STORE... -o FOLDER
@@ -79,7 +79,7 @@ class Examples:
 
 
 def store(recipe: Recipe, folder: Path, minutes: float, first: int, every: int, leaves: bool) -> None:
-    """Write examples to ``folder`` for some minutes: ``first`` is the first chunk, ``every`` the step between chunks."""
+    """Write examples to ``folder`` for some minutes, in chunks number ``first``, ``first + every``, and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     side = max(aligned(recipe.data.context, scale) for scale in recipe.degradation.scales) + 2 * MARGIN
     if leaves:
@@ -175,21 +175,22 @@ def _split_colour(colour: Tensor) -> tuple[Tensor, Tensor]:
 def fit(recipe: Recipe, examples: Examples, folder: Path, minutes: float) -> None:
     """Train the estimator for some minutes, and write the averaged weights."""
     torch.manual_seed(recipe.seed)
-    network = initial_network(recipe).float()
+    network = initial_network(recipe).to(torch.float32)
     estimator = network.estimator
     _set_statistics(estimator, examples)
     parameters = dict(network.named_parameters())
-    learned = {name: p for name, p in parameters.items() if name.startswith("estimator.") and not name.startswith(FROZEN)}
+    learned = {
+        name: p for name, p in parameters.items() if name.startswith("estimator.") and not name.startswith(FROZEN)
+    }
     network.requires_grad_(False)
     for parameter in learned.values():
         parameter.requires_grad_()
     new = {name for name in learned if name.split(".")[1] in NEW}
-    groups = [
-        {"params": [learned[name] for name in learned if name in new], "lr": recipe.learning_rate},
-        {"params": [learned[name] for name in learned if name not in new], "lr": recipe.learning_rate / 10},
-    ]
-    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
-    rates = [group["lr"] for group in groups]
+    groups = [[learned[name] for name in learned if (name in new) == is_new] for is_new in (True, False)]
+    rates = [recipe.learning_rate, recipe.learning_rate / 10]
+    optimiser = torch.optim.AdamW(
+        [{"params": group} for group in groups], betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+    )
     average = averaged(estimator, recipe.ema)
     network.eval()  # the batch norms keep the statistics of all examples
     rng = np.random.default_rng(recipe.seed)
@@ -230,10 +231,14 @@ def estimator_losses(estimator: SpectralEstimator, batch: Examples) -> dict[str,
 def _set_statistics(estimator: SpectralEstimator, examples: Examples) -> None:
     """Set the statistics of the new batch norms to those of the examples; those of the old one stay."""
     some = examples[torch.randperm(len(examples))[:8192]]
+    fine = estimator.fine[1]
+    assert isinstance(fine, nn.BatchNorm1d)
     for norm, values in (
         (estimator.normalise_colour, some.statistics.colour),
-        (estimator.fine[1], some.statistics.fine.flatten(1)),
+        (fine, some.statistics.fine.flatten(1)),
     ):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.copy_(values.mean(0))
         norm.running_var.copy_(values.var(0))
 
@@ -248,7 +253,7 @@ def _save(network: MCFormer, estimator: nn.Module, folder: Path) -> None:
 def confidence(recipe: Recipe, examples: Examples, folder: Path, steps: int) -> None:
     """Train the confidence head on all examples at once: its inputs, the features, do not change."""
     torch.manual_seed(recipe.seed)
-    network = initial_network(recipe).float().eval()
+    network = initial_network(recipe).to(torch.float32).eval()
     estimator = network.estimator
     features, errors, pixels = [], [], []
     rng = np.random.default_rng(recipe.seed)
@@ -281,6 +286,7 @@ def confidence(recipe: Recipe, examples: Examples, folder: Path, steps: int) -> 
 
 
 def main() -> None:
+    """Run a command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("store", "fit", "confidence"):
@@ -290,7 +296,9 @@ def main() -> None:
         command.add_argument("--minutes", type=float, default=30)
         if name == "store":
             command.add_argument("--data", nargs="+")
-            command.add_argument("--leaves", action="store_true", help="pictures of dead leaves in place of photographs")
+            command.add_argument(
+                "--leaves", action="store_true", help="pictures of dead leaves in place of photographs"
+            )
             command.add_argument("--first", type=int, default=0)
             command.add_argument("--every", type=int, default=1)
         else:
