@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import blinddiff
+from blinddiff.cli.main import main
 from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.imaging import encode_image, read_image
 from blinddiff.restoring.engines import default_mode, engine_for, load_engine
@@ -87,6 +88,20 @@ def test_plans_of_both(engine):
 def test_what_graphs_do_not_reach(tiny_graphs):
     with pytest.raises(ParameterError, match="do not reach 8; --engine torch reaches more"):
         restore_photograph(load_engine("onnx", tiny_graphs), photograph(), RestoreSettings(scale=8, mode="fast"))
+
+
+def test_options_that_graphs_fix_are_refused_before_the_work(tiny_graphs, tmp_path, capsys):
+    (tmp_path / "album").mkdir()
+    for path in ("small.png", "album/one.png"):
+        (tmp_path / path).write_bytes(encode_image("a.png", photograph().pixels))
+    for options in (("--steps", "3"), ("--samples", "2"), ("--noise-level", "2"), ("--kernel-map", "map.png")):
+        for source in ("small.png", "album"):
+            if source == "album" and options[0] == "--kernel-map":
+                continue
+            words = ["upscale", str(tmp_path / source), "-o", str(tmp_path / "new.png"), "--weights", str(tiny_graphs)]
+            assert main([*words, *(option.replace("map.png", str(tmp_path / "map.png")) for option in options)]) == 2
+            assert "is fixed in graphs; --engine torch takes it" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["album", "small.png"]
 
 
 def test_which_engine_is_taken(tiny_graphs, tiny_weights, monkeypatch):

@@ -164,7 +164,8 @@ def _restore_one(
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     engine = load()
-    engine.check_mode(settings.mode)
+    settings.check(engine)
+    engine.check_fixed(kernel_map=args.kernel_map)
     size = photograph.pixels.shape[-2], photograph.pixels.shape[-1]
     if args.dry_run:
         print_line(f"{name} -> {output}: {inputs.describe_plan([size], settings, engine)[0]}", to_stream)

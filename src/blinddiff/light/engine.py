@@ -75,6 +75,12 @@ class Engine:
                 f"mode {mode!r} needs other graphs, or --engine torch; these run {', '.join(self.modes)}"
             )
 
+    def check_fixed(self, **options: Any) -> None:
+        """Raise ParameterError if an option is given, not None, that is fixed in graphs."""
+        for name, value in options.items():
+            if value is not None:
+                raise ParameterError(f"{name}: is fixed in graphs; --engine torch takes it")
+
     def check_scale(self, scale: int) -> int:
         """Return the scale. Raises ParameterError if there are no graphs for it."""
         if scale not in self.scales:
@@ -127,10 +133,8 @@ class Engine:
         fixed size, and there are neither noise nor intermediate images. Raises ImageError for an image that cannot be
         used, ParameterError for a scale or mode without graphs, or an option that graphs do not have.
         """
-        given = {"steps": num_inference_steps, "kernel": kernel, "noise_level": noise_level}
-        given["samples"] = None if num_samples == 1 else num_samples
-        if unknown := [name for name, value in given.items() if value is not None]:
-            raise ParameterError(f"{unknown[0]}: is fixed in graphs; --engine torch takes it")
+        samples = None if num_samples == 1 else num_samples
+        self.check_fixed(steps=num_inference_steps, samples=samples, kernel=kernel, noise_level=noise_level)
         mode = self.modes[0] if mode is None else mode
         self.check_mode(mode)
         restore = partial(self.graphs.restore, mode=mode, on_tile=on_tile)

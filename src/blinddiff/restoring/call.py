@@ -42,7 +42,7 @@ def restore(
     loaded = _load(engine, weights, device)
     settings |= {"scale": scale, "engine": engine, "weights": weights, "device": device}
     chosen = RestoreSettings(mode=mode or loaded.modes[0], **settings)
-    loaded.check_mode(chosen.mode)
+    chosen.check(loaded)
     kernel = None if chosen.kernel is None else read_kernel(chosen.kernel)
     return restore_photograph(loaded, photograph, chosen, kernel)
 

@@ -72,8 +72,9 @@ def restore_folder(
     listener = Listener() if listener is None else listener
     plan = make_plan(source, output, suffix, settings.kernel)
     fingerprint = settings.fingerprint()
-    if settings.mode == "paper":  # only some weights can run it: check before the folder is made
-        load_engine(settings.engine, settings.weights, "cpu").check_mode(settings.mode)
+    # Only some weights can run "paper", and graphs lack options: check before the folder is made.
+    if settings.mode == "paper" or _engine(settings) == "onnx":
+        settings.check(load_engine(settings.engine, settings.weights, "cpu"))
     make_folder(output)
     report = FolderReport()
 

@@ -181,6 +181,12 @@ class RestoreSettings:
             raise ParameterError(f"{text}; --engine torch reaches more" if engine.is_fixed else text)
         return min(fitting, key=lambda chain: (math.prod(chain), len(chain)))
 
+    def check(self, engine: Engine) -> None:
+        """Raise ParameterError if an engine cannot restore with these settings."""
+        engine.check_mode(self.mode)
+        samples = None if self.samples == 1 else self.samples
+        engine.check_fixed(steps=self.steps, samples=samples, kernel=self.kernel, noise_level=self.noise_level)
+
     @property
     def number_of_steps(self) -> int:
         """`steps`, or the mode's default."""

@@ -49,6 +49,9 @@ class Engine(Protocol):
     def check_mode(self, mode: str) -> None:
         """Raise ParameterError if a mode is not one of `modes`."""
 
+    def check_fixed(self, **options: Any) -> None:
+        """Raise ParameterError if an option is given, not None, that is fixed."""
+
     def check_scale(self, scale: int) -> int:
         """Return the scale as int. Raises ParameterError if it is not one of `scales`."""
 

@@ -377,6 +377,9 @@ class BlindDiffPipeline(DiffusionPipeline):
             others = ", ".join(self.modes)
             raise ParameterError(f"mode {mode!r} needs the weights of a published network; these weights run {others}")
 
+    def check_fixed(self, **options: Any) -> None:
+        """Nothing is fixed, see `Engine`."""
+
     def check_scale(self, scale: int) -> int:
         """Return the scale as int. Raises ParameterError if the network was not trained for it."""
         number = whole_number(scale)
