@@ -231,7 +231,7 @@ def test_the_description_of_the_pack():
     tomllib = pytest.importorskip("tomllib", reason="this Python reads no TOML")
     with open(PACK / "pyproject.toml", "rb") as file:
         described = tomllib.load(file)
-    assert described["project"]["dependencies"] == ["blinddiff"]
+    assert described["project"]["dependencies"] == ["blinddiff[torch]"]
     assert "comfyui" not in described["project"]["name"]
     assert described["tool"]["comfy"]["DisplayName"] == "blinddiff"
     assert Path(PACK / "README.md").is_file()
