@@ -53,7 +53,7 @@ docs: env ## build the site into site/, strictly; it loads nothing from other se
 # of them is still of use, and the script says which are missing.
 rivals: ## compare with other models; see docs/evaluation.md for the data it needs
 	$(PYTHON) -m venv .venv-rivals
-	$(RIVALS)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(RIVALS)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
 	grep -v '^#' scripts/rivals-requirements.txt | while read -r package; do \
 	    $(RIVALS)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: "$$package" \
 	    || echo "not installed: $$package"; done

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from benchmark_record import load_average, write_record
 
-from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.restoring.engines import load_pipeline
 
 SETTINGS = {
     "spinning": {"GOMP_SPINCOUNT": "300000"},  # what GNU OpenMP does if nothing is set

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from blinddiff.degradation import Observation, bicubic_upsample
+from blinddiff.degradation import bicubic_upsample
 from blinddiff.evaluation.protocols import protocol
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.models.picture_kind import LIMITS
-from blinddiff.restoring.photograph import load_pipeline
-from blinddiff.sampling.safety import measured
+from blinddiff.restoring.engines import load_pipeline
+from blinddiff.sampling.decision import measured
 
 QUANTILE, MARGIN = 0.99, 1.5
 SMALLEST = torch.tensor([3.0, 1.0, 0.02])
@@ -62,7 +62,7 @@ def results(weights: Path, data: Path, name_of_set: str) -> tuple[Tensor, Tensor
             y, x = case.y[None, :, :SIDE, :SIDE], case.hr[None, :, : SIDE * scale, : SIDE * scale]
             generator = torch.Generator().manual_seed(case.seed)
             out = pipeline(y, scale=scale, mode="fast", as_is=True, generator=generator, output_type="pt")
-            rows.append(measured(Observation(y, scale), out))
+            rows.append(torch.tensor(measured(out.images, y, float(out.consistency[0]))))
             errors = [(each.clamp(0, 1) - x).square().mean() for each in (bicubic_upsample(y, scale), out.images)]
             gains.append(10 * (errors[0] / errors[1]).log10())
     return torch.stack(rows), torch.stack(gains)

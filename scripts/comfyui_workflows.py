@@ -16,7 +16,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from blinddiff.imaging import read_image, to_picture
-from blinddiff.restoring.photograph import RestoreSettings, load_pipeline, restore_photograph
+from blinddiff.restoring.engines import load_pipeline
+from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "integrations" / "comfyui" / "example_workflows"

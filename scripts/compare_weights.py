@@ -10,19 +10,19 @@ import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
-from blinddiff.degradation import bicubic_upsample
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.evaluation.data import images_in
 from blinddiff.imaging import read_image, to_picture, visible_colours
-from blinddiff.restoring.photograph import RestoreSettings, Result, load_pipeline, restore_photograph
+from blinddiff.imaging.photograph import Planes, enlarge
+from blinddiff.restoring.engines import load_pipeline
+from blinddiff.restoring.photograph import RestoreSettings, Result, restore_photograph
 
 CAPTION, GAP = 22, 6
 COLUMNS = 2  # of photographs, three pictures each
 
 
-def middle(image: Tensor, side: int) -> Image.Image:
+def middle(image: Planes, side: int) -> Image.Image:
     """The central square of (3, H, W), at most `side` pixels wide."""
     top, left = (max(0, (length - side) // 2) for length in image.shape[-2:])
     return to_picture(image[:, top : top + side, left : left + side])
@@ -54,7 +54,7 @@ def main() -> None:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
     for number, path in enumerate(files):
         photograph = read_image(path)
-        enlarged = bicubic_upsample(visible_colours(photograph), args.scale).clamp(0, 1)
+        enlarged = enlarge(visible_colours(photograph), args.scale).clip(0, 1)
         shown = [(enlarged, path.stem)]
         for label, pipeline in zip(("before", "after"), pipelines, strict=True):
             result = restore_photograph(pipeline, photograph, settings)

@@ -5,7 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
+from blinddiff.sampling.modes import DESCRIPTION
 from blinddiff.sampling.pipeline import BlindDiffPipeline, load_denoiser
 from blinddiff.sampling.schedulers import default_scheduler
 
@@ -20,6 +21,8 @@ def main() -> None:
     network.half()
     for part in ("network", "scheduler"):
         shutil.rmtree(DEFAULT_WEIGHTS / part, ignore_errors=True)
+    for graph in (DEFAULT_WEIGHTS / DESCRIPTION, *DEFAULT_WEIGHTS.glob("*.onnx")):
+        graph.unlink(missing_ok=True)  # they read the weights that were there before, see scripts/ship_graphs.py
     BlindDiffPipeline(network, scheduler).save_pretrained(DEFAULT_WEIGHTS)
     config = DEFAULT_WEIGHTS / "network" / "config.json"
     content = json.loads(config.read_text())

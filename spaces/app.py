@@ -5,7 +5,7 @@ import threading
 
 from blinddiff.app import Limits
 from blinddiff.app.server import served
-from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.restoring.engines import load_pipeline
 
 LIMITS = Limits(megapixels=4, upload_megabytes=16, seconds=300, files=4)
 """Smaller than those of `blinddiff app`: visitors share two CPU cores."""

@@ -1,5 +1,6 @@
 """A tiny network with random weights: everything about the pipeline but its quality can be tested with it."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,61 @@ def tiny_weights(tiny_pipeline: BlindDiffPipeline, tmp_path_factory: pytest.Temp
     """A folder written by `save_pretrained`."""
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `blinddiff export` writes it, whose graphs enlarge by repetition and estimate the same for all."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import helper, numpy_helper
+
+    folder = tmp_path_factory.mktemp("weights") / "graphs"
+    folder.mkdir()
+    estimates = {
+        "kernel": np.full((1, 31, 31), 1 / 961),
+        "noise_level": np.ones(1),
+        "expected_kernel_error": np.full(1, 0.1),
+        "noise_spectrum": np.ones((1, 16, 16)),
+    }
+    kind = {"picture_probabilities": np.array([[0.9, 0.1, 0, 0]]), "enlarged_by": np.ones(1)}
+    refined = {"refined_kernel": "kernel", "refined_noise_level": "noise_level"}
+
+    def write(name: str, nodes: list[Any], inputs: dict[str, list[Any]], outputs: list[str]) -> None:
+        tensors = [[helper.make_tensor_value_info(name, 1, shape) for name, shape in inputs.items()]]
+        tensors.append([helper.make_tensor_value_info(name, 1, None) for name in outputs])
+        model = helper.make_model(helper.make_graph(nodes, name, *tensors), opset_imports=[helper.make_opsetid("", 20)])
+        model.ir_version = 10
+        onnx.save(model, folder / f"{name}.onnx")
+
+    def constant(name: str, value: np.ndarray) -> Any:
+        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value.astype(np.float32)))
+
+    nearest = {"mode": "nearest", "nearest_mode": "floor"}
+    y: dict[str, list[Any]] = {"y": [1, 3, "height", "width"]}
+    for scale in (1, 2, 3, 4):
+        constants = [constant(name, value) for name, value in {**estimates, **kind}.items()]
+        write(f"estimate_x{scale}", constants, {**y, "jpeg_step": [1]}, [*estimates, *kind])
+        nodes = [
+            constant("factors", np.array([1, 1, scale, scale])),
+            constant("nothing", np.zeros(1)),
+            helper.make_node(
+                "Resize", ["y", "", "factors"], ["x"], coordinate_transformation_mode="asymmetric", **nearest
+            ),
+            helper.make_node("Mul", ["y", "nothing"], ["residual"]),
+            *(helper.make_node("Identity", [given], [name]) for name, given in refined.items()),
+        ]
+        given = {name: list(value.shape) for name, value in estimates.items()}
+        write(f"restore_fast_x{scale}", nodes, {**y, **given}, ["x", "residual", *refined])
+    description = {
+        "modes": ["fast"],
+        "scales": [1, 2, 3, 4],
+        "size_multiple": 16,
+        "picture_kinds": ["photograph", "enlarged", "drawing", "dithered"],
+        "acceptable": {"consistency": 0.2, "colour_shift": 0.2, "clipped": 0.2},
+    }
+    (folder / "blinddiff.json").write_text(json.dumps(description))
     return folder
 
 

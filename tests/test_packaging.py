@@ -92,7 +92,11 @@ def test_the_wheel(wheel: Path) -> None:
     modules = (path for path in (REPOSITORY / "src").rglob("*.py"))
     assert {path.relative_to(REPOSITORY / "src").as_posix() for path in modules} <= names
     assert {name.split("/")[0] for name in names} == {"blinddiff", f"blinddiff-{__version__}.dist-info"}
-    assert "Requires-Dist: torch" in metadata
+    needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+    assert any(line.startswith("Requires-Dist: torch") and "extra == 'torch'" in line for line in needed)
+    light = {line.split()[1].split("<")[0].split(">")[0] for line in needed if "extra ==" not in line}
+    assert {"numpy", "onnxruntime", "pillow"} <= light
+    assert not {"torch", "diffusers", "accelerate", "scipy"} & light
     assert "# blinddiff" in metadata
 
 

@@ -3,11 +3,12 @@
 An IMAGE of ComfyUI is (B, H, W, 3) in [0, 1]. A kernel is (1, n, m) or (B, n, m), of sum 1, in pixels of the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from blinddiff.cli.photographs import describe_kernel, notable
@@ -23,10 +24,10 @@ def photographs_of(image: Tensor, jpeg_step: float = 0.0) -> list[Photograph]:
     batch = image.detach()[..., :3].movedim(-1, 1).float().cpu().clamp(0, 1)
     plain: dict[str, Any] = {"alpha": None, "grey": False, "bit_depth": 8, "mode": "RGB", "file_format": "PNG"}
     plain |= {"icc_profile": None, "exif": None, "xmp": None, "path": None, "jpeg_step": jpeg_step}
-    return [Photograph(pixels=pixels.contiguous(), **plain) for pixels in batch]
+    return [Photograph(pixels=pixels.contiguous().numpy(), **plain) for pixels in batch]
 
 
-def kernels_of(kernel: Tensor | None, count: int) -> list[Tensor | None]:
+def kernels_of(kernel: Tensor | None, count: int) -> list[NDArray[Any] | None]:
     """One kernel per image, (n, m), from a kernel input; an IMAGE's values are scaled to sum 1.
 
     Raises KernelError for a coloured picture, an invalid kernel, or a number of kernels that is neither 1 nor count.
@@ -42,25 +43,25 @@ def kernels_of(kernel: Tensor | None, count: int) -> list[Tensor | None]:
         raise KernelError(f"{len(kernel)} kernels for {count} images")
     for each in kernel:
         check_kernel(each)
-    return [kernel[index % len(kernel)] for index in range(count)]
+    return [kernel[index % len(kernel)].numpy() for index in range(count)]
 
 
-def images_of(images: Sequence[Tensor]) -> Tensor:
+def images_of(images: Sequence[NDArray[Any]]) -> Tensor:
     """Images (3, H, W) of one size as an IMAGE."""
-    return torch.stack(list(images)).movedim(1, -1).float().cpu().contiguous()
+    return torch.from_numpy(np.stack(list(images)).astype(np.float32)).movedim(1, -1).contiguous()
 
 
-def pictures_of(kernels: Sequence[Tensor] | Tensor) -> Tensor:
+def pictures_of(kernels: Iterable[ArrayLike]) -> Tensor:
     """Pictures of kernels (n, m) of one size as an IMAGE."""
     return torch.stack([torch.from_numpy(np.asarray(kernel_picture(each)) / np.float32(255)) for each in kernels])
 
 
-def std_of(result: Result) -> Tensor:
+def std_of(result: Result) -> NDArray[Any]:
     """The standard deviation over the samples, (3, H, W), grey, with its maximum white; black for one sample."""
     if result.std is None:
-        return torch.zeros_like(result.pixels)
-    std = result.std.mean(0, keepdim=True)
-    return (std / std.max().clamp(min=1e-6)).expand(3, -1, -1)
+        return np.zeros_like(result.pixels)
+    std = result.std.mean(0)
+    return np.stack([std / std.max().clip(1e-6)] * 3)
 
 
 def in_words(result: Result) -> str:

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from blinddiff.cli.photographs import KERNEL_SIZE
+from blinddiff.cli.degrading import KERNEL_SIZE
 from blinddiff.degradation import NOISES, SCALES, DegradationOperator
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.degradation.kernels import isotropic_gaussian
@@ -40,7 +40,7 @@ class LoadKernel(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> Any:
-        kernel = read_kernel(folder_paths.get_annotated_filepath(file))[None]
+        kernel = torch.from_numpy(read_kernel(folder_paths.get_annotated_filepath(file)))[None]
         return io.NodeOutput(kernel, pictures_of(kernel))
 
     @classmethod
@@ -91,16 +91,16 @@ class Degrade(io.ComfyNode):
         with outside_inference_mode():
             gaussian = isotropic_gaussian(sigma, KERNEL_SIZE)
             photographs = photographs_of(image)
-            kernels = [gaussian if k is None else k for k in kernels_of(kernel, len(photographs))]
+            kernels = [gaussian if k is None else torch.from_numpy(k) for k in kernels_of(kernel, len(photographs))]
             degraded = []
             for photograph, each in zip(photographs, kernels, strict=True):
                 height, width = (side // scale * scale for side in photograph.pixels.shape[-2:])
                 if not height or not width:
                     raise ImageError(f"an image smaller than {scale} pixels cannot be reduced by {scale}")
                 generator = torch.Generator().manual_seed(seed)
-                y = DegradationOperator(each, scale)(photograph.pixels[None, :, :height, :width])
+                y = DegradationOperator(each, scale)(torch.from_numpy(photograph.pixels)[None, :, :height, :width])
                 y = NOISES["gaussian"].apply(y, torch.tensor([noise]), generator)
                 if jpeg_quality:
                     y = NOISES["jpeg"].apply(y, torch.tensor([float(jpeg_quality)]), generator)
-                degraded.append(y[0].clamp(0, 1))
+                degraded.append(y[0].clamp(0, 1).numpy())
             return io.NodeOutput(images_of(degraded), pictures_of(kernels), torch.stack(kernels))

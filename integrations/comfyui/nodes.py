@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.utils
+import numpy as np
 import torch
 from comfy_api.latest import ComfyExtension, io
 from torch import Tensor
@@ -109,7 +110,7 @@ class BlindRestore(io.ComfyNode):
                 pictures_of([result.kernel for result in results]),
                 images_of([std_of(result) for result in results]),
                 "\n".join(map(in_words, results)),
-                torch.stack([result.kernel for result in results]),
+                torch.from_numpy(np.stack([result.kernel for result in results])),
             )
 
 
@@ -142,7 +143,7 @@ class EstimateKernel(io.ComfyNode):
             found = [pipeline().estimate(p.pixels, scale, p.jpeg_step) for p in photographs_of(image, jpeg_step)]
             lines = []
             for each in found:
-                kernel, level = each.kernel[0], float(each.noise_level[0])
+                kernel, level = each.kernel[0].numpy(), float(each.noise_level[0])
                 kind = noise_in_words(level, None if each.noise_spectrum is None else each.noise_spectrum[0], jpeg_step)
                 error = None if each.expected_kernel_error is None else float(each.expected_kernel_error[0])
                 sharpness = sharpness_of(kernel, scale)

@@ -9,7 +9,7 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io
 
-from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.restoring.engines import load_pipeline
 
 CATEGORY = "image/blinddiff"
 LARGEST_SEED = 2**63 - 1

@@ -15,6 +15,7 @@ from blinddiff.errors import (
 )
 
 if TYPE_CHECKING:
+    from blinddiff.restoring.call import restore
     from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "__version__",
+    "restore",
 ]
 
 
@@ -49,6 +51,10 @@ def __getattr__(name: str) -> object:
         from blinddiff.sampling.pipeline import BlindDiffPipeline
 
         return BlindDiffPipeline
+    if name == "restore":
+        from blinddiff.restoring.call import restore
+
+        return restore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -3,6 +3,10 @@
 All are `BlindDiffError`, so that `except BlindDiffError` catches what a user can mend, and nothing else.
 """
 
+import importlib.util
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "bad allocation")
+
 
 class BlindDiffError(Exception):
     """Base of all errors caused by input; the command line prints its one line and exits with 2."""
@@ -37,3 +41,17 @@ class OutputError(BlindDiffError):
 
 class TrainingError(BlindDiffError):
     """Training cannot go on: the loss is not finite, or a checkpoint does not fit."""
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python means that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_MEMORY)
+    )
+
+
+def need(what: str, requirement: str, *packages: str) -> None:
+    """Raise BlindDiffError with the command that installs a requirement, if one of its packages is not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise BlindDiffError(f"{what} needs {package}: pip install '{requirement}'")

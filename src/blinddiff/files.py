@@ -21,6 +21,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 FilePath: TypeAlias = str | os.PathLike[str]
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
+"""The bundled weights."""
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
 _FOLDER_LOCK = _HIDDEN_NAME.format("run")  # matches the pattern, so that `remove_leftovers` removes a killed run's lock
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks

@@ -9,14 +9,12 @@ from blinddiff.cli.main import main
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else found(name))
     assert main(["app"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert (
-        output.err
-        == "blinddiff app: error: the web page needs more packages: pip install '.[ui]' in a copy of the repository\n"
-    )
+    assert output.err == "blinddiff app: error: the web page needs gradio: pip install 'blinddiff[ui]'\n"
 
 
 @pytest.mark.parametrize(

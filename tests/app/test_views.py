@@ -3,7 +3,7 @@
 from blinddiff.app.views import kernel_error_text
 from blinddiff.cli.photographs import describe_kernel
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.decision import UNRELIABLE_KERNEL_ERROR
 
 
 def test_an_undetermined_kernel_is_reported_as_such():

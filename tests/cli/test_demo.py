@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
 
 GENEROUS = 120.0  # seconds, on one busy core; the promise is 20 on two
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.kernel_fit import FLOORS, kernel_error_map
-from blinddiff.degradation.kernel_measures import resize_support, shift_kernel
+from blinddiff.degradation.kernel_tensors import resize_support, shift_kernel
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
 
 SIZE = 21

@@ -7,15 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blinddiff.degradation.kernel_measures import (
-    centre_kernel,
-    centroid,
-    check_kernel,
-    is_round,
-    resize_support,
-    shift_kernel,
-    widths_and_angle,
-)
+from blinddiff.degradation.kernel_measures import centroid, check_kernel, is_round, widths_and_angle
+from blinddiff.degradation.kernel_tensors import centre_kernel, resize_support, shift_kernel
 from blinddiff.degradation.kernels import (
     FAMILIES,
     anisotropic_gaussian,

@@ -15,7 +15,7 @@ from blinddiff.imaging import encode_image, image_format, read_image
 
 
 def as_bytes(photograph):
-    return (photograph.pixels.numpy().transpose(1, 2, 0) * 255).round().astype(int)
+    return (photograph.pixels.transpose(1, 2, 0) * 255).round().astype(int)
 
 
 def plain_tiff(strip, **tags):

@@ -73,7 +73,7 @@ def as_android_writes_it(ultra_hdr):
 
 
 def enlarged(photograph, suffix=".jpg"):
-    pixels = photograph.pixels.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    pixels = photograph.pixels.repeat(2, 1).repeat(2, 2)
     return encode_image(f"a{suffix}", pixels, photograph)
 
 

@@ -33,7 +33,7 @@ def jpeg_with_iptc(records=RECORDS):
 
 
 def written_as(suffix, photograph, factor=(3, 2), **options):
-    pixels = photograph.pixels.repeat_interleave(factor[0], 2).repeat_interleave(factor[1], 1)
+    pixels = photograph.pixels.repeat(factor[0], 2).repeat(factor[1], 1)
     return encode_image(f"a{suffix}", pixels, photograph, **options)
 
 

@@ -41,7 +41,7 @@ def photograph_with(xmp, orientation=1):
 
 def enlarged(photograph):
     """The packet of a result that is three times as wide and twice as high."""
-    pixels = photograph.pixels.repeat_interleave(3, 2).repeat_interleave(2, 1)
+    pixels = photograph.pixels.repeat(3, 2).repeat(2, 1)
     return Image.open(io.BytesIO(encode_image("a.jpg", pixels, photograph))).info["xmp"]
 
 

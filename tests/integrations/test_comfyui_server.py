@@ -25,7 +25,7 @@ from PIL import Image
 
 import blinddiff
 from blinddiff.cli import main as cli
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
 
 COMFYUI = os.environ.get("COMFYUI_DIR")
 pytestmark = [

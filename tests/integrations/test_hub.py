@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import blinddiff
 from blinddiff.cli import main as cli
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
 
 SOURCE = Path(blinddiff.__file__).parents[1]
 

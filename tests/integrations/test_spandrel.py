@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from blinddiff.errors import OutputError, WeightsError
+from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.models.denoiser import alpha_bar_on
-from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler

@@ -1,6 +1,8 @@
 """The engine without torch: its decisions and conversions against those of the pipeline."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,33 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from blinddiff.degradation import Degradation
 from blinddiff.errors import ImageError, ParameterError, WeightsError
-from blinddiff.models.picture_kind import LIMITS, PICTURE_KINDS
-from blinddiff.sampling import safety
-from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACK_NAMES
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, consistency, measured
 from blinddiff.sampling.output import to_batch
 
 pytest.importorskip("onnxruntime")
 
 from blinddiff.light import engine
 from blinddiff.light.engine import Engine
-from blinddiff.light.graphs import ESTIMATES, Estimate, Graphs, Restored
-
-DESCRIPTION = {
-    "scales": [1, 2, 3, 4],
-    "size_multiple": 16,
-    "picture_kinds": list(PICTURE_KINDS),
-    "acceptable": dict.fromkeys(LIMITS, 0.2),
-}
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "blinddiff.json").write_text(json.dumps(DESCRIPTION))
-    return tmp_path
+from blinddiff.light.graphs import ESTIMATES, Estimate, Graphs
 
 
 class StandIn:
@@ -83,64 +69,65 @@ def test_it_needs_no_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_photograph_is_restored_as_estimated(folder, monkeypatch):
+def test_a_photograph_is_restored_as_estimated(tiny_graphs, monkeypatch):
     stand_in = StandIn(PHOTOGRAPH)
-    result = stand_in.engine(folder, monkeypatch).restore(picture(), 2)
-    assert [call[:2] for call in stand_in.calls] == [("estimate", 2), ("restore", 2)]
-    assert np.array_equal(result.image, picture().repeat(2, 0).repeat(2, 1))
-    assert result.decision.fallback == AS_ESTIMATED
-    assert result.decision.kind == "photograph"
-    assert result.picture.size == (72, 48)
+    out = stand_in.engine(tiny_graphs, monkeypatch)(picture(), 2)
+    assert [call[:2] for call in stand_in.calls] == [("estimate", 2), ("restore_fast", 2)]
+    assert np.array_equal(out.images[0], picture().repeat(2, 0).repeat(2, 1))
+    assert out.decisions[0].fallback == AS_ESTIMATED
+    assert out.decisions[0].kind == "photograph"
+
+
+def test_graphs_are_run_by_onnx_runtime(tiny_graphs):
+    out = Engine(tiny_graphs)(picture(), 3)
+    assert np.array_equal(out.images[0], picture().repeat(3, 0).repeat(3, 1))
+    assert out.kernels.sum() == pytest.approx(1)
+    assert float(out.consistency[0]) == 0
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2, 3, 9])
-def test_milder_restorations_until_one_is_accepted(folder, monkeypatch, bad):
+def test_milder_restorations_until_one_is_accepted(tiny_graphs, monkeypatch, bad):
     stand_in = StandIn(PHOTOGRAPH, residuals=[50.0] * bad + [0.0])
-    result = stand_in.engine(folder, monkeypatch).restore(picture(), 2)
-    assert result.decision.fallback == [AS_ESTIMATED, *FALLBACK_NAMES][min(bad, 3)]
+    out = stand_in.engine(tiny_graphs, monkeypatch)(picture(), 2)
+    assert out.decisions[0].fallback == [AS_ESTIMATED, *FALLBACKS][min(bad, 3)]
     assert len(stand_in.calls) == 2 + min(bad, 3)
 
 
-def test_as_is_decides_nothing(folder, monkeypatch):
+def test_as_is_decides_nothing(tiny_graphs, monkeypatch):
     stand_in = StandIn(ENLARGED, 2.0, [50.0])
-    result = stand_in.engine(folder, monkeypatch).restore(picture(), 2, as_is=True)
-    assert result.decision is None
+    assert stand_in.engine(tiny_graphs, monkeypatch)(picture(), 2, as_is=True).decisions is None
     assert len(stand_in.calls) == 2
 
 
-def test_an_enlarged_picture_is_restored_from_its_own_size(folder, monkeypatch):
+def test_an_enlarged_picture_is_restored_from_its_own_size(tiny_graphs, monkeypatch):
     stand_in = StandIn(ENLARGED, 2.0)
-    result = stand_in.engine(folder, monkeypatch).restore(picture(32, 48), 2)
+    out = stand_in.engine(tiny_graphs, monkeypatch)(picture(32, 48), 2)
     assert [(part, scale, shape[2:]) for part, scale, shape, _ in stand_in.calls] == [
         ("estimate", 2, (32, 48)),
         ("estimate", 4, (16, 24)),
-        ("restore", 4, (16, 24)),
+        ("restore_fast", 4, (16, 24)),
     ]
-    assert result.image.shape == (64, 96, 3)
-    assert result.residual.shape == (32, 48, 3)
-    assert result.decision.factor == 2.0
+    assert out.images.shape == (1, 64, 96, 3)
+    assert out.residuals.shape == (1, 3, 32, 48)
+    assert out.decisions[0].factor == 2.0
 
 
-@pytest.mark.parametrize("name", FALLBACK_NAMES)
-def test_milder_estimates_are_those_of_the_pipeline(name):
+@pytest.mark.parametrize("name", FALLBACKS)
+def test_milder_estimates_are_the_same_for_arrays_and_tensors(name):
     generator = np.random.default_rng(1)
-    kernel = generator.random((31, 31), np.float32)
+    kernel = generator.random((1, 31, 31), np.float32)
     kernel /= kernel.sum()
-    residual = generator.normal(0, 3, (3, 9, 8)).astype(np.float32)
-    spectrum = np.ones((16, 16), np.float32)
-    ours = engine.FALLBACKS[name](Estimate(kernel, 1.2, 0.1, spectrum), Restored(residual, kernel, 1.0, residual))
-    degradation = Degradation(torch.from_numpy(kernel)[None], torch.tensor([1.2]), torch.tensor([0.1]))
-    out = type("Out", (), {"residuals": torch.from_numpy(residual)[None]})
-    theirs = safety.FALLBACKS[name](degradation, out)
-    assert np.allclose(ours.kernel, theirs.kernel[0], atol=1e-7)
-    assert ours.noise_level == pytest.approx(float(theirs.noise_level), rel=1e-5)
-
-
-@pytest.mark.parametrize("size", [(11, 40), (48, 30)])
-def test_resizing_is_that_of_the_pipeline(size):
-    planes = picture().transpose(2, 0, 1)
-    theirs = F.interpolate(torch.from_numpy(planes)[None], size, mode="bicubic", antialias=True)[0]
-    assert np.allclose(engine.resized(np.ascontiguousarray(planes), size), theirs, atol=2e-3)
+    residual = generator.normal(0, 3, (1, 3, 9, 8)).astype(np.float32)
+    level, error = np.array([1.2], np.float32), np.array([0.1], np.float32)
+    ours = FALLBACKS[name](Estimate(kernel, level, error, np.ones((1, 16, 16), np.float32)), residual)
+    degradation = Degradation(*map(torch.from_numpy, (kernel, level, error)))
+    theirs = FALLBACKS[name](degradation, torch.from_numpy(residual))
+    assert np.allclose(ours.kernel, theirs.kernel, atol=1e-7)
+    assert np.allclose(ours.noise_level, theirs.noise_level)
+    x, y = generator.random((1, 3, 8, 8), np.float32), generator.random((1, 3, 4, 4), np.float32)
+    assert measured(x, y, 1.0) == pytest.approx(measured(torch.from_numpy(x), torch.from_numpy(y), 1.0), rel=1e-4)
+    quality = consistency(torch.from_numpy(residual), torch.from_numpy(level))
+    assert np.allclose(consistency(residual, level), quality)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
@@ -148,36 +135,61 @@ def test_pictures_are_read_as_by_the_pipeline(mode):
     eight = Image.fromarray((picture() * 255).astype(np.uint8))
     values = (picture()[..., 0] * 65535).astype(np.uint16)
     given = Image.fromarray(values) if mode == "I;16" else eight.convert(mode)
-    assert np.allclose(engine.to_planes(given), to_batch(given)[0], atol=1e-6)
+    assert np.allclose(engine.to_planes(given), to_batch(given), atol=1e-6)
 
 
-def test_large_images_are_blended_from_tiles(folder, monkeypatch):
+def test_large_images_are_blended_from_tiles(tiny_graphs, monkeypatch):
     stand_in = StandIn(PHOTOGRAPH)
-    y = picture(20, 700)
-    restored = stand_in.engine(folder, monkeypatch).restore(y, 3, as_is=True)
-    assert sum(call[0] == "restore" for call in stand_in.calls) == 3
-    assert max(call[2][3] for call in stand_in.calls if call[0] == "restore") * 3 <= 1024
-    assert np.allclose(restored.image, y.repeat(3, 0).repeat(3, 1), atol=1e-6)
-    assert restored.noise_level == pytest.approx(1.0)
-    assert np.allclose(restored.kernel, 1 / 961)
+    y, tiles = picture(20, 700), []
+    made = stand_in.engine(tiny_graphs, monkeypatch)
+    out = made(y, 3, as_is=True, on_tile=lambda *count: tiles.append(count))
+    assert tiles == [(1, 3), (2, 3), (3, 3)]
+    needs = made.needs((20, 700), 3, "fast", 1, None)
+    widths = [call[2][3] * 3 for call in stand_in.calls if call[0] == "restore_fast"]
+    assert (needs.tiles, needs.pixels) == (3, 60 * sum(widths))
+    assert max(widths) <= 1024
+    assert np.allclose(out.images[0], y.repeat(3, 0).repeat(3, 1), atol=1e-6)
+    assert out.noise_levels[0] == pytest.approx(1.0)
+    assert np.allclose(out.kernels, 1 / 961)
 
 
-def test_bad_input_is_one_clear_line(folder, tmp_path):
-    made = Engine(folder)
+def test_bad_input_is_one_clear_line(tiny_graphs, tmp_path):
+    made = Engine(tiny_graphs)
     with pytest.raises(ParameterError, match="scale 5 is not one of 1, 2, 3, 4"):
-        made.restore(picture(), 5)
+        made(picture(), 5)
     for image, message in (
         (picture(4, 30), "too small"),
-        (picture()[..., :2], "not .h, w. or"),
+        (picture()[..., :2], "not .h, w., "),
         (picture() * 200, r"lie in \[0, 1\]"),
         (picture().astype(np.int32), "int32"),
     ):
         with pytest.raises(ImageError, match=message):
-            made.restore(image)
+            made(image)
+    for option in ({"num_samples": 2}, {"num_inference_steps": 3}, {"kernel": np.ones((1, 1))}, {"noise_level": 2.0}):
+        with pytest.raises(ParameterError, match="is fixed in graphs; --engine torch takes it"):
+            made(picture(), **option)
+    with pytest.raises(ParameterError, match="mode 'fidelity' needs other graphs"):
+        made(picture(), mode="fidelity")
     with pytest.raises(WeightsError, match="no exported graphs"):
         Engine(tmp_path / "nothing")
+    (tmp_path / "blinddiff.json").write_text((tiny_graphs / "blinddiff.json").read_text())
     with pytest.raises(WeightsError, match="cannot be loaded"):
-        made.restore(picture())
+        Engine(tmp_path)(picture())
+
+
+def test_graphs_of_other_weights_are_refused(tiny_graphs, tmp_path):
+    folder = tmp_path / "graphs"
+    shutil.copytree(tiny_graphs, folder)
+    description = json.loads((folder / "blinddiff.json").read_text())
+    description["weights"] = {"file": "w.safetensors", "sha256": hashlib.sha256(b"weights").hexdigest()}
+    (folder / "blinddiff.json").write_text(json.dumps(description))
+    with pytest.raises(WeightsError, match=r"cannot be read: w\.safetensors"):
+        Engine(folder)
+    (folder / "w.safetensors").write_bytes(b"weights")
+    assert Engine(folder)(picture(), 2).images.shape == (1, 48, 72, 3)
+    (folder / "w.safetensors").write_bytes(b"others!")
+    with pytest.raises(WeightsError, match="made from other weights; export them again"):
+        Engine(folder)
 
 
 def test_names_are_those_of_the_exporter():

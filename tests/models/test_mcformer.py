@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import Degradation, Observation
-from blinddiff.degradation.kernel_measures import drop_slight_negatives, resize_support
+from blinddiff.degradation.kernel_measures import drop_slight_negatives
+from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.kernels import isotropic_gaussian, unsharp_mask
 from blinddiff.errors import ParameterError
+from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.models.denoiser import Prediction
-from blinddiff.models.loading import DEFAULT_WEIGHTS
 from blinddiff.models.mcformer import ADDED, MIN_NEGATIVE, MCFormer
 from blinddiff.models.statistics import estimator_statistics
 

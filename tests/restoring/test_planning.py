@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from blinddiff.errors import ParameterError
-from blinddiff.restoring.photograph import RestoreSettings, load_pipeline
+from blinddiff.restoring.engines import load_pipeline
+from blinddiff.restoring.photograph import RestoreSettings
 from blinddiff.restoring.plan import _RATES, Plan, duration, plan_restoration
 from blinddiff.sampling.wrappers import plan_tiles
 

@@ -66,19 +66,19 @@ def test_the_same_scale_has_one_fingerprint():
 def test_fine_detail_keeps_its_mean_light():
     """A pattern of black and white pixels: half the light, 188 of 255 in sRGB, and not 128."""
     row, column = np.mgrid[0:64, 0:64]
-    pattern = torch.from_numpy((row + column) % 2).float().expand(3, -1, -1)
+    pattern = np.stack([(row + column) % 2] * 3).astype(np.float32)
     reduced = reduce_image(pattern, (32, 32))
-    assert (255 * reduced[:, 4:-4, 4:-4] - 187.5).abs().max() < 1
+    assert np.abs(255 * reduced[:, 4:-4, 4:-4] - 187.5).max() < 1
 
 
 def test_reduction_is_that_of_pillow_in_linear_light():
-    image = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
-    linear = ((image.double() + 0.055) / 1.055) ** 2.4
-    linear = torch.where(image <= 0.04045, image.double() / 12.92, linear).float().numpy()
+    image = np.random.default_rng(0).random((3, 40, 60), np.float32)
+    linear = ((image + 0.055) / 1.055) ** 2.4
+    linear = np.where(image <= 0.04045, image / 12.92, linear).astype(np.float32)
     expected = [np.asarray(Image.fromarray(plane).resize((45, 25), Image.Resampling.BICUBIC)) for plane in linear]
     light = np.clip(expected, 0, 1)
     srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    assert np.abs(reduce_image(image, (25, 45)).numpy() - srgb).max() < 1e-4
+    assert np.abs(reduce_image(image, (25, 45)) - srgb).max() < 1e-4
 
 
 def test_two_passes_are_two_calls(tiny_pipeline, photograph):
@@ -87,9 +87,9 @@ def test_two_passes_are_two_calls(tiny_pipeline, photograph):
     first = tiny_pipeline(photograph.pixels, 4, generator=generator, output_type="pt")
     sharp = torch.ones(1, 1)  # the second pass does not deblur
     second = tiny_pipeline(first.images, 2, kernel=sharp, generator=generator, output_type="pt")
-    assert (result.pixels - second.images[0]).abs().max() < 1e-5
-    assert torch.equal(result.kernel, first.kernels[0])
-    assert torch.equal(result.residual, first.residuals[0])
+    assert np.abs(result.pixels - second.images[0].numpy()).max() < 1e-5
+    assert np.array_equal(result.kernel, first.kernels[0])
+    assert np.array_equal(result.residual, first.residuals[0])
     assert result.passes == (4, 2)
 
 

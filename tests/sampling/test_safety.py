@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
-from blinddiff.sampling.decision import AS_ESTIMATED
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, halved
 from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.safety import FALLBACKS, halved, is_acceptable, restore_safely
+from blinddiff.sampling.safety import is_acceptable, restore_safely
 
 LIMITS = torch.tensor([4.0, 2.0, 0.05])
 

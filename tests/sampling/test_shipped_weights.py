@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blinddiff.degradation import DegradationOperator, Observation
 from blinddiff.degradation.kernels import anisotropic_gaussian, isotropic_gaussian
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 
 pytestmark = pytest.mark.skipif(

@@ -10,12 +10,12 @@ import skimage.data
 import torch
 
 from blinddiff.degradation import Degradation, Observation
+from blinddiff.errors import is_lack_of_memory
 from blinddiff.models.denoiser import Prediction
 from blinddiff.sampling import restoration
 from blinddiff.sampling import wrappers as module
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS
-from blinddiff.sampling.memory import is_lack_of_memory
 from blinddiff.sampling.spans import OVERLAP, RAMP
 from blinddiff.sampling.wrappers import (
     MIN_PLANNED_SIDE,

@@ -76,7 +76,7 @@ def restore(
     kernel_from = "photograph" if kernel is None else "given"
     check_stop()
     if part is not None:
-        kernel = pipeline.estimate(part, passes[0], photograph.jpeg_step).kernel[0]
+        kernel = pipeline.estimate(part, passes[0], photograph.jpeg_step).kernel[0].numpy()
         kernel_from = f"region {region}"
     send(Progress("Estimating blur and noise"))
     before = folder / "before.jpg"
@@ -99,7 +99,7 @@ def restore(
         if not request.pictures:
             return
         # a new name for each step, because browsers cache pictures by name
-        estimate = x0_hat.detach().mean(0).clamp(0, 1).cpu()
+        estimate = x0_hat.detach().mean(0).clamp(0, 1).cpu().numpy()
         after = write_preview(folder / f"step-{number}.jpg", estimate, photograph)
         send(Progress(f"Step {number} of {max(steps, number)}", share, (str(before), str(after))))
 
@@ -141,14 +141,14 @@ def estimate_kernel(pipeline: BlindDiffPipeline, request: Request, limits: Limit
         y = y[:, region.rows, region.columns]
     check_stop()
     found = pipeline.estimate(y, scale, photograph.jpeg_step)
-    spectrum = None if found.noise_spectrum is None else found.noise_spectrum[0]
+    spectrum = None if found.noise_spectrum is None else found.noise_spectrum[0].numpy()
     error = None if found.expected_kernel_error is None else float(found.expected_kernel_error[0])
     return {
         "photograph": request.photograph.name,
         "scale": scale,
         "kernel_from": "photograph" if region is None else f"region {region}",
         **({} if request.page is None else {"page": request.page}),
-        **estimate_facts(found.kernel[0], scale, float(found.noise_level[0]), spectrum, photograph.jpeg_step),
+        **estimate_facts(found.kernel[0].numpy(), scale, float(found.noise_level[0]), spectrum, photograph.jpeg_step),
         "expected_kernel_error": error,
         "notes": list(photograph.notes),
     }

@@ -11,7 +11,6 @@ from blinddiff.app.preview import Preview
 from blinddiff.app.request import FORMATS, KERNEL_SUFFIXES
 from blinddiff.app.restorer import Restorer
 from blinddiff.app.views import status
-from blinddiff.degradation import SCALES
 
 CSS = Path(__file__).with_name("page.css")
 HEAD = f"<script>{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>"
@@ -32,7 +31,6 @@ def build_page(restorer: Restorer) -> gr.Blocks:
     """The page of a restorer, to be served by `server.served`."""
     pipeline, limits, files = restorer.pipeline, restorer.limits, restorer.files
     form, preview = Form(restorer), Preview(limits, files)
-    scales = [scale for scale in SCALES if scale in pipeline.network.config.scales]
     # Fields that may be empty are text: an empty field of numbers gets the value 0 when it is first displayed.
     with gr.Blocks(title="blinddiff", analytics_enabled=False) as page:
         gr.Markdown(
@@ -60,7 +58,7 @@ def build_page(restorer: Restorer) -> gr.Blocks:
                 plan = gr.HTML("", label="Plan", elem_id="plan")
                 label = "Part to restore: left, top, width, height"
                 crop = gr.Textbox("", label=label, placeholder="all of it", visible=False)
-                scale = gr.Radio(scales, value=scales[-1], label="Scale: how many times larger")
+                scale = gr.Radio(pipeline.scales, value=pipeline.scales[-1], label="Scale: how many times larger")
                 size = gr.Textbox("", label="Other size", placeholder="1.5x, or the longer side such as 2000")
                 modes = [(_MODE_LABELS[name], name) for name in pipeline.modes]
                 mode = gr.Radio(modes, value=pipeline.network.default_mode, label="Mode")

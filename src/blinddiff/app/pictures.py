@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
-from torch import Tensor
-from torch.nn import functional as F
 
 from blinddiff.app.request import Region
 from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
 from blinddiff.imaging import OUTPUT_FORMATS, Photograph, encode_image, kernel_picture
 from blinddiff.imaging.drawing import heat_colours, residual_picture, spectrum_picture
+from blinddiff.imaging.photograph import Planes, resize
 from blinddiff.restoring.photograph import Result
 
 LONGEST_SIDE = 1600  # of pictures on the page, in pixels; the file to download keeps its full size
@@ -23,18 +24,18 @@ _OVERSAMPLING = 2  # the ellipse is drawn at twice the size, then reduced: Pillo
 _LINE_COLOUR, CROP_COLOUR, REGION_COLOUR = "#7fe3ff", "#ff4fd8", "#ffb000"
 
 
-def display_size(pixels: Tensor) -> tuple[int, int]:
+def display_size(pixels: Planes) -> tuple[int, int]:
     """Height and width at which (C, H, W) pixels are displayed: at most `LONGEST_SIDE`."""
     height, width = pixels.shape[-2:]
     factor = min(1, LONGEST_SIDE / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _reduce(pixels: Tensor) -> Tensor:
-    return F.interpolate(pixels[None], display_size(pixels), mode="area")[0]
+def _reduce(pixels: Planes) -> Planes:
+    return resize(pixels, display_size(pixels), Image.Resampling.BOX)
 
 
-def display_jpeg(pixels: Tensor, photograph: Photograph) -> bytes:
+def display_jpeg(pixels: Planes, photograph: Photograph) -> bytes:
     """Reduce (3, H, W) pixels to `display_size`. Return a JPEG file with the photograph's profile, without EXIF."""
     return encode_image("picture.jpg", _reduce(pixels), _without_metadata(photograph))
 
@@ -43,14 +44,14 @@ def _without_metadata(photograph: Photograph) -> Photograph:
     return replace(photograph.without_metadata(), alpha=None)
 
 
-def write_preview(path: Path, pixels: Tensor, photograph: Photograph) -> Path:
+def write_preview(path: Path, pixels: Planes, photograph: Photograph) -> Path:
     """Write `display_jpeg` to a file, and return its path."""
     path.write_bytes(display_jpeg(pixels, photograph))
     return path
 
 
 def result_pictures(
-    result: Result, enlarged: Tensor, before: Path, folder: Path
+    result: Result, enlarged: Planes, before: Path, folder: Path
 ) -> tuple[dict[str, Path], dict[str, float]]:
     """Write the pictures of a result to a folder; return pictures and extents as in `jobs.Restored`.
 
@@ -99,7 +100,7 @@ def draw_preview(
     return picture
 
 
-def draw_kernel(kernel: Tensor) -> Image.Image:
+def draw_kernel(kernel: NDArray[Any]) -> Image.Image:
     """The central part of a kernel (n, m) with an ellipse of its widths, a line along the longer axis and a caption."""
     down, right = (float(value) for value in centroid(kernel))
     major, minor, degrees = (float(value) for value in widths_and_angle(kernel))
@@ -123,7 +124,7 @@ def draw_kernel(kernel: Tensor) -> Image.Image:
     return captioned
 
 
-def _crop_to_mass(kernel: Tensor) -> Tensor:
+def _crop_to_mass(kernel: NDArray[Any]) -> NDArray[Any]:
     """The smallest central square with 99.5 % of a kernel's mass and a border of one entry; at least 9 x 9."""
     row, column = (side // 2 for side in kernel.shape)
     for radius in range(4, (min(kernel.shape) + 1) // 2):
@@ -133,8 +134,8 @@ def _crop_to_mass(kernel: Tensor) -> Tensor:
     return kernel
 
 
-def draw_uncertainty(std: Tensor) -> tuple[Image.Image, float]:
+def draw_uncertainty(std: NDArray[Any]) -> tuple[Image.Image, float]:
     """A picture of the standard deviation (3, H, W) in [0, 1], and the grey level shown as the lightest colour."""
-    levels = _reduce(255 * std.square().mean(0, keepdim=True).sqrt())[0].cpu().double().numpy()
+    levels = _reduce(255 * np.sqrt(np.square(std).mean(0, keepdims=True)))[0].astype(np.float64)
     extent = max(1.0, float(np.quantile(levels, 0.995)))
     return Image.fromarray(heat_colours(np.clip(levels / extent, 0, 1))), extent

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from blinddiff.app import Limits
 from blinddiff.degradation.kernel_files import KERNEL_ENDINGS, read_kernel
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import OUTPUT_FORMATS, Photograph
-from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings
+from blinddiff.imaging.mask import Mask, read_mask
+from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings, read_restorable
 from blinddiff.sampling.arguments import short_repr
 from blinddiff.sampling.decision import SMALLEST_SIDE
-from blinddiff.sampling.mask import read_mask
-from blinddiff.sampling.output import read_restorable
 
 KERNEL_SUFFIXES = tuple(ending for ending in KERNEL_ENDINGS if ending != ".mat")
 """MATLAB files are excluded: they are compressed, and a file of `MAX_KERNEL_BYTES` can unpack to a gigabyte."""
@@ -86,7 +86,7 @@ class Request:
                 raise cause from None
             raise ParameterError(describe_validation(first)) from None
 
-    def read_kernel(self) -> Tensor | None:
+    def read_kernel(self) -> NDArray[np.float32] | None:
         """The given kernel, (n, m), or None. Raises KernelError if it is not a kernel, or is too large."""
         if self.kernel_file is not None:
             return _read_kernel_file(self.kernel_file, self.kernel_file.name)
@@ -100,7 +100,7 @@ class Request:
             file.write_text(text, encoding="utf-8")
             return _read_kernel_file(file, "kernel numbers")
 
-    def read_mask(self, height: int, width: int, limits: Limits) -> Tensor | None:
+    def read_mask(self, height: int, width: int, limits: Limits) -> Mask | None:
         """The given mask for a photograph of a size, (height, width), or None. Raises ImageError, see `read_mask`."""
         if self.mask_file is None:
             return None
@@ -116,7 +116,7 @@ def describe_validation(error: Mapping[str, Any]) -> str:
     return f"{error['loc'][-1]}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
-def _read_kernel_file(file: Path, name: str) -> Tensor:
+def _read_kernel_file(file: Path, name: str) -> NDArray[np.float32]:
     if file.suffix.lower() not in KERNEL_SUFFIXES:
         raise KernelError(f"{name}: this page accepts kernel files that end in {', '.join(KERNEL_SUFFIXES)}")
     try:
@@ -232,8 +232,8 @@ def _uploaded(path: Path) -> bytes:
 def cropped(photograph: Photograph, part: Region) -> Photograph:
     """A part of a photograph, with its metadata."""
     # Copies, because slices would keep the whole photograph in memory.
-    alpha = None if photograph.alpha is None else photograph.alpha[:, part.rows, part.columns].clone()
-    return replace(photograph, pixels=photograph.pixels[:, part.rows, part.columns].clone(), alpha=alpha)
+    alpha = None if photograph.alpha is None else photograph.alpha[:, part.rows, part.columns].copy()
+    return replace(photograph, pixels=photograph.pixels[:, part.rows, part.columns].copy(), alpha=alpha)
 
 
 def number_of_pages(path: Path) -> int:

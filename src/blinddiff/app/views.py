@@ -12,8 +12,7 @@ from blinddiff.app.messages import error_text
 from blinddiff.degradation.kernel_measures import is_round
 from blinddiff.degradation.sharpness import mtf50_in_words
 from blinddiff.imaging.drawing import SPECTRUM_RANGE
-from blinddiff.sampling.decision import Decision
-from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.decision import UNRELIABLE_KERNEL_ERROR, Decision
 
 _CAPTIONS = {
     "kernel": "The blur kernel; the ellipse shows its widths",

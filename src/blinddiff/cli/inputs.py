@@ -19,10 +19,9 @@ from blinddiff.cli import options
 from blinddiff.cli.options import STREAM, print_line
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.restoring.folder import SAME, suffix_of_format
-from blinddiff.restoring.photograph import RestoreSettings
+from blinddiff.restoring.photograph import RestoreSettings, read_restorable
 from blinddiff.restoring.plan import CALIBRATION_SIDE, duration, plan_restoration
-from blinddiff.sampling.output import read_restorable
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.engine import Engine
 
 ASK_SECONDS = 300
 """Expected duration above which a terminal is asked before the first step."""
@@ -136,7 +135,7 @@ def is_new_folder(given: str | None, output: Path) -> bool:
 def announce(
     sizes: Sequence[tuple[int, int]],
     settings: RestoreSettings,
-    load: Callable[[], BlindDiffPipeline],
+    load: Callable[[], Engine],
     args: argparse.Namespace,
 ) -> None:
     """Print the plan for photographs of sizes (height, width) if it is long; ask a terminal if it is very long.
@@ -155,11 +154,9 @@ def announce(
             raise ParameterError("not started; nothing is written (--yes starts without asking)")
 
 
-def describe_plan(
-    sizes: Sequence[tuple[int, int]], settings: RestoreSettings, pipeline: BlindDiffPipeline
-) -> tuple[str, float]:
+def describe_plan(sizes: Sequence[tuple[int, int]], settings: RestoreSettings, engine: Engine) -> tuple[str, float]:
     """The plan for photographs of sizes (height, width), as one line, and its seconds."""
-    plans = [plan_restoration(*size, settings, pipeline) for size in sizes]
+    plans = [plan_restoration(*size, settings, engine) for size in sizes]
     seconds = sum(plan.seconds for plan in plans)
     if len(plans) == 1:
         return plans[0].sentence(), seconds

@@ -1,7 +1,7 @@
 """Parses a command line and imports only the module of the chosen command, so that ``--help`` is fast."""
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
 from typing import Any, NoReturn
@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 from blinddiff import __version__, openmp_settings
 from blinddiff.cli import options
 from blinddiff.cli.options import TOKEN_VARIABLE
-from blinddiff.errors import BlindDiffError
+from blinddiff.errors import BlindDiffError, is_lack_of_memory, need
 
 COMMANDS = {
     "demo": ("photographs", "restore the sample photograph and draw a sheet of the results"),
     "upscale": ("photographs", "restore a photograph: sharper, larger, less noisy"),
     "kernel": ("photographs", "estimate the blur kernel and the noise level of a photograph"),
-    "degrade": ("photographs", "make a test pair: blur and reduce a sharp photograph, and add noise"),
+    "degrade": ("degrading", "make a test pair: blur and reduce a sharp photograph, and add noise"),
     "train": ("runs", "train a network by a recipe"),
     "convert": ("runs", "convert a checkpoint of the published code into weights for this package"),
     "export": ("runs", "write the method as ONNX graphs, for use without torch"),
@@ -25,6 +25,9 @@ COMMANDS = {
 }
 """The module and the summary of each command. The module's function `run_NAME` runs the command and may return an exit
 code; the function `add_NAME_arguments` in `options` adds its arguments to a parser."""
+
+EXTRAS = {"app": "ui", "serve": "ui", "export": "onnx"}
+"""The extra that each command needs, if it is not the extra torch; those of the module `photographs` may need none."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,6 +84,7 @@ def _words() -> dict[str, dict[str, list[str]]]:
             for option in action.option_strings
         }
         for name in COMMANDS
+        if name != "evaluate" or importlib.util.find_spec("torch") is not None  # its choices are in modules of torch
     }
 
 
@@ -127,6 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
         _parser(None).print_help()
         return 0
     try:
+        if chosen in COMMANDS and COMMANDS[chosen][0] != "photographs":
+            need("this command", f"blinddiff[{EXTRAS.get(chosen, 'torch')}]", "torch", "diffusers")
         args = _parser(chosen).parse_args(arguments)
         options.set_threads(getattr(args, "threads", None))
         module = importlib.import_module(f"blinddiff.cli.{COMMANDS[args.command][0]}")
@@ -136,8 +142,6 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"blinddiff {chosen}: error: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        from blinddiff.sampling.memory import is_lack_of_memory
-
         if not is_lack_of_memory(error):
             raise
         print(f"blinddiff {chosen}: error: this machine does not have enough memory", file=sys.stderr)

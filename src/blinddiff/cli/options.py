@@ -15,15 +15,16 @@ from typing import Any, BinaryIO, TextIO
 
 from blinddiff.app import Limits
 from blinddiff.errors import ImageError, OutputError
+from blinddiff.sampling.modes import ENGINES, MODES
 
 STREAM = "-"
 """Stands for standard input or output on a command line."""
 TOKEN_VARIABLE = "BLINDDIFF_TOKEN"
 """The environment variable with the token of the server. Other users could read an option in the list of processes."""
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
+GRAPH_MODES = ("fidelity", "fast")
 DEFAULT_METHODS = ("bicubic", "closed-form", "fidelity", "oracle")
-# These repeat values of modules that import torch; a test compares them.
-MODES = ("fidelity", "fast", "perceptual", "paper")
+# These repeat values of modules that are slow to import; a test compares them.
 DPI_RULES = ("scale", "keep")
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 FORMATS = ("png", "tif", "jpg", "webp", "avif", "jxl", "same")
@@ -80,17 +81,26 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     _add_threads_option(parser)
 
 
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "torch, or onnx for graphs of blinddiff export in --weights, which need no torch; auto: torch where there is a "
+        "GPU or no graphs are found (default: auto)"
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help=text)
+    _add_model_options(parser)
+
+
 def _add_threads_option(parser: argparse.ArgumentParser) -> None:
     text = "processor threads to use (default: one per core)"
     parser.add_argument("--threads", type=integer_between(1, 1024), metavar="N", help=text)
 
 
 def set_threads(number: int | None) -> None:
-    """Set the number of torch's threads, which worker processes share; None keeps torch's own."""
+    """Set the number of threads, which worker processes share; None keeps the default."""
     if number is not None:
-        import torch
+        from blinddiff.restoring import pool
 
-        torch.set_num_threads(number)
+        pool.set_threads(number)
 
 
 def _add_scale_option(parser: argparse.ArgumentParser, meaning: str = "enlargement") -> None:
@@ -115,7 +125,7 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
         "depth, colour profile, EXIF and XMP of the photograph, and are grey if it is grey; transparency is dropped"
     )
     add("-o", "--output", **_PATH, default=Path("demo"), help=text)
-    _add_model_options(parser)
+    _add_engine_options(parser)
 
 
 def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,9 +150,10 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     _add_page_option(parser)
     text = (
         "fidelity: smallest mean error; fast: slightly larger error, half the time; perceptual: sharper, details "
-        "partly invented; paper: the published sampler, for weights from blinddiff convert only (default: fidelity)"
+        "partly invented; paper: the published sampler, for weights from blinddiff convert only (default: fidelity, or "
+        "the mode of the graphs)"
     )
-    add("--mode", choices=MODES, default="fidelity", help=text)
+    add("--mode", choices=MODES, help=text)
     add("--steps", type=integer_between(1, 1000), help="number of steps of the sampler (default: set by the mode)")
     text = "number of restorations with different noise; the result is only their mean (default: 1)"
     add("--samples", type=integer_between(1, 64), default=1, metavar="N", help=text)
@@ -171,7 +182,7 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--kernel-map", **_FILE, help=text)
     _add_seed_option(parser, "seed of the initial noise of the diffusion")
-    _add_model_options(parser)
+    _add_engine_options(parser)
     text = "format of results in a folder or on standard output; same: that of the photograph (default: png)"
     add("--format", choices=FORMATS, help=text)
     text = "quality of JPEG, WebP and AVIF files (default: 95, for AVIF 90)"
@@ -213,7 +224,7 @@ def add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", **_PATH, action="append", default=[], help=text)
     _add_scale_option(parser, "scale of the restoration that the kernel is for; it is in pixels of that result")
     _add_page_option(parser)
-    _add_model_options(parser)
+    _add_engine_options(parser)
 
 
 def add_degrade_arguments(parser: argparse.ArgumentParser) -> None:
@@ -252,7 +263,8 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     add("folder", **_PATH, help="folder for the graphs, their description and a card; made if needed")
     text = "scales; each has graphs of its own (default: all of the network)"
     add("--scales", type=int, nargs="+", choices=(1, 2, 3, 4), metavar="N", help=text)
-    add("--mode", choices=MODES[:2], default="fast", help="mode of the graphs (default: fast)")
+    text = "modes of the graphs, the default of the engine first (default: fast)"
+    add("--modes", nargs="+", choices=GRAPH_MODES, default=["fast"], metavar="MODE", help=text)
     add("--weights", metavar="DIR", help="folder of weights (default: the included weights)")
     _add_threads_option(parser)
 

@@ -1,4 +1,4 @@
-"""The commands for photographs: `blinddiff upscale`, `demo`, `kernel` and `degrade`."""
+"""The commands that restore photographs: `blinddiff upscale`, `demo` and `kernel`."""
 
 import argparse
 import functools
@@ -10,33 +10,32 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from blinddiff import imaging
 from blinddiff.cli import inputs, options
 from blinddiff.cli.options import KERNEL_ENDINGS, STREAM, print_line, write_standard_output
-from blinddiff.degradation import NOISES, DegradationOperator, bicubic_upsample, sample_kernels
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
-from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.degradation.sharpness import Sharpness, mtf50_in_words, noise_in_words, sharpness_of
 from blinddiff.errors import ImageError, OutputError, ParameterError
 from blinddiff.files import check_writable, make_folder, write_file
+from blinddiff.imaging.mask import read_mask
+from blinddiff.imaging.photograph import enlarge
+from blinddiff.restoring.engines import default_mode, load_engine, load_pipeline
 from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
 from blinddiff.restoring.journal import LEDGER, Job
-from blinddiff.restoring.photograph import Record, RestoreSettings, Result, load_pipeline, restore_photograph
-from blinddiff.sampling.mask import read_mask
-from blinddiff.sampling.output import UNRELIABLE_KERNEL_ERROR
-from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.restoring.photograph import Record, RestoreSettings, Result, restore_photograph
+from blinddiff.sampling.decision import UNRELIABLE_KERNEL_ERROR
+from blinddiff.sampling.engine import Engine
 
 DEMO_SCALE = 4
 DEMO_KERNEL = "kernel.csv"
 DEMO_PICTURES = ("input.png", "bicubic.png", "result.png", "kernel.png", "sheet.png")
-KERNEL_SIZE = 31  # side of the kernels that `blinddiff degrade` generates
 
 
 def run_upscale(args: argparse.Namespace) -> int:
@@ -45,11 +44,13 @@ def run_upscale(args: argparse.Namespace) -> int:
         raise ParameterError("--json -: standard output is already used for the photograph")
     if args.scale is not None and (args.width is not None or args.height is not None):
         raise ParameterError("--scale: not allowed with --width or --height")
+    load = functools.cache(lambda: load_engine(args.engine, args.weights, args.device))
     settings = RestoreSettings(
+        engine=args.engine,
         weights=args.weights,
         device=args.device,
         scale=4 if args.scale is None else args.scale,
-        mode=args.mode,
+        mode=args.mode or default_mode(args.engine, args.weights, args.device),
         steps=args.steps,
         samples=args.samples,
         as_is=args.as_is,
@@ -72,7 +73,6 @@ def run_upscale(args: argparse.Namespace) -> int:
     folders = [path for path in args.photograph if str(path) != STREAM and os.path.isdir(path)]
     if folders and len(args.photograph) > 1:
         raise ParameterError(f"{folders[0]}: is a folder; it needs a command of its own")
-    load = functools.cache(lambda: load_pipeline(args.weights, args.device))
     if folders:
         return _restore_folder(args, folders[0], settings, load)
     if args.jobs is not None:
@@ -87,7 +87,7 @@ def run_upscale(args: argparse.Namespace) -> int:
     return 0
 
 
-def _restore_several(args: argparse.Namespace, settings: RestoreSettings, load: Callable[[], BlindDiffPipeline]) -> int:
+def _restore_several(args: argparse.Namespace, settings: RestoreSettings, load: Callable[[], Engine]) -> int:
     """Restore one file after another; an error in one does not stop the others."""
     _refuse_single_outputs(args)
     if args.output == STREAM or (args.output is not None and os.path.isfile(args.output)):
@@ -128,7 +128,7 @@ def _restore_one(
     args: argparse.Namespace,
     source: Path,
     settings: RestoreSettings,
-    load: Callable[[], BlindDiffPipeline],
+    load: Callable[[], Engine],
     written: set[str],
     ask: bool = False,
 ) -> Record | None:
@@ -146,7 +146,7 @@ def _restore_one(
         new_folder = inputs.is_new_folder(args.output, output)
         check = imaging.check_format if args.dry_run or new_folder else imaging.check_output
         check(output, photograph, (width, height))
-        _check_not_kernel(output, args.kernel)
+        check_not_kernel(output, args.kernel)
         if _is_one_of(output, [*args.photograph, args.mask]) or os.path.realpath(output) in written:
             raise OutputError(f"{output}: is another file of this run; restore {source} in a command of its own")
     encoder = imaging.encoder_options(output, args.quality, args.subsampling)
@@ -160,16 +160,17 @@ def _restore_one(
         (args.compare, pictures),
     ):
         if path is not None:
-            _check_kernel_outputs([path], *reserved, endings=endings)
+            check_kernel_outputs([path], *reserved, endings=endings)
             reserved.append(path)
     _check_json(args.json, *reserved)
     kernel = None if args.kernel is None else read_kernel(args.kernel)
     mask = None if args.mask is None else read_mask(args.mask, photograph.pixels.shape[-2:], settings.max_pixels)
-    pipeline = load()
-    pipeline.check_mode(args.mode)
+    engine = load()
+    settings.check(engine)
+    engine.check_fixed(kernel_map=args.kernel_map, mask=args.mask)
     size = photograph.pixels.shape[-2], photograph.pixels.shape[-1]
     if args.dry_run:
-        print_line(f"{name} -> {output}: {inputs.describe_plan([size], settings, pipeline)[0]}", to_stream)
+        print_line(f"{name} -> {output}: {inputs.describe_plan([size], settings, engine)[0]}", to_stream)
         return None
     if ask:
         inputs.announce([size], settings, load, args)
@@ -177,7 +178,7 @@ def _restore_one(
         make_folder(output.parent)
     title = options.printable(Path(name).name, sys.stderr)
     with inputs.progress_bar(title, args.quiet) as on_progress:
-        result = restore_photograph(pipeline, photograph, settings, kernel, on_progress=on_progress, mask=mask)
+        result = restore_photograph(engine, photograph, settings, kernel, on_progress=on_progress, mask=mask)
     data = imaging.encode_image(output, result.pixels, photograph, result.alpha, encoder, args.dpi)
     if to_stream:
         write_standard_output(data)
@@ -189,14 +190,15 @@ def _restore_one(
     facts = result.facts(output)
     if args.std is not None:
         assert result.std is not None  # there are several samples
-        std = result.std.mean(0, keepdim=True)
-        imaging.write_image(args.std, std / std.max().clamp(min=1e-6))
+        std = result.std.mean(0, keepdims=True)
+        imaging.write_image(args.std, std / std.max().clip(1e-6))
         facts["std_white"] = 255 * float(std.max())
     if args.compare is not None:
         _write_sheet(args.compare, result, Path(name).name)
     if args.kernel_map is not None:
+        pipeline = load_pipeline(args.weights, args.device)
         kernel_map = pipeline.kernel_map(imaging.visible_colours(photograph), result.passes[0])
-        imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(kernel_map.kernels))
+        imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(kernel_map.kernels.numpy()))
         facts["kernel_map"] = kernel_map.facts()
     if not args.quiet:
         found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
@@ -220,7 +222,7 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
     """Write a sheet that compares input, bicubic interpolation and result; see `imaging.comparison_sheet`."""
     photograph, size = result.photograph, (result.pixels.shape[-2], result.pixels.shape[-1])
     pixels = imaging.visible_colours(photograph)
-    bicubic = bicubic_upsample(pixels, math.prod(result.passes)).clamp(0, 1)
+    bicubic = enlarge(pixels, math.prod(result.passes)).clip(0, 1)
     if size != bicubic.shape[-2:]:
         bicubic = imaging.reduce_image(bicubic, size)
     major, minor, angle = (float(value) for value in widths_and_angle(result.kernel))
@@ -243,7 +245,7 @@ def _write_sheet(path: Path, result: Result, title: str) -> None:
 
 
 def _restore_folder(
-    args: argparse.Namespace, source: Path, settings: RestoreSettings, load: Callable[[], BlindDiffPipeline]
+    args: argparse.Namespace, source: Path, settings: RestoreSettings, load: Callable[[], Engine]
 ) -> int:
     if args.output == STREAM:
         raise ParameterError(f"{source}: is a folder; its results cannot be written to standard output")
@@ -344,7 +346,7 @@ def _is_one_of(path: str | Path, files: Iterable[Path | None]) -> bool:
     return os.path.realpath(path) in [os.path.realpath(file) for file in files if file is not None]
 
 
-def _check_kernel_outputs(paths: list[Path], *reserved: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
+def check_kernel_outputs(paths: list[Path], *reserved: Path | None, endings: tuple[str, ...] = KERNEL_ENDINGS) -> None:
     """Check before the work that kernels can be written to paths, replacing no reserved file. Raises OutputError."""
     for path in paths:
         if path.suffix.lower() not in endings:
@@ -354,13 +356,13 @@ def _check_kernel_outputs(paths: list[Path], *reserved: Path | None, endings: tu
         check_writable(path)
 
 
-def _check_not_kernel(output: Path, kernel: Path | None) -> None:
+def check_not_kernel(output: Path, kernel: Path | None) -> None:
     """Raise an error if the result would overwrite the given kernel."""
     if _is_one_of(output, [kernel]):
         raise OutputError(f"{output}: is the kernel file; choose another name for the result")
 
 
-def describe_kernel(kernel: Tensor, noise_level: float, expected_error: float | None = None) -> str:
+def describe_kernel(kernel: NDArray[Any], noise_level: float, expected_error: float | None = None) -> str:
     """Describe a kernel, (n, m) in HR pixels, and a noise level in grey levels.
 
     Adds a warning if ``expected_error`` (see `BlindDiffOutput`) is large. It is None if the kernel was given.
@@ -383,22 +385,22 @@ def run_demo(args: argparse.Namespace) -> None:
     """Restore a photograph; write it, its kernel and a sheet that compares it with bicubic interpolation."""
     # Bad input is rejected before the progress bar is shown, so that the error is one line.
     photograph = inputs.read_photograph(args.photograph)
-    pipeline = load_pipeline(args.weights, args.device)
+    engine = load_engine(args.engine, args.weights, args.device)
     make_folder(args.output)
     pixels = imaging.visible_colours(photograph)
     opaque = replace(photograph, pixels=pixels, alpha=None)
     for name in DEMO_PICTURES:
         imaging.check_output(args.output / name, opaque)
-    _check_kernel_outputs([args.output / DEMO_KERNEL], args.photograph)
+    check_kernel_outputs([args.output / DEMO_KERNEL], args.photograph)
     with tqdm(total=3, bar_format="{desc:<28} {bar} {n_fmt}/{total_fmt}", disable=None) as bar:
         bar.set_description_str("restoring")
-        result = restore_photograph(pipeline, opaque, RestoreSettings(scale=DEMO_SCALE))
+        result = restore_photograph(engine, opaque, RestoreSettings(scale=DEMO_SCALE, mode=engine.modes[0]))
         bar.update()
         bar.set_description_str("drawing the sheet")
         _write_sheet(args.output / "sheet.png", result, args.photograph.name)
         bar.update()
         bar.set_description_str("writing the folder")
-        bicubic = bicubic_upsample(pixels, DEMO_SCALE).clamp(0, 1)
+        bicubic = enlarge(pixels, DEMO_SCALE).clip(0, 1)
         inputs.print_notes(str(args.photograph), imaging.left_out("result.png", opaque))
         for name, image in (("input.png", pixels), ("bicubic.png", bicubic), ("result.png", result.pixels)):
             imaging.write_image(args.output / name, image, opaque)
@@ -414,13 +416,13 @@ def run_demo(args: argparse.Namespace) -> None:
 def run_kernel(args: argparse.Namespace) -> None:
     """Estimate a photograph's kernel and noise level. Print a description of both, and write the kernel."""
     photograph = inputs.read_photograph(args.photograph, page=args.page)
-    _check_kernel_outputs(args.output, args.photograph)
-    pixels, pipeline = imaging.visible_colours(photograph), load_pipeline(args.weights, args.device)
-    estimate = pipeline.estimate(pixels, args.scale, photograph.jpeg_step)
+    check_kernel_outputs(args.output, args.photograph)
+    pixels, engine = imaging.visible_colours(photograph), load_engine(args.engine, args.weights, args.device)
+    estimate = engine.estimate(pixels, args.scale, photograph.jpeg_step)
+    kernel, noise_level = np.asarray(estimate.kernel[0]), float(estimate.noise_level[0])
     for path in args.output:
-        write_kernel(path, estimate.kernel[0])
+        write_kernel(path, kernel)
     error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
-    kernel, noise_level = estimate.kernel[0], float(estimate.noise_level[0])
     spectrum = None if estimate.noise_spectrum is None else estimate.noise_spectrum[0]
     kind = noise_in_words(noise_level, spectrum, photograph.jpeg_step)
     found, sharpness = describe_kernel(kernel, noise_level, error), sharpness_of(kernel, args.scale)
@@ -428,38 +430,3 @@ def run_kernel(args: argparse.Namespace) -> None:
         f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result); MTF50 "
         f"{mtf50_in_words(sharpness.mtf50)}, in cycles per pixel of the photograph{notable(sharpness, kind)}"
     )
-
-
-def run_degrade(args: argparse.Namespace) -> None:
-    """Blur and reduce a sharp photograph, add noise, and write the result and the kernel."""
-    photograph = inputs.read_photograph(args.photograph)
-    opaque, output = replace(photograph, alpha=None), Path(args.output)
-    if inputs.is_folder(args.output):
-        output /= f"{args.photograph.stem}_degraded.png"
-    height, width = (side // args.scale * args.scale for side in photograph.pixels.shape[-2:])
-    new_folder = inputs.is_new_folder(args.output, output)
-    check = imaging.check_format if new_folder else imaging.check_output
-    check(output, opaque, (width // args.scale, height // args.scale))
-    _check_not_kernel(output, args.kernel)
-    if args.save_kernel is not None:
-        _check_kernel_outputs([args.save_kernel], args.photograph, args.kernel, output)
-    generator = torch.Generator().manual_seed(args.seed)
-    if args.kernel is not None:
-        kernel = read_kernel(args.kernel)
-    elif args.sigma is not None:
-        kernel = isotropic_gaussian(args.sigma, KERNEL_SIZE)
-    else:
-        kernel = sample_kernels({args.family: 1.0}, 1, args.scale, KERNEL_SIZE, generator)[0]
-    # Greyscale is degraded as one channel: the mean of three would have less noise than requested.
-    channels = 1 if photograph.grey else 3
-    y = DegradationOperator(kernel, args.scale)(imaging.visible_colours(photograph)[None, :channels, :height, :width])
-    y = NOISES["gaussian"].apply(y, torch.tensor([args.noise]), generator)
-    if args.jpeg is not None:
-        y = NOISES["jpeg"].apply(y, torch.tensor([float(args.jpeg)]), generator)
-    if new_folder:
-        make_folder(output.parent)
-    imaging.write_image(output, y[0], opaque)
-    inputs.print_notes(str(args.photograph), imaging.left_out(output, opaque))
-    if args.save_kernel is not None:
-        write_kernel(args.save_kernel, kernel)
-    print_line(f"{output}: {y.shape[-1]} x {y.shape[-2]}; {describe_kernel(kernel, args.noise)}")

@@ -1,7 +1,6 @@
 """The commands `blinddiff train`, `evaluate`, `convert`, `export`, `app` and `serve`."""
 
 import argparse
-import importlib.util
 import os
 import re
 import shlex
@@ -16,14 +15,14 @@ from safetensors import SafetensorError
 
 from blinddiff.app import Limits
 from blinddiff.cli.options import DEFAULT_METHODS, TOKEN_VARIABLE, print_line
-from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError
+from blinddiff.errors import OutputError, ParameterError, WeightsError, need
 from blinddiff.evaluation.methods import EXTERNAL, METHODS, Options
 from blinddiff.evaluation.protocols import PROTOCOLS, protocol
 from blinddiff.evaluation.report import overview
 from blinddiff.evaluation.run import Settings, evaluate, evaluate_seeds, export
 from blinddiff.evaluation.statistics import TRAINED, all_ablation_methods, trained_ablations
 from blinddiff.published.network import network_from_published, read_published
-from blinddiff.restoring.photograph import load_pipeline
+from blinddiff.restoring.engines import load_pipeline
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
 from blinddiff.training.recipe import load_recipe
@@ -130,8 +129,7 @@ def run_serve(args: argparse.Namespace) -> None:
 
 
 def _serve(args: argparse.Namespace, what: str, seconds: float) -> None:
-    if any(importlib.util.find_spec(name) is None for name in ("gradio", "prometheus_client")):
-        raise BlindDiffError(f"{what} needs more packages: pip install '.[ui]' in a copy of the repository")
+    need(what, "blinddiff[ui]", "gradio", "fastapi", "prometheus_client")
     from blinddiff.app.server import is_loopback, served  # imports Gradio
 
     limits = Limits(args.max_megapixels, args.max_upload, args.queue, seconds)
@@ -175,8 +173,7 @@ def run_convert(args: argparse.Namespace) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     """Write the graphs of a network into a folder."""
-    if importlib.util.find_spec("onnxscript") is None or importlib.util.find_spec("onnxruntime") is None:
-        raise BlindDiffError("the export needs more packages: pip install '.[onnx]' in a copy of the repository")
+    need("the export", "blinddiff[onnx]", "onnx", "onnxscript", "onnxruntime")
     from blinddiff.export.folder import write_folder  # imports onnx
 
     network = load_pipeline(args.weights, "cpu").network
@@ -186,4 +183,4 @@ def run_export(args: argparse.Namespace) -> None:
         print_line(f"{args.folder}: x{scale}; largest difference from the network on a sample: {found}")
 
     scales = list(dict.fromkeys(args.scales or network.config.scales))
-    write_folder(network, args.folder, scales, args.mode, on_scale)
+    write_folder(network, args.folder, scales, list(dict.fromkeys(args.modes)), on_scale)

@@ -1,5 +1,6 @@
 """Reads and writes blur kernels: NumPy, MATLAB, text, JSON and grey PNG files."""
 
+import importlib
 import io
 import json
 import os
@@ -10,13 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.io
-import torch
 from PIL import Image
-from torch import Tensor
 
 from blinddiff.degradation.kernel_measures import check_kernel, drop_slight_negatives, normalise
-from blinddiff.errors import KernelError, OutputError
+from blinddiff.errors import KernelError, OutputError, need
 from blinddiff.files import write_file
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -27,7 +25,7 @@ MAX_UNDERSHOOT = 2e-3
 """Largest negative share of the mass accepted as interpolation undershoot; DIV2KRK has up to 9e-4."""
 
 
-def read_kernel(path: str | os.PathLike[str]) -> Tensor:
+def read_kernel(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     """Read a (kh, kw) float32 kernel from a file, normalised to sum 1.
 
     By suffix: .npy; .mat (variable `Kernel`, or its only matrix; not version 7.3); .csv and .txt (rows of numbers
@@ -41,14 +39,14 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
         array = np.asarray(read(file))
         if array.dtype.kind not in "buif":
             raise KernelError("does not hold plain numbers")
-        kernel = torch.from_numpy(array.astype(np.float64))
+        kernel = array.astype(np.float64)
         if file.suffix.lower() == ".png":
             if not kernel.any():
                 raise KernelError("picture is black, so there is no kernel in it")
             kernel = normalise(kernel)
         if kernel.ndim == 2:
             kernel = drop_slight_negatives(kernel, MAX_UNDERSHOOT)  # keeps the sum, which is checked next
-        return normalise(check_kernel(kernel)).to(torch.float32)
+        return np.asarray(normalise(check_kernel(kernel)), np.float32)
     except FileNotFoundError:
         raise KernelError(f"{file}: no such kernel file") from None
     except KernelError as error:
@@ -58,7 +56,7 @@ def read_kernel(path: str | os.PathLike[str]) -> Tensor:
         raise KernelError(f"{file}: cannot be read as a kernel ({reason})") from error
 
 
-def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
+def write_kernel(path: str | os.PathLike[str], kernel: npt.ArrayLike) -> None:
     """Write a (kh, kw) kernel in the format of the suffix; see `read_kernel` for the formats.
 
     Numbers keep float32 precision, except in a .png, which has 16 bits with the peak at white. The file is written
@@ -67,7 +65,7 @@ def write_kernel(path: str | os.PathLike[str], kernel: Tensor) -> None:
     """
     file, buffer = Path(path), io.BytesIO()
     write = _format_of(file, _WRITERS, OutputError)
-    write(buffer, check_kernel(kernel).detach().to("cpu", torch.float32).numpy())
+    write(buffer, np.asarray(check_kernel(np.asarray(kernel)), np.float32))
     write_file(file, buffer.getvalue())
 
 
@@ -78,9 +76,15 @@ def _format_of(file: Path, formats: dict[str, Format], error: type[Exception]) -
     return chosen
 
 
+def _scipy_io() -> Any:
+    """The module for MATLAB files, a third of what the light installation would take."""
+    need("a .mat file", "scipy", "scipy")
+    return importlib.import_module("scipy.io")
+
+
 def _read_mat(file: Path) -> Array:
     try:
-        content: dict[str, Any] = scipy.io.loadmat(file, appendmat=False)
+        content: dict[str, Any] = _scipy_io().loadmat(file, appendmat=False)
     except NotImplementedError:
         raise KernelError("is a MATLAB 7.3 file; save it with the option -v7") from None
     if MAT_KEY in content:
@@ -156,7 +160,7 @@ KERNEL_ENDINGS = tuple(_READERS)
 """Suffixes of kernel files."""
 _WRITERS: dict[str, Format] = {
     ".npy": np.save,
-    ".mat": lambda file, kernel: scipy.io.savemat(file, {MAT_KEY: kernel}),
+    ".mat": lambda file, kernel: _scipy_io().savemat(file, {MAT_KEY: kernel}),
     ".csv": partial(np.savetxt, fmt="%.9g", delimiter=","),  # nine significant digits represent every float32 exactly
     ".txt": partial(np.savetxt, fmt="%.9g"),
     ".json": _write_json,

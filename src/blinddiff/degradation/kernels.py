@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.draws import Draws, KernelFamily
-from blinddiff.degradation.kernel_measures import (
-    Value,
-    as_tensors,
-    axis,
-    for_scale,
-    normalise,
-    require_positive,
-    squared_radius,
-)
+from blinddiff.degradation.kernel_measures import normalise
+from blinddiff.degradation.kernel_tensors import Value, as_tensors, axis, for_scale, require_positive, squared_radius
 from blinddiff.degradation.motion import CameraShake, LineMotion
 from blinddiff.errors import ParameterError
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from blinddiff.degradation.draws import Draws, KernelFamily
-from blinddiff.degradation.kernel_measures import Value, as_tensors, axis, for_scale, normalise
+from blinddiff.degradation.kernel_measures import normalise
+from blinddiff.degradation.kernel_tensors import Value, as_tensors, axis, for_scale
 from blinddiff.errors import ParameterError
 
 MAX_LENGTH = {1: 9.0, 2: 14.0, 3: 19.0, 4: 24.0}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
@@ -17,13 +16,6 @@ from blinddiff.degradation.processing import (
     Sharpened,
     filtered,
 )
-from blinddiff.errors import ParameterError
-
-
-def check_noise_level(noise_level: float) -> None:
-    """Raise ParameterError if a given noise level, in grey levels, is out of range."""
-    if not isinstance(noise_level, Real) or not 0 <= noise_level <= 255:
-        raise ParameterError(f"a noise level of {noise_level} is not between 0 and 255 grey levels")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from blinddiff.degradation.fourier import Spectrum, fft, irfft2, rfft, rfft2
+from blinddiff.degradation.model import SCALES
 from blinddiff.degradation.resize import (
     BICUBIC,
     Downsampling,
@@ -22,7 +23,6 @@ from blinddiff.degradation.resize import (
 )
 from blinddiff.errors import KernelError, ParameterError
 
-SCALES = (1, 2, 3, 4)
 BLOCK = 1024
 """Images of more than 4 * BLOCK^2 pixels are processed in blocks of this side, which bounds the spectra's memory."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from blinddiff.degradation import model
 from blinddiff.errors import ParameterError
 
 Border = Literal["reflect", "symmetric", "circular"]
@@ -46,25 +47,11 @@ def extend_adjoint(z: Tensor, rows: tuple[int, int], columns: tuple[int, int], b
     return down.index_add_(-2, border_indices(height, *rows, border).to(z.device), across)
 
 
-def cubic(u: Tensor) -> Tensor:
-    """Keys' cubic with a = -1/2, which preserves sum, centroid and second moments of what it interpolates."""
-    u = u.abs()
-    near = 1.5 * u**3 - 2.5 * u**2 + 1
-    far = -0.5 * u**3 + 2.5 * u**2 - 4 * u + 2
-    return torch.where(u <= 1, near, torch.where(u < 2, far, torch.zeros_like(u)))
-
-
 @lru_cache
 def downsampling_taps(scale: int) -> tuple[Tensor, int]:
-    """Weights w and first offset d of antialiased bicubic downsampling: y[i] = sum_t w[t] x[scale * i + d + t].
-
-    The weights are float64 and sum to 1; they are centred on the middle of each block of ``scale`` samples.
-    """
-    centre = (scale - 1) / 2
-    first = -2 * scale + (scale + 1) // 2
-    offsets = torch.arange(first, first + 4 * scale, dtype=torch.float64)
-    weights = cubic((offsets - centre) / scale)
-    return weights / weights.sum(), first
+    """`model.downsampling_taps` with the weights as a tensor."""
+    weights, first = model.downsampling_taps(scale)
+    return torch.from_numpy(weights), first
 
 
 @lru_cache
@@ -72,7 +59,7 @@ def _upsampling_taps(scale: int) -> tuple[Tensor, int]:
     """Weights (scale, taps), one row per phase p, and first offset d: x[scale * m + p] = sum_t w[p, t] y[m + d + t]."""
     first = -2
     phase = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
-    weights = cubic(first + torch.arange(5, dtype=torch.float64) - phase[:, None])
+    weights = model.cubic(first + torch.arange(5, dtype=torch.float64) - phase[:, None])
     return weights / weights.sum(1, keepdim=True), first
 
 

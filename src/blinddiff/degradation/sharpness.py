@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from blinddiff.degradation.resize import downsampling_taps
+from blinddiff.degradation.model import downsampling_taps
 
 MTF_POINTS = 1024  # frequencies at which the MTF is computed, up to the Nyquist frequency of the HR grid
 SHARPENED = 0.02
@@ -48,28 +48,28 @@ class Sharpness:
         return {"mtf50": rounded, "overshoot": round(self.overshoot, 4), "sharpened": self.sharpened}
 
 
-def sharpness_of(kernel: Tensor, scale: int) -> Sharpness:
+def sharpness_of(kernel: ArrayLike, scale: int) -> Sharpness:
     """`Sharpness` of a kernel (n, m), HR pixels, of sum 1, at a scale."""
-    spreads = [kernel.sum(axis).detach().cpu().double() for axis in (0, 1)]
+    spreads = [np.asarray(kernel, np.float64).sum(axis) for axis in (0, 1)]
     across, down = (mtf50(*mtf(spread, scale)) for spread in spreads)
     overshoot = max(max(float(edge.max()) - 1, -float(edge.min())) for edge in (part.cumsum(0) for part in spreads))
     return Sharpness((across, down), max(overshoot, 0.0))
 
 
-def mtf(line_spread: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def mtf(line_spread: ArrayLike, scale: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequencies, in cycles per pixel of y, and the MTF of y there, from a kernel's line spread function (n,)."""
     taps, _ = downsampling_taps(scale)
-    frequency = torch.linspace(0, 0.5, MTF_POINTS, dtype=torch.float64)  # cycles per HR pixel
-    transfer = torch.ones_like(frequency)
-    for part in (line_spread, taps):
-        phase = -2j * math.pi * frequency[:, None] * torch.arange(len(part), dtype=torch.float64)
-        transfer = transfer * (phase.exp() @ part.to(torch.complex128)).abs()
+    frequency = np.linspace(0, 0.5, MTF_POINTS)  # cycles per HR pixel
+    transfer = np.ones_like(frequency)
+    for part in (np.asarray(line_spread, np.float64), taps):
+        phase = -2j * math.pi * frequency[:, None] * np.arange(len(part))
+        transfer = transfer * abs(np.exp(phase) @ part)
     return frequency * scale, transfer
 
 
-def mtf50(frequency: Tensor, transfer: Tensor) -> float | None:
+def mtf50(frequency: NDArray[np.float64], transfer: NDArray[np.float64]) -> float | None:
     """The lowest frequency at which the MTF falls to 0.5, by linear interpolation; None if it does not."""
-    below = torch.nonzero(transfer < 0.5).flatten()
+    below = np.flatnonzero(transfer < 0.5)
     if not len(below):
         return None
     last = int(below[0])  # at least 1: the MTF is 1 at 0
@@ -84,30 +84,28 @@ def mtf50_in_words(mtf50: Sequence[float | None]) -> str:
     return f"{across} across, {down} down"
 
 
-def noise_in_words(level: float, spectrum: Tensor | None, jpeg_step: float = 0.0) -> str:
+def noise_in_words(level: float, spectrum: ArrayLike | None, jpeg_step: float = 0.0) -> str:
     """The kind of noise: "none", "white noise", "grain", "printed screen of 3.0 px", "fine noise", "JPEG blocks".
 
-    level: grey levels. spectrum: relative power (n, n) at the frequencies of `torch.fft.fftfreq`, or None for white.
+    level: grey levels. spectrum: relative power (n, n) at the frequencies of `numpy.fft.fftfreq`, or None for white.
     jpeg_step: see `Observation`. A screen is a peak away from the origin; its period is that of its lines.
     """
     if level < NO_NOISE:
         return "none"
-    kind = "white noise" if spectrum is None else _kind(spectrum.detach().cpu().double())
+    kind = "white noise" if spectrum is None else _kind(np.asarray(spectrum, np.float64))
     if jpeg_step >= BLOCKY_STEP:
         return f"{kind} and JPEG blocks" if kind.startswith("printed") else "JPEG blocks"
     return kind
 
 
-def _kind(spectrum: Tensor) -> str:
+def _kind(spectrum: NDArray[np.float64]) -> str:
     n = spectrum.shape[-1]
-    frequency = torch.fft.fftfreq(n, dtype=torch.float64)
-    rows, columns = frequency[:, None].expand(n, n), frequency.expand(n, n)
-    radius = torch.hypot(rows, columns)
+    frequency = np.fft.fftfreq(n)
+    radius = np.hypot(frequency[:, None], frequency)
     # A peak spreads over its neighbours, and has a mirror image at the negative frequency. On a toroidal grid:
-    around = sum(spectrum.roll((i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1))
-    assert isinstance(around, Tensor)
-    around = around - 9 * spectrum.median()
-    peak = int(torch.where(radius > 1.5 / n, around, torch.zeros_like(around)).argmax())
+    around = np.sum([np.roll(spectrum, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0)
+    around -= 9 * _median(spectrum)
+    peak = int(np.where(radius > 1.5 / n, around, 0).argmax())
     period = 1 / _refined(spectrum, peak // n, peak % n)
     if 2 * float(around.flatten()[peak]) >= PEAK_SHARE * float(spectrum.sum()) and period < n / 2:
         return f"printed screen of {period:.1f} px"
@@ -116,12 +114,17 @@ def _kind(spectrum: Tensor) -> str:
     return "grain" if ratio >= COARSE else "fine noise" if ratio <= 1 / COARSE else "white noise"
 
 
-def _refined(spectrum: Tensor, row: int, column: int) -> float:
+def _median(spectrum: NDArray[np.float64]) -> float:
+    """The lower of the two values in the middle."""
+    return float(np.quantile(spectrum, 0.5, method="lower"))
+
+
+def _refined(spectrum: NDArray[np.float64], row: int, column: int) -> float:
     """The length of the frequency of a peak, cycles per pixel, as the centroid of the 3 x 3 entries around it."""
     n = spectrum.shape[-1]
     near = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    power = torch.stack([spectrum[(row + i) % n, (column + j) % n] for i, j in near]) - spectrum.median()
-    weight = power.clamp_min(0) / power.clamp_min(0).sum()
+    power = np.array([spectrum[(row + i) % n, (column + j) % n] for i, j in near]) - _median(spectrum)
+    weight = power.clip(0) / max(power.clip(0).sum(), 1e-30)
     signed = [(k + n // 2) % n - n // 2 for k in (row, column)]
     centre = [
         sum(float(w) * (k + step[axis]) for w, step in zip(weight, near, strict=True)) for axis, k in enumerate(signed)

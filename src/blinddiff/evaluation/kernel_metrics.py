@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blinddiff.degradation.kernel_measures import centroid, shift_kernel, widths_and_angle
+from blinddiff.degradation.kernel_measures import centroid, widths_and_angle
+from blinddiff.degradation.kernel_tensors import shift_kernel
 from blinddiff.errors import KernelError
 from blinddiff.evaluation.image_metrics import Metric, Sample
 

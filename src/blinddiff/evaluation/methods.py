@@ -71,7 +71,7 @@ class Options:
 
     def load(self, weights: Path | None) -> "BlindDiffPipeline":
         """Load a pipeline with the given weights. Raises WeightsError."""
-        from blinddiff.restoring.photograph import load_pipeline
+        from blinddiff.restoring.engines import load_pipeline
 
         return load_pipeline(weights, self.device)
 
@@ -168,7 +168,7 @@ class ExternalMethod(Method):
             raise ImageError(f"{found[0]}: is {image.shape[-1]}x{image.shape[-2]}, not {width}x{height}")
         # skip .png: it may be a picture for people, not the kernel's values
         kernels = [Path(f"{stem}_kernel{suffix}") for suffix in KERNEL_ENDINGS if suffix != ".png"]
-        kernel = next((read_kernel(path) for path in kernels if path.is_file()), None)
+        kernel = next((torch.from_numpy(read_kernel(path)) for path in kernels if path.is_file()), None)
         return Restoration(image, kernel, None, float("nan"), 0)
 
 
@@ -336,7 +336,7 @@ def weights_checksum(folder: Path | None) -> str | None:
     Returns None if there are no such files.
     """
     # imported here, because diffusers would otherwise count as memory of methods without a network
-    from blinddiff.models.loading import DEFAULT_WEIGHTS
+    from blinddiff.files import DEFAULT_WEIGHTS
 
     files = [path for pattern in ("*.safetensors", "*.json") for path in (folder or DEFAULT_WEIGHTS).rglob(pattern)]
     return files_hash(files) if files else None

@@ -18,13 +18,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blinddiff.degradation.kernels import isotropic_gaussian
-from blinddiff.errors import BlindDiffError, OutputError
+from blinddiff.errors import BlindDiffError, OutputError, is_lack_of_memory
 from blinddiff.evaluation.data import Case, CaseId, to_8bit
 from blinddiff.evaluation.methods import Options, method
 from blinddiff.files import lock_folder, write_file
 from blinddiff.restoring.journal import Journal
 from blinddiff.restoring.pool import Died, run_tasks
-from blinddiff.sampling.memory import is_lack_of_memory
 
 FORMAT = 3
 RECORD = "record.json"

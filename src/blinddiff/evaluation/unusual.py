@@ -14,8 +14,8 @@ from blinddiff.degradation.noise import GaussianNoise
 from blinddiff.degradation.operator import DegradationOperator
 from blinddiff.evaluation.data import Case, CaseReference, crop_to_multiple, read_pixels, to_8bit
 from blinddiff.evaluation.protocol import Protocol
-from blinddiff.imaging import from_picture, to_picture
-from blinddiff.training.pictures import dithered, drawing
+from blinddiff.imaging import to_picture
+from blinddiff.training.pictures import dithered, drawing, tensor_of
 
 SIZE = 31
 LAMPS = 14
@@ -94,7 +94,7 @@ def _drawn(pair: Pair, scale: int, paint: Callable[[ImageDraw.ImageDraw, int, in
     pictures = [to_picture(image) for image in pair]
     for picture, pen in zip(pictures, (scale, 1), strict=True):
         paint(ImageDraw.Draw(picture), picture.width, picture.height, pen)
-    x, y = (from_picture(picture)[0] for picture in pictures)
+    x, y = map(tensor_of, pictures)
     return x, y
 
 
@@ -115,7 +115,7 @@ def enlarged_by(factor: float, resampling: Image.Resampling) -> Change:
     def change(pair: Pair, scale: int, rng: np.random.Generator) -> Pair:  # noqa: ARG001
         picture = to_picture(pair[1])
         small = picture.resize([round(side / factor) for side in picture.size], Image.Resampling.BICUBIC)
-        return pair[0], from_picture(small.resize(picture.size, resampling))[0]
+        return pair[0], tensor_of(small.resize(picture.size, resampling))
 
     return change
 

@@ -7,16 +7,16 @@ from typing import Any
 
 from blinddiff import __version__
 from blinddiff.errors import ParameterError
-from blinddiff.export.onnx import OPSET, check_graphs, export_scale
-from blinddiff.files import make_folder, write_file
+from blinddiff.export.onnx import OPSET, check_graphs, export_scale, with_linked_weights
+from blinddiff.files import file_hash, make_folder, write_file
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.picture_kind import LIMITS, PICTURE_KINDS
 from blinddiff.models.statistics import MAX_WINDOWS, WINDOW
 from blinddiff.sampling.decision import SMALLEST_SIDE
+from blinddiff.sampling.modes import DESCRIPTION
 
 MODES = ("fast", "fidelity")
 """Modes without diffusion, which a graph can hold."""
-DESCRIPTION = "blinddiff.json"
 CARD = """---
 license: apache-2.0
 library_name: onnx
@@ -26,9 +26,9 @@ tags: [super-resolution, blind-super-resolution, deblurring, denoising, kernel-e
 
 # blinddiff as ONNX graphs
 
-Blind super-resolution of one photograph: `blinddiff_xS.onnx`, S one of {scales}, is the whole method in mode
-`{mode}`, from an image to the restored image with its blur kernel and noise. Height and width are dynamic;
-opset {opset}; no custom operators. All tensors are float32.
+Blind super-resolution of one photograph: `blinddiff_MODE_xS.onnx`, MODE one of {modes}, S one of {scales}, is
+the whole method, from an image to the restored image with its blur kernel and noise. Height and width are
+dynamic; opset {opset}; no custom operators. All tensors are float32.
 
 {inputs}
 
@@ -36,7 +36,7 @@ Outputs:
 
 {outputs}
 
-`estimate_xS.onnx` and `restore_xS.onnx` are its two parts: the first makes the estimates, the second restores
+`estimate_xS.onnx` and `restore_MODE_xS.onnx` are its two parts: the first makes the estimates, the second restores
 with them. `{file}` holds names, shapes and limits for programs.
 
 ## Limits
@@ -84,18 +84,24 @@ def write_folder(
     network: MCFormer,
     folder: Path,
     scales: Sequence[int],
-    mode: str,
+    modes: Sequence[str],
     on_scale: Callable[[int, dict[str, float]], object] = lambda *_: None,
+    weights: str | None = None,
 ) -> None:
-    """Write the graphs of some scales, `DESCRIPTION` and README.md into a folder.
+    """Write the graphs of some scales and modes, `DESCRIPTION` and README.md into a folder.
 
-    on_scale: called after each scale with the largest difference of each output from the network's.
+    Args:
+        modes: of `MODES`; the first is the default of the engine.
+        on_scale: called after each scale with the largest difference of each output from the network's.
+        weights: a file in the folder, with the weights of the network as safetensors, from which the graphs read them.
+            Then only the parts are written, without README.md: the folder is one of weights.
 
     Raises ParameterError for a published network, or a scale that the network does not have; OutputError if a file
     cannot be written; BlindDiffError if a graph does not compute what the network does.
     """
-    if mode not in MODES:
-        raise ParameterError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+    for mode in modes:
+        if mode not in MODES:
+            raise ParameterError(f"mode {mode!r} is not one of {', '.join(MODES)}")
     if not network.estimates_noise:
         raise ParameterError("a network that estimates the kernel only from x_t cannot be exported")
     for scale in scales:
@@ -103,14 +109,20 @@ def write_folder(
     make_folder(folder)
     description: dict[str, Any] = {}
     for scale in scales:
-        graphs = export_scale(network, scale, mode)
-        differences = check_graphs(graphs, network, scale, mode)
+        graphs = export_scale(network, scale, modes)
+        differences = check_graphs(graphs, network, scale, modes)
+        if weights is not None:
+            parts = {name: graph for name, graph in graphs.items() if not name.startswith("blinddiff")}
+            graphs = {name: with_linked_weights(graph, folder / weights, weights) for name, graph in parts.items()}
         for name, graph in graphs.items():
             write_file(folder / f"{name}_x{scale}.onnx", graph.SerializeToString())
-        description = describe(network, scales, mode, {name: list_tensors(graph) for name, graph in graphs.items()})
+        description = describe(network, scales, modes, {name: list_tensors(graph) for name, graph in graphs.items()})
         on_scale(scale, differences)
+    if weights is not None:
+        description["weights"] = {"file": weights, "sha256": file_hash(folder / weights)}
     write_file(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
-    write_file(folder / "README.md", card(description).encode())
+    if weights is None:
+        write_file(folder / "README.md", card(description).encode())
 
 
 def list_tensors(graph: Any) -> dict[str, list[str]]:
@@ -119,14 +131,14 @@ def list_tensors(graph: Any) -> dict[str, list[str]]:
 
 
 def describe(
-    network: MCFormer, scales: Sequence[int], mode: str, graphs: dict[str, dict[str, list[str]]]
+    network: MCFormer, scales: Sequence[int], modes: Sequence[str], graphs: dict[str, dict[str, list[str]]]
 ) -> dict[str, Any]:
     """What a program has to know of a folder of graphs, as JSON-compatible values."""
     limits = network.picture.limits.tolist()
     return {
         "version": __version__,
         "opset": OPSET,
-        "mode": mode,
+        "modes": list(modes),
         "scales": list(scales),
         "kernel_size": network.config.kernel_size,
         "smallest_side": SMALLEST_SIDE,
@@ -147,10 +159,10 @@ def card(description: dict[str, Any]) -> str:
         rows = [f"| `{name}` | ({tensor['shape']}) | {tensor['meaning']} |" for name, tensor in tensors]
         return "\n".join(["| name | shape | meaning |", "|---|---|---|", *rows])
 
-    whole = description["graphs"]["blinddiff"]
+    whole = description["graphs"][f"blinddiff_{description['modes'][0]}"]
     return CARD.format(
         scales=", ".join(map(str, description["scales"])),
-        mode=description["mode"],
+        modes=", ".join(description["modes"]),
         opset=description["opset"],
         inputs=table(whole["inputs"]),
         outputs=table(whole["outputs"]),

@@ -12,8 +12,8 @@ from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS
 from blinddiff.sampling.loop import restore
+from blinddiff.sampling.modes import MODES
 from blinddiff.sampling.output import make_output
-from blinddiff.sampling.pipeline import MODES
 from blinddiff.sampling.schedulers import PosteriorMean
 from blinddiff.sampling.wrappers import SelfEnsemble
 

@@ -1,5 +1,6 @@
-"""ONNX graphs of the method: for each scale one that restores, and its two parts."""
+"""ONNX graphs of the method: for each scale and mode one that restores, and its two parts."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import onnx.compose
 import onnx.inliner
 import onnxruntime
 import torch
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, StringStringEntryProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from blinddiff.errors import BlindDiffError
@@ -30,6 +31,7 @@ PERIODIC_SIZE = (16, 40)
 SAMPLE = Path(__file__).parents[1] / "samples" / "flowers.jpg"
 TOLERANCES = {"kernel": 1e-4, "x": 1e-3}
 """Largest accepted differences between graph and network."""
+SMALLEST_LINKED = 256  # bytes: a link is as long as a smaller weight
 DYNAMIC = torch.export.Dim.DYNAMIC
 
 
@@ -122,15 +124,17 @@ def joined(estimate: ModelProto, restore: ModelProto) -> ModelProto:
     return model
 
 
-def export_scale(network: MCFormer, scale: int, mode: str) -> dict[str, ModelProto]:
-    """The graphs of a scale: "estimate", "restore", and "blinddiff", which is both. Raises as `check_graphs`."""
-    estimate, restore = Estimate(network, scale), Restore(network, scale, mode)
+def export_scale(network: MCFormer, scale: int, modes: Sequence[str]) -> dict[str, ModelProto]:
+    """The graphs of a scale: "estimate", and for each mode "restore_MODE", and "blinddiff_MODE", which is both."""
+    estimate = Estimate(network, scale)
     y, step = torch.rand(1, 3, *TRACED_SIZE, generator=torch.Generator().manual_seed(0)), torch.zeros(1)
     with torch.no_grad():
         estimates = dict(zip(ESTIMATES, estimate(y, step), strict=False))
     first = export_graph(estimate, {"y": y, "jpeg_step": step}, ["y"], [*ESTIMATES, *KIND])
-    second = export_graph(restore, {"y": y, **estimates}, ["y"], RESULTS)
-    graphs = {"estimate": first, "restore": second, "blinddiff": joined(first, second)}
+    graphs = {"estimate": first}
+    for mode in modes:
+        second = export_graph(Restore(network, scale, mode), {"y": y, **estimates}, ["y"], RESULTS)
+        graphs |= {f"restore_{mode}": second, f"blinddiff_{mode}": joined(first, second)}
     return {name: in_half_precision(graph) for name, graph in graphs.items()}
 
 
@@ -140,15 +144,35 @@ def run_graph(model: ModelProto, **inputs: np.ndarray[Any, Any]) -> dict[str, np
     return dict(zip((each.name for each in session.get_outputs()), session.run(None, inputs), strict=True))
 
 
-def check_graphs(graphs: dict[str, ModelProto], network: MCFormer, scale: int, mode: str) -> dict[str, float]:
+def with_linked_weights(model: ModelProto, file: Path, location: str) -> ModelProto:
+    """The same graph, which reads the weights that a file of safetensors holds from there.
+
+    location: of the file, relative to the folder of the graph.
+    """
+    data = file.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")  # of the values; the JSON before it has their places
+    places = [each["data_offsets"] for name, each in json.loads(data[8:start]).items() if name != "__metadata__"]
+    found = {data[start + first : start + last]: start + first for first, last in places}
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight).tobytes()
+        if len(values) >= SMALLEST_LINKED and values in found:
+            weight.ClearField("raw_data")
+            weight.data_location = TensorProto.EXTERNAL
+            entries = {"location": location, "offset": found[values], "length": len(values)}
+            weight.external_data.extend(StringStringEntryProto(key=key, value=str(v)) for key, v in entries.items())
+    return model
+
+
+def check_graphs(
+    graphs: dict[str, ModelProto], network: MCFormer, scale: int, modes: Sequence[str]
+) -> dict[str, float]:
     """Compare a scale's graphs with the network on photographs; returns the largest difference of each output.
 
     Raises BlindDiffError if a difference is above `TOLERANCES`.
     """
     for graph in graphs.values():
         onnx.checker.check_model(graph)
-    estimate, restore = Estimate(network, scale), Restore(network, scale, mode)
-    step = torch.zeros(1)
+    estimate, step = Estimate(network, scale), torch.zeros(1)
     differences: dict[str, float] = {}
 
     def compare(part: str, y: Tensor, expected: dict[str, Tensor]) -> None:
@@ -162,8 +186,9 @@ def check_graphs(graphs: dict[str, ModelProto], network: MCFormer, scale: int, m
         compare("estimate", y, dict(zip((*ESTIMATES, *KIND), estimate(y, step), strict=True)))
         y = sample_image(*CHECKED_SIZE)
         estimates = dict(zip((*ESTIMATES, *KIND), estimate(y, step), strict=True))
-        results = restore(y, *(estimates[name] for name in ESTIMATES))
-        compare("blinddiff", y, {**dict(zip(RESULTS, results, strict=True)), **estimates})
+        for mode in modes:
+            results = Restore(network, scale, mode)(y, *(estimates[name] for name in ESTIMATES))
+            compare(f"blinddiff_{mode}", y, {**dict(zip(RESULTS, results, strict=True)), **estimates})
     for name, most in TOLERANCES.items():
         if not differences[name] <= most:
             raise BlindDiffError(
@@ -174,6 +199,6 @@ def check_graphs(graphs: dict[str, ModelProto], network: MCFormer, scale: int, m
 
 def sample_image(height: int, width: int) -> Tensor:
     """The middle of a sample photograph: (1, 3, height, width)."""
-    pixels = read_image(SAMPLE).pixels
+    pixels = torch.from_numpy(read_image(SAMPLE).pixels)
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[None, :, top : top + height, left : left + width].contiguous()

@@ -1,11 +1,11 @@
 """Draws kernels, noise spectra, residuals, and the sheet that compares input, bicubic interpolation and result."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import Tensor
 
 from blinddiff.errors import KernelError, ParameterError
 from blinddiff.imaging.photograph import to_picture
@@ -31,22 +31,22 @@ def heat_colours(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return (colours * 255).round().astype(np.uint8)
 
 
-def kernel_picture(kernel: Tensor, side: int = 240) -> Image.Image:
+def kernel_picture(kernel: ArrayLike, side: int = 240) -> Image.Image:
     """Return a picture of `kernel`, (kh, kw): one square per entry, black at 0 and lightest at the maximum.
 
     Negative entries are in shades of blue. The longer side is at most `side` pixels, or one pixel per entry. Raises
-    KernelError for any other tensor.
+    KernelError for any other array.
     """
-    if kernel.ndim != 2 or kernel.numel() == 0:
-        raise KernelError(f"kernel: shape {tuple(kernel.shape)}; it must be (kh, kw)")
-    values = kernel.detach().cpu().double().numpy()
+    values = np.asarray(kernel, np.float64)
+    if values.ndim != 2 or values.size == 0:
+        raise KernelError(f"kernel: shape {values.shape}; it must be (kh, kw)")
     if not np.isfinite(values).all() or values.max() <= 0:
         raise KernelError("kernel: has entries that are not finite, or no entry above zero")
     block = max(1, side // max(values.shape))
     return Image.fromarray(heat_colours(np.kron(values / values.max(), np.ones((block, block)))))
 
 
-def kernel_map_picture(kernels: Tensor, side: int = 124) -> Image.Image:
+def kernel_map_picture(kernels: NDArray[Any], side: int = 124) -> Image.Image:
     """Return the kernels of regions, (rows, columns, kh, kw), as a grid of `kernel_picture` with white lines."""
     lines = (0, 0, 2, 2)  # on the right and at the bottom
     tiles = [[np.asarray(ImageOps.expand(kernel_picture(k, side), lines, "white")) for k in row] for row in kernels]
@@ -57,26 +57,25 @@ SPECTRUM_RANGE = 20.0
 """Decibels above and below white noise that `spectrum_picture` distinguishes."""
 
 
-def spectrum_picture(spectrum: Tensor, side: int = 240) -> Image.Image:
-    """Return a picture of a noise spectrum, (n, n), at the frequencies of `torch.fft.fftfreq`, in decibels.
+def spectrum_picture(spectrum: ArrayLike, side: int = 240) -> Image.Image:
+    """Return a picture of a noise spectrum, (n, n), at the frequencies of `numpy.fft.fftfreq`, in decibels.
 
     Its centre is frequency 0, its edges are 0.5 cycles per pixel. A power of 1, that of white noise, has the middle
     colour. The side is at most `side` pixels, or one pixel per frequency.
     """
-    decibels = 10 * np.log10(spectrum.detach().cpu().double().numpy().clip(1e-12))
+    decibels = 10 * np.log10(np.asarray(spectrum, np.float64).clip(1e-12))
     values = np.fft.fftshift(0.5 + decibels / (2 * SPECTRUM_RANGE)).clip(0, 1)
     block = max(1, side // len(values))
     return Image.fromarray(heat_colours(np.kron(values, np.ones((block, block)))))
 
 
-def residual_picture(residual: Tensor, side: int) -> tuple[Image.Image, float]:
+def residual_picture(residual: NDArray[Any], side: int) -> tuple[Image.Image, float]:
     """Return a picture of a signed residual, (3, h, w) in grey levels, with 0 as mid-grey, and its range.
 
     The longer side has `side` pixels. A range of r means that -r is black and +r is white, in grey levels.
     """
-    levels = residual.detach().cpu().float()
-    extent = max(1.0, 4 * float(levels.square().mean().sqrt()))
-    picture = to_picture(0.5 + levels / (2 * extent))
+    extent = max(1.0, 4 * float(np.sqrt(np.square(residual).mean())))
+    picture = to_picture(0.5 + residual / (2 * extent))
     method = _NEAREST if side >= max(picture.size) else _LANCZOS
     return picture.resize(_fit(picture.size, side, side), method), extent
 
@@ -108,12 +107,12 @@ class SheetFacts:
 
 
 def comparison_sheet(
-    low: Tensor,
-    bicubic: Tensor,
-    result: Tensor,
-    kernel: Tensor,
-    noise_spectrum: Tensor | None,
-    residual: Tensor,
+    low: ArrayLike,
+    bicubic: ArrayLike,
+    result: ArrayLike,
+    kernel: ArrayLike,
+    noise_spectrum: ArrayLike | None,
+    residual: ArrayLike,
     facts: SheetFacts,
     title: str = "BlindDiff",
 ) -> Image.Image:
@@ -124,10 +123,11 @@ def comparison_sheet(
     `spectrum_picture`, or None, and `residual` is y - A(x, k), (3, h, w) in the units of `low`. Characters of `title`
     outside Latin-1 become "?". Raises ParameterError for other shapes.
     """
+    low, bicubic, result, kernel, residual = (np.asarray(each) for each in (low, bicubic, result, kernel, residual))
     if low.ndim != 3 or low.shape != residual.shape:
-        raise ParameterError(f"residual: shape {tuple(residual.shape)}, but the input has {tuple(low.shape)}")
+        raise ParameterError(f"residual: shape {residual.shape}, but the input has {low.shape}")
     if result.ndim != 3 or bicubic.shape != result.shape:
-        raise ParameterError(f"bicubic: shape {tuple(bicubic.shape)}, but the result has {tuple(result.shape)}")
+        raise ParameterError(f"bicubic: shape {bicubic.shape}, but the result has {result.shape}")
     full = result.shape[-1], result.shape[-2]
     pictures = [to_picture(low).resize(full, _NEAREST), to_picture(bicubic), to_picture(result)]
     sizes = [f"{picture.shape[-1]} x {picture.shape[-2]}" for picture in (low, result)]
@@ -158,10 +158,12 @@ def _fit(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def _most_different_box(bicubic: Tensor, result: Tensor, width: int, height: int) -> tuple[int, int, int, int]:
+def _most_different_box(
+    bicubic: NDArray[Any], result: NDArray[Any], width: int, height: int
+) -> tuple[int, int, int, int]:
     """Return (left, top, right, bottom) of the window of width x height with the largest squared difference."""
     height, width = min(height, result.shape[-2]), min(width, result.shape[-1])
-    energy = (result - bicubic).detach().cpu().double().square().sum(dim=0).numpy()
+    energy = np.square((result - bicubic).astype(np.float64)).sum(0)
     # The integral image gives the sum over every window.
     integral = np.pad(energy.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     columns = integral[:, width:] - integral[:, :-width]
@@ -180,7 +182,12 @@ def _with_frame(picture: Image.Image, box: tuple[int, int, int, int], size: tupl
 
 
 def _last_row(
-    sheet: Image.Image, top: int, kernel: Tensor, noise_spectrum: Tensor | None, residual: Tensor, facts: SheetFacts
+    sheet: Image.Image,
+    top: int,
+    kernel: NDArray[Any],
+    noise_spectrum: ArrayLike | None,
+    residual: NDArray[Any],
+    facts: SheetFacts,
 ) -> None:
     """Draw kernel, noise spectrum, residual and numbers."""
     panels = [(kernel_picture(kernel, _SMALL_PANEL), f"kernel, {kernel.shape[1]} x {kernel.shape[0]} pixels")]

@@ -5,21 +5,20 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional as F
 
 from blinddiff.errors import ImageError, ParameterError
 from blinddiff.imaging.colour import ToneCurve, linear_to_srgb, srgb_to_linear
 from blinddiff.imaging.metadata import transposes
+
+Planes: TypeAlias = NDArray[np.float32]
+"""Pixels in memory, (C, H, W) in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +45,8 @@ class Photograph:
         notes: what was changed or left out while reading, one line each, for the user.
     """
 
-    pixels: Tensor
-    alpha: Tensor | None
+    pixels: Planes
+    alpha: Planes | None
     grey: bool
     bit_depth: int
     mode: str
@@ -99,17 +98,36 @@ class Metadata(NamedTuple):
     gain_map: bytes | None = None
 
 
+_WHITE = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
 _CONVERTED_MODES |= {mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N")}
 _MODE_REMARKS = {"CMYK": " (printing inks)", "LAB": " (CIE Lab)", "I": " (32-bit integers)", "F": " (32-bit floats)"}
 
 
-def from_picture(picture: Image.Image) -> tuple[Tensor, Tensor | None]:
+def from_picture(picture: Image.Image) -> tuple[Planes, Planes | None]:
     """Return colours (3, H, W), three equal channels if grey, and alpha (1, H, W) or None, float32 in [0, 1].
 
     Raises ImageError for pictures other than 1-bit, grey, 16-bit grey, palette, RGB and RGBA.
     """
     return split_channels(picture_array(picture))
+
+
+def from_array(array: PixelArray) -> Planes:
+    """Return an array (h, w), (h, w, 3) or (3, h, w) of uint8, uint16, or floats in [0, 1] as (3, h, w).
+
+    Raises ImageError for another shape, type or range.
+    """
+    if array.dtype.name not in _WHITE:
+        raise ImageError(f"pixels of type {array.dtype} are not accepted: use {', '.join(_WHITE)}")
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[-1]) or array.size == 0:
+        raise ImageError(f"an array of shape {array.shape} is not (h, w), (h, w, 3) or (3, h, w)")
+    array = np.moveaxis(array, -1, 0) if array.shape[-1] == 3 else array
+    planes = np.ascontiguousarray(array, np.float32) / np.float32(_WHITE[array.dtype.name])
+    if not (np.isfinite(planes).all() and planes.min() >= -0.01 and planes.max() <= 1.01):
+        raise ImageError("float images must be finite and lie in [0, 1]")
+    return planes
 
 
 def open_picture(data: bytes, *formats: str) -> ImageFile.ImageFile:
@@ -201,27 +219,27 @@ def refuse_too_many_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"has {width} x {height} pixels, more than the {max_pixels:,} pixels that are accepted")
 
 
-def split_channels(array: PixelArray, tone: ToneCurve | None = None) -> tuple[Tensor, Tensor | None]:
+def split_channels(array: PixelArray, tone: ToneCurve | None = None) -> tuple[Planes, Planes | None]:
     """Return the colours and alpha of (H, W, C) as `from_picture`. `tone` is the file's tone curve, None for sRGB."""
     white = np.float32(white_of(array))
     channels = array.shape[-1]
     colours = channels - (channels in (2, 4))
-    planes = torch.empty(3, *array.shape[:2])
+    planes = np.empty((3, *array.shape[:2]), np.float32)
     for index in range(colours):  # by channel, to save memory
         plane = array[..., index].astype(np.float32)
         plane /= white
-        planes[index] = torch.from_numpy(plane if tone is None else tone.to_srgb(plane))
+        planes[index] = plane if tone is None else tone.to_srgb(plane)
     planes[colours:] = planes[0]
-    alpha = None if colours == channels else torch.from_numpy(array[..., -1][None].astype(np.float32) / white)
+    alpha = None if colours == channels else array[..., -1][None].astype(np.float32) / white
     return planes, alpha
 
 
-def to_picture(pixels: Tensor) -> Image.Image:
+def to_picture(pixels: ArrayLike) -> Image.Image:
     """Return an 8-bit picture of (3, H, W) or (1, H, W) `pixels` in [0, 1]; values outside are clipped.
 
     Raises ParameterError for another shape, and ImageError for non-finite values.
     """
-    return picture_of(to_array(pixels))
+    return picture_of(to_array(np.asarray(pixels)))
 
 
 def picture_of(array: PixelArray) -> Image.Image:
@@ -229,64 +247,79 @@ def picture_of(array: PixelArray) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
-def to_array(pixels: Tensor, bit_depth: int = 8, tone: ToneCurve | None = None) -> PixelArray:
+def to_array(pixels: NDArray[Any], bit_depth: int = 8, tone: ToneCurve | None = None) -> PixelArray:
     """Convert pixels, see `to_picture`, to (H, W, C) with 8, 16 or 32 (float) bits; `tone`: None for sRGB's curve."""
-    if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.numel() == 0:
-        raise ParameterError(f"pixels: shape {tuple(pixels.shape)}; it must be (3, H, W) or (1, H, W)")
+    if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.size == 0:
+        raise ParameterError(f"pixels: shape {pixels.shape}; it must be (3, H, W) or (1, H, W)")
     array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])
-    for index, plane in enumerate(pixels.detach()):
-        values = plane.cpu().float()
-        if not bool(torch.isfinite(values).all()):
+    for index, plane in enumerate(pixels):
+        if not np.isfinite(plane).all():
             raise ImageError("the image has values that are not finite")
-        values = values.clamp(0, 1)
+        values = plane.astype(np.float32).clip(0, 1)
         if tone is not None:
-            values = torch.from_numpy(tone.from_srgb(values.numpy()))
-        array[..., index] = values if bit_depth == 32 else (values * (2**bit_depth - 1)).round()
+            values = tone.from_srgb(values)
+        array[..., index] = values if bit_depth == 32 else (values * np.float32(2**bit_depth - 1)).round()
     return array
 
 
-def visible_colours(photograph: Photograph) -> Tensor:
+def visible_colours(photograph: Photograph) -> Planes:
     """Return a photograph's pixels, (3, H, W), with `spread_colours` applied to transparent parts."""
     return photograph.pixels if photograph.alpha is None else spread_colours(photograph.pixels, photograph.alpha)
 
 
-def spread_colours(pixels: Tensor, alpha: Tensor) -> Tensor:
+def spread_colours(pixels: Planes, alpha: Planes) -> Planes:
     """Replace transparent colours in (3, H, W) by means of visible ones. `alpha` is (1, H, W) in [0, 1].
 
     Otherwise a restoration would sharpen the edges of hidden colours, which are often black. The means are over blocks
     that grow until they contain visible pixels.
     """
-    if not bool((alpha > 0).any()):
+    if not (alpha > 0).any():
         return pixels
     # Colours with alpha below 1/16 are partly replaced: if they were once premultiplied, they are mostly rounding.
-    return _fill(pixels[None], (16 * alpha).clamp(max=1)[None])[0]
+    return _fill(pixels, (16 * alpha).clip(max=1))
 
 
-def _fill(colours: Tensor, weight: Tensor) -> Tensor:
-    """Where weight, (1, 1, h, w), is below 1, blend colours, (1, 3, h, w), with those filled at half the resolution."""
-    if bool((weight >= 1).all()) or max(weight.shape[-2:]) == 1:
+def _fill(colours: Planes, weight: Planes) -> Planes:
+    """Where weight, (1, h, w), is below 1, blend colours, (3, h, w), with those filled at half the resolution."""
+    if (weight >= 1).all() or max(weight.shape[-2:]) == 1:
         return colours
-    halve = partial(F.avg_pool2d, kernel_size=2, ceil_mode=True, count_include_pad=False)
-    share = halve(weight)
-    means = halve(colours * weight) / share.clamp(min=1e-6)
-    coarse = _fill(means, (4 * share).clamp(max=1))  # one visible pixel in four gives full weight
-    around = F.interpolate(coarse, size=weight.shape[-2:], mode="bilinear", align_corners=False)
+    share = _halved(weight)
+    means = _halved(colours * weight) / share.clip(1e-6)
+    coarse = _fill(means, (4 * share).clip(max=1))  # one visible pixel in four gives full weight
+    around = resize(coarse, colours.shape[-2:], Image.Resampling.BILINEAR)
     return weight * colours + (1 - weight) * around
 
 
-def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Reduce (..., 3, H, W), in [0, 1] with the tone curve of sRGB, on the CPU, to a size (height, width).
+def _halved(planes: Planes) -> Planes:
+    """Means of blocks of 2 x 2 pixels, of fewer at the edges: (C, h, w) -> (C, (h + 1) // 2, (w + 1) // 2)."""
+    return np.stack([np.asarray(Image.fromarray(plane).reduce(2)) for plane in planes])
+
+
+def reduce_image(image: Planes, size: tuple[int, int]) -> Planes:
+    """Reduce (..., 3, H, W), in [0, 1] with the tone curve of sRGB, to a size (height, width).
 
     Antialiased bicubic interpolation in linear light: fine detail then keeps its mean brightness, as in a lens. That is
     possible for every file, because `Photograph.pixels` have the tone curve of sRGB whatever the file's profile.
     """
-    reduced = []
-    for plane in image.flatten(0, -3).split(1):  # by channel, to save memory
-        linear = resample(torch.from_numpy(srgb_to_linear(plane.numpy())), size)
-        reduced.append(torch.from_numpy(linear_to_srgb(linear.numpy())))
-    return torch.cat(reduced).unflatten(0, image.shape[:-2]).contiguous()
+    planes = image.reshape(-1, 1, *image.shape[-2:])  # one by one, to save memory
+    reduced = [linear_to_srgb(resample(srgb_to_linear(plane), size)) for plane in planes]
+    return np.concatenate(reduced).reshape(*image.shape[:-2], *size)
 
 
-def resample(planes: Tensor, size: tuple[int, int]) -> Tensor:
+def resample(planes: Planes, size: tuple[int, int]) -> Planes:
     """Resample (C, H, W) by antialiased bicubic interpolation to a size (height, width), clamped to [0, 1]."""
-    return F.interpolate(planes[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
+    return resize(planes, size).clip(0, 1)
+
+
+def resize(planes: Planes, size: tuple[int, int], method: Image.Resampling = Image.Resampling.BICUBIC) -> Planes:
+    """Resample (C, H, W) to a size (height, width) by antialiased interpolation, bicubic with a = -0.5 by default."""
+    return np.stack([np.asarray(Image.fromarray(plane).resize(size[::-1], method)) for plane in planes])
+
+
+def enlarge(planes: Planes, scale: int) -> Planes:
+    """Enlarge (C, H, W) by bicubic interpolation with symmetric borders, as MATLAB's ``imresize(planes, scale)``."""
+    margin = 3
+    around = np.pad(planes, ((0, 0), (margin, margin), (margin, margin)), "symmetric")
+    size = around.shape[-2] * scale, around.shape[-1] * scale
+    inner = slice(margin * scale, -margin * scale)
+    return planes if scale == 1 else resize(around, size)[:, inner, inner]

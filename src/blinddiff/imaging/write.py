@@ -14,8 +14,8 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from torch import Tensor
 
 from blinddiff.errors import OutputError, ParameterError
 from blinddiff.files import FilePath, check_writable, write_file
@@ -130,7 +130,9 @@ OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
 """The output formats by file extension."""
 
 
-def write_image(path: FilePath, pixels: Tensor, like: Photograph | None = None, alpha: Tensor | None = None) -> None:
+def write_image(
+    path: FilePath, pixels: ArrayLike, like: Photograph | None = None, alpha: ArrayLike | None = None
+) -> None:
     """Write an image file atomically (see `write_file`). The extension selects one of `OUTPUT_FORMATS`.
 
     Args:
@@ -168,9 +170,9 @@ def encoder_options(
 
 def encode_image(
     path: FilePath,
-    pixels: Tensor,
+    pixels: ArrayLike,
     like: Photograph | None = None,
-    alpha: Tensor | None = None,
+    alpha: ArrayLike | None = None,
     options: Mapping[str, int | str] | None = None,
     dpi: str = "scale",
 ) -> bytes:
@@ -180,14 +182,16 @@ def encode_image(
     ``"keep"``.
     """
     path = Path(path)
+    planes: NDArray[Any] = np.asarray(pixels)
+    alpha = None if alpha is None else np.asarray(alpha)
     if like is not None and like.alpha is not None and alpha is None:
         raise ParameterError("alpha: is required, because the original photograph has alpha")
-    if alpha is not None and alpha.shape != (1, *pixels.shape[1:]):
-        raise ParameterError(f"alpha: shape {tuple(alpha.shape)}; it must be {(1, *pixels.shape[1:])}")
+    if alpha is not None and alpha.shape != (1, *planes.shape[1:]):
+        raise ParameterError(f"alpha: shape {alpha.shape}; it must be {(1, *planes.shape[1:])}")
     if like is not None and like.grey:
-        pixels = pixels.mean(dim=0, keepdim=True)
+        planes = planes.mean(0, keepdims=True)
     depth = written_bit_depth(path, like)
-    array = to_array(pixels, depth, None if like is None else tone_curve(_profile_kept(path, like), like.grey))
+    array = to_array(planes, depth, None if like is None else tone_curve(_profile_kept(path, like), like.grey))
     if alpha is not None:
         array = np.concatenate([array, to_array(alpha, depth)], axis=-1)
     return _encode(path, array, like, dpi, **(options or {}))

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from blinddiff.degradation import SCALES
 from blinddiff.errors import WeightsError
-from blinddiff.files import FilePath, write_file
-from blinddiff.models.loading import DEFAULT_WEIGHTS, weights_folder
+from blinddiff.files import DEFAULT_WEIGHTS, FilePath, write_file
+from blinddiff.models.loading import weights_folder
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.sampling.decision import SMALLEST_SIDE
 from blinddiff.sampling.pipeline import BlindDiffPipeline, load_denoiser

@@ -16,9 +16,6 @@ from safetensors import safe_open
 from blinddiff.errors import WeightsError
 from blinddiff.models.mcformer import ADDED, current_name
 
-DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default"
-"""The bundled weights."""
-
 
 def weights_folder(weights: str | os.PathLike[str]) -> Path | None:
     """The folder that holds a network, also inside a pipeline's folder; None for a repository of the hub.

@@ -8,7 +8,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from blinddiff.degradation.kernel_fit import kernel_error_map
-from blinddiff.degradation.kernel_measures import drop_slight_negatives, resize_support
+from blinddiff.degradation.kernel_measures import drop_slight_negatives
+from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blinddiff.degradation.kernel_measures import resize_support
+from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral
 from blinddiff.errors import WeightsError
 from blinddiff.models.denoiser import Prediction

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import torch
-
 from blinddiff import imaging
 from blinddiff.degradation.kernel_files import read_kernel
 from blinddiff.errors import BlindDiffError, ImageError, OutputError
 from blinddiff.files import hash_of, lock_folder, make_folder, remove_leftovers, write_file
+from blinddiff.restoring.engines import engine_for, has_accelerator, load_engine
 from blinddiff.restoring.journal import Done, Job, Ledger
-from blinddiff.restoring.photograph import Record, RestoreSettings, load_pipeline, restore_photograph
-from blinddiff.restoring.pool import Died, delayed_interrupt, run_tasks
-from blinddiff.sampling.memory import default_memory
+from blinddiff.restoring.photograph import Record, RestoreSettings, restore_photograph
+from blinddiff.restoring.pool import Died, delayed_interrupt, number_of_threads, run_tasks
 
 SAME = "same"
 """Value of ``suffix``: each result has the format of its photograph, or PNG if that format cannot be written."""
@@ -74,8 +72,9 @@ def restore_folder(
     listener = Listener() if listener is None else listener
     plan = make_plan(source, output, suffix, settings.kernel)
     fingerprint = settings.fingerprint()
-    if settings.mode == "paper":  # only some weights can run it: check before the folder is made
-        load_pipeline(settings.weights, "cpu").check_mode(settings.mode)
+    # Only some weights can run "paper", and graphs lack options: check before the folder is made.
+    if settings.mode == "paper" or _engine(settings) == "onnx":
+        settings.check(load_engine(settings.engine, settings.weights, "cpu"))
     make_folder(output)
     report = FolderReport()
 
@@ -102,8 +101,8 @@ def restore_folder(
         listener.plan(remaining)
         # Begin a new progress bar: checking is much faster than restoring and would distort the estimated time.
         listener.begin("restoring", len(remaining))
-        process_count = min(len(remaining), default_processes(settings.device) if processes is None else processes)
-        threads = max(1, torch.get_num_threads() // max(1, process_count))
+        process_count = min(len(remaining), default_processes(settings) if processes is None else processes)
+        threads = max(1, number_of_threads() // max(1, process_count))
         make_restorer = partial(FileRestorer, _divide_memory(settings, process_count))
         outcomes = run_tasks(remaining, make_restorer, process_count, threads)
         try:
@@ -129,19 +128,24 @@ def restore_folder(
     return report
 
 
-def default_processes(device: str | None) -> int:
+def _engine(settings: RestoreSettings) -> str:
+    return engine_for(settings.engine, settings.weights, settings.device)
+
+
+def default_processes(settings: RestoreSettings) -> int:
     """The number of files to restore in parallel."""
-    if device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    if _engine(settings) == "torch" and has_accelerator(settings.device):
         return 2  # one process reads and writes files while the other uses the accelerator
-    return max(1, min(4, torch.get_num_threads() // 2))
+    return max(1, min(4, number_of_threads() // 2))
 
 
 def _divide_memory(settings: RestoreSettings, processes: int) -> RestoreSettings:
     """Return the settings for each of ``processes`` worker processes, with its share of max_memory."""
-    if processes <= 1:
+    if processes <= 1 or _engine(settings) != "torch":
         return settings
-    on_gpu = torch.cuda.is_available() and (settings.device or "cuda").startswith("cuda")
-    memory = settings.max_memory or default_memory(torch.device("cuda" if on_gpu else "cpu"))
+    from blinddiff.sampling.memory import memory_for
+
+    memory = settings.max_memory or memory_for(settings.device)
     return replace(settings, max_memory=max(1, memory // processes))
 
 
@@ -166,9 +170,9 @@ class FileRestorer:
 
     def __init__(self, settings: RestoreSettings) -> None:
         self._settings = settings
-        self._pipeline = load_pipeline(settings.weights, settings.device)
+        self._engine = load_engine(settings.engine, settings.weights, settings.device)
         if settings.native:
-            self._pipeline.check_scale(int(settings.scale))
+            self._engine.check_scale(int(settings.scale))
         self._kernel = None if settings.kernel is None else read_kernel(settings.kernel)
 
     def __call__(self, job: Job) -> Done | Failed:
@@ -191,7 +195,7 @@ class FileRestorer:
         imaging.check_output(job.target, photograph, (width, height))
         # Not strict: results may have different formats.
         options = imaging.encoder_options(job.target, self._settings.quality, self._settings.subsampling, strict=False)
-        result = restore_photograph(self._pipeline, photograph, self._settings, self._kernel)
+        result = restore_photograph(self._engine, photograph, self._settings, self._kernel)
         data = imaging.encode_image(job.target, result.pixels, photograph, result.alpha, options, self._settings.dpi)
         write_file(job.target, data)
         return Done(input_sha256, hash_of(data), result.facts(job.target))

@@ -10,35 +10,53 @@ from itertools import product
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from blinddiff import __version__
-from blinddiff.degradation import SCALES, bicubic_upsample
 from blinddiff.degradation.kernel_measures import widths_and_angle
-from blinddiff.degradation.noise import check_noise_level
+from blinddiff.degradation.model import SCALES, check_noise_level
 from blinddiff.degradation.sharpness import Sharpness, noise_in_words, sharpness_of
-from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError
-from blinddiff.files import file_hash
-from blinddiff.imaging import MAX_PIXELS, Photograph, left_out, reduce_image, resample, visible_colours
+from blinddiff.errors import ImageError, KernelError, ParameterError, WeightsError, is_lack_of_memory
+from blinddiff.files import DEFAULT_WEIGHTS, FilePath, file_hash
+from blinddiff.imaging import (
+    MAX_PIXELS,
+    Photograph,
+    left_out,
+    read_image,
+    reduce_image,
+    resample,
+    to_picture,
+    visible_colours,
+    write_image,
+)
+from blinddiff.imaging.mask import Mask
+from blinddiff.imaging.photograph import Planes, enlarge
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
-from blinddiff.models.loading import DEFAULT_WEIGHTS
+from blinddiff.restoring.engines import engine_for
 from blinddiff.sampling.arguments import short_repr
-from blinddiff.sampling.decision import Decision
-from blinddiff.sampling.memory import is_lack_of_memory
-from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.pipeline import MODES, BlindDiffPipeline
+from blinddiff.sampling.decision import Decision, check_size
+from blinddiff.sampling.engine import Engine
+from blinddiff.sampling.modes import MODES
 
 MAX_FACTOR = 8
 """Largest enlargement; above 4, the photograph is restored twice."""
 
 
-def load_pipeline(weights: str | Path | None = None, device: str | None = None) -> BlindDiffPipeline:
-    """Load a pipeline as `BlindDiffPipeline.from_pretrained` does, without its progress bar: callers show their own."""
-    pipeline = BlindDiffPipeline.from_pretrained(weights, device)
-    pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
-    return pipeline
+def read_restorable(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None, page: int | None = None
+) -> Photograph:
+    """`read_image`, then a check that the image is large enough.
+
+    Raises ImageError, with the file's name (or ``name`` if given), if it cannot be read or is too small.
+    """
+    photograph = read_image(source, max_pixels, name, page)
+    try:
+        check_size(*photograph.pixels.shape[-2:])
+    except ImageError as error:
+        raise ImageError(f"{name or photograph.path}: {error}") from error
+    return photograph
 
 
 _SIZES = ("width", "height", "longest", "megapixels")
@@ -49,7 +67,8 @@ class RestoreSettings:
     """How to restore a photograph. Small and picklable, because it is sent to worker processes.
 
     Attributes:
-        weights: folder of weights, or a repository of the Hugging Face hub; None for the included weights.
+        weights: folder of weights, or a repository of the Hugging Face hub; for graphs, their folder; None for the
+            included weights.
         device: as for `BlindDiffPipeline.from_pretrained`.
         scale: enlargement, 1 to 8. A scale that no network has, such as 1.5 or 8, is reached as `passes` says.
         mode: a key of `MODES`: ``"fidelity"``, ``"fast"``, ``"perceptual"`` or ``"paper"``.
@@ -68,6 +87,7 @@ class RestoreSettings:
         quality, subsampling: how a lossy format is written, see `encoder_options`; None for the format's default.
         dpi: ``"scale"`` multiplies the pixels per inch by the enlargement, so that the printed size stays; ``"keep"``.
         as_is: see `BlindDiffPipeline.__call__`.
+        engine: one of `ENGINES`.
 
     Raises ParameterError if a number is out of its range, or several sizes are given.
     """
@@ -91,6 +111,7 @@ class RestoreSettings:
     subsampling: str | None = None
     dpi: str = "scale"
     as_is: bool = False
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         if self.noise_level is not None:
@@ -140,23 +161,32 @@ class RestoreSettings:
         rows, columns = self.result_size(height, width)
         return f"x{self.scale:g}" if self.is_scaled else f"{columns}x{rows}"
 
-    def passes(self, height: int, width: int, pipeline: BlindDiffPipeline) -> tuple[int, ...]:
+    def passes(self, height: int, width: int, engine: Engine) -> tuple[int, ...]:
         """The scales of one or two restorations whose result is at least as large as the one asked for.
 
-        The smallest such product of the network's scales, in one restoration if possible: (2,) for 1.5, (4, 2) for 8.
-        Raises ParameterError if the network lacks the scale, or the result is more than `MAX_FACTOR` times as large.
+        The smallest such product of the engine's scales, in one restoration if possible: (2,) for 1.5, (4, 2) for 8.
+        Raises ParameterError if the engine lacks the scale, or the result is more than `MAX_FACTOR` times as large.
         """
         if self.native:
             return (int(self.scale),)
         factor = self.factor(height, width)
         if factor > MAX_FACTOR:
             raise ParameterError(f"a result {factor:.1f} times as large as the photograph: at most {MAX_FACTOR} times")
-        scales = [scale for scale in SCALES if scale in pipeline.network.config.scales]
-        chains = [(scale,) for scale in scales] + [(a, b) for a, b in product(scales, scales) if a >= b > 1]
+        scales = engine.scales
+        chains: list[tuple[int, ...]] = [(scale,) for scale in scales]
+        if not engine.is_fixed:  # the second restoration has a given kernel
+            chains += [(a, b) for a, b in product(scales, scales) if a >= b > 1]
         fitting = [chain for chain in chains if math.prod(chain) > factor - 1e-6]
         if not fitting:
-            raise ParameterError(f"the network's scales, {', '.join(map(str, scales))}, do not reach {factor:.3g}")
+            text = f"the network's scales, {', '.join(map(str, scales))}, do not reach {factor:.3g}"
+            raise ParameterError(f"{text}; --engine torch reaches more" if engine.is_fixed else text)
         return min(fitting, key=lambda chain: (math.prod(chain), len(chain)))
+
+    def check(self, engine: Engine) -> None:
+        """Raise ParameterError if an engine cannot restore with these settings."""
+        engine.check_mode(self.mode)
+        samples = None if self.samples == 1 else self.samples
+        engine.check_fixed(steps=self.steps, samples=samples, kernel=self.kernel, noise_level=self.noise_level)
 
     @property
     def number_of_steps(self) -> int:
@@ -170,6 +200,9 @@ class RestoreSettings:
         WeightsError or KernelError if weights or kernel cannot be read.
         """
         facts = asdict(self)
+        facts["engine"] = engine_for(self.engine, self.weights, self.device)
+        if facts["engine"] == "torch":
+            del facts["engine"]  # left out, so that ledgers from before this setting stay valid
         del facts["device"], facts["max_pixels"], facts["max_memory"]
         if self.samples == 1:
             del facts["samples"]  # left out, so that ledgers from before this setting stay valid
@@ -197,7 +230,7 @@ def _weights_hash(weights: str | Path) -> str:
         if not folder.is_dir():
             return str(weights)
         for path in sorted(folder.rglob("*")):
-            if path.suffix in (".json", ".safetensors"):
+            if path.suffix in (".json", ".safetensors", ".onnx"):
                 digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     except OSError as error:
         raise WeightsError(f"{weights}: cannot be read: {error.strerror}") from error
@@ -206,7 +239,7 @@ def _weights_hash(weights: str | Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One restored photograph; write it with ``write_image(path, result.pixels, result.photograph, result.alpha)``.
+    """One restored photograph.
 
     Attributes:
         pixels: (3, H, W) in [0, 1]; the mean of the samples.
@@ -228,24 +261,36 @@ class Result:
 
     photograph: Photograph
     settings: RestoreSettings
-    pixels: Tensor
-    alpha: Tensor | None
-    kernel: Tensor
+    pixels: Planes
+    alpha: Planes | None
+    kernel: NDArray[np.float32]
     noise_level: float
-    noise_spectrum: Tensor | None
+    noise_spectrum: NDArray[np.float32] | None
     expected_kernel_error: float | None
-    residual: Tensor
+    residual: NDArray[np.float32]
     consistency: float
-    std: Tensor | None
+    std: NDArray[np.float32] | None
     seconds: float
     passes: tuple[int, ...]
     decision: Decision | None
     masked: float = 0.0
 
     @property
+    def picture(self) -> Image.Image:
+        """The image with 8 bits, with its transparency."""
+        picture = to_picture(self.pixels)
+        if self.alpha is not None:
+            picture.putalpha(to_picture(self.alpha))
+        return picture
+
+    def save(self, path: FilePath) -> None:
+        """Write the image with the metadata of the photograph, see `write_image`."""
+        write_image(path, self.pixels, self.photograph, self.alpha)
+
+    @property
     def residual_rms(self) -> float:
         """Root mean square of the residual of the pixels that are believed, in grey levels."""
-        return math.sqrt(float(self.residual.square().mean()) / (1 - self.masked))
+        return math.sqrt(float(np.square(self.residual).mean()) / (1 - self.masked))
 
     @property
     def sharpness(self) -> Sharpness:
@@ -260,7 +305,7 @@ class Result:
     @property
     def uncertainty(self) -> float | None:
         """Root mean square of `std`, in grey levels; None for one sample."""
-        return None if self.std is None else 255 * float(self.std.square().mean().sqrt())
+        return None if self.std is None else 255 * float(np.sqrt(np.square(self.std).mean()))
 
     def facts(self, output: PurePath) -> dict[str, Any]:
         """The result's measurements as JSON-compatible values, for ``--json`` and the ledger.
@@ -302,7 +347,7 @@ class Result:
 
 
 def estimate_facts(
-    kernel: Tensor, scale: int, noise_level: float, noise_spectrum: Tensor | None, jpeg_step: float
+    kernel: NDArray[Any], scale: int, noise_level: float, noise_spectrum: NDArray[Any] | None, jpeg_step: float
 ) -> dict[str, Any]:
     """The measurements of kernel and noise as JSON-compatible values, see `Result.facts`.
 
@@ -322,13 +367,13 @@ def estimate_facts(
 
 
 def restore_photograph(
-    pipeline: BlindDiffPipeline,
+    engine: Engine,
     photograph: Photograph,
     settings: RestoreSettings,
-    kernel: Tensor | None = None,
-    on_step: Callable[[int, Tensor], object] = lambda *_: None,
+    kernel: NDArray[Any] | None = None,
+    on_step: Callable[[int, Any], object] = lambda *_: None,
     on_progress: Callable[[float], object] = lambda _: None,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
 ) -> Result:
     """Restore a photograph. Colours hidden by its transparency do not affect the visible ones.
 
@@ -337,12 +382,12 @@ def restore_photograph(
     result larger than asked for is reduced by `reduce_image`.
 
     Args:
-        pipeline: loaded with ``settings.weights``.
+        engine: loaded with ``settings.weights``.
         settings: its kernel is used only in error messages; weights, device and max_pixels are not used.
         kernel: the known blur kernel, (n, m), in pixels of the first pass; the caller reads it from
             ``settings.kernel``.
         on_step: called after each step with the number of finished steps, of all passes, and the current estimate
-            x0_hat, (samples, 3, H, W). An exception raised by it stops the restoration.
+            x0_hat, a tensor (samples, 3, H, W); not by graphs. An exception raised by it stops the restoration.
         on_progress: called after each tile of each step with the finished share of the network's work, 0 to 1.
         mask: True where the photograph is not to be believed, (h, w), see `read_mask`; None: believed everywhere.
 
@@ -352,11 +397,11 @@ def restore_photograph(
     started = time.perf_counter()
     pixels = visible_colours(photograph)
     height, width = pixels.shape[-2:]
-    passes = settings.passes(height, width, pipeline)
+    passes = settings.passes(height, width, engine)
     work = [float(math.prod(passes[: index + 1]) ** 2) for index in range(len(passes))]  # pixels of each pass
-    steps, done = settings.number_of_steps, 0
+    steps, done = 1 if engine.is_fixed else settings.number_of_steps, 0
 
-    def after_step(_index: int, _t: int, _x_t: Tensor, x0_hat: Tensor, _k_t: Tensor) -> None:
+    def after_step(_index: int, _t: int, _x_t: Any, x0_hat: Any, _k_t: Any) -> None:
         nonlocal done
         done += 1
         on_step(done, x0_hat)
@@ -366,26 +411,30 @@ def restore_photograph(
         step = min(done - current * steps, steps - 1)  # more steps are those of a milder restoration
         on_progress((sum(work[:current]) + work[current] * (step + finished / count) / steps) / sum(work))
 
-    generator = torch.Generator().manual_seed(settings.seed)
-    outs: list[BlindDiffOutput] = []
-    given = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step, "mask": mask}
+    generator = engine.generator(settings.seed)
+    outs: list[Any] = []
+    image = pixels[None]
+    given: dict[str, Any] = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
+    if mask is not None:
+        given["mask"] = mask
     try:
         for scale in passes:
-            out = pipeline(
-                _samples(outs[0]) if outs else pixels,  # a second pass continues each sample by itself
+            out = engine(
+                image if outs else pixels,
                 scale=scale,
                 mode=settings.mode,
                 num_inference_steps=settings.steps,
                 num_samples=1 if outs else settings.samples,
                 generator=generator,
-                output_type="pt",
+                output_type="np",
                 max_memory=settings.max_memory,
                 on_step=after_step,
                 on_tile=after_tile,
                 as_is=settings.as_is,
-                **({"kernel": torch.ones(1, 1)} if outs else given),
+                **({"kernel": np.ones((1, 1), np.float32)} if outs else given),
             )
             outs.append(out)
+            image = _samples(out)  # a second pass continues each sample by itself
     except KernelError as error:
         if settings.kernel is None:
             raise
@@ -395,51 +444,50 @@ def restore_photograph(
             raise
         raise ImageError(f"{width} x {height} pixels at scale {settings.scale:g} do not fit into memory") from error
     first, size = outs[0], settings.result_size(height, width)
-    restored, std = first.images[0], first.std
     alpha = None if photograph.alpha is None else enlarge_alpha(photograph.alpha, math.prod(passes))
-    if len(passes) > 1 or size != tuple(restored.shape[-2:]):
-        samples = reduce_image(_samples(outs[-1]), size)
-        restored, std = samples.mean(0), samples.std(0)[None] if len(samples) > 1 else None
+    if size != image.shape[-2:]:
+        image = reduce_image(image, size)
         alpha = None if alpha is None else resample(alpha, size)
     return Result(
         photograph=photograph,
         settings=settings,
-        pixels=restored,
+        pixels=image.mean(0),
         alpha=alpha,
-        kernel=first.kernels[0],
+        kernel=np.asarray(first.kernels[0]),
         noise_level=float(first.noise_levels[0]),
-        noise_spectrum=None if first.noise_spectra is None else first.noise_spectra[0],
+        noise_spectrum=None if first.noise_spectra is None else np.asarray(first.noise_spectra[0]),
         expected_kernel_error=None if first.expected_kernel_errors is None else float(first.expected_kernel_errors[0]),
-        residual=first.residuals[0],
+        residual=np.asarray(first.residuals[0]),
         consistency=float(first.consistency[0]),
-        std=None if std is None else std[0],
+        std=image.std(0, ddof=1) if len(image) > 1 else None,
         seconds=time.perf_counter() - started,
         passes=passes,
         decision=None if first.decisions is None else first.decisions[0],
-        masked=0.0 if mask is None else float(mask.float().mean()),
+        masked=0.0 if mask is None else float(mask.mean()),
     )
 
 
-def _rounded(table: Tensor) -> list[list[float]]:
+def _rounded(table: NDArray[Any]) -> list[list[float]]:
     """The rows of a table, with five significant digits."""
     return [[float(f"{value:.5g}") for value in row] for row in table.tolist()]
 
 
-def _samples(out: BlindDiffOutput) -> Tensor:
-    """All samples of the one image of a `BlindDiffOutput`, or one of each of several images: (K, 3, H, W)."""
-    return out.images if out.samples is None else out.samples[0]
+def _samples(out: Any) -> Planes:
+    """All samples of the one image of an output, or one of each of several images: (K, 3, H, W)."""
+    samples = np.moveaxis(out.images, -1, 1) if out.samples is None else np.asarray(out.samples[0])
+    return np.ascontiguousarray(samples, np.float32)
 
 
-def enlarge_alpha(alpha: Tensor, scale: int) -> Tensor:
+def enlarge_alpha(alpha: Planes, scale: int) -> Planes:
     """Enlarge transparency, (1, h, w), by bicubic interpolation, clamped to the range of the surrounding 3 x 3 pixels.
 
     Bicubic interpolation alone overshoots at edges, which is visible as a faint outline.
     """
     if scale == 1:
         return alpha
-    maximum, minimum = (sign * F.max_pool2d(sign * alpha, 3, stride=1, padding=1) for sign in (1, -1))
-    high, low = (bound.repeat_interleave(scale, -2).repeat_interleave(scale, -1) for bound in (maximum, minimum))
-    return bicubic_upsample(alpha, scale).clamp(low, high)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(alpha[0], 1, "edge"), (3, 3))
+    low, high = (bound((-2, -1)).repeat(scale, 0).repeat(scale, 1) for bound in (around.min, around.max))
+    return enlarge(alpha, scale).clip(low, high)
 
 
 @dataclass(frozen=True)

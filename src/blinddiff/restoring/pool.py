@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
@@ -20,7 +21,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-import torch
 from tqdm import tqdm
 
 from blinddiff import openmp_settings
@@ -52,6 +52,21 @@ class _Process(Generic[Task]):
     task: Task | None = None
 
 
+def set_threads(number: int) -> None:
+    """Set the number of threads of this process and its worker processes: of torch, and of ONNX Runtime."""
+    os.environ["OMP_NUM_THREADS"] = str(number)
+    if (torch := sys.modules.get("torch")) is not None:  # otherwise it will read the variable
+        torch.set_num_threads(number)
+
+
+def number_of_threads() -> int:
+    """The number of threads that an engine uses in this process."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else os.cpu_count() or 1
+
+
 def run_tasks(
     tasks: Sequence[Task], make_worker: Callable[[], Callable[[Task], Outcome]], processes: int, threads: int
 ) -> Generator[tuple[Task, Outcome | Died]]:
@@ -63,7 +78,7 @@ def run_tasks(
         tasks: picklable and not None.
         make_worker: picklable; called once in every process, for instance to load weights.
         processes: maximum number of processes.
-        threads: number of torch's threads in each process.
+        threads: number of threads in each process, see `set_threads`.
 
     Raises BlindDiffError if a process dies before its worker is created.
     """
@@ -154,7 +169,7 @@ def _work(
 ) -> None:
     """Main function of a process: create the worker, then run tasks until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    set_threads(threads)
     tqdm.set_lock(threading.RLock())  # the default is a named semaphore, which a killed process would leave behind
     try:
         worker = make_worker()

@@ -1,11 +1,10 @@
 """Checks of arguments. A wrong type or value is a ParameterError of one line that names the argument."""
 
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-import torch
 
 from blinddiff.errors import ParameterError
 
@@ -53,19 +52,3 @@ def number_from(name: str, value: Any, low: float | None = None) -> float:
     if low is not None and not low <= number < float("inf"):
         raise ParameterError(f"{name} must be at least {low:g}, not {short_repr(value)}")
     return number
-
-
-def check_generator(generator: Any, images: int) -> None:
-    """Check that it is None, a generator, or a sequence with one generator per image."""
-    if isinstance(generator, Sequence) and not isinstance(generator, str):
-        if len(generator) != images:
-            raise ParameterError(f"{len(generator)} generators for {images} images")
-        each = list(generator)
-    else:
-        each = [] if generator is None else [generator]
-    for one in each:
-        if not isinstance(one, torch.Generator):
-            seed = "torch.Generator().manual_seed(0)"
-            raise ParameterError(
-                f"generator must be a torch.Generator, as {seed}, or one per image, not {short_repr(one)}"
-            )

@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 
 from blinddiff.degradation.kernel_fit import fit_kernel
-from blinddiff.degradation.kernel_measures import resize_support
+from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import Degradation, Observation
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import log_ratio, mirror_descent_step

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,10 +14,10 @@ from torch import Tensor
 from blinddiff.degradation import Degradation, DegradationOperator, Observation
 from blinddiff.degradation.kernel_measures import check_kernel, widths_and_angle
 from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterError
-from blinddiff.imaging import MAX_PIXELS, Photograph, from_picture, read_image
+from blinddiff.imaging import from_picture
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.arguments import short_repr
-from blinddiff.sampling.decision import SMALLEST_SIDE, Decision
+from blinddiff.sampling.decision import ROUNDING, Decision, check_size
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
@@ -26,27 +25,12 @@ KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
 ImageInput: TypeAlias = "Image.Image | npt.NDArray[Any] | Tensor | Sequence[Image.Image | npt.NDArray[Any] | Tensor]"
 
 
-def read_restorable(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, name: str | None = None, page: int | None = None
-) -> Photograph:
-    """`read_image`, then a check that the pipeline accepts the image.
-
-    Raises ImageError, with the file's name (or ``name`` if given), if it cannot be read or is too small.
-    """
-    photograph = read_image(source, max_pixels, name, page)
-    try:
-        to_batch(photograph.pixels)
-    except ImageError as error:
-        raise ImageError(f"{name or photograph.path}: {error}") from error
-    return photograph
-
-
 def to_batch(image: ImageInput) -> Tensor:
     """Convert an image, or a list of images of one size, to (B, 3, h, w) float32 in [0, 1], on the CPU.
 
     PIL images are grey (8 or 16 bits), palette, RGB or RGBA; transparency is dropped. Arrays are (h, w), (h, w, 3)
-    or (B, h, w, 3), tensors (3, h, w) or (B, 3, h, w). The type alone decides the value of white: 255 for uint8, 65535
-    for uint16, 1 for floats. Other types are refused, because their white is not known.
+    or (B, h, w, 3); arrays and tensors are (3, h, w) or (B, 3, h, w). The type alone decides the value of white: 255
+    for uint8, 65535 for uint16, 1 for floats. Other types are refused, because their white is not known.
 
     Raises:
         ImageError: unsupported pixel type, shape or range, non-finite values, sides under 8 px, or different sizes.
@@ -59,8 +43,7 @@ def to_batch(image: ImageInput) -> Tensor:
         raise ImageError(f"images of one batch must have one size, not {sizes}")
     batch = torch.cat(parts)
     height, width = batch.shape[-2:]
-    if min(height, width) < SMALLEST_SIDE:
-        raise ImageError(f"an image of {width}x{height} px is too small: sides must be at least {SMALLEST_SIDE} px")
+    check_size(height, width)
     if not bool(torch.isfinite(batch).all()):
         raise ImageError("the image has values that are not finite")
     if float(batch.min()) < -0.01 or float(batch.max()) > 1.01:
@@ -117,15 +100,18 @@ def from_batch(batch: Tensor, output_type: OutputType) -> Any:
 
 def _one(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
-        return from_picture(image)[0][None]
+        return torch.from_numpy(from_picture(image)[0])[None]
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=2)
-        if image.ndim not in (3, 4) or image.shape[-1] != 3:
+        # No side is 3, so that planes cannot be mistaken.
+        planes = image.ndim in (3, 4) and image.shape[-3] == 3 != image.shape[-1]
+        if image.ndim not in (3, 4) or (image.shape[-1] != 3 and not planes):
             raise ImageError(f"an array of shape {image.shape} is not (h, w), (h, w, 3) or (batch, h, w, 3)")
         white = _white(image.dtype.name, image.dtype.kind == "f")
         # astype copies, and converts the bytes of big-endian arrays
-        tensor = torch.from_numpy(image.astype(np.float32)).movedim(-1, -3)
+        tensor = torch.from_numpy(image.astype(np.float32))
+        tensor = tensor if planes else tensor.movedim(-1, -3)
     elif isinstance(image, Tensor):
         if image.ndim not in (3, 4) or image.shape[-3] != 3:
             raise ImageError(f"a tensor of shape {tuple(image.shape)} is not (3, h, w) or (batch, 3, h, w)")
@@ -147,11 +133,6 @@ def _white(dtype: str, floating: bool) -> float:
             f"pixels of type {dtype} are not accepted: use uint8, uint16, or floats, which must lie in [0, 1]"
         )
     return white
-
-
-ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
-UNRELIABLE_KERNEL_ERROR = 0.75
-"""Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 
 
 @dataclass

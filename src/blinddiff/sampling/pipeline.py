@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,25 +15,36 @@ from torch import Tensor
 from typing_extensions import Self
 
 from blinddiff.degradation import SCALES, Degradation, Observation
-from blinddiff.degradation.noise import check_noise_level
+from blinddiff.degradation.model import check_noise_level
 from blinddiff.errors import ParameterError
+from blinddiff.files import DEFAULT_WEIGHTS
+from blinddiff.imaging.mask import MaskInput
 from blinddiff.models.denoiser import Denoiser
-from blinddiff.models.loading import DEFAULT_WEIGHTS, load_network
+from blinddiff.models.loading import load_network
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.published.network import PublishedMCFormer, architecture_name
 from blinddiff.sampling.arguments import (
-    check_generator,
     choice,
     number_from,
     short_repr,
     whole_number,
     whole_number_between,
 )
+from blinddiff.sampling.engine import Needs
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep
-from blinddiff.sampling.mask import MaskInput, with_mask
-from blinddiff.sampling.memory import check_precision, choose_device, default_memory, one_thread_after_fork
+from blinddiff.sampling.mask import with_mask
+from blinddiff.sampling.memory import (
+    IMAGES,
+    INPUTS,
+    bytes_per_pixel,
+    check_precision,
+    choose_device,
+    default_memory,
+    one_thread_after_fork,
+)
+from blinddiff.sampling.modes import MODES
 from blinddiff.sampling.output import (
     BlindDiffOutput,
     ImageInput,
@@ -49,7 +60,7 @@ from blinddiff.sampling.output import (
 )
 from blinddiff.sampling.restoration import AfterStep, Restoration
 from blinddiff.sampling.safety import restore_safely
-from blinddiff.sampling.schedulers import Generators, make_scheduler, saved_scheduler
+from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import Tiled, plan_tiles
 
 StepCallback: TypeAlias = (
@@ -63,40 +74,6 @@ MODULES_FOR_DIFFUSERS = {
 }
 """Files by which plain diffusers loads a saved folder; it asks for `trust_remote_code`, and this package is needed."""
 HUB_OPTIONS = {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "token"}
-
-
-@dataclass(frozen=True)
-class Mode:
-    """A mode: the defaults of options for which the caller passes None.
-
-    Attributes:
-        scheduler: a name of `SCHEDULERS`, or ``"own"`` for the scheduler that the pipeline was constructed with.
-        num_inference_steps: steps of the reverse diffusion.
-        image_step: a name of `IMAGE_STEPS`.
-        kernel_step: a name of `KERNEL_STEPS`.
-    """
-
-    scheduler: str
-    num_inference_steps: int
-    image_step: str = "proximal"
-    kernel_step: str = "damped"
-
-    @property
-    def self_ensemble(self) -> bool:
-        """Whether each step uses another dihedral transform: only for scheduler "mean", which averages the images."""
-        return self.scheduler == "mean"
-
-
-MODES = {
-    # lowest MSE: the mean of two estimates of the posterior mean, each with the latest kernel
-    "fidelity": Mode("mean", 2),
-    # nearly the same MSE in half the time: one estimate of the posterior mean
-    "fast": Mode("mean", 1),
-    # an approximate sample of the posterior: sharper, with a higher MSE
-    "perceptual": Mode("own", 8),
-    # the published sampler, with its guidance
-    "paper": Mode("published", 500, image_step="published", kernel_step="network"),
-}
 
 
 class BlindDiffPipeline(DiffusionPipeline):
@@ -368,6 +345,30 @@ class BlindDiffPipeline(DiffusionPipeline):
         check_finite(x_y)
         return x_y.clamp_(0, 1).cpu()
 
+    is_fixed = False
+
+    @property
+    def scales(self) -> list[int]:
+        """The scales that the network was trained for."""
+        return [scale for scale in SCALES if scale in self.network.config.scales]
+
+    def needs(self, size: tuple[int, int], scale: int, mode: str, samples: int, max_memory: int | None) -> Needs:
+        """What a restoration needs, see `Engine`; more memory than `max_memory` if that is too little."""
+        height, width = size
+        needs_gradient = IMAGE_STEPS[MODES[mode].image_step].needs_gradient
+        y = torch.empty(samples, 3, height, width, device="meta")  # only its shape is used
+        limit = default_memory(self.device) if max_memory is None else max_memory
+        tiles = plan_tiles(y, scale, self.network, needs_gradient, limit)
+        rows, columns = (tiles.lengths(side * scale) for side in size)
+        images = (IMAGES + INPUTS / scale**2) * 4 * 3 * samples * height * width * scale**2
+        largest = max(rows) * max(columns) * (samples if tiles.side is None else 1)
+        activations = largest * bytes_per_pixel(self.network.channels_per_pixel, needs_gradient)
+        return Needs(len(tiles), samples * sum(rows) * sum(columns), int(images + activations))
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A random generator for calls."""
+        return torch.Generator().manual_seed(seed)
+
     @property
     def modes(self) -> list[str]:
         """Names of the `MODES` that the network can run; "paper" only if it is a published one.
@@ -382,12 +383,14 @@ class BlindDiffPipeline(DiffusionPipeline):
             others = ", ".join(self.modes)
             raise ParameterError(f"mode {mode!r} needs the weights of a published network; these weights run {others}")
 
+    def check_fixed(self, **options: Any) -> None:
+        """Nothing is fixed, see `Engine`."""
+
     def check_scale(self, scale: int) -> int:
         """Return the scale as int. Raises ParameterError if the network was not trained for it."""
-        supported = [s for s in SCALES if s in self.network.config.scales]
         number = whole_number(scale)
-        if number not in supported:
-            raise ParameterError(f"scale {short_repr(scale)} is not one of {', '.join(map(str, supported))}")
+        if number not in self.scales:
+            raise ParameterError(f"scale {short_repr(scale)} is not one of {', '.join(map(str, self.scales))}")
         return number
 
     def _observation(self, image: ImageInput, scale: int, jpeg_step: float = 0.0) -> Observation:

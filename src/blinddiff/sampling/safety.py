@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import SCALES, Degradation, Observation
-from blinddiff.degradation.kernels import identity
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
 from blinddiff.sampling.decision import (
     AS_ESTIMATED,
     CERTAIN,
-    FALLBACK_NAMES,
+    FALLBACKS,
     MIN_FACTOR,
     Decision,
+    measured,
     own_scale,
     own_size,
 )
@@ -32,39 +32,6 @@ the batch. Images are tensors."""
 
 MIN_BELIEVED = 0.99
 """Share of the pixels behind a pixel of a reduced picture that must be believed for it to be."""
-
-
-def milder_data_term(estimate: Degradation, out: BlindDiffOutput) -> Degradation:
-    """The same kernel; the noise is taken for twice as strong, or as strong as twice the residual."""
-    level = 2 * torch.maximum(estimate.noise_level, out.residuals.square().mean((1, 2, 3)).sqrt().to(estimate.kernel))
-    return estimate.with_estimate(estimate.kernel, level)
-
-
-def sharper_kernel(estimate: Degradation, out: BlindDiffOutput) -> Degradation:
-    """The kernel with half its width, and `milder_data_term`."""
-    return replace(milder_data_term(estimate, out), kernel=halved(estimate.kernel))
-
-
-def no_deblurring(estimate: Degradation, out: BlindDiffOutput) -> Degradation:  # noqa: ARG001
-    """No blur but that of the downsampling; the estimated noise."""
-    kernel = identity(estimate.kernel.shape[-1]).to(estimate.kernel)
-    return estimate.with_estimate(kernel.expand_as(estimate.kernel), estimate.noise_level)
-
-
-FALLBACKS: dict[str, Callable[[Degradation, BlindDiffOutput], Degradation]] = dict(
-    zip(FALLBACK_NAMES, (milder_data_term, sharper_kernel, no_deblurring), strict=True)
-)
-
-
-def halved(kernel: Tensor) -> Tensor:
-    """Kernels (B, n, m) with half the width about the centre, by linear interpolation."""
-    matrices = []
-    for n in kernel.shape[-2:]:
-        centre = n // 2
-        position = centre + (torch.arange(n, device=kernel.device, dtype=kernel.dtype) - centre) / 2
-        rows = torch.arange(n, device=kernel.device, dtype=kernel.dtype)[:, None]
-        matrices.append((1 - (rows - position).abs()).clamp_min(0))
-    return matrices[0] @ kernel @ matrices[1].mT
 
 
 def restore_safely(
@@ -83,11 +50,12 @@ def restore_safely(
         together = restore(observation[plain], estimate[plain], plain)
         for place, index in enumerate(plain):
             out = image_of(together, place)
-            for name, change in FALLBACKS.items():
+            for name, milder in FALLBACKS.items():
                 if is_acceptable(observation[[index]], out, kind.limits):
                     break
                 fallback[index] = name
-                out = restore(observation[[index]], change(estimate[[index]], out), [index])
+                start = estimate[[index]]
+                out = restore(observation[[index]], milder(start, out.residuals.to(start.kernel)), [index])
             outs[index] = out
     for index in range(len(observation)):
         if enlarged[index]:
@@ -107,15 +75,8 @@ def restore_safely(
 
 def is_acceptable(observation: Observation, out: BlindDiffOutput, limits: Tensor) -> bool:
     """Whether one result agrees with its input in detail, mean colour and contrast: see `measured` and `LIMITS`."""
-    return bool((measured(observation, out) <= limits.cpu()).all())
-
-
-def measured(observation: Observation, out: BlindDiffOutput) -> Tensor:
-    """What `LIMITS` bound, of one result: (3,)."""
-    x, y = out.images, observation.y.cpu()
-    shift = 255 * (x.mean((0, 2, 3)) - y.mean((0, 2, 3))).abs().max()
-    clipped = [((image <= 0) | (image >= 1)).float().mean() for image in (x, y)]
-    return torch.stack([out.consistency[0], shift, clipped[0] - clipped[1]])
+    found = measured(out.images, observation.y.cpu(), float(out.consistency[0]))
+    return all(value <= most for value, most in zip(found, limits.tolist(), strict=True))
 
 
 def _restore_from_own_size(restore: Restore, observation: Observation, factor: float, index: int) -> BlindDiffOutput:

@@ -11,10 +11,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
-from blinddiff.errors import WeightsError
+from blinddiff.errors import ParameterError, WeightsError
 from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Denoiser, Prediction, betas
 from blinddiff.published.sampler import PublishedDiffusion
-from blinddiff.sampling.arguments import choice, whole_number_between
+from blinddiff.sampling.arguments import choice, short_repr, whole_number_between
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -139,3 +139,19 @@ def saved_scheduler(weights: str | os.PathLike[str], denoiser: Denoiser) -> Any:
         return getattr(diffusers, config["_class_name"]).from_config(config)
     except Exception as error:  # diffusers raises errors of many kinds
         raise WeightsError(f"{folder}: holds no scheduler of diffusers: {' '.join(str(error).split())}") from error
+
+
+def check_generator(generator: Any, images: int) -> None:
+    """Check that it is None, a generator, or a sequence with one generator per image."""
+    if isinstance(generator, Sequence) and not isinstance(generator, str):
+        if len(generator) != images:
+            raise ParameterError(f"{len(generator)} generators for {images} images")
+        each = list(generator)
+    else:
+        each = [] if generator is None else [generator]
+    for one in each:
+        if not isinstance(one, torch.Generator):
+            seed = "torch.Generator().manual_seed(0)"
+            raise ParameterError(
+                f"generator must be a torch.Generator, as {seed}, or one per image, not {short_repr(one)}"
+            )

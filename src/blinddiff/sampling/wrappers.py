@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from blinddiff.degradation.observation import N_TRANSFORMS, Degradation, Observation
+from blinddiff.errors import is_lack_of_memory
 from blinddiff.models.denoiser import Denoiser, Prediction
 from blinddiff.models.statistics import gradient_energy
 from blinddiff.sampling.image_steps import ImageStep, ImageStepOutput
 from blinddiff.sampling.kernel_steps import KernelStep
-from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel, is_lack_of_memory
+from blinddiff.sampling.memory import IMAGES, INPUTS, bytes_per_pixel
 from blinddiff.sampling.spans import OVERLAP, Span, spans
 
 MIN_PLANNED_SIDE = 512
@@ -85,6 +86,10 @@ class Tiles:
     def spans(self, length: int) -> list[Span]:
         """Tiles along one axis of a length, see `spans.spans`."""
         return spans(length, self._unit, self.side)
+
+    def lengths(self, length: int) -> list[int]:
+        """Lengths of the tiles along an axis of a length."""
+        return [length] if self.side is None else [span.stop - span.start for span in self.spans(length)]
 
     def __len__(self) -> int:
         """The number of tiles of all images; 1 without tiling."""

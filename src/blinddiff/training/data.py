@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blinddiff.degradation import NOISES, Decimate, Degradation, DegradationOperator, Observation, sample_kernels
 from blinddiff.degradation.draws import LrImages
-from blinddiff.degradation.kernel_measures import shift_kernel
+from blinddiff.degradation.kernel_tensors import shift_kernel
 from blinddiff.errors import RecipeError
 from blinddiff.imaging import read_8bit
 from blinddiff.models.statistics import SPECTRUM_FLOOR, full_spectrum, noise_spectrum

@@ -23,6 +23,11 @@ COMPRESSED = 0.3  # share of pictures that are JPEG files in the end
 _BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16
 
 
+def tensor_of(picture: Image.Image) -> Tensor:
+    """The colours of a picture, (3, H, W), see `from_picture`."""
+    return torch.from_numpy(from_picture(picture)[0])
+
+
 def make_picture(kind: str, photograph: Tensor, rng: Random) -> tuple[Tensor, float]:
     """A picture of one of `PICTURE_KINDS`, of the size of a photograph (3, h, w); and its enlargement, or 1."""
     if kind == "photograph":
@@ -51,7 +56,7 @@ def enlarged(image: Tensor, rng: Random) -> tuple[Tensor, float]:
         part = compressed(part, rng)
     size = round(small[1] * factor), round(small[0] * factor)
     picture = to_picture(part).resize(size, FILTERS[rng.integers(len(FILTERS))])
-    return from_picture(picture)[0][:, :height, :width], factor
+    return tensor_of(picture)[:, :height, :width], factor
 
 
 def dithered(image: Tensor, rng: Random) -> Tensor:
@@ -62,10 +67,10 @@ def dithered(image: Tensor, rng: Random) -> Tensor:
     picture = to_picture(image)
     kind = rng.integers(3)
     if kind == 0:
-        return from_picture(picture.convert("1").convert("RGB"))[0]
+        return tensor_of(picture.convert("1").convert("RGB"))
     if kind == 1:
         palette = picture.quantize(int(rng.integers(2, 17)), dither=Image.Dither.NONE)
-        return from_picture(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"))[0]
+        return tensor_of(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"))
     tiles = np.tile(_BAYER, (height // 4 + 1, width // 4 + 1))[:height, :width]
     above = image.mean(0).numpy() > tiles
     pair = [np.array(colour)[:, None, None] for colour in (rng.random(3), rng.random(3))]
@@ -96,7 +101,7 @@ def drawing(height: int, width: int, rng: Random) -> Tensor:
         _shape(draw, size, palette, outline, oversampling, rng)
     if rng.random() < 0.6:
         _text(draw, size, oversampling, rng)
-    return from_picture(picture.resize((width, height), Image.Resampling.BOX))[0]
+    return tensor_of(picture.resize((width, height), Image.Resampling.BOX))
 
 
 def compressed(image: Tensor, rng: Random) -> Tensor:
@@ -171,6 +176,6 @@ def dead_leaves(height: int, width: int, rng: Random, smallest: float = 2.0) -> 
         else:
             corners = centre + rng.uniform(-1, 1, (int(rng.integers(3, 6)), 2)) * extent
             draw.polygon(corners.ravel().tolist(), fill)
-    image = from_picture(picture.resize((width, height), Image.Resampling.BOX))[0]
+    image = tensor_of(picture.resize((width, height), Image.Resampling.BOX))
     shading = 0.6 + 0.4 * gradient(height, width, rng)
     return (image * shading * rng.uniform(0.5, 1)).clamp(0, 1)

@@ -62,7 +62,7 @@ def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
     x_t = add_noise(network, x_y, t[0], noise)
     x0_hat = network(x_t, t, observation, degradation).x0_hat
     rows = torch.cat([bicubic_upsample(pairs.y, pairs.scale), x_y, x0_hat, pairs.x], 3)
-    write_picture(path, to_picture(torch.cat(list(rows.nan_to_num()), 1)))  # a diverged network may give NaN
+    write_picture(path, to_picture(torch.cat(list(rows.nan_to_num()), 1).cpu()))  # a diverged network may give NaN
 
 
 def train(
