@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from blinddiff.errors import BlindDiffError, ParameterError
 from blinddiff.models.mcformer import MCFormer
@@ -48,10 +49,25 @@ def test_shapes_and_ranges(restore, scale, size):
     assert bool(torch.isfinite(out.residuals).all())
 
 
+def test_scale_1_is_scale_2_reduced(restore, photograph):
+    at_1, at_2 = restore(scale=1, num_samples=2), restore(scale=2, num_samples=2)
+    size = photograph.shape[1::-1]
+    planes = [Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC) for plane in at_2.images[0].numpy()]
+    assert np.allclose(at_1.images[0], np.clip(planes, 0, 1), atol=1e-3)
+    assert at_1.samples.shape == (1, 2, 3, *photograph.shape[:2])
+    assert torch.allclose(at_1.std, at_1.samples.std(1))
+    assert torch.allclose(at_1.kernels.sum((1, 2)), torch.ones(1), atol=1e-5)
+    axis = torch.arange(31.0) - 15
+    variance_1, variance_2 = ((out.kernels[0].sum(0) * axis**2).sum() for out in (at_1, at_2))
+    assert float(variance_1) == pytest.approx(float(variance_2) / 4, abs=0.3)  # linear interpolation widens a little
+    assert torch.equal(at_1.residuals, at_2.residuals)
+    assert not torch.allclose(restore(scale=1, num_samples=2, as_is=True).images, at_1.images, atol=0.01)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize("mode", OWN_MODES)
 def test_residuals_are_what_image_and_kernel_leave_unexplained(restore, photograph, degraded, scale, mode):
-    out = restore(scale=scale, mode=mode)
+    out = restore(scale=scale, mode=mode, as_is=True)
     explained = degraded(out.images[0].permute(1, 2, 0).double().numpy(), out.kernels[0].double().numpy(), scale)
     expected = photograph - 255 * explained
     residual = out.residuals[0].permute(1, 2, 0).numpy()

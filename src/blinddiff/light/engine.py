@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,11 @@ from blinddiff.sampling.decision import (
     Decision,
     check_size,
     consistency,
+    halved,
     measured,
     own_scale,
     own_size,
+    working_scale,
 )
 from blinddiff.sampling.engine import Needs
 
@@ -139,9 +141,17 @@ class Engine:
         self.check_mode(mode)
         restore = partial(self.graphs.restore, mode=mode, on_tile=on_tile)
         y = to_planes(image)
-        estimate, kind = self.graphs.estimate(y, self.check_scale(scale), jpeg_step)
+        self.check_scale(scale)
         if as_is:
+            estimate, _ = self.graphs.estimate(y, scale, jpeg_step)
             return _output(estimate, restore(y, scale, estimate=estimate), None)
+        working = working_scale(scale, self.scales)
+        out = self._restore_safely(y, working, jpeg_step, restore)
+        return out if working == scale else at_half_size(out)
+
+    def _restore_safely(self, y: Array, scale: int, jpeg_step: float, restore: Callable[..., Restored]) -> Output:
+        """As `sampling.safety.restore_safely`."""
+        estimate, kind = self.graphs.estimate(y, scale, jpeg_step)
         name = max(kind.probabilities, key=kind.probabilities.__getitem__)
         likeliest = name, kind.probabilities[name]
         if kind.probabilities["enlarged"] >= CERTAIN and kind.factor >= MIN_FACTOR:
@@ -172,6 +182,14 @@ class Engine:
         quality = float(consistency(restored.residual, restored.noise_level)[0])
         limits = self.graphs.description["acceptable"].values()
         return all(value <= most for value, most in zip(measured(restored.x, y, quality), limits, strict=True))
+
+
+def at_half_size(out: Output) -> Output:
+    """As `sampling.safety.at_half_size`."""
+    image = np.moveaxis(out.images[0], -1, 0)
+    height, width = image.shape[-2:]
+    image = resize(image, (height // 2, width // 2)).clip(0, 1)
+    return replace(out, images=np.moveaxis(image, 0, -1)[None], kernels=halved(out.kernels))
 
 
 def to_planes(image: Image.Image | NDArray[Any]) -> Array:

@@ -27,13 +27,13 @@ DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # added to a power spectrum: the power of noise of 0.03 grey levels, less than rounding
 MAX_OUTSIDE = 0.02  # share of a block's pixels that may be outside the photograph
 MAX_FILLED = 0.125  # share of its pixels that may be filled, see `Observation.mask`; with none, too few blocks remain
-FEWEST_BLOCKS = 6  # with fewer blocks inside, all blocks count
 WINDOW = 128  # side of the windows sampled from a large image; a multiple of JPEG's block size
 MAX_WINDOWS = 64  # as many pixels as 1024 x 1024
 
 NOISE_GRID = 16
 """Side of the grid of a noise spectrum: that of a block."""
 FINE_BLOCK = 64  # resolves the zeros in the spectra of defocus and motion
+FEWEST_BLOCKS = {BLOCK: 6, FINE_BLOCK: 1}  # by their side: with fewer blocks inside, all blocks count
 FINE_MAPS = 4
 COLOUR_STATISTICS = 2 * BLOCK * (BLOCK // 2 + 1) + 2
 NOISE_CLUES = 7
@@ -116,7 +116,7 @@ def _blocks(planes: Tensor, size: int, choice: Choice = "textured") -> _Blocks:
     power = block_power(planes, size, stride).flatten(2, 3)
     outside = 1 - area.unfold(-2, size, stride).unfold(-2, size, stride).mean((-2, -1)).flatten(1)
     inside = outside <= MAX_OUTSIDE
-    enough = inside.sum(1, keepdim=True) >= min(FEWEST_BLOCKS, inside.shape[1])
+    enough = inside.sum(1, keepdim=True) >= min(FEWEST_BLOCKS[size], inside.shape[1])
     inside, area = inside | ~enough, area.maximum((~enough).to(area)[..., None, None])
     energy = power[:, 0].sum((-2, -1)).where(inside, torch.inf)
     return _Blocks(planes, area, power, energy.argsort(1).argsort(1), inside.sum(1, keepdim=True))

@@ -8,6 +8,7 @@ import numpy as np
 
 from blinddiff.restoring.photograph import RestoreSettings
 from blinddiff.restoring.pool import number_of_threads
+from blinddiff.sampling.decision import working_scale
 from blinddiff.sampling.engine import Engine
 
 CALIBRATION_SIDE = 192
@@ -61,11 +62,12 @@ def plan_restoration(height: int, width: int, settings: RestoreSettings, engine:
     count, memory, seconds = 0, 0, 0.0
     for scale in settings.passes(height, width, engine):
         engine.check_scale(scale)
-        needs = engine.needs((height, width), scale, settings.mode, settings.samples, settings.max_memory)
+        working = scale if settings.as_is or settings.kernel else working_scale(scale, engine.scales)
+        needs = engine.needs((height, width), working, settings.mode, settings.samples, settings.max_memory)
         height, width = height * scale, width * scale
         count, memory = count + needs.tiles, max(memory, needs.memory)
         steps = 1 if engine.is_fixed else settings.number_of_steps
-        seconds += needs.pixels * steps * seconds_per_pixel(engine, scale, settings.mode)
+        seconds += needs.pixels * steps * seconds_per_pixel(engine, working, settings.mode)
     return Plan(*size, count, memory, seconds)
 
 

@@ -30,6 +30,7 @@ from blinddiff.sampling.arguments import (
     whole_number,
     whole_number_between,
 )
+from blinddiff.sampling.decision import working_scale
 from blinddiff.sampling.engine import Needs
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
@@ -59,7 +60,7 @@ from blinddiff.sampling.output import (
     to_batch,
 )
 from blinddiff.sampling.restoration import AfterStep, Restoration
-from blinddiff.sampling.safety import restore_safely
+from blinddiff.sampling.safety import at_half_size, restore_safely
 from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import Tiled, plan_tiles
 
@@ -222,7 +223,8 @@ class BlindDiffPipeline(DiffusionPipeline):
                 `Photograph.jpeg_step`; helps to estimate the noise. 0 if there is none, or the image was changed since.
             as_is: restore every picture as a photograph at its own size, exactly as estimated. Otherwise a picture that
                 was enlarged is restored from its own size, and a result that does not agree with the input is replaced
-                by a milder one, see `restore_safely`; but not with a given kernel.
+                by a milder one, see `restore_safely`; and scale 1 is restored at scale 2 and reduced, see
+                `working_scale`. Not so with a given kernel.
             mask: a picture, (h, w) or (B, h, w), that is white (or True) where the image is not to be believed, as in
                 scratches: the data term leaves these pixels out, and the prior fills them. See `marked_pixels`.
             callback_on_step_end: as in diffusers, called after each step with (pipeline, step, t, dict of tensors).
@@ -291,12 +293,15 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
         )
-        initial = run.initial(observation)
         kind = None if as_is or kernel is not None else self.network.picture_kind(observation)
-        if kind is None or initial is None:
-            out = run(observation, initial, range(len(observation)))
+        if kind is None:
+            out = run(observation, run.initial(observation), range(len(observation)))
         else:
-            out = restore_safely(run, kind, observation, initial)
+            working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
+            initial = run.initial(working)
+            assert initial is not None  # because the network tells kinds
+            out = restore_safely(run, kind, working, initial)
+            out = at_half_size(out) if working.scale > observation.scale else out
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 

@@ -20,6 +20,7 @@ from blinddiff.sampling.decision import (
     FALLBACKS,
     MIN_FACTOR,
     Decision,
+    halved,
     measured,
     own_scale,
     own_size,
@@ -71,6 +72,21 @@ def restore_safely(
         for index in range(len(observation))
     ]
     return replace(merged([outs[index] for index in range(len(observation))]), decisions=decisions)
+
+
+def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
+    """The output of a restoration at scale 2 as that of one at scale 1, see `working_scale`."""
+    height, width = (side // 2 for side in out.images.shape[-2:])
+    samples = None if out.samples is None else _resized(out.samples, (height, width)).clamp(0, 1)
+    trajectory = out.kernel_trajectory
+    return replace(
+        out,
+        images=_resized(out.images, (height, width)).clamp(0, 1),
+        samples=samples,
+        std=None if samples is None else samples.std(1),
+        kernels=halved(out.kernels),
+        kernel_trajectory=halved(trajectory.flatten(0, 1)).view_as(trajectory),
+    )
 
 
 def is_acceptable(observation: Observation, out: BlindDiffOutput, limits: Tensor) -> bool:
