@@ -144,8 +144,8 @@ class BlindDiffOutput(BaseOutput):
             output_type; if there are several samples, the mean of each image's samples.
         kernels: the blur kernels, (B, n, m), HR pixels, of sum 1: for each image the mean of k_t over the steps.
         noise_levels: standard deviation of the noise, (B,), grey levels.
-        residuals: y - A(x, k), (B, 3, h, w), grey levels; 0 where y is not believed. At scale 1, x is the image at scale
-            2 before it was reduced, see `working_scale`.
+        residuals: y - A(x, k), (B, 3, h, w), grey levels; 0 where y is not believed. At scale 1, x is the image at
+            scale 2, before it was reduced, see `working_scale`.
         consistency: RMS of the residual, over the believed pixels, divided by sqrt(noise_level^2 + 1/12), (B,); 1/12 is
             the variance of rounding, which an estimated level includes too, so an image almost without noise has about
             0.7 instead of 1.
