@@ -32,7 +32,7 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
 
-OTHER_PROGRAMS = {"blinddiff.integrations.spandrel": "spandrel"}
+OTHER_PROGRAMS = {"blinddiff.integrations.cluster": "ray", "blinddiff.integrations.spandrel": "spandrel"}
 """Modules that need the package of another program, an optional extra."""
 MODULES = {module_of(path) for path in FILES}
 
