@@ -19,7 +19,8 @@ fsspec = pytest.importorskip("fsspec", reason="fsspec (extra cluster) is not ins
 ray = pytest.importorskip("ray", reason="ray (extra cluster) is not installed")
 psutil = pytest.importorskip("psutil", reason="psutil (extra torch) is not installed")
 
-from blinddiff.errors import OutputError, ParameterError  # noqa: E402
+from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError  # noqa: E402
+from blinddiff.integrations import cluster  # noqa: E402
 from blinddiff.integrations.cluster import LEDGERS, Store, restore_store  # noqa: E402
 from blinddiff.restoring.photograph import RestoreSettings  # noqa: E402
 
@@ -197,6 +198,31 @@ def test_s3_gets_each_result_once(tmp_path, tiny_weights):
         server.stop()
 
 
+@pytest.mark.long
+def test_a_photograph_that_kills_its_workers_fails_alone(tmp_path, tiny_weights, monkeypatch):
+    class Dies(cluster.Worker):
+        def restore(self, name, result, fingerprint):
+            return os._exit(1) if name == "b.png" else super().restore(name, result, fingerprint)
+
+    class DoesNotStart(cluster.Worker):
+        def __init__(self, *arguments):
+            raise WeightsError("no such weights here")
+
+    write_photographs(tmp_path / "in")
+    settings = RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
+    try:
+        monkeypatch.setattr(cluster, "Worker", Dies)
+        report = restore_store(str(tmp_path / "in"), str(tmp_path / "out"), settings, workers=1, threads=1)
+        assert [name for name, _ in report.failures] == ["b.png"]
+        assert "its worker died 4 times" in report.failures[0][1]
+        assert (report.done, results(tmp_path / "out").keys()) == (5, RESULTS - {"b.png"})
+        monkeypatch.setattr(cluster, "Worker", DoesNotStart)
+        with pytest.raises(BlindDiffError, match="did not start: .*no such weights here"):
+            restore_store(str(tmp_path / "in"), str(tmp_path / "out"), settings, workers=1, threads=1)
+    finally:
+        ray.shutdown()
+
+
 def test_bad_uris_are_refused_before_a_cluster_starts(tmp_path, tiny_weights, capsys):
     settings = RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
     write_photographs(tmp_path / "in")
@@ -207,7 +233,7 @@ def test_bad_uris_are_refused_before_a_cluster_starts(tmp_path, tiny_weights, ca
         restore_store(folder, f"file://{folder}/", settings)
     (tmp_path / "in" / "sub" / "sub").mkdir()
     (tmp_path / "in" / "sub" / "sub" / "d.png").write_bytes(b"")  # its result would be in/sub/d.png
-    with pytest.raises(OutputError, match="sub/d.png: is a photograph"):
+    with pytest.raises(OutputError, match=r"sub/d\.png: is a photograph"):
         restore_store(f"{folder}/sub", folder, settings)
     assert not ray.is_initialized()
     for arguments, message in (
