@@ -217,7 +217,7 @@ def test_a_photograph_that_kills_its_workers_fails_alone(tmp_path, tiny_weights,
         assert "its worker died 4 times" in report.failures[0][1]
         assert (report.done, results(tmp_path / "out").keys()) == (5, RESULTS - {"b.png"})
         monkeypatch.setattr(cluster, "Worker", DoesNotStart)
-        with pytest.raises(BlindDiffError, match="did not start: .*no such weights here"):
+        with pytest.raises(BlindDiffError, match=r"did not start: .*no such weights here"):
             restore_store(str(tmp_path / "in"), str(tmp_path / "out"), settings, workers=1, threads=1)
     finally:
         ray.shutdown()

@@ -401,11 +401,15 @@ def check_standard_output() -> None:
         raise OutputError("standard output: is a terminal; send it to a file or another program")
 
 
-def write_standard_output(data: bytes) -> None:
-    """Write all bytes. Raises OutputError if the reader has closed the pipe, or the disk is full."""
-    with _as_output_error(sys.stdout, "standard output"):
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+def write_standard_output(data: bytes, stream: TextIO | None = None) -> None:
+    """Write all bytes. Raises OutputError if the reader has closed the pipe, or the disk is full.
+
+    ``stream`` is standard output if `sys.stdout` is redirected.
+    """
+    stream = stream or sys.stdout
+    with _as_output_error(stream, "standard output"):
+        stream.buffer.write(data)
+        stream.buffer.flush()
 
 
 def print_line(line: str, to_stderr: bool = False) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -299,7 +299,12 @@ def _restore_on_cluster(args: argparse.Namespace, settings: RestoreSettings) -> 
     if args.kernel is not None:
         read_kernel(args.kernel)  # fail now, not in every worker
     suffix = _folder_suffix(args)
-    run = partial(restore_store, str(args.photograph[0]), args.output, settings, suffix, args.num_workers, args.threads)
+    source, workers = str(args.photograph[0]), args.num_workers
+
+    def run(listener: Listener) -> FolderReport:
+        with redirect_stdout(sys.stderr):  # Ray prints messages on standard output, which is for the records
+            return restore_store(source, args.output, settings, suffix, workers, args.threads, listener)
+
     return _report(args, args.output, run)
 
 
@@ -345,6 +350,7 @@ class _Progress:
         self._json = json
         self._lines: list[str] = []
         self._begun = False
+        self._stream = sys.stdout  # may be redirected later
         self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=hidden or None)  # None: only on a terminal
 
     def begin(self, phase: str, count: int) -> None:
@@ -355,7 +361,7 @@ class _Progress:
     def record(self, record: Record) -> None:
         self._bar.update()
         if self._json == STREAM:
-            write_standard_output(record.line().encode() + b"\n")
+            write_standard_output(record.line().encode() + b"\n", self._stream)
         else:
             self._lines.append(record.line() + "\n")
 

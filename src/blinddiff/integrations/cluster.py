@@ -86,13 +86,14 @@ class Worker:
     is valid only once the result is there too: whenever a worker dies, a result is written exactly once.
     """
 
-    def __init__(self, source: Store, output: Store, settings: RestoreSettings, threads: int, on_gpu: bool) -> None:
+    def __init__(self, source: Store, output: Store, settings: RestoreSettings) -> None:
         os.environ.update(openmp_settings())  # before torch is loaded
-        set_threads(threads)
-        if settings.max_memory is None and settings.engine == "torch" and not on_gpu:
+        assigned = ray.get_runtime_context().get_assigned_resources()
+        set_threads(int(assigned["CPU"]))
+        if settings.max_memory is None and settings.engine == "torch" and not assigned.get("GPU"):
             from blinddiff.sampling.memory import memory_for  # of torch
 
-            share = min(1.0, threads / (os.cpu_count() or 1))  # the node's other cores have workers too
+            share = min(1.0, assigned["CPU"] / (os.cpu_count() or 1))  # the node's other cores have workers too
             settings = replace(settings, max_memory=max(1, int(memory_for("cpu") * share)))
         self._source, self._output, self._settings = source, output, settings
         self._restorer = FileRestorer(settings)
@@ -174,9 +175,24 @@ def restore_store(
         stores[1].put(f"{LEDGERS}/writable", b"")  # fail now, not after the first restoration
     except Exception as error:
         raise OutputError(f"{output}: cannot be written: {error}") from error
-    if not ray.is_initialized():
+    if begun := not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(log_to_driver=False, logging_level="ERROR")
+    actors = []
+    try:
+        actor, rooms = _actor(settings, threads)
+        count = min(len(names), workers or max(1, rooms))
+        actors = [actor.remote(*stores, settings) for _ in range(count)]
+        return _run(actors, names, fingerprint, listener, stores[0])
+    finally:
+        for each in actors:
+            ray.kill(each)
+        if begun:
+            ray.shutdown()
+
+
+def _actor(settings: RestoreSettings, threads: int | None) -> tuple[Any, int]:
+    """The class of the actors, and how many of them fit on the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     on_gpu = settings.engine == "torch" and settings.device != "cpu" and any(node.get("GPU") for node in nodes)
     largest = int(max(node.get("CPU", 0) for node in nodes))
@@ -184,14 +200,8 @@ def restore_store(
         raise ParameterError(f"--threads {threads}: no node of the cluster has more than {largest} cores")
     threads = threads or max(1, min(THREADS, largest))
     rooms = sum(int(node.get("GPU", 0) if on_gpu else node.get("CPU", 0) // threads) for node in nodes)
-    actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, num_cpus=threads, num_gpus=int(on_gpu))(Worker)
-    count = min(len(names), workers or max(1, rooms))
-    actors = [actor.remote(*stores, settings, threads, on_gpu) for _ in range(count)]
-    try:
-        return _run(actors, names, fingerprint, listener, stores[0])
-    finally:
-        for each in actors:
-            ray.kill(each)
+    options = ray.remote(max_restarts=-1, max_task_retries=RETRIES, num_cpus=threads, num_gpus=int(on_gpu))
+    return options(Worker), rooms
 
 
 def _run(
