@@ -32,7 +32,7 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
 
-OTHER_PROGRAMS = {"blinddiff.integrations.spandrel": "spandrel"}
+OTHER_PROGRAMS = {"blinddiff.integrations.cluster": "ray", "blinddiff.integrations.spandrel": "spandrel"}
 """Modules that need the package of another program, an optional extra."""
 MODULES = {module_of(path) for path in FILES}
 
@@ -86,7 +86,7 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_the_house_stays_small() -> None:
     assert len(FILES) <= 135
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 21_500
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 21_700
 
 
 def test_imports_inside_functions_are_few() -> None:

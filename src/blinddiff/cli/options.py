@@ -75,6 +75,11 @@ def memory_size(text: str) -> int:
     return size
 
 
+def _photograph(text: str) -> Path | str:
+    """A path, or the unchanged text of a URI such as s3://bucket/folder."""
+    return text if "://" in text else Path(text)
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="DIR", help="folder of weights (default: the included weights)")
     parser.add_argument("--device", help="cpu, cuda or mps (default: cuda or mps if available, else cpu)")
@@ -131,8 +136,11 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `blinddiff upscale`."""
     add = parser.add_argument
-    text = "image files or patterns such as '*.jpg', a folder of them, or - for standard input"
-    add("photograph", **_PATH, nargs="+", help=text)
+    text = (
+        "image files or patterns such as '*.jpg', a folder of them, or - for standard input; with --engine-cluster, a "
+        "folder or the URI of one, such as s3://bucket/folder"
+    )
+    add("photograph", type=_photograph, nargs="+", help=text)
     text = (
         "file to write (.png, .tif, .jpg, .webp, .avif or .jxl), folder for the results, or - for standard output "
         "(default: photo_x4.png beside photo.jpg, and the folder album_x4 beside album); a folder keeps a list of "
@@ -193,6 +201,10 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dpi", choices=DPI_RULES, default=DPI_RULES[0], help=text)
     text = "number of photographs of a folder restored in parallel (default: depends on the machine)"
     add("--jobs", type=integer_between(1, 256), metavar="N", help=text)
+    text = "restore the photographs of a folder or a URI on a cluster of Ray, or on this machine if there is none"
+    add("--engine-cluster", choices=("ray",), help=text)
+    text = "worker processes of the cluster, each with --threads cores (default: one per GPU, or as many as fit)"
+    add("--num-workers", type=integer_between(1, 9999), metavar="N", help=text)
     text = (
         "also write JSON Lines, one line per photograph, to this file (such as record.jsonl) or to standard output (-)"
     )
@@ -389,11 +401,15 @@ def check_standard_output() -> None:
         raise OutputError("standard output: is a terminal; send it to a file or another program")
 
 
-def write_standard_output(data: bytes) -> None:
-    """Write all bytes. Raises OutputError if the reader has closed the pipe, or the disk is full."""
-    with _as_output_error(sys.stdout, "standard output"):
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+def write_standard_output(data: bytes, stream: TextIO | None = None) -> None:
+    """Write all bytes. Raises OutputError if the reader has closed the pipe, or the disk is full.
+
+    ``stream`` is standard output if `sys.stdout` is redirected.
+    """
+    stream = stream or sys.stdout
+    with _as_output_error(stream, "standard output"):
+        stream.buffer.write(data)
+        stream.buffer.flush()
 
 
 def print_line(line: str, to_stderr: bool = False) -> None:

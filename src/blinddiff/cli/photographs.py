@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,12 +22,12 @@ from blinddiff.cli.options import KERNEL_ENDINGS, STREAM, print_line, write_stan
 from blinddiff.degradation.kernel_files import read_kernel, write_kernel
 from blinddiff.degradation.kernel_measures import is_round, widths_and_angle
 from blinddiff.degradation.sharpness import Sharpness, mtf50_in_words, noise_in_words, sharpness_of
-from blinddiff.errors import ImageError, OutputError, ParameterError
+from blinddiff.errors import ImageError, OutputError, ParameterError, need
 from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.imaging.mask import read_mask
 from blinddiff.imaging.photograph import enlarge
 from blinddiff.restoring.engines import default_mode, load_engine, load_pipeline
-from blinddiff.restoring.folder import SAME, Listener, make_plan, restore_folder
+from blinddiff.restoring.folder import SAME, FolderReport, Listener, make_plan, restore_folder
 from blinddiff.restoring.journal import LEDGER, Job
 from blinddiff.restoring.photograph import Record, RestoreSettings, Result, restore_photograph
 from blinddiff.sampling.decision import UNRELIABLE_KERNEL_ERROR
@@ -69,6 +69,12 @@ def run_upscale(args: argparse.Namespace) -> int:
     )
     if args.std is not None and args.samples == 1:
         raise ParameterError("--std: needs --samples of at least 2")
+    if args.engine_cluster is not None:
+        return _restore_on_cluster(args, settings)
+    if args.num_workers is not None:
+        raise ParameterError("--num-workers: applies only to --engine-cluster; for a folder, use --jobs")
+    if uris := [path for path in args.photograph if isinstance(path, str)]:
+        raise ParameterError(f"{uris[0]}: is a URI, which only --engine-cluster ray restores")
     args.photograph = inputs.expand(args.photograph)
     folders = [path for path in args.photograph if str(path) != STREAM and os.path.isdir(path)]
     if folders and len(args.photograph) > 1:
@@ -260,28 +266,71 @@ def _restore_folder(
     _check_json(args.json, source, output, output / LEDGER, args.kernel)
     if args.kernel is not None:
         read_kernel(args.kernel)  # fail now, not in every process
-    suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
-    if suffix != SAME:
-        imaging.encoder_options(Path(f"result{suffix}"), args.quality, args.subsampling)
+    suffix = _folder_suffix(args)
     if args.dry_run:
         plan = make_plan(source, output, suffix, settings.kernel)
         sizes = inputs.stored_sizes([job.source for job in plan.jobs])
         print_line(f"{source} -> {output}: {inputs.describe_plan(sizes, settings, load())[0]}")
         return 0
+
+    def announce(jobs: Sequence[Job]) -> None:
+        if sys.stderr.isatty() or args.verbose:  # else nobody waits for it
+            inputs.announce(inputs.stored_sizes([job.source for job in jobs]), settings, load, args)
+
+    return _report(
+        args, str(output), lambda it: restore_folder(source, output, settings, suffix, args.jobs, it), announce
+    )
+
+
+def _restore_on_cluster(args: argparse.Namespace, settings: RestoreSettings) -> int:
+    """Restore a folder or a URI on a cluster of Ray."""
+    need("--engine-cluster ray", "blinddiff[cluster]", "ray", "fsspec")
+    from blinddiff.integrations.cluster import restore_store  # of an extra
+
+    if len(args.photograph) > 1:
+        raise ParameterError("--engine-cluster: needs one folder or URI of photographs")
+    if args.output in (None, STREAM):
+        raise ParameterError("--engine-cluster: needs -o with a folder or URI for the results")
+    if args.jobs is not None or args.dry_run:
+        raise ParameterError(f"--{'dry-run' if args.dry_run else 'jobs'}: not allowed with --engine-cluster")
+    _refuse_single_outputs(args)
+    _check_json(args.json, args.kernel)
+    if args.kernel is not None:
+        read_kernel(args.kernel)  # fail now, not in every worker
+    suffix = _folder_suffix(args)
+    source, workers = str(args.photograph[0]), args.num_workers
+
+    def run(listener: Listener) -> FolderReport:
+        with redirect_stdout(sys.stderr):  # Ray prints messages on standard output, which is for the records
+            return restore_store(source, args.output, settings, suffix, workers, args.threads, listener)
+
+    return _report(args, args.output, run)
+
+
+def _folder_suffix(args: argparse.Namespace) -> str:
+    """The extension of the results in a folder; the options of its format are checked."""
+    suffix = SAME if args.format == SAME else f".{args.format or 'png'}"
+    if suffix != SAME:
+        imaging.encoder_options(Path(f"result{suffix}"), args.quality, args.subsampling)
+    return suffix
+
+
+def _report(
+    args: argparse.Namespace,
+    output: str,
+    run: Callable[[Listener], FolderReport],
+    announce: Callable[[Sequence[Job]], object] = lambda _: None,
+) -> int:
+    """Run a restoration of many photographs, and print its progress, its failures and a summary: the exit code."""
     to_stderr = args.json == STREAM
 
     def note(line: str) -> None:
         if not args.quiet:
             print_line(line, to_stderr)
 
-    def announce(jobs: Sequence[Job]) -> None:
-        if sys.stderr.isatty() or args.verbose:  # else nobody waits for it
-            inputs.announce(inputs.stored_sizes([job.source for job in jobs]), settings, load, args)
-
     started = time.perf_counter()
     with closing(_Progress(args.json, args.quiet)) as progress:
-        listener = Listener(progress.begin, note, progress.record, announce)
-        report = restore_folder(source, output, settings, suffix, args.jobs, listener)
+        report = run(Listener(progress.begin, note, progress.record, announce))
     for _, reason in report.failures:
         print_line(f"blinddiff upscale: {' '.join(reason.split())}", to_stderr=True)
     summary = f"{report.done} restored"
@@ -300,6 +349,7 @@ class _Progress:
         self._json = json
         self._lines: list[str] = []
         self._begun = False
+        self._stream = sys.stdout  # may be redirected later
         self._bar: tqdm[NoReturn] = tqdm(unit="file", disable=hidden or None)  # None: only on a terminal
 
     def begin(self, phase: str, count: int) -> None:
@@ -310,7 +360,7 @@ class _Progress:
     def record(self, record: Record) -> None:
         self._bar.update()
         if self._json == STREAM:
-            write_standard_output(record.line().encode() + b"\n")
+            write_standard_output(record.line().encode() + b"\n", self._stream)
         else:
             self._lines.append(record.line() + "\n")
 

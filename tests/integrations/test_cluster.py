@@ -1,0 +1,259 @@
+"""Photographs of a store on a local cluster of Ray: none is lost, and none is written twice, even if a worker dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from blinddiff.cli.main import main
+
+fsspec = pytest.importorskip("fsspec", reason="fsspec (extra cluster) is not installed")
+ray = pytest.importorskip("ray", reason="ray (extra cluster) is not installed")
+psutil = pytest.importorskip("psutil", reason="psutil (extra torch) is not installed")
+
+from blinddiff.errors import BlindDiffError, OutputError, ParameterError, WeightsError  # noqa: E402
+from blinddiff.integrations import cluster  # noqa: E402
+from blinddiff.integrations.cluster import LEDGERS, Store, restore_store  # noqa: E402
+from blinddiff.restoring.photograph import RestoreSettings  # noqa: E402
+
+NAMES = ("a.png", "b.png", "c.jpg", "sub/d.png", "sub/e.png", "sub/f.webp")
+RESULTS = {"a.png", "b.png", "c.png", "sub/d.png", "sub/e.png", "sub/f.png"}
+SECONDS = 900
+
+
+def write_photographs(folder: Path, side: int = 16) -> None:
+    for seed, name in enumerate(NAMES):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)).save(path)
+
+
+def command(source: str, output: str, weights: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "blinddiff", "upscale", source, "-o", output, "--engine-cluster", "ray"),
+        *("--num-workers", "2", "--threads", "1", "--scale", "2", "--device", "cpu", "--weights", str(weights)),
+        *("--json", "-"),
+    ]
+
+
+def records_of(standard_output: str) -> list[dict]:
+    return [json.loads(line) for line in standard_output.splitlines()]
+
+
+def run(source: str, output: str, weights: Path, **environment: str) -> list[dict]:
+    """The records of a run of the command that succeeds."""
+    env = {**os.environ, **environment}
+    done = subprocess.run(
+        command(source, output, weights), capture_output=True, text=True, env=env, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return records_of(done.stdout)
+
+
+def results(output: Path) -> dict[str, tuple[int, bytes]]:
+    """Inode and content of every result: a second write changes the inode, because files are replaced."""
+    return {
+        path.relative_to(output).as_posix(): (path.stat().st_ino, path.read_bytes())
+        for path in output.rglob("*")
+        if path.is_file() and LEDGERS not in path.parts
+    }
+
+
+@pytest.mark.long
+def test_the_results_are_those_of_a_folder(tmp_path, tiny_weights, capsys):
+    write_photographs(tmp_path / "in")
+    records = run(str(tmp_path / "in"), (tmp_path / "out").as_uri(), tiny_weights)
+    assert {(record["input"], record["status"]) for record in records} == {(name, "done") for name in NAMES}
+    assert len(records) == len(NAMES)
+    by_cluster = results(tmp_path / "out")
+    arguments = ["--jobs", "1", "--threads", "1", "--scale", "2", "--device", "cpu", "--weights", str(tiny_weights)]
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "folder"), *arguments]) == 0
+    for name in RESULTS:
+        pictures = [np.asarray(Image.open(tmp_path / folder / name), int) for folder in ("out", "folder")]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    assert by_cluster.keys() == RESULTS
+
+    # Only what is not finished is restored again: a result that is missing, and one that was changed.
+    (tmp_path / "out" / "b.png").unlink()
+    (tmp_path / "out" / "sub" / "d.png").write_bytes(b"part of a file")
+    again = run(str(tmp_path / "in"), str(tmp_path / "out"), tiny_weights)
+    done = {record["input"] for record in again if record["status"] == "done"}
+    assert done == {"b.png", "sub/d.png"}
+    assert sum(record["status"] == "skipped" for record in again) == 4
+    after = results(tmp_path / "out")
+    assert {name: data for name, (_, data) in after.items()} == {name: data for name, (_, data) in by_cluster.items()}
+    assert all(after[name] == by_cluster[name] for name in RESULTS - {"b.png", "sub/d.png"})
+
+
+def workers_of(process: subprocess.Popen) -> list:
+    """The processes of the actors of a run. They are no children of its process alone, but of its cluster's."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::Worker"):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition, process: subprocess.Popen):
+    end = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return value
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
+def test_a_worker_and_then_the_run_are_killed(tmp_path, tiny_weights):
+    write_photographs(tmp_path / "in", side=64)
+    output = tmp_path / "out"
+    arguments = command(str(tmp_path / "in"), str(output), tiny_weights)
+    first = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(results(output)) >= 1, first)
+    before = workers_of(first)
+    assert before
+    for worker in before:
+        worker.kill()
+    # Others take over, which then die with the whole run.
+    wait_for(lambda: set(workers_of(first)) - set(before), first)
+    wait_for(lambda: len(results(output)) >= 3, first)
+    tree = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    for process in tree:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    records_before = records_of(first.communicate()[0])
+    finished = results(output)
+    records = run(str(tmp_path / "in"), str(output), tiny_weights)
+    assert Counter(record["input"] for record in records) == Counter(NAMES)
+    assert {record["input"] for record in records if record["status"] == "skipped"} >= {
+        record["input"] for record in records_before
+    }
+    after = results(output)
+    assert after.keys() == RESULTS
+    assert {name: after[name] for name in finished} == finished  # not written again
+    assert sum(record["status"] == "skipped" for record in records) == len(finished)
+
+
+@pytest.mark.long
+def test_s3_gets_each_result_once(tmp_path, tiny_weights):
+    """With a worker killed; the bucket keeps all versions of an object, so that a second write would be seen."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        address = f"http://{host}:{port}"
+        client = boto3.client(
+            "s3",
+            endpoint_url=address,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket="album")
+        client.put_bucket_versioning(Bucket="album", VersioningConfiguration={"Status": "Enabled"})
+        write_photographs(tmp_path / "in", side=64)
+        for name in NAMES:
+            client.upload_file(str(tmp_path / "in" / name), "album", f"in/{name}")
+        environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": address}
+
+        def versions() -> Counter:
+            listed = client.list_object_versions(Bucket="album", Prefix="out/").get("Versions", [])
+            return Counter(entry["Key"].removeprefix("out/") for entry in listed if LEDGERS not in entry["Key"])
+
+        arguments = command("s3://album/in", "s3://album/out", tiny_weights)
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        wait_for(versions, process)
+        killed = workers_of(process)[0]
+        killed.kill()
+        standard_output, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, errors
+        records = records_of(standard_output)
+        assert Counter(record["input"] for record in records) == Counter(NAMES)
+        assert versions() == Counter(RESULTS)
+        again = run("s3://album/in", "s3://album/out", tiny_weights, **keys, AWS_ENDPOINT_URL=address)
+        assert {record["status"] for record in again} == {"skipped"}
+        assert versions() == Counter(RESULTS)
+    finally:
+        server.stop()
+
+
+@pytest.mark.long
+def test_a_photograph_that_kills_its_workers_fails_alone(tmp_path, tiny_weights, monkeypatch):
+    class Dies(cluster.Worker):
+        def restore(self, name, result, fingerprint):
+            return os._exit(1) if name == "b.png" else super().restore(name, result, fingerprint)
+
+    class DoesNotStart(cluster.Worker):
+        def __init__(self, *arguments):
+            raise WeightsError("no such weights here")
+
+    write_photographs(tmp_path / "in")
+    settings = RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
+    try:
+        monkeypatch.setattr(cluster, "Worker", Dies)
+        report = restore_store(str(tmp_path / "in"), str(tmp_path / "out"), settings, workers=1, threads=1)
+        assert [name for name, _ in report.failures] == ["b.png"]
+        assert "its worker died 4 times" in report.failures[0][1]
+        assert (report.done, results(tmp_path / "out").keys()) == (5, RESULTS - {"b.png"})
+        monkeypatch.setattr(cluster, "Worker", DoesNotStart)
+        with pytest.raises(BlindDiffError, match=r"did not start: .*no such weights here"):
+            restore_store(str(tmp_path / "in"), str(tmp_path / "out"), settings, workers=1, threads=1)
+    finally:
+        ray.shutdown()
+
+
+def test_bad_uris_are_refused_before_a_cluster_starts(tmp_path, tiny_weights, capsys):
+    settings = RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
+    write_photographs(tmp_path / "in")
+    folder = str(tmp_path / "in")
+    with pytest.raises(ParameterError, match="nothing://x: cannot be opened"):
+        restore_store("nothing://x", str(tmp_path / "out"), settings)
+    with pytest.raises(OutputError, match="is the input folder"):
+        restore_store(folder, f"file://{folder}/", settings)
+    (tmp_path / "in" / "sub" / "sub").mkdir()
+    (tmp_path / "in" / "sub" / "sub" / "d.png").write_bytes(b"")  # its result would be in/sub/d.png
+    with pytest.raises(OutputError, match=r"sub/d\.png: is a photograph"):
+        restore_store(f"{folder}/sub", folder, settings)
+    assert not ray.is_initialized()
+    for arguments, message in (
+        ([folder, "--engine-cluster", "ray"], "needs -o"),
+        ([folder, "-o", "out", "--num-workers", "2"], "--num-workers: applies only to"),
+        (["s3://album/in", "-o", "out"], "s3://album/in: is a URI"),
+        ([folder, "-o", "out", "--engine-cluster", "ray", "--jobs", "2"], "--jobs: not allowed"),
+    ):
+        assert main(["upscale", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_store_writes_completely_or_not_at_all(tmp_path):
+    for uri in (f"file://{tmp_path}/new", "memory://bucket"):
+        store = Store.open(uri)
+        store.put("sub/a", b"one")
+        store.put("sub/a", b"two")
+        store.get("sub/a", tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == b"two"
+        with pytest.raises(FileNotFoundError):
+            store.get("sub/b", tmp_path / "none")
+        assert not (tmp_path / "none").exists()
+    assert [path.name for path in (tmp_path / "new" / "sub").iterdir()] == ["a"]
