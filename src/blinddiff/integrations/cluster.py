@@ -162,7 +162,8 @@ def restore_store(
         listener: receives the progress; its `plan` is not called, because nothing is known of the photographs' sizes.
 
     Raises ImageError if there are no photographs; OutputError if the output is the input or not writable; WeightsError,
-    KernelError or ParameterError if the settings or the URIs cannot be used; BlindDiffError if no worker can start.
+    KernelError or ParameterError if the settings or the URIs cannot be used; BlindDiffError if the cluster cannot be
+    used, or a worker does not start.
     """
     listener = Listener() if listener is None else listener
     # Resolved here, so that all workers have the engine of the fingerprint.
@@ -177,7 +178,11 @@ def restore_store(
         raise OutputError(f"{output}: cannot be written: {error}") from error
     if begun := not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        except (OSError, RuntimeError, ValueError) as error:
+            address = os.environ.get("RAY_ADDRESS", "on this machine")
+            raise BlindDiffError(f"the cluster {address} cannot be used: {error.__cause__ or error}") from error
     actors = []
     try:
         actor, rooms = _actor(settings, threads)
