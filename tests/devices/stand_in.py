@@ -81,7 +81,9 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         on_device = torch.device(named) == DEVICE
     else:
         on_device = any(isinstance(each, OnDevice) for each in leaves)
-    true_meta = [each for each in leaves if isinstance(each, Tensor) and each.is_meta and not isinstance(each, OnDevice)]
+    true_meta = [
+        each for each in leaves if isinstance(each, Tensor) and each.is_meta and not isinstance(each, OnDevice)
+    ]
     assert not true_meta, f"{func}: a tensor without values"
     if func not in COPIES:
         indexed = func in INDEXING and isinstance(args[0], OnDevice)

@@ -65,6 +65,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).mkdir(parents=True)
     cat.crop((120, 100, 168, 140)).save("photo.jpg", quality=92)
     cat.crop((120, 100, 216, 180)).save("sharp.png")
+    cat.crop((120, 100, 168, 140)).save("scan.png")
+    scratches = Image.new("L", (48, 40))
+    scratches.paste(255, (10, 5, 13, 35))
+    scratches.save("scratches.png")
     cat.crop((100, 100, 250, 250)).save("photographs/cat.png")
     for number in (1, 2):
         cat.crop((100 * number, 80, 100 * number + 16, 104)).save(f"album/{number}.png")
@@ -257,7 +261,9 @@ def test_wrong_commands_are_found(command: str) -> None:
         test_blocks_are_well_formed(block)
 
 
-def test_a_failing_block_is_reported(here: Path, tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_block_is_reported(
+    here: Path, tables: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     for text in (
         "```bash\nblinddiff upscale nothing.jpg -o out.png\n```",
         "```bash\ncat nothing.jpg | wc\n```",
@@ -265,4 +271,4 @@ def test_a_failing_block_is_reported(here: Path, tables: None, monkeypatch: pyte
     ):
         monkeypatch.setitem(BLOCKS, "page.md", blocks_of(text + "\n", "page.md"))
         with pytest.raises(AssertionError):
-            test_blocks_run("page.md", here, None)
+            test_blocks_run("page.md", here, None, request)
