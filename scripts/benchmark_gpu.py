@@ -1,4 +1,4 @@
-"""Time the modes on a device: for each size and precision, seconds, peak memory and the difference from the CPU.
+"""Time the modes on a device: for each size and precision, seconds, peak memory (CUDA) and the difference from the CPU.
 
 python scripts/benchmark_gpu.py [--device cuda] [--sizes 256 1024] [--scale 4] [--out results/performance/gpu.json]
 
@@ -8,7 +8,6 @@ input and result. The difference is that of the same call in float32 on the CPU,
 
 import argparse
 import platform
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -37,13 +36,9 @@ def synchronize(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def peak_mib(device: torch.device) -> float | None:
-    """Peak memory in MiB: on CUDA that of tensors since the last reset, on the CPU that of the process; else unknown."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20)
-    if device.type == "cpu":
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
-    return None
+def peak_mib(device: torch.device) -> int | None:
+    """Peak memory of tensors in MiB since the last reset; None on devices that do not report it."""
+    return torch.cuda.max_memory_allocated(device) >> 20 if device.type == "cuda" else None
 
 
 def restore(pipeline: BlindDiffPipeline, image: Tensor, scale: int, mode: str) -> Tensor:
@@ -53,7 +48,9 @@ def restore(pipeline: BlindDiffPipeline, image: Tensor, scale: int, mode: str) -
     return images
 
 
-def measure(pipeline: BlindDiffPipeline, image: Tensor, scale: int, mode: str, repeats: int) -> tuple[dict[str, Any], Tensor]:
+def measure(
+    pipeline: BlindDiffPipeline, image: Tensor, scale: int, mode: str, repeats: int
+) -> tuple[dict[str, Any], Tensor]:
     """Median, least and largest seconds of a call, its peak memory, and its result."""
     device = pipeline.device
     result = restore(pipeline, image, scale, mode)
@@ -76,7 +73,9 @@ def main() -> None:
     parser.add_argument("--device", help="cuda, mps or cpu; default: the first available")
     parser.add_argument("--weights", help="default: the included weights")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048], help="sides of the result, in pixels")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048], help="sides of the result, in pixels"
+    )
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
@@ -104,7 +103,8 @@ def main() -> None:
                 rows.append({"mode": mode, "size": side * args.scale, "dtype": dtype, **row})
                 print(rows[-1], flush=True)
     options = {"scale": args.scale, "repeats": args.repeats, "compiled": args.compile, "load_average": load}
-    write_record(args.out, {"device": str(pipeline.device), "name": device_name(pipeline.device), **options, "rows": rows})
+    device = {"device": pipeline.device.type, "name": device_name(pipeline.device), "cuda": torch.version.cuda}
+    write_record(args.out, {**device, **options, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A stand-in for a GPU: tensors that compute on the CPU, but refuse operations that mix devices.
 
-Inside `stand_in_device()`, every tensor made on `DEVICE` or moved there reports that device and has values. An operation
-raises `MixedDevices` where CUDA would raise: for tensors of both devices, and for a generator of the other device. As
-with CUDA, 0-dimensional CPU tensors, CPU indices into a tensor on the device, and copies are accepted.
+Inside `stand_in_device()`, every tensor made on `DEVICE` or moved there reports that device and has values. An
+operation raises `MixedDevices` where CUDA would raise: for tensors of both devices, and for a generator of the other
+device. As with CUDA, 0-dimensional CPU tensors, CPU indices into a tensor on the device, and copies are accepted.
 
 torch's own fake CUDA tensors do not serve: builds of torch without CUDA cannot index them, and as they have no values,
 no pipeline runs to its end.
@@ -81,7 +81,9 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         on_device = torch.device(named) == DEVICE
     else:
         on_device = any(isinstance(each, OnDevice) for each in leaves)
-    true_meta = [each for each in leaves if isinstance(each, Tensor) and each.is_meta and not isinstance(each, OnDevice)]
+    true_meta = [
+        each for each in leaves if isinstance(each, Tensor) and each.is_meta and not isinstance(each, OnDevice)
+    ]
     assert not true_meta, f"{func}: a tensor without values"
     if func not in COPIES:
         indexed = func in INDEXING and isinstance(args[0], OnDevice)

@@ -25,8 +25,9 @@ ACCEPTED: dict[str, Use] = {
     "a list": lambda x: x[[0, -1]],
     "a new tensor": lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0], device=x.device),
     "a copy": lambda x: torch.zeros(3, 4, device=x.device).copy_(torch.ones(3, 4)) * x,
-    "writing into a view": lambda x: torch.zeros(2, 3, 4, device=x.device).index_fill(0, torch.arange(1).to(x.device), 2)[0]
-    + x,
+    "writing into a view": lambda x: (
+        torch.zeros(2, 3, 4, device=x.device).index_fill(0, torch.arange(1).to(x.device), 2)[0] + x
+    ),
     "conjugates": lambda x: torch.fft.irfft2(torch.fft.rfft2(x).conj() * torch.fft.rfft2(x), s=(3, 4)),
 }
 

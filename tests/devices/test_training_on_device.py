@@ -52,7 +52,9 @@ def recipe_for(stage: str, folder: Path = Path()) -> Recipe:
 
 
 def moved(pairs: Pairs, device: torch.device) -> Pairs:
-    return Pairs(**{name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(pairs).items()})
+    return Pairs(
+        **{name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(pairs).items()}
+    )
 
 
 def assert_same(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
