@@ -89,7 +89,7 @@ def main() -> None:
     for dtype in args.dtypes:
         pipeline = BlindDiffPipeline.from_pretrained(args.weights, args.device, torch_dtype=DTYPES[dtype])
         for each in (pipeline, reference):
-            each.set_progress_bar_config(disable=True)
+            each.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]
         if args.compile:
             pipeline.network.unet.compile()
         for size in args.sizes:
