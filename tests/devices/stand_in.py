@@ -1,8 +1,8 @@
 """A stand-in for a GPU: tensors that compute on the CPU, but refuse operations that mix devices.
 
-Inside `stand_in_device()`, every tensor made on `DEVICE` or moved there reports that device and has values. An operation
-raises `MixedDevices` where CUDA would raise: for tensors of both devices, and for a generator of the other device. As
-with CUDA, 0-dimensional CPU tensors, CPU indices into a tensor on the device, and copies are accepted.
+Inside `stand_in_device()`, every tensor made on `DEVICE` or moved there reports that device and has values. An
+operation raises `MixedDevices` where CUDA would raise: for tensors of both devices, and for a generator of the other
+device. As with CUDA, 0-dimensional CPU tensors, CPU indices into a tensor on the device, and copies are accepted.
 
 torch's own fake CUDA tensors do not serve: builds of torch without CUDA cannot index them, and as they have no values,
 no pipeline runs to its end.

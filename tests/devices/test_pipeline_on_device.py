@@ -80,7 +80,7 @@ def test_reduced_precision_stays_on_the_device(tiny_pipeline: BlindDiffPipeline,
 def test_a_picture_that_was_enlarged(tiny_pipeline: BlindDiffPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is restored from its own size, on the device."""
 
-    def kind(self: PictureClassifier, statistics: Any, pixels: Tensor) -> PictureKind:  # noqa: ARG001
+    def kind(self: PictureClassifier, statistics: Any, pixels: Tensor) -> PictureKind:
         probabilities = pixels.new_zeros(len(pixels), len(PICTURE_KINDS))
         probabilities[:, PICTURE_KINDS.index("enlarged")] = 1
         return PictureKind(probabilities, pixels.new_full((len(pixels),), 2.0), self.limits)
@@ -117,3 +117,12 @@ def test_what_needs_no_image_network(tiny_pipeline: BlindDiffPipeline) -> None:
     for ours, theirs in zip(found, expected, strict=True):
         assert type(ours) is Tensor
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_nearly_the_result_of_the_cpu(tiny_pipeline: BlindDiffPipeline) -> None:
+    """The stand-in says nothing about a GPU's own rounding and missing operations."""
+    gpu = copy.deepcopy(tiny_pipeline).to(torch.accelerator.current_accelerator())
+    for name, arguments in CALLS.items():
+        found, expected = call(gpu, **arguments), call(tiny_pipeline, **arguments)
+        torch.testing.assert_close(found.images, expected.images, rtol=0, atol=0.02, msg=name)
