@@ -34,7 +34,7 @@ DATA = {"text", "yaml", "json"}
 PAGES = {path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8") for path in pages()}
 BLOCKS = {page: blocks_of(text, page) for page, text in PAGES.items()}
 ALL = [block for blocks in BLOCKS.values() for block in blocks]
-MOST_NOT_RUN = 22
+MOST_NOT_RUN = 24
 """Blocks with a `<!-- not run: reason -->` before them. Raise it only for what cannot be run by any test."""
 LONG = {"docs/guides/onnx.md", "docs/guides/photographs.md", "docs/guides/training.md", "docs/quickstart.md"}
 """Pages with slow commands: they export, train, start processes or restore whole samples."""
@@ -42,8 +42,8 @@ NEEDS = {"docs/guides/onnx.md": "onnxscript", "docs/guides/spandrel.md": "spandr
 """Pages whose blocks need the package of another program."""
 SERVER = "127.0.0.1:7860"
 """The address of the server on the pages. Blocks with it run against a server that is started for these tests."""
-OTHER_OPTIONS = {"--check"}
-"""Options in the prose that belong to another program, `scripts/quote_figures.py`."""
+OTHER_OPTIONS = {"--check", "--compile"}
+"""Options in the prose that belong to other programs, in `scripts`."""
 
 runnable = [
     pytest.param(page, marks=pytest.mark.long if page in LONG else ())
@@ -69,6 +69,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scratches = Image.new("L", (48, 40))
     scratches.paste(255, (10, 5, 13, 35))
     scratches.save("scratches.png")
+    Path("restored.jsonl").write_text('{"status": "done", "width": 400, "height": 300, "seconds": 2.5}\n')
     cat.crop((100, 100, 250, 250)).save("photographs/cat.png")
     for number in (1, 2):
         cat.crop((100 * number, 80, 100 * number + 16, 104)).save(f"album/{number}.png")
