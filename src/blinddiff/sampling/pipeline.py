@@ -293,11 +293,12 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
         )
-        kind = None if as_is or kernel is not None else self.network.picture_kind(observation)
+        working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
+        # From the observation that is restored, because that one keeps the statistics of y for the estimate.
+        kind = None if as_is or kernel is not None else self.network.picture_kind(working)
         if kind is None:
             out = run(observation, run.initial(observation), range(len(observation)))
         else:
-            working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
             initial = run.initial(working)
             assert initial is not None  # because the network tells kinds
             out = restore_safely(run, kind, working, initial)
