@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.imaging import to_picture
+from blinddiff.models.edge_profiles import LENGTH
 from blinddiff.models.kernel_estimator import SpectralEstimator
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import BLOCK, GROUPS, Statistics, estimator_statistics, full_spectrum
@@ -38,7 +39,7 @@ CROPPED = 0.3
 """Share of the batches whose LR images are cropped to a random size before their statistics are taken."""
 BATCH = 256
 FROZEN = ("estimator.correct", "estimator.confidence_head")
-NEW = ("colour", "fine", "sharpening_head", "noise_gate")
+NEW = ("colour", "fine", "edges", "sharpening_head", "noise_gate")
 """Parts of the estimator that are trained at the full learning rate; the others at a tenth."""
 REPORT_STEPS = 100
 
@@ -144,6 +145,7 @@ def _mirror(e: Examples) -> Examples:
         torch.cat([rows(spectra).flatten(1), quantiles[:, [0, 1, 3, 2]].flatten(1), lattice.flatten(1)], 1),
         torch.cat([rows(chroma).flatten(1), file], 1),
         *map(rows, (e.statistics.flat, e.statistics.fine, e.statistics.clues)),
+        _edges(e.statistics.edges, [0, 1, 3, 2], backwards=0),
     )
     return Examples(statistics, e.scale, e.kernel.flip(-1), e.noise_level, rows(e.noise_spectrum), e.pixels)
 
@@ -158,6 +160,7 @@ def _transpose(e: Examples) -> Examples:
         torch.cat([swap(spectra).flatten(1), quantiles[:, [1, 0, 2, 3]].flatten(1), lattice.flip(1).flatten(1)], 1),
         torch.cat([swap(chroma).flatten(1), file], 1),
         *map(swap, (e.statistics.flat, e.statistics.fine, e.statistics.clues)),
+        _edges(e.statistics.edges, [1, 0, 2, 3], backwards=3),
     )
     return Examples(statistics, e.scale, e.kernel.mT, e.noise_level, e.noise_spectrum.mT, e.pixels)
 
@@ -166,6 +169,14 @@ def _split(spectral: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`spectral_statistics` as spectra (B, 4, 16, 9), quantiles (B, 4, 5) by directions and harmonics (B, 2, 4)."""
     spectra, quantiles, lattice = spectral.split([GROUPS * BLOCK * (BLOCK // 2 + 1), 20, 8], 1)
     return spectra.unflatten(1, (GROUPS, BLOCK, -1)), quantiles.unflatten(1, (4, 5)), lattice.unflatten(1, (2, 4))
+
+
+def _edges(edges: Tensor, order: list[int], backwards: int) -> Tensor:
+    """`Statistics.edges` in another order of their directions, of which one then runs backwards."""
+    edges = edges[:, order]
+    profiles = edges[:, backwards, :, :-1].unflatten(-1, (2, LENGTH)).flip(-1).flatten(-2)
+    turned = torch.cat([profiles, edges[:, backwards, :, -1:]], -1)
+    return torch.stack([turned if i == backwards else edges[:, i] for i in range(edges.shape[1])], 1)
 
 
 def _split_colour(colour: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,11 +242,13 @@ def estimator_losses(estimator: SpectralEstimator, batch: Examples) -> dict[str,
 def _set_statistics(estimator: SpectralEstimator, examples: Examples) -> None:
     """Set the statistics of the new batch norms to those of the examples; those of the old one stay."""
     some = examples[torch.randperm(len(examples))[:8192]]
-    fine = estimator.fine[1]
+    fine, edges = estimator.fine[1], estimator.edges[1]
     assert isinstance(fine, nn.BatchNorm1d)
+    assert isinstance(edges, nn.BatchNorm1d)
     for norm, values in (
         (estimator.normalise_colour, some.statistics.colour),
         (fine, some.statistics.fine.flatten(1)),
+        (edges, some.statistics.edges.flatten(1)),
     ):
         assert norm.running_mean is not None
         assert norm.running_var is not None

@@ -121,7 +121,8 @@ class Halftone(Noise):
 
     A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, its angle
     in [0, max_angle] radians. With probability `inks` each channel has an angle of its own, and with probability
-    `toned` the strength follows the tone as 4 v (1 - v).
+    `toned` the strength follows the tone as 4 v (1 - v). With probability `aligned` the pattern is that of a screen: its
+    period a whole number of pixels, along the axes.
     """
 
     name: str = "halftone"
@@ -131,15 +132,19 @@ class Halftone(Noise):
     max_angle: float = torch.pi / 2
     inks: float = 0.5
     toned: float = 0.5
+    aligned: float = 0.2
 
     def apply(self, y: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
         sigma = level_for(y, level, "RMS of the halftone pattern", 0.0) / 255
         draws = Draws(generator, y.device, y.dtype)
         batch, channels, height, width = y.shape
-        frequency = (2 * torch.pi / draws.uniform(batch, self.min_period, self.max_period))[:, None, None, None]
+        period = draws.uniform((batch, 1, 1, 1), self.min_period, self.max_period)
         angle = draws.uniform((batch, 1, 1, 1), 0, self.max_angle)
         own = angle + torch.arange(channels, device=y.device, dtype=y.dtype).view(1, -1, 1, 1) * torch.pi / 6
         angle = torch.where(_coin(draws, batch, self.inks), own, angle.expand_as(own))
+        aligned = _coin(draws, batch, self.aligned)
+        period, angle = torch.where(aligned, period.round(), period), torch.where(aligned, torch.zeros_like(angle), angle)
+        frequency = 2 * torch.pi / period
         phases = draws.uniform((2, batch, channels, 1, 1), 0, 2 * torch.pi)
         rows = torch.arange(height, device=y.device, dtype=y.dtype)[:, None]
         columns = torch.arange(width, device=y.device, dtype=y.dtype)

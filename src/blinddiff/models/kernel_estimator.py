@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from blinddiff.degradation.kernel_fit import FLOORS
 from blinddiff.degradation.kernels import unsharp_mask
 from blinddiff.degradation.observation import Degradation
+from blinddiff.models.edge_profiles import EDGE_STATISTICS
 from blinddiff.models.statistics import (
     BLOCK,
     COLOUR_STATISTICS,
@@ -224,13 +225,21 @@ class SpectralEstimator(nn.Module):
         )
         self.colour = nn.Linear(COLOUR_STATISTICS, hidden, bias=False)
         self.fine = FineSpectraEncoder(hidden)
+        self.edges = nn.Sequential(
+            nn.Flatten(),
+            nn.BatchNorm1d(EDGE_STATISTICS, affine=False, momentum=0.02),
+            nn.Linear(EDGE_STATISTICS, HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, hidden, bias=False),
+        )
         self.head = nn.Linear(hidden, kernel_size**2 + 1)
         self.sharpening_head = nn.Linear(hidden, 2)
         self.noise_gate = NoiseGate()
         self.correct = KernelCorrection(scales)
         self.confidence_head = nn.Sequential(nn.Linear(hidden + 1, 64), nn.GELU(), nn.Linear(64, 1))
         # At the start of training there is almost no sharpening, and all noise is white.
-        nn.init.zeros_(self.colour.weight)
+        for layer in (self.colour, self.edges[-1]):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.sharpening_head.weight)
         nn.init.constant_(self.sharpening_head.bias, 1.0)
         nn.init.constant_(self.sharpening_head.bias[:1], START_STRENGTH)
@@ -247,6 +256,7 @@ class SpectralEstimator(nn.Module):
         first, *others = self.trunk
         features = first(torch.cat([spectral, one_hot_scale(scale, self.scales).to(dtype)], 1))
         features = features + self.colour(colour) + self.fine(statistics.fine.to(dtype))
+        features = features + self.edges(statistics.edges.to(dtype))
         for layer in others:
             features = layer(features)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from blinddiff.degradation.fourier import rfft, rfft2
 from blinddiff.degradation.observation import Observation
 from blinddiff.degradation.resize import extend
+from blinddiff.models.edge_profiles import DIRECTIONS, edge_profiles
 from blinddiff.models.photograph_area import photograph_area
 
 Choice: TypeAlias = Literal["textured", "even"]
@@ -23,7 +24,6 @@ BLOCK = 16
 STRIDE = 8
 GROUPS = 4  # groups of blocks whose spectra are averaged, see `spectral_statistics`
 QUANTILES = (500, 900, 970, 990, 999)  # in thousandths
-DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 FLOOR = 1e-8  # added to a power spectrum: the power of noise of 0.03 grey levels, less than rounding
 MAX_OUTSIDE = 0.02  # share of a block's pixels that may be outside the photograph
 MAX_FILLED = 0.125  # share of its pixels that may be filled, see `Observation.mask`; with none, too few blocks remain
@@ -34,7 +34,7 @@ NOISE_GRID = 16
 """Side of the grid of a noise spectrum: that of a block."""
 FINE_BLOCK = 64  # resolves the zeros in the spectra of defocus and motion
 FEWEST_BLOCKS = {BLOCK: 6, FINE_BLOCK: 1}  # by their side: with fewer blocks inside, all blocks count
-FINE_MAPS = 4
+FINE_MAPS = 5
 COLOUR_STATISTICS = 2 * BLOCK * (BLOCK // 2 + 1) + 2
 NOISE_CLUES = 7
 SPECTRUM_FLOOR = 0.1
@@ -150,9 +150,11 @@ class Statistics(NamedTuple):
         flat: power spectrum of the flattest tenth of the blocks, a mean over channels, in squared grey levels,
             (B, 16, 9). It is the noise's spectrum if those blocks are flat.
         fine: log power spectra of 64x64 blocks: mean of luma; mean of the logs of energy-normalised spectra; mean over
-            the flattest quarter; mean of chroma; (B, FINE_MAPS, 64, 33).
+            the flattest quarter; mean of chroma; mean of the logs over the quarter with most energy;
+            (B, FINE_MAPS, 64, 33).
         clues: what tells noise, which is alike in all blocks, from detail, at each frequency, see `_noise_clues`;
             (B, NOISE_CLUES, 16, 9).
+        edges: `edge_profiles`, (B, 4, 3, 35).
     """
 
     spectral: Tensor
@@ -160,6 +162,7 @@ class Statistics(NamedTuple):
     flat: Tensor
     fine: Tensor
     clues: Tensor
+    edges: Tensor
 
 
 def estimator_statistics(observation: Observation) -> Statistics:
@@ -184,10 +187,12 @@ def estimator_statistics(observation: Observation) -> Statistics:
     fine_blocks = _blocks(planes, FINE_BLOCK)
     power = fine_blocks.power + FLOOR
     luma = power[:, :1]
-    shape = fine_blocks.mean((luma / luma.sum((-2, -1), keepdim=True)).log())
+    shapes = (luma / luma.sum((-2, -1), keepdim=True)).log()
+    shape, strongest = fine_blocks.mean(shapes), fine_blocks.mean(shapes, 0.25, strongest=True)
     mean, flattest = fine_blocks.mean(power), fine_blocks.mean(luma, 0.25)
-    fine = torch.stack([mean[:, 0].log(), shape[:, 0], flattest[:, 0].log(), mean[:, 1:].mean(1).log()], 1)
-    return Statistics(_spectral_statistics(blocks), colour, flat, fine, clues)
+    logs = mean[:, :1].log(), shape, flattest.log(), mean[:, 1:].mean(1, keepdim=True).log(), strongest
+    edges = edge_profiles(blocks.planes[:, 0], blocks.area == 1)
+    return Statistics(_spectral_statistics(blocks), colour, flat, torch.cat(logs, 1), clues, edges)
 
 
 def _noise_clues(blocks: _Blocks, mean: Tensor, flattest: Tensor) -> Tensor:
