@@ -195,7 +195,7 @@ class Disk(KernelFamily):
 
     name: str = "disk"
     min_radius: float = 0.5
-    max_radius: Mapping[int, float] = field(default_factory=lambda: {1: 4.0, 2: 5.0, 3: 6.5, 4: 8.0})
+    max_radius: Mapping[int, float] = field(default_factory=lambda: {1: 6.5, 2: 8.0, 3: 7.5, 4: 8.0})
 
     def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
         return disk(draws.uniform(n, self.min_radius, for_scale(self.max_radius, scale)), size)

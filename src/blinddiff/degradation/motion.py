@@ -12,7 +12,7 @@ from blinddiff.degradation.kernel_measures import normalise
 from blinddiff.degradation.kernel_tensors import Value, as_tensors, axis, for_scale
 from blinddiff.errors import ParameterError
 
-MAX_LENGTH = {1: 9.0, 2: 14.0, 3: 19.0, 4: 24.0}
+MAX_LENGTH = {1: 26.0, 2: 27.0, 3: 22.0, 4: 24.0}
 STEPS = 128  # points along a path: more than four per pixel on the longest
 
 
