@@ -12,6 +12,7 @@ import argparse
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,22 +265,15 @@ def _save(network: MCFormer, estimator: nn.Module, folder: Path) -> None:
 
 
 def confidence(recipe: Recipe, examples: Examples, folder: Path, steps: int) -> None:
-    """Train the confidence head on all examples at once: its inputs, the features, do not change."""
+    """Train the confidence head on all examples at once: its inputs, the features, do not change.
+
+    The error is that of the mean over the transforms of `MCFormer.initial_estimate`. The examples should not be those
+    of `fit`: on these the errors are too small.
+    """
     torch.manual_seed(recipe.seed)
     network = initial_network(recipe).to(torch.float32).eval()
     estimator = network.estimator
-    features, errors, pixels = [], [], []
-    rng = np.random.default_rng(recipe.seed)
-    with torch.no_grad():
-        for _ in range(2):  # with and without mirroring
-            for places in torch.randperm(len(examples)).split(BATCH):
-                batch = mirrored(examples[places], rng)
-                estimate, found = estimator(batch.statistics, batch.scale)
-                half = (estimate.kernel + estimate.kernel.flip((-2, -1))) / 2
-                features.append(found)
-                errors.append((half - batch.kernel).abs().sum((-2, -1)))
-                pixels.append(batch.pixels)
-    inputs, error, size = torch.cat(features), torch.cat(errors), torch.cat(pixels)
+    inputs, error, size = (torch.cat(parts) for parts in zip(*_features_and_errors(estimator, examples), strict=True))
     network.requires_grad_(False)
     head = estimator.confidence_head.requires_grad_()
     optimiser = torch.optim.AdamW(head.parameters(), 3e-3, weight_decay=recipe.weight_decay)
@@ -296,6 +290,28 @@ def confidence(recipe: Recipe, examples: Examples, folder: Path, steps: int) -> 
             r = torch.corrcoef(torch.stack([expected.detach(), error[places]]))[0, 1]
             print(f"step {step}: loss {loss.item():.4f}, correlation {r.item():.3f}", flush=True)
     network.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _features_and_errors(estimator: SpectralEstimator, examples: Examples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of each transform of each batch the features, with the error of the mean over the transforms and the pixels."""
+    for start in range(0, len(examples), BATCH):
+        batch = examples[start : start + BATCH]
+        mirror = _mirror(batch)
+        kernels, features = [], []
+        for transformed, undo in (
+            (batch, lambda kernel: kernel),
+            (mirror, lambda kernel: kernel.flip(-1)),
+            (_transpose(batch), lambda kernel: kernel.mT),
+            (_transpose(mirror), lambda kernel: kernel.mT.flip(-1)),
+        ):
+            estimate, found = estimator(transformed.statistics, transformed.scale)
+            kernels.append(undo(estimate.kernel))
+            features.append(found)
+        mean = torch.stack(kernels).mean(0)
+        error = ((mean + mean.flip((-2, -1))) / 2 - batch.kernel).abs().sum((-2, -1))
+        for found in features:
+            yield found, error, batch.pixels
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.
 """Old state-dict key prefixes and their current names."""
 ADDED = (
     *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.sharpening_head."),
-    *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel.", "picture."),
+    *("estimator.noise_gate.", "estimator.edges.", "noise_spectrum_mlp.", "negative_kernel.", "picture."),
 )
 """Prefixes of state-dict keys that older weights lack; added with initial values that have almost no effect."""
 
