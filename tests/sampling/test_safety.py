@@ -1,6 +1,7 @@
 """Never worse than what came in: enlarged pictures, milder restorations, and what is accepted."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
 from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, halved
 from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.safety import is_acceptable, restore_safely
+from blinddiff.sampling.safety import is_acceptable, restore_at_working_scales, restore_safely
 
 LIMITS = torch.tensor([4.0, 2.0, 0.05])
 
@@ -155,3 +156,28 @@ def test_what_is_not_accepted(fault: str) -> None:
         out.images[..., :20, :10] = 0.0
         out.images[..., :20, -10:] = 1.0
     assert not is_acceptable(observation, out, LIMITS)
+
+
+def test_at_scale_1_only_wide_kernels_are_restored_at_scale_1() -> None:
+    widths = (0.6, 4.0, 0.8)
+    kernels = torch.cat([estimate(width=width).kernel for width in widths])
+
+    class Run(Recorder):
+        def initial(self, observation: Observation) -> Degradation:
+            assert len(observation) in (2, 3)
+            return Degradation(kernels[: len(observation)], torch.ones(len(observation)), torch.zeros(len(observation)))
+
+    def picture_kind(observation: Observation) -> PictureKind:
+        return kind(*len(observation) * ["photograph"])
+
+    run, y = Run(), picture(batch=3)
+    network = SimpleNamespace(config=SimpleNamespace(scales=(1, 2, 3, 4)), picture_kind=picture_kind)
+    out = restore_at_working_scales(run, network, Observation(y, 1))  # type: ignore[arg-type]
+    assert [(call[0].scale, call[2]) for call in run.calls] == [(2, [0, 2]), (1, [1])]
+    assert out.images.shape == y.shape
+    for index in range(3):
+        assert float((out.images[index] - y[index]).abs().mean()) < 0.02
+    assert out.decisions is not None
+    assert len(out.decisions) == 3
+    assert _width(out.kernels[1]) == pytest.approx(4.0, abs=0.1)
+    assert _width(out.kernels[0]) < 0.5  # reduced with the result; interpolation widens it a little

@@ -61,11 +61,20 @@ class Observation:
         return torch.full((len(self.y),), self.scale, device=self.y.device)
 
     def derived(self, compute: Callable[["Observation"], T]) -> T:
-        """``compute(self)``, computed once and kept: what several parts of a network need of the same y."""
+        """``compute(self)``, computed once and kept: what several parts of a network need of the same y.
+
+        It must not depend on the scale, see `at_scale`.
+        """
         if compute not in self._derived:
             self._derived[compute] = compute(self)
         result: T = self._derived[compute]
         return result
+
+    def at_scale(self, scale: int) -> "Observation":
+        """The same images for another scale, with what was derived from them, which must not depend on the scale."""
+        other = Observation(self.y, scale, self.jpeg_step, self.mask)
+        other._derived.update(self._derived)
+        return other
 
     def map(
         self, of_image: Callable[[Tensor], Tensor], of_number: Callable[[Tensor], Tensor] = lambda numbers: numbers

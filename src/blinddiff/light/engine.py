@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.errors import ParameterError
 from blinddiff.imaging.photograph import from_array, from_picture, resize
 from blinddiff.light.graphs import Array, Estimate, Graphs, Restored
@@ -145,7 +146,8 @@ class Engine:
         if as_is:
             estimate, _ = self.graphs.estimate(y, scale, jpeg_step)
             return _output(estimate, restore(y, scale, estimate=estimate), None)
-        working = working_scale(scale, self.scales)
+        width = widths_and_angle(self.graphs.estimate(y, scale, jpeg_step)[0].kernel)[0].item() if scale == 1 else 0.0
+        working = working_scale(scale, self.scales, width)
         out = self._restore_safely(y, working, jpeg_step, restore)
         return out if working == scale else at_half_size(out)
 

@@ -14,6 +14,8 @@ MIN_FACTOR = 1.3
 """Factor of enlargement below which reducing would lose more than it gains."""
 SMALLEST_SIDE = 8
 """Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
+WIDE = 1.8
+"""Major width of a kernel in pixels from which scale 1 is restored as it is."""
 UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
@@ -56,13 +58,15 @@ def own_scale(scale: int, factor: float, scales: Sequence[int]) -> int:
     return next((each for each in scales if each > scale * factor - 0.25), scales[-1])
 
 
-def working_scale(scale: int, scales: Sequence[int]) -> int:
-    """The one of `scales` at which a picture is restored for a scale: for 1 it is 2, and the result is reduced.
+def working_scale(scale: int, scales: Sequence[int], width: float) -> int:
+    """The one of `scales` at which a picture is restored for a scale; for 1 it can be 2, and the result is reduced.
 
     At scale 1 the network leaves noise and blur: on crops of photographs with noise of 10, 25 and 50 grey levels, the
-    detour is 2.9, 5.6 and 7.4 dB better, on blurred ones up to 1.8 dB.
+    detour is 2.9, 5.6 and 7.4 dB better, on blurred ones up to 1.8 dB. But a kernel of `WIDE` would leave the support.
+
+    width: the major width of the kernel estimated at ``scale``, see `widths_and_angle`.
     """
-    return 2 if scale == 1 and 2 in scales else scale
+    return 2 if scale == 1 and 2 in scales and width < WIDE else scale
 
 
 def check_size(height: int, width: int) -> None:

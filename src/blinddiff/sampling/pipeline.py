@@ -30,7 +30,6 @@ from blinddiff.sampling.arguments import (
     whole_number,
     whole_number_between,
 )
-from blinddiff.sampling.decision import working_scale
 from blinddiff.sampling.engine import Needs
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
@@ -60,7 +59,7 @@ from blinddiff.sampling.output import (
     to_batch,
 )
 from blinddiff.sampling.restoration import AfterStep, Restoration
-from blinddiff.sampling.safety import at_half_size, restore_safely
+from blinddiff.sampling.safety import restore_at_working_scales
 from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import Tiled, plan_tiles
 
@@ -293,16 +292,11 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
         )
-        working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
-        # From the observation that is restored, because that one keeps the statistics of y for the estimate.
-        kind = None if as_is or kernel is not None else self.network.picture_kind(working)
+        kind = None if as_is or kernel is not None else self.network.picture_kind(observation)
         if kind is None:
             out = run(observation, run.initial(observation), range(len(observation)))
         else:
-            initial = run.initial(working)
-            assert initial is not None  # because the network tells kinds
-            out = restore_safely(run, kind, working, initial)
-            out = at_half_size(out) if working.scale > observation.scale else out
+            out = restore_at_working_scales(run, self.network, observation)
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import SCALES, Degradation, Observation
+from blinddiff.degradation.kernel_measures import widths_and_angle
+from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
 from blinddiff.sampling.decision import (
     AS_ESTIMATED,
@@ -24,8 +26,10 @@ from blinddiff.sampling.decision import (
     measured,
     own_scale,
     own_size,
+    working_scale,
 )
 from blinddiff.sampling.output import BlindDiffOutput
+from blinddiff.sampling.restoration import Restoration
 
 Restore = Callable[[Observation, Degradation | None, Sequence[int]], BlindDiffOutput]
 """Restores observations, with an initial degradation or None for the estimate. The numbers are those of the images in
@@ -72,6 +76,31 @@ def restore_safely(
         for index in range(len(observation))
     ]
     return replace(merged([outs[index] for index in range(len(observation))]), decisions=decisions)
+
+
+def restore_at_working_scales(run: Restoration, network: MCFormer, observation: Observation) -> BlindDiffOutput:
+    """Restore each picture of a batch safely, see `restore_safely`, at its `working_scale`."""
+    initial = run.initial(observation)
+    assert initial is not None  # because the network tells kinds
+    widths = widths_and_angle(initial.kernel)[0].tolist()
+    scales = [working_scale(observation.scale, network.config.scales, width) for width in widths]
+    outs: dict[int, BlindDiffOutput] = {}
+    for scale in dict.fromkeys(scales):
+        places = [index for index, each in enumerate(scales) if each == scale]
+        some = observation if len(places) == len(scales) else observation[places]
+        working = some.at_scale(scale)
+        estimate = run.initial(working) if scale > observation.scale else initial[places]
+        assert estimate is not None
+
+        def restore(
+            part: Observation, start: Degradation | None, images: Sequence[int], places: list[int] = places
+        ) -> BlindDiffOutput:
+            return run(part, start, [places[index] for index in images])
+
+        out = restore_safely(restore, network.picture_kind(working), working, estimate)
+        out = at_half_size(out) if scale > observation.scale else out
+        outs.update({index: image_of(out, place) for place, index in enumerate(places)})
+    return merged([outs[index] for index in range(len(observation))])
 
 
 def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
@@ -121,12 +150,16 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def image_of(out: BlindDiffOutput, index: int) -> BlindDiffOutput:
     """The output of one image of a batch, as a batch of one."""
-    return _map(lambda name, parts: parts[0].narrow(_axis(name), index, 1), [out])
+    decisions = None if out.decisions is None else [out.decisions[index]]
+    return replace(_map(lambda name, parts: parts[0].narrow(_axis(name), index, 1), [out]), decisions=decisions)
 
 
 def merged(outs: Sequence[BlindDiffOutput]) -> BlindDiffOutput:
     """One output of several, in order."""
-    return outs[0] if len(outs) == 1 else _map(lambda name, parts: torch.cat(parts, _axis(name)), outs)
+    if len(outs) == 1:
+        return outs[0]
+    decisions = [decision for out in outs for decision in out.decisions or []]
+    return replace(_map(lambda name, parts: torch.cat(parts, _axis(name)), outs), decisions=decisions or None)
 
 
 def _axis(name: str) -> int:
