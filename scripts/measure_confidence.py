@@ -67,8 +67,9 @@ def diagram(pairs: np.ndarray, path: Path) -> None:
         figure = Figure(figsize=(4.2, 4))
         axes = figure.subplots()
         axes.plot([0, 2], [0, 2], color=GREY, linewidth=1)
-        axes.scatter(*pairs.T, s=3, color=COLOURS[5], alpha=0.4, linewidths=0, rasterized=True)
-        axes.plot(*bins(pairs).T, marker="o", color=COLOURS[0])
+        axes.scatter(pairs[:, 0], pairs[:, 1], s=3, color=COLOURS[5], alpha=0.4, linewidths=0, rasterized=True)
+        means = bins(pairs)
+        axes.plot(means[:, 0], means[:, 1], marker="o", color=COLOURS[0])
         axes.set(xlabel="expected kernel error", ylabel="kernel error, sum |k_hat - k|", xlim=(0, 2), ylim=(0, 2))
         figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,9 @@ def _mirror(e: Examples) -> Examples:
     statistics = Statistics(
         torch.cat([rows(spectra).flatten(1), quantiles[:, [0, 1, 3, 2]].flatten(1), lattice.flatten(1)], 1),
         torch.cat([rows(chroma).flatten(1), file], 1),
-        *map(rows, (e.statistics.flat, e.statistics.fine, e.statistics.clues)),
+        rows(e.statistics.flat),
+        rows(e.statistics.fine),
+        rows(e.statistics.clues),
         _edges(e.statistics.edges, [0, 1, 3, 2], backwards=0),
     )
     return Examples(statistics, e.scale, e.kernel.flip(-1), e.noise_level, rows(e.noise_spectrum), e.pixels)
@@ -160,7 +163,9 @@ def _transpose(e: Examples) -> Examples:
     statistics = Statistics(
         torch.cat([swap(spectra).flatten(1), quantiles[:, [1, 0, 2, 3]].flatten(1), lattice.flip(1).flatten(1)], 1),
         torch.cat([swap(chroma).flatten(1), file], 1),
-        *map(swap, (e.statistics.flat, e.statistics.fine, e.statistics.clues)),
+        swap(e.statistics.flat),
+        swap(e.statistics.fine),
+        swap(e.statistics.clues),
         _edges(e.statistics.edges, [1, 0, 2, 3], backwards=3),
     )
     return Examples(statistics, e.scale, e.kernel.mT, e.noise_level, e.noise_spectrum.mT, e.pixels)
@@ -299,14 +304,12 @@ def _features_and_errors(estimator: SpectralEstimator, examples: Examples) -> It
         batch = examples[start : start + BATCH]
         mirror = _mirror(batch)
         kernels, features = [], []
-        for transformed, undo in (
-            (batch, lambda kernel: kernel),
-            (mirror, lambda kernel: kernel.flip(-1)),
-            (_transpose(batch), lambda kernel: kernel.mT),
-            (_transpose(mirror), lambda kernel: kernel.mT.flip(-1)),
-        ):
+        for is_mirrored, is_transposed in product((False, True), repeat=2):
+            transformed = mirror if is_mirrored else batch
+            transformed = _transpose(transformed) if is_transposed else transformed
             estimate, found = estimator(transformed.statistics, transformed.scale)
-            kernels.append(undo(estimate.kernel))
+            kernel = estimate.kernel.mT if is_transposed else estimate.kernel
+            kernels.append(kernel.flip(-1) if is_mirrored else kernel)
             features.append(found)
         mean = torch.stack(kernels).mean(0)
         error = ((mean + mean.flip((-2, -1))) / 2 - batch.kernel).abs().sum((-2, -1))
