@@ -61,7 +61,7 @@ def load_image(at: tuple[int, int]) -> Node:
 def restore(at: tuple[int, int], image: tuple[int, int], kernel: tuple[int, int] | None = None) -> Node:
     """*Blind restore* at scale 4, with a known kernel or without."""
     links = {"image": image} if kernel is None else {"image": image, "kernel": kernel}
-    types = {"image": "IMAGE", "kernel": f"{KERNEL},IMAGE"}
+    types = {"image": "IMAGE", "kernel": f"{KERNEL},IMAGE", "mask": "MASK"}
     return Node("BlindDiffRestore", at, links, types, {"scale": 4.0, "mode": "fidelity", "seed": 0, **OPTIONS})
 
 

@@ -2,7 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,43 @@ from blinddiff.evaluation.data import shifted_kernel
 from blinddiff.models.mcformer import ADDED, MCFormer
 from blinddiff.sampling.pipeline import BlindDiffPipeline
 from blinddiff.sampling.schedulers import default_scheduler
+
+
+@contextmanager
+def _running(command: Callable[[int], list[str]], path: str, seconds: float = 600, **options: Any) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command(port), stdout=log, stderr=log, **options)
+        try:
+            end = time.monotonic() + seconds
+            while not _is_answered(f"http://127.0.0.1:{port}{path}"):
+                if process.poll() is not None or time.monotonic() > end:
+                    log.seek(0)
+                    pytest.fail(f"the server has not started: {log.read().decode(errors='replace')[-3000:]}")
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=120)
+
+
+def _is_answered(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status == 200
+    except OSError:  # also an answer with another status
+        return False
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[..., AbstractContextManager[str]]:
+    """Runs a server that ``command`` starts for a free port, with options of `subprocess.Popen`.
+
+    The context's value is the server's address, once it answers ``path``; the test fails with the server's last words
+    if it does not within some seconds.
+    """
+    return _running
 
 
 @pytest.fixture(scope="session")

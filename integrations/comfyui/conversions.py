@@ -16,6 +16,7 @@ from blinddiff.degradation.kernel_measures import check_kernel, normalise
 from blinddiff.degradation.sharpness import mtf50_in_words
 from blinddiff.errors import KernelError
 from blinddiff.imaging import Photograph, kernel_picture
+from blinddiff.imaging.mask import marked_pixels
 from blinddiff.restoring.photograph import Result
 
 
@@ -46,6 +47,19 @@ def kernels_of(kernel: Tensor | None, count: int) -> list[NDArray[Any] | None]:
     return [kernel[index % len(kernel)].numpy() for index in range(count)]
 
 
+def masks_of(mask: Tensor | None, photographs: Sequence[Photograph]) -> list[NDArray[Any] | None]:
+    """One mask per photograph, (h, w), from a MASK (B, h, w) or (h, w); None for a mask that marks nothing.
+
+    ComfyUI's *Load Image* gives a picture without transparency an empty mask of 64 x 64 pixels. Raises ImageError as
+    `marked_pixels` does.
+    """
+    if mask is None or not mask.any():
+        return [None] * len(photographs)
+    values = mask.detach().float().cpu().numpy()
+    marked = marked_pixels(values, len(photographs), photographs[0].pixels.shape[-2:])
+    return [each if each.any() else None for each in marked]
+
+
 def images_of(images: Sequence[NDArray[Any]]) -> Tensor:
     """Images (3, H, W) of one size as an IMAGE."""
     return torch.from_numpy(np.stack(list(images)).astype(np.float32)).movedim(1, -1).contiguous()
@@ -70,6 +84,8 @@ def in_words(result: Result) -> str:
     text += notable(result.sharpness, result.kind_of_noise)
     text += f"; MTF50 {mtf50_in_words(result.sharpness.mtf50)}"
     text += f"; residual {result.residual_rms:.2f} grey levels, consistency {result.consistency:.2f}"
+    if result.masked:
+        text += f"; {result.masked:.2%} of the pixels masked"
     if result.uncertainty is not None and result.std is not None:
         white = 255 * float(result.std.mean(0).max())
         text += f"; samples differ by {result.uncertainty:.2f} grey levels, white in std is {white:.2f}"

@@ -12,12 +12,11 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 from torch import Tensor
 
-from blinddiff.cli.photographs import describe_kernel, notable
+from blinddiff.cli.photographs import describe_estimate
 from blinddiff.degradation import SCALES
-from blinddiff.degradation.sharpness import mtf50_in_words, noise_in_words, sharpness_of
 from blinddiff.restoring.photograph import MAX_FACTOR, RestoreSettings, restore_photograph
 
-from .conversions import images_of, in_words, kernels_of, photographs_of, pictures_of, std_of
+from .conversions import images_of, in_words, kernels_of, masks_of, photographs_of, pictures_of, std_of
 from .kernel_nodes import Degrade, LoadKernel
 from .shared import CATEGORY, JPEG_STEP, Kernel, kernel_input, outside_inference_mode, pipeline, seed_input
 
@@ -60,6 +59,9 @@ class BlindRestore(io.ComfyNode):
                     tooltip="restorations with different noise; the result is their mean",
                 ),
                 JPEG_STEP,
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="white where the image is not to be believed, such as scratches"
+                ),
             ],
             outputs=[
                 io.Image.Output("restored", "restored"),
@@ -84,6 +86,7 @@ class BlindRestore(io.ComfyNode):
         steps: int = 0,
         samples: int = 1,
         jpeg_step: float = 0.0,
+        mask: Tensor | None = None,
     ) -> Any:
         settings = RestoreSettings(
             scale=scale,
@@ -95,16 +98,18 @@ class BlindRestore(io.ComfyNode):
         )
         with outside_inference_mode():
             photographs = photographs_of(image, jpeg_step)
-            kernels = kernels_of(kernel, len(photographs))
+            kernels, masks = kernels_of(kernel, len(photographs)), masks_of(mask, photographs)
             bar = comfy.utils.ProgressBar(1000 * len(photographs))
             results = []
-            for index, (photograph, given) in enumerate(zip(photographs, kernels, strict=True)):
+            for index, (photograph, given, hidden) in enumerate(zip(photographs, kernels, masks, strict=True)):
 
                 def show(share: float, index: int = index) -> None:
                     comfy.model_management.throw_exception_if_processing_interrupted()
                     bar.update_absolute(round(1000 * (index + share)))
 
-                results.append(restore_photograph(pipeline(), photograph, settings, given, on_progress=show))
+                results.append(
+                    restore_photograph(pipeline(), photograph, settings, given, on_progress=show, mask=hidden)
+                )
             return io.NodeOutput(
                 images_of([result.pixels for result in results]),
                 pictures_of([result.kernel for result in results]),
@@ -141,18 +146,9 @@ class EstimateKernel(io.ComfyNode):
     def execute(cls, image: Tensor, scale: int, jpeg_step: float = 0.0) -> Any:
         with outside_inference_mode():
             found = [pipeline().estimate(p.pixels, scale, p.jpeg_step) for p in photographs_of(image, jpeg_step)]
-            lines = []
-            for each in found:
-                kernel, level = each.kernel[0].numpy(), float(each.noise_level[0])
-                kind = noise_in_words(level, None if each.noise_spectrum is None else each.noise_spectrum[0], jpeg_step)
-                error = None if each.expected_kernel_error is None else float(each.expected_kernel_error[0])
-                sharpness = sharpness_of(kernel, scale)
-                lines.append(
-                    f"{describe_kernel(kernel, level, error)}; MTF50 {mtf50_in_words(sharpness.mtf50)}"
-                    f"{notable(sharpness, kind)}"
-                )
             kernels = torch.cat([each.kernel for each in found])
-            return io.NodeOutput(kernels, pictures_of(kernels), float(found[0].noise_level[0]), "\n".join(lines))
+            text = "\n".join(describe_estimate(each, scale, jpeg_step) for each in found)
+            return io.NodeOutput(kernels, pictures_of(kernels), float(found[0].noise_level[0]), text)
 
 
 class BlindDiffExtension(ComfyExtension):

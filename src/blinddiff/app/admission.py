@@ -22,28 +22,14 @@ WORK = ("/restore", "/kernel")
 _WITH_TOKEN = (*WORK, "/metrics")
 
 
-class Queue:
-    """The requests of programs that wait or are worked on; at most ``limits.queue`` of them wait."""
-
-    def __init__(self, restorer: Restorer) -> None:
-        self._restorer, self.admitted = restorer, 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a further request is refused."""
-        return self.admitted > self._restorer.limits.queue
-
-    @property
-    def retry_after(self) -> int:
-        """Seconds, 1 or more, after which a place is expected to be free: the mean duration of a request's work."""
-        return max(1, math.ceil(self._restorer.mean_seconds))
-
-
 class Admission:
-    """ASGI middleware for `WORK`; the routes that need a token are refused without it. ``token`` None accepts all."""
+    """ASGI middleware for `WORK`; the routes that need a token are refused without it. ``token`` None accepts all.
 
-    def __init__(self, app: ASGIApp, restorer: Restorer, queue: Queue, token: str | None) -> None:
-        self._app, self._restorer, self._queue, self._token = app, restorer, queue, token
+    ``places`` has one place for each request that waits or is worked on; when all are taken, requests are refused.
+    """
+
+    def __init__(self, app: ASGIApp, restorer: Restorer, places: asyncio.Semaphore, token: str | None) -> None:
+        self._app, self._restorer, self._places, self._token = app, restorer, places, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in _WITH_TOKEN:
@@ -88,21 +74,19 @@ class Admission:
         """Carry out a request within its deadline. Raises HTTPException if it is refused, or takes too long."""
         limits = self._restorer.limits
         check_length(Headers(scope=scope), int(1e6 * limits.upload_megabytes))
-        if self._queue.is_full:
+        if self._places.locked():
             await _discard_body(receive)
             detail = f"{limits.queue} requests are waiting: try again later."
-            raise HTTPException(429, detail, {"retry-after": str(self._queue.retry_after)})
+            seconds_to_wait = max(1, math.ceil(self._restorer.mean_seconds))
+            raise HTTPException(429, detail, {"retry-after": str(seconds_to_wait)})
         seconds = _deadline(QueryParams(scope["query_string"]), limits.seconds)
-        self._queue.admitted += 1
-        self._restorer.metrics.admitted.inc()
-        try:
-            await asyncio.wait_for(self._app(scope, receive, send), seconds)
-        except asyncio.TimeoutError:
-            text = "choose a smaller scale, fewer samples or steps, or crop the photograph"
-            raise HTTPException(504, f"Not finished after {seconds:g} seconds, and stopped: {text}.") from None
-        finally:
-            self._queue.admitted -= 1
-            self._restorer.metrics.admitted.dec()
+        async with self._places:
+            with self._restorer.metrics.admitted.track_inprogress():
+                try:
+                    await asyncio.wait_for(self._app(scope, receive, send), seconds)
+                except asyncio.TimeoutError:
+                    text = "choose a smaller scale, fewer samples or steps, or crop the photograph"
+                    raise HTTPException(504, f"Not finished after {seconds:g} seconds, and stopped: {text}.") from None
 
 
 def is_token(given: str, token: str) -> bool:

@@ -72,14 +72,14 @@ def build_page(restorer: Restorer) -> gr.Blocks:
                     file_format = gr.Dropdown(FORMATS, value="png", label="Format of the result")
                     noise = gr.Textbox("", label="Noise level in grey levels", placeholder="estimated")
                     steps = gr.Textbox("", label="Steps", placeholder="set by the mode")
-                with gr.Accordion("Scratches, or text over the photograph", open=False):
+                with gr.Accordion("Scratches or text to fill", open=False):
                     mask_file = gr.File(label="Mask: a picture of its size, white where to fill it", height=120)
                 with gr.Accordion("The blur kernel, if you know it", open=False):
                     label = f"Kernel file: a grey picture or numbers ({', '.join(KERNEL_SUFFIXES)})"
                     kernel_file = gr.File(label=label, height=120)
                     label = "Kernel numbers: one row per line, with sum 1"
                     kernel_numbers = gr.Textbox("", lines=3, label=label, placeholder="0.25 0.5 0.25")
-                with gr.Accordion("The region that the kernel is estimated from", open=False):
+                with gr.Accordion("The region for the kernel", open=False):
                     label = "Region: left, top, width, height"
                     region = gr.Textbox("", label=label, placeholder="the whole photograph")
                     for_region = gr.Checkbox(False, label="Presses on the photograph select this region")

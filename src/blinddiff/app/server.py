@@ -1,5 +1,6 @@
 """Serves the page and the service for programs, by default to this machine only."""
 
+import asyncio
 import ipaddress
 import os
 import socket
@@ -15,7 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from blinddiff.app import Limits
-from blinddiff.app.admission import Admission, Queue, is_token
+from blinddiff.app.admission import Admission, is_token
 from blinddiff.app.guard import Guard
 from blinddiff.app.private_paths import PrivatePaths
 from blinddiff.app.restorer import Restorer
@@ -54,8 +55,8 @@ def served(
         from blinddiff.app.service import build_service
 
         restorer = Restorer(pipeline, limits, files)
-        queue = Queue(restorer)
-        middleware = [Middleware(Guard, embedded_in), Middleware(Admission, restorer, queue, token)]
+        places = asyncio.Semaphore(limits.queue + 1)  # one is worked on
+        middleware = [Middleware(Guard, embedded_in), Middleware(Admission, restorer, places, token)]
         if is_loopback(host):
             # Against DNS rebinding: a hostile site could reach the page through a name that resolves to this machine.
             hosts = ["127.0.0.1", "localhost", "[::1]", host]
@@ -66,7 +67,7 @@ def served(
         page = build_page(restorer)
         page.queue(max_size=limits.queue, api_open=False)
         service = gr.mount_gradio_app(
-            build_service(restorer, queue, middleware=middleware),
+            build_service(restorer, places, middleware=middleware),
             page,
             path="/",
             auth=None if token is None else lambda _name, password: is_token(password, token),

@@ -21,19 +21,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field, create_model
 
 from blinddiff import __version__
-from blinddiff.app.admission import Queue
 from blinddiff.app.jobs import Restored
 from blinddiff.app.messages import error_text
 from blinddiff.app.parameters import FILES, restore_parameters, restore_request
+from blinddiff.app.request import FORMATS, describe_validation
 from blinddiff.app.request import Request as Job
-from blinddiff.app.request import describe_validation
 from blinddiff.app.restorer import Restorer
 from blinddiff.degradation import SCALES
 from blinddiff.errors import BlindDiffError, ParameterError
+from blinddiff.imaging import OUTPUT_FORMATS
 
 Value = TypeVar("Value")
-MEDIA_TYPES = {"png": "image/png", "tif": "image/tiff", "jpg": "image/jpeg", "webp": "image/webp"}
-MEDIA_TYPES |= {"avif": "image/avif", "jxl": "image/jxl"}
+MEDIA_TYPES = {name: OUTPUT_FORMATS[f".{name}"].media_type for name in FORMATS}
 CLIENT_CLOSED = 499
 """The status, in metrics only, of a request whose client has left."""
 _DESCRIPTION = "Restores photographs by blind super-resolution, and estimates their blur kernel and noise."
@@ -70,8 +69,8 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
 
-def build_service(restorer: Restorer, queue: Queue, **options: Any) -> FastAPI:
-    """The service without the page. ``options`` are those of `FastAPI`."""
+def build_service(restorer: Restorer, places: asyncio.Semaphore, **options: Any) -> FastAPI:
+    """The service without the page. ``places`` are those of `Admission`, ``options`` those of `FastAPI`."""
     service = FastAPI(
         title="blinddiff", version=__version__, description=_DESCRIPTION, docs_url=None, redoc_url=None, **options
     )
@@ -87,7 +86,7 @@ def build_service(restorer: Restorer, queue: Queue, **options: Any) -> FastAPI:
     @service.get("/readyz", tags=["state"], responses=_problems(503))
     def readiness() -> JSONResponse:
         """The server accepts a further request; 503 while its queue is full."""
-        if queue.is_full:
+        if places.locked():
             return JSONResponse({"detail": "The queue is full."}, 503)
         return JSONResponse({"status": "ready"})
 

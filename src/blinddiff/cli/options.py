@@ -55,6 +55,13 @@ def _scale(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 8")
 
 
+def _gpu_share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.01 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a number from 0.01 to 1")
+
+
 _PIXELS = integer_between(1, 999_999)
 
 
@@ -205,6 +212,8 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine-cluster", choices=("ray",), help=text)
     text = "worker processes of the cluster, each with --threads cores (default: one per GPU, or as many as fit)"
     add("--num-workers", type=integer_between(1, 9999), metavar="N", help=text)
+    text = "share of a GPU that each of these processes gets (default: 1); at 0.5, two share one"
+    add("--gpus-per-worker", type=_gpu_share, metavar="SHARE", help=text)
     text = (
         "also write JSON Lines, one line per photograph, to this file (such as record.jsonl) or to standard output (-)"
     )

@@ -71,8 +71,10 @@ def run_upscale(args: argparse.Namespace) -> int:
         raise ParameterError("--std: needs --samples of at least 2")
     if args.engine_cluster is not None:
         return _restore_on_cluster(args, settings)
-    if args.num_workers is not None:
-        raise ParameterError("--num-workers: applies only to --engine-cluster; for a folder, use --jobs")
+    for name in ("num_workers", "gpus_per_worker"):
+        if getattr(args, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ParameterError(f"{option}: applies only to --engine-cluster; for a folder, use --jobs")
     if uris := [path for path in args.photograph if isinstance(path, str)]:
         raise ParameterError(f"{uris[0]}: is a URI, which only --engine-cluster ray restores")
     args.photograph = inputs.expand(args.photograph)
@@ -298,11 +300,11 @@ def _restore_on_cluster(args: argparse.Namespace, settings: RestoreSettings) -> 
     if args.kernel is not None:
         read_kernel(args.kernel)  # fail now, not in every worker
     suffix = _folder_suffix(args)
-    source, workers = str(args.photograph[0]), args.num_workers
+    source, workers, gpus = str(args.photograph[0]), args.num_workers, args.gpus_per_worker or 1.0
 
     def run(listener: Listener) -> FolderReport:
         with redirect_stdout(sys.stderr):  # Ray prints messages on standard output, which is for the records
-            return restore_store(source, args.output, settings, suffix, workers, args.threads, listener)
+            return restore_store(source, args.output, settings, suffix, workers, args.threads, listener, gpus)
 
     return _report(args, args.output, run)
 
@@ -425,6 +427,18 @@ def describe_kernel(kernel: NDArray[Any], noise_level: float, expected_error: fl
     return text
 
 
+def describe_estimate(estimate: Any, scale: int, jpeg_step: float) -> str:
+    """Describe the first estimate of `Engine.estimate`, made at a scale, with the sharpness that its kernel leaves."""
+    kernel, noise_level = np.asarray(estimate.kernel[0]), float(estimate.noise_level[0])
+    error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
+    spectrum = None if estimate.noise_spectrum is None else estimate.noise_spectrum[0]
+    kind, sharpness = noise_in_words(noise_level, spectrum, jpeg_step), sharpness_of(kernel, scale)
+    return (
+        f"{describe_kernel(kernel, noise_level, error)} (kernel in pixels of the x{scale} result); MTF50 "
+        f"{mtf50_in_words(sharpness.mtf50)}, in cycles per pixel of the photograph{notable(sharpness, kind)}"
+    )
+
+
 def notable(sharpness: Sharpness, kind_of_noise: str) -> str:
     """What a user of the photograph should know of it: sharpening, and noise that is not white."""
     text = f"; sharpened: its edges overshoot by {sharpness.overshoot:.0%}" if sharpness.sharpened else ""
@@ -469,14 +483,6 @@ def run_kernel(args: argparse.Namespace) -> None:
     check_kernel_outputs(args.output, args.photograph)
     pixels, engine = imaging.visible_colours(photograph), load_engine(args.engine, args.weights, args.device)
     estimate = engine.estimate(pixels, args.scale, photograph.jpeg_step)
-    kernel, noise_level = np.asarray(estimate.kernel[0]), float(estimate.noise_level[0])
     for path in args.output:
-        write_kernel(path, kernel)
-    error = None if estimate.expected_kernel_error is None else float(estimate.expected_kernel_error[0])
-    spectrum = None if estimate.noise_spectrum is None else estimate.noise_spectrum[0]
-    kind = noise_in_words(noise_level, spectrum, photograph.jpeg_step)
-    found, sharpness = describe_kernel(kernel, noise_level, error), sharpness_of(kernel, args.scale)
-    print_line(
-        f"{args.photograph}: {found} (kernel in pixels of the x{args.scale} result); MTF50 "
-        f"{mtf50_in_words(sharpness.mtf50)}, in cycles per pixel of the photograph{notable(sharpness, kind)}"
-    )
+        write_kernel(path, np.asarray(estimate.kernel[0]))
+    print_line(f"{args.photograph}: {describe_estimate(estimate, args.scale, photograph.jpeg_step)}")

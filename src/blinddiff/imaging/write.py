@@ -96,6 +96,7 @@ class OutputFormat:
     """
 
     name: str
+    media_type: str
     encode: Callable[..., bytes]
     longest_side: int = 2**31 - 1  # in pixels
     bit_depths: tuple[int, ...] = (8,)  # per channel; 32 for floats
@@ -106,11 +107,12 @@ class OutputFormat:
     keeps_iptc: bool = False
 
 
-_PNG = OutputFormat("PNG", encode_png, 1_000_000, bit_depths=(8, 16), words_in_exif=False, keeps_iptc=True)
-_TIFF = OutputFormat("TIFF", encode_tiff, bit_depths=(8, 16, 32), keeps_iptc=True)
+_PNG = OutputFormat("PNG", "image/png", encode_png, 1_000_000, bit_depths=(8, 16), words_in_exif=False, keeps_iptc=True)
+_TIFF = OutputFormat("TIFF", "image/tiff", encode_tiff, bit_depths=(8, 16, 32), keeps_iptc=True)
 _BOTH = ("quality", "subsampling")
 _JPEG = OutputFormat(
     "JPEG",
+    "image/jpeg",
     partial(_encode_jpeg, quality=95, subsampling=0),
     65_500,
     keeps_alpha=False,
@@ -119,10 +121,22 @@ _JPEG = OutputFormat(
     keeps_iptc=True,
 )
 _WEBP = OutputFormat(
-    "WebP", partial(_by_pillow, format="WEBP", quality=95, method=4), 16_383, keeps_grey=False, options=("quality",)
+    "WebP",
+    "image/webp",
+    partial(_by_pillow, format="WEBP", quality=95, method=4),
+    16_383,
+    keeps_grey=False,
+    options=("quality",),
 )
-_AVIF = OutputFormat("AVIF", partial(_by_pillow, format="AVIF", quality=90), 65_535, keeps_grey=False, options=_BOTH)
-_JPEGXL = OutputFormat("JPEG XL", encode_jpegxl, 2**18, bit_depths=(8, 16, 32))
+_AVIF = OutputFormat(
+    "AVIF",
+    "image/avif",
+    partial(_by_pillow, format="AVIF", quality=90),
+    65_535,
+    keeps_grey=False,
+    options=_BOTH,
+)
+_JPEGXL = OutputFormat("JPEG XL", "image/jxl", encode_jpegxl, 2**18, bit_depths=(8, 16, 32))
 OUTPUT_FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
     {".png": _PNG, ".tif": _TIFF, ".tiff": _TIFF, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".avif": _AVIF}
     | {".jxl": _JPEGXL}

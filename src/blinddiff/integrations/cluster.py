@@ -13,6 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
+
+# A cluster that Ray starts here then listens on 127.0.0.1 only, as it does by default on macOS and Windows, and not on
+# the address of the network. Ray reads this when it is imported. Clusters that run already keep their addresses.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
 import ray
 from fsspec.implementations.local import LocalFileSystem
 from ray.exceptions import RayError
@@ -90,11 +95,13 @@ class Worker:
         os.environ.update(openmp_settings())  # before torch is loaded
         assigned = ray.get_runtime_context().get_assigned_resources()
         set_threads(int(assigned["CPU"]))
-        if settings.max_memory is None and settings.engine == "torch" and not assigned.get("GPU"):
+        if settings.max_memory is None and settings.engine == "torch":
             from blinddiff.sampling.memory import memory_for  # of torch
 
-            share = min(1.0, assigned["CPU"] / (os.cpu_count() or 1))  # the node's other cores have workers too
-            settings = replace(settings, max_memory=max(1, int(memory_for("cpu") * share)))
+            # The rest of the GPU, or the node's other cores, have workers too.
+            share = min(1.0, assigned.get("GPU") or assigned["CPU"] / (os.cpu_count() or 1))
+            device = settings.device if assigned.get("GPU") else "cpu"
+            settings = replace(settings, max_memory=max(1, int(memory_for(device) * share)))
         self._source, self._output, self._settings = source, output, settings
         self._restorer = FileRestorer(settings)
 
@@ -146,6 +153,7 @@ def restore_store(
     workers: int | None = None,
     threads: int | None = None,
     listener: Listener | None = None,
+    gpus: float = 1.0,
 ) -> FolderReport:
     """Restore every photograph below a URI on a Ray cluster; a run that was interrupted goes on.
 
@@ -159,6 +167,8 @@ def restore_store(
         workers: number of actors; None for one per GPU, or without GPUs for as many as the cores allow. Those for
             which there is no room yet join when there is.
         threads: cores of each actor; None for `THREADS`, or those of the largest node if it has fewer.
+        gpus: GPUs of each actor if the cluster has any and ``settings.device`` is not "cpu"; below 1, that share of
+            one, which 1 / gpus actors use together.
         listener: receives the progress; its `plan` is not called, because nothing is known of the photographs' sizes.
 
     Raises ImageError if there are no photographs; OutputError if the output is the input or not writable; WeightsError,
@@ -179,13 +189,13 @@ def restore_store(
     if begun := not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR")
-        except (OSError, RuntimeError, ValueError) as error:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        except Exception as error:  # Ray raises plain ones too, if its processes do not start in time
             address = os.environ.get("RAY_ADDRESS", "on this machine")
             raise BlindDiffError(f"the cluster {address} cannot be used: {error.__cause__ or error}") from error
     actors = []
     try:
-        actor, rooms = _actor(settings, threads)
+        actor, rooms = _actor(settings, threads, gpus)
         count = min(len(names), workers or max(1, rooms))
         actors = [actor.remote(*stores, settings) for _ in range(count)]
         return _run(actors, names, fingerprint, listener, stores[0])
@@ -196,7 +206,7 @@ def restore_store(
             ray.shutdown()
 
 
-def _actor(settings: RestoreSettings, threads: int | None) -> tuple[Any, int]:
+def _actor(settings: RestoreSettings, threads: int | None, gpus: float) -> tuple[Any, int]:
     """The class of the actors, and how many of them fit on the cluster."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     on_gpu = settings.engine == "torch" and settings.device != "cpu" and any(node.get("GPU") for node in nodes)
@@ -204,8 +214,8 @@ def _actor(settings: RestoreSettings, threads: int | None) -> tuple[Any, int]:
     if largest and (threads or 0) > largest:
         raise ParameterError(f"--threads {threads}: no node of the cluster has more than {largest} cores")
     threads = threads or max(1, min(THREADS, largest))
-    rooms = sum(int(node.get("GPU", 0) if on_gpu else node.get("CPU", 0) // threads) for node in nodes)
-    options = ray.remote(max_restarts=-1, max_task_retries=RETRIES, num_cpus=threads, num_gpus=int(on_gpu))
+    rooms = sum(int(node.get("GPU", 0) / gpus if on_gpu else node.get("CPU", 0) // threads) for node in nodes)
+    options = ray.remote(max_restarts=-1, max_task_retries=RETRIES, num_cpus=threads, num_gpus=gpus if on_gpu else 0)
     return options(Worker), rooms
 
 
