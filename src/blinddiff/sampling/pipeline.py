@@ -60,7 +60,7 @@ from blinddiff.sampling.output import (
     to_batch,
 )
 from blinddiff.sampling.restoration import AfterStep, Restoration
-from blinddiff.sampling.safety import at_half_size, restore_safely
+from blinddiff.sampling.safety import at_half_size, estimate_inside, restore_inside, restore_safely
 from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import Tiled, plan_tiles
 
@@ -293,18 +293,26 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
         )
-        working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
-        # From the observation that is restored, because that one keeps the statistics of y for the estimate.
-        kind = None if as_is or kernel is not None else self.network.picture_kind(working)
-        if kind is None:
+        if as_is or kernel is not None:
             out = run(observation, run.initial(observation), range(len(observation)))
         else:
-            initial = run.initial(working)
-            assert initial is not None  # because the network tells kinds
-            out = restore_safely(run, kind, working, initial)
-            out = at_half_size(out) if working.scale > observation.scale else out
+            out = restore_inside(partial(self._restore_photographs, run), observation)
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
+
+    def _restore_photographs(
+        self, run: Restoration, observation: Observation, images: Sequence[int]
+    ) -> BlindDiffOutput:
+        """Restore photographs safely, see `restore_safely`; images: their numbers in the batch of the call."""
+        working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
+        # From the observation that is restored, because that one keeps the statistics of y for the estimate.
+        kind = self.network.picture_kind(working)
+        if kind is None:
+            return run(observation, run.initial(observation), images)
+        initial = run.initial(working)
+        assert initial is not None  # because the network tells kinds
+        out = restore_safely(lambda *call: run(*call[:2], [images[index] for index in call[2]]), kind, working, initial)
+        return at_half_size(out) if working.scale > observation.scale else out
 
     def _initial_degradation(
         self, observation: Observation, kernel: KernelInput | None, noise_level: float | None
@@ -325,7 +333,8 @@ class BlindDiffPipeline(DiffusionPipeline):
 
         jpeg_step: as in `__call__`.
         """
-        return estimate_from_y(self.network, self._observation(image, scale, jpeg_step)).map(Tensor.cpu)
+        observation = self._observation(image, scale, jpeg_step)
+        return estimate_inside(partial(estimate_from_y, self.network), observation).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
         """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2; from 0.75 on, a default kernel would be as good."""
