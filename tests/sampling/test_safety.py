@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
-from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, halved
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, INTERPOLATED, halved, keeps_colours
 from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.safety import is_acceptable, restore_safely
+from blinddiff.sampling.safety import is_acceptable, restore_inside, restore_safely
 
 LIMITS = torch.tensor([4.0, 2.0, 0.05])
 
@@ -155,3 +155,51 @@ def test_what_is_not_accepted(fault: str) -> None:
         out.images[..., :20, :10] = 0.0
         out.images[..., :20, -10:] = 1.0
     assert not is_acceptable(observation, out, LIMITS)
+
+
+class Photographs:
+    """`restore_safely` with a `Recorder` for a batch of photographs."""
+
+    def __init__(self, good: int = 0) -> None:
+        self.recorder = Recorder(good)
+
+    def __call__(self, observation: Observation, images: Sequence[int]) -> BlindDiffOutput:
+        count = len(observation)
+        self.images = list(images)
+        return restore_safely(self.recorder, kind(*count * ["photograph"]), observation, estimate(count))
+
+
+def test_a_framed_photograph_of_a_batch_is_restored_as_without_its_frame() -> None:
+    inner, plain = picture(40, 48), picture(56, 64)
+    framed = F.pad(inner, (8, 8, 8, 8), value=1.0)
+    restore = Photographs()
+    out = restore_inside(restore, Observation(torch.cat([plain, framed]), 2))
+    seen = [call[0].y for call in restore.recorder.calls]
+    assert torch.equal(seen[0], plain)
+    assert torch.equal(seen[1], inner)
+    assert restore.images == [1]
+    assert torch.equal(out.images[:1], restore_inside(Photographs(), Observation(plain, 2)).images)
+    alone = restore_inside(Photographs(), Observation(inner, 2))
+    assert torch.equal(out.images[1:, :, 16:-16, 16:-16], alone.images)
+    assert bool((out.images[1, :, :16] == 1).all())
+    assert torch.equal(out.residuals[1:, :, 8:-8, 8:-8], alone.residuals)
+    assert not out.residuals[1, :, :8].any()
+    assert out.decisions is not None
+    assert [decision.fallback for decision in out.decisions] == [AS_ESTIMATED, AS_ESTIMATED]
+
+
+def test_a_graphic_whose_colour_would_move_is_only_enlarged() -> None:
+    y = (torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) > 0.4).float()
+    out = restore_inside(Photographs(99), Observation(y, 2))
+    assert torch.equal(out.images, y.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert out.decisions is not None
+    assert out.decisions[0].fallback == INTERPOLATED
+
+
+def test_clipped_noise_may_have_moved_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.full((1, 3, 64, 64), 0.02)
+    y = (x + 25 / 255 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    assert keeps_colours(x.numpy(), y.numpy(), 25.0)
+    assert not keeps_colours(x.numpy(), y.numpy(), 1.0)
+    assert not keeps_colours(x.numpy() + 0.3, y.numpy(), 25.0)

@@ -101,7 +101,8 @@ def find_drawn(pixels: Planes) -> Drawn | None:
         return None
     rows, columns = inside_frame(levels)
     inner = levels[:, rows, columns]
-    mask = around(flat_shapes(inner) | text(inner), MARGIN) | lamps(inner)
+    mask = around(flat_shapes(inner) | text(inner), MARGIN)
+    mask |= lamps(inner, mask)
     if mask.mean() > 1 - LEAST_PHOTOGRAPH:
         mask = np.zeros_like(mask)
     if not mask.any() and inner.shape == levels.shape:
@@ -174,9 +175,12 @@ def flat_shapes(levels: Levels) -> Mask:
     return shapes
 
 
-def lamps(levels: Levels) -> Mask:
-    """Where clipped pixels of (3, h, w) and the slopes beside them are, if these are steeper than all else: (h, w)."""
-    clipped = (levels >= 255).any(0)
+def lamps(levels: Levels, drawn: Mask) -> Mask:
+    """Where clipped pixels of (3, h, w) and the slopes beside them are, if these are steeper than all else: (h, w).
+
+    drawn: where something else was found, which does not count.
+    """
+    clipped = (levels >= 255).any(0) & ~drawn
     nothing = np.zeros_like(clipped)
     if not 0 < clipped.mean() <= MAX_LAMPS:
         return nothing
@@ -185,7 +189,7 @@ def lamps(levels: Levels) -> Mask:
     for part, steps in ((np.s_[:, 1:], across), (np.s_[:, :-1], across), (np.s_[1:], down), (np.s_[:-1], down)):
         step[part] = np.maximum(step[part], steps)
     beside, found = around(clipped, 1) & ~clipped, around(clipped, LAMP_REACH)
-    elsewhere = step[~around(found, 1)]
+    elsewhere = step[~around(found | drawn, 1)]
     if not beside.any() or elsewhere.size < clipped.size / 2:
         return nothing
     median = float(np.median(step[beside]))
