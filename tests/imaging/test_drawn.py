@@ -126,3 +126,23 @@ def test_graphics_keep_hard_pixels_and_others_do_not_ring(photograph):
     large = enlarge_alone(pixels, 2)
     assert (large.min(), large.max()) == pytest.approx((pixels.min(), pixels.max()), abs=0.01)
     assert abs(large.reshape(3, 144, 2, 216, 2).mean((2, 4)) - pixels).mean() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_picture_can_be_taken_apart_and_put_together(seed):
+    random = np.random.default_rng(seed)
+    height, width = random.integers(8, 90, 2)
+    pixels = random.choice([0.0, 0.5, 1.0], (3, 1, 1)) * np.ones((3, height, width))
+    for _ in range(random.integers(0, 6)):
+        top, left = random.integers(0, height), random.integers(0, width)
+        part = pixels[:, top : top + random.integers(1, height + 1), left : left + random.integers(1, width + 1)]
+        part[:] = random.random(part.shape) if random.random() < 0.5 else random.random((3, 1, 1))
+    pixels = pixels.astype(np.float32)
+    drawn = find_drawn(pixels)
+    if drawn is not None:
+        inner = drawn.inside(pixels)
+        assert min(inner.shape[-2:]) >= 32
+        assert drawn.mask.shape == inner.shape[-2:]
+        assert not drawn.mask.all()
+        assert np.array_equal(drawn.paste(inner, pixels, 1), pixels)
+        assert drawn.paste(enlarge(inner, 3), pixels, 3).shape == (3, 3 * height, 3 * width)
