@@ -13,7 +13,7 @@ from PIL import Image
 
 from blinddiff.degradation import Degradation
 from blinddiff.errors import ImageError, ParameterError, WeightsError
-from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, consistency, measured
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, INTERPOLATED, consistency, measured
 from blinddiff.sampling.output import to_batch
 
 pytest.importorskip("onnxruntime")
@@ -128,6 +128,31 @@ def test_milder_estimates_are_the_same_for_arrays_and_tensors(name):
     assert measured(x, y, 1.0) == pytest.approx(measured(torch.from_numpy(x), torch.from_numpy(y), 1.0), rel=1e-4)
     quality = consistency(torch.from_numpy(residual), torch.from_numpy(level))
     assert np.allclose(consistency(residual, level), quality)
+
+
+def test_a_framed_photograph_is_restored_without_its_frame(tiny_graphs, monkeypatch):
+    inner = 0.2 + 0.6 * picture(40, 48)
+    framed = np.pad(inner, ((6, 6), (10, 10), (0, 0)), constant_values=1.0)
+    stand_in = StandIn(PHOTOGRAPH)
+    made = stand_in.engine(tiny_graphs, monkeypatch)
+    out = made(framed, 2)
+    assert [shape[2:] for _, _, shape, _ in stand_in.calls] == [(40, 48), (40, 48)]
+    assert np.array_equal(out.images[0], framed.repeat(2, 0).repeat(2, 1))
+    assert out.residuals.shape == (1, 3, 52, 68)
+    made.estimate(framed, 2)
+    assert stand_in.calls[-1][2][2:] == (40, 48)
+    assert made(framed, 2, as_is=True).images.shape == (1, 104, 136, 3)
+    assert stand_in.calls[-1][2][2:] == (52, 68)
+
+
+def test_a_graphic_whose_colour_would_move_is_only_enlarged(tiny_graphs, monkeypatch):
+    few = (picture() > 0.4).astype(np.float32)
+    stand_in = StandIn(PHOTOGRAPH)
+    made = stand_in.engine(tiny_graphs, monkeypatch)
+    monkeypatch.setattr(engine, "keeps_colours", lambda *_: False)
+    out = made(few, 2)
+    assert out.decisions[0].fallback == INTERPOLATED
+    assert np.array_equal(out.images[0], few.repeat(2, 0).repeat(2, 1))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])

@@ -11,7 +11,8 @@ from PIL import Image
 from blinddiff.degradation.sharpness import sharpness_of
 from blinddiff.errors import ImageError, KernelError, ParameterError
 from blinddiff.imaging import encode_image, read_image
-from blinddiff.restoring.photograph import RestoreSettings, enlarge_alpha, restore_photograph
+from blinddiff.imaging.photograph import enlarge_in_range
+from blinddiff.restoring.photograph import RestoreSettings, restore_photograph
 
 
 def photograph_of(array):
@@ -51,7 +52,7 @@ def test_transparency_has_clean_edges():
     alpha = np.zeros((1, 20, 20), np.float32)
     alpha[:, 6:14, 6:14] = 1
     for scale in (1, 2, 3, 4):
-        large = enlarge_alpha(alpha, scale)
+        large = enlarge_in_range(alpha, scale)
         assert large.shape == (1, 20 * scale, 20 * scale)
         assert large.min() == 0
         assert large.max() == 1
@@ -61,7 +62,7 @@ def test_transparency_has_clean_edges():
         assert (np.diff(row[half:]) <= 0).all()
         assert row[: 4 * scale].max() == 0
     half_visible = np.full((1, 9, 9), 0.5, np.float32)
-    np.testing.assert_allclose(enlarge_alpha(half_visible, 3), np.full((1, 27, 27), 0.5), atol=1e-6)
+    np.testing.assert_allclose(enlarge_in_range(half_visible, 3), np.full((1, 27, 27), 0.5), atol=1e-6)
 
 
 def test_overshoot_would_be_there_without_the_bounds():
@@ -72,7 +73,7 @@ def test_overshoot_would_be_there_without_the_bounds():
     bicubic = bicubic_upsample(torch.from_numpy(alpha), 4)
     assert bicubic.min() < 0.24
     assert bicubic.max() > 0.76
-    bounded = enlarge_alpha(alpha, 4)
+    bounded = enlarge_in_range(alpha, 4)
     assert (bounded.min(), bounded.max()) == (0.25, 0.75)
 
 

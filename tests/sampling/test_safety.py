@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
-from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, halved
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, INTERPOLATED, halved, keeps_colours
 from blinddiff.sampling.output import BlindDiffOutput
-from blinddiff.sampling.safety import is_acceptable, restore_at_working_scales, restore_safely
+from blinddiff.sampling.safety import is_acceptable, restore_at_working_scales, restore_inside, restore_safely
 
 LIMITS = torch.tensor([4.0, 2.0, 0.05])
 
@@ -172,8 +172,8 @@ def test_at_scale_1_only_wide_kernels_are_restored_at_scale_1() -> None:
 
     run, y = Run(), picture(batch=3)
     network = SimpleNamespace(config=SimpleNamespace(scales=(1, 2, 3, 4)), picture_kind=picture_kind)
-    out = restore_at_working_scales(run, network, Observation(y, 1))  # type: ignore[arg-type]
-    assert [(call[0].scale, call[2]) for call in run.calls] == [(2, [0, 2]), (1, [1])]
+    out = restore_at_working_scales(run, network, Observation(y, 1), [4, 5, 6])  # type: ignore[arg-type]
+    assert [(call[0].scale, call[2]) for call in run.calls] == [(2, [4, 6]), (1, [5])]
     assert out.images.shape == y.shape
     for index in range(3):
         assert float((out.images[index] - y[index]).abs().mean()) < 0.02
@@ -181,3 +181,51 @@ def test_at_scale_1_only_wide_kernels_are_restored_at_scale_1() -> None:
     assert len(out.decisions) == 3
     assert _width(out.kernels[1]) == pytest.approx(4.0, abs=0.1)
     assert _width(out.kernels[0]) < 0.5  # reduced with the result; interpolation widens it a little
+
+
+class Photographs:
+    """`restore_safely` with a `Recorder` for a batch of photographs."""
+
+    def __init__(self, good: int = 0) -> None:
+        self.recorder = Recorder(good)
+
+    def __call__(self, observation: Observation, images: Sequence[int]) -> BlindDiffOutput:
+        count = len(observation)
+        self.images = list(images)
+        return restore_safely(self.recorder, kind(*count * ["photograph"]), observation, estimate(count))
+
+
+def test_a_framed_photograph_of_a_batch_is_restored_as_without_its_frame() -> None:
+    inner, plain = picture(40, 48), picture(56, 64)
+    framed = F.pad(inner, (8, 8, 8, 8), value=1.0)
+    restore = Photographs()
+    out = restore_inside(restore, Observation(torch.cat([plain, framed]), 2))
+    seen = [call[0].y for call in restore.recorder.calls]
+    assert torch.equal(seen[0], plain)
+    assert torch.equal(seen[1], inner)
+    assert restore.images == [1]
+    assert torch.equal(out.images[:1], restore_inside(Photographs(), Observation(plain, 2)).images)
+    alone = restore_inside(Photographs(), Observation(inner, 2))
+    assert torch.equal(out.images[1:, :, 16:-16, 16:-16], alone.images)
+    assert bool((out.images[1, :, :16] == 1).all())
+    assert torch.equal(out.residuals[1:, :, 8:-8, 8:-8], alone.residuals)
+    assert not out.residuals[1, :, :8].any()
+    assert out.decisions is not None
+    assert [decision.fallback for decision in out.decisions] == [AS_ESTIMATED, AS_ESTIMATED]
+
+
+def test_a_graphic_whose_colour_would_move_is_only_enlarged() -> None:
+    y = (torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) > 0.4).float()
+    out = restore_inside(Photographs(99), Observation(y, 2))
+    assert torch.equal(out.images, y.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert out.decisions is not None
+    assert out.decisions[0].fallback == INTERPOLATED
+
+
+def test_clipped_noise_may_have_moved_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.full((1, 3, 64, 64), 0.02)
+    y = (x + 25 / 255 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    assert keeps_colours(x.numpy(), y.numpy(), 25.0)
+    assert not keeps_colours(x.numpy(), y.numpy(), 1.0)
+    assert not keeps_colours(x.numpy() + 0.3, y.numpy(), 25.0)

@@ -12,17 +12,20 @@ from PIL import Image
 
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.errors import ParameterError
-from blinddiff.imaging.photograph import from_array, from_picture, resize
+from blinddiff.imaging.drawn import Drawn, enlarge_alone, find_drawn
+from blinddiff.imaging.photograph import from_array, from_picture, resize, spread_colours
 from blinddiff.light.graphs import Array, Estimate, Graphs, Restored
 from blinddiff.sampling.decision import (
     AS_ESTIMATED,
     CERTAIN,
     FALLBACKS,
+    INTERPOLATED,
     MIN_FACTOR,
     Decision,
     check_size,
     consistency,
     halved,
+    keeps_colours,
     measured,
     own_scale,
     own_size,
@@ -102,7 +105,10 @@ class Engine:
 
     def estimate(self, image: Image.Image | NDArray[Any], scale: int = 4, jpeg_step: float = 0.0) -> Estimate:
         """Kernel and noise of a picture; arguments and errors as for a call."""
-        return self.graphs.estimate(to_planes(image), self.check_scale(scale), jpeg_step)[0]
+        y = to_planes(image)
+        drawn = find_drawn(y[0])
+        y = y if drawn is None else photograph_in(y, drawn)
+        return self.graphs.estimate(y, self.check_scale(scale), jpeg_step)[0]
 
     def __call__(
         self,
@@ -146,6 +152,15 @@ class Engine:
         if as_is:
             estimate, _ = self.graphs.estimate(y, scale, jpeg_step)
             return _output(estimate, restore(y, scale, estimate=estimate), None)
+        drawn = find_drawn(y[0])
+        out = self._restore_photograph(y if drawn is None else photograph_in(y, drawn), scale, jpeg_step, restore)
+        out = out if drawn is None else _pasted(out, y[0], drawn, scale)
+        if keeps_colours(np.moveaxis(out.images, -1, 1), y, float(out.noise_levels[0])):
+            return out
+        decisions = [replace(decision, fallback=INTERPOLATED) for decision in out.decisions or ()]
+        return replace(out, images=np.moveaxis(enlarge_alone(y[0], scale), 0, -1)[None], decisions=decisions)
+
+    def _restore_photograph(self, y: Array, scale: int, jpeg_step: float, restore: Callable[..., Restored]) -> Output:
         width = widths_and_angle(self.graphs.estimate(y, scale, jpeg_step)[0].kernel)[0].item() if scale == 1 else 0.0
         working = working_scale(scale, self.scales, width)
         out = self._restore_safely(y, working, jpeg_step, restore)
@@ -183,7 +198,8 @@ class Engine:
     def _is_acceptable(self, y: Array, restored: Restored) -> bool:
         quality = float(consistency(restored.residual, restored.noise_level)[0])
         limits = self.graphs.description["acceptable"].values()
-        return all(value <= most for value, most in zip(measured(restored.x, y, quality), limits, strict=True))
+        kept = keeps_colours(restored.x, y, float(restored.noise_level[0]))
+        return kept and all(value <= most for value, most in zip(measured(restored.x, y, quality), limits, strict=True))
 
 
 def at_half_size(out: Output) -> Output:
@@ -192,6 +208,19 @@ def at_half_size(out: Output) -> Output:
     height, width = image.shape[-2:]
     image = resize(image, (height // 2, width // 2)).clip(0, 1)
     return replace(out, images=np.moveaxis(image, 0, -1)[None], kernels=halved(out.kernels))
+
+
+def photograph_in(y: Array, drawn: Drawn) -> Array:
+    """The part of y (1, 3, h, w) inside its frame; what was drawn over it is replaced by colours around it."""
+    return spread_colours(drawn.inside(y[0]), (~drawn.mask[None]).astype(np.float32))[None]
+
+
+def _pasted(out: Output, picture: Array, drawn: Drawn, scale: int) -> Output:
+    """As in `sampling.safety`."""
+    residuals = np.zeros((1, *picture.shape), np.float32)
+    drawn.inside(residuals)[:] = out.residuals * ~drawn.mask
+    images = np.moveaxis(drawn.paste(np.moveaxis(out.images, -1, 1), picture, scale), 1, -1)
+    return replace(out, images=images, residuals=residuals)
 
 
 def to_planes(image: Image.Image | NDArray[Any]) -> Array:

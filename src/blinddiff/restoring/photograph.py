@@ -32,7 +32,7 @@ from blinddiff.imaging import (
     write_image,
 )
 from blinddiff.imaging.mask import Mask
-from blinddiff.imaging.photograph import Planes, enlarge
+from blinddiff.imaging.photograph import Planes, enlarge_in_range
 from blinddiff.imaging.write import DPI_RULES, written_bit_depth
 from blinddiff.restoring.engines import engine_for
 from blinddiff.sampling.arguments import short_repr
@@ -444,7 +444,7 @@ def restore_photograph(
             raise
         raise ImageError(f"{width} x {height} pixels at scale {settings.scale:g} do not fit into memory") from error
     first, size = outs[0], settings.result_size(height, width)
-    alpha = None if photograph.alpha is None else enlarge_alpha(photograph.alpha, math.prod(passes))
+    alpha = None if photograph.alpha is None else enlarge_in_range(photograph.alpha, math.prod(passes))
     if size != image.shape[-2:]:
         image = reduce_image(image, size)
         alpha = None if alpha is None else resample(alpha, size)
@@ -476,18 +476,6 @@ def _samples(out: Any) -> Planes:
     """All samples of the one image of an output, or one of each of several images: (K, 3, H, W)."""
     samples = np.moveaxis(out.images, -1, 1) if out.samples is None else np.asarray(out.samples[0])
     return np.ascontiguousarray(samples, np.float32)
-
-
-def enlarge_alpha(alpha: Planes, scale: int) -> Planes:
-    """Enlarge transparency, (1, h, w), by bicubic interpolation, clamped to the range of the surrounding 3 x 3 pixels.
-
-    Bicubic interpolation alone overshoots at edges, which is visible as a faint outline.
-    """
-    if scale == 1:
-        return alpha
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(alpha[0], 1, "edge"), (3, 3))
-    low, high = (bound((-2, -1)).repeat(scale, 0).repeat(scale, 1) for bound in (around.min, around.max))
-    return enlarge(alpha, scale).clip(low, high)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from numpy.typing import NDArray
+
 from blinddiff.degradation.kernel_measures import namespace
 from blinddiff.errors import ImageError
+from blinddiff.imaging.drawn import is_graphic
 
 CERTAIN = 0.8
 """Probability from which a picture counts as enlarged."""
@@ -20,6 +23,10 @@ UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
 AS_ESTIMATED = "as estimated"
+INTERPOLATED = "by interpolation alone"
+"""The last resort: the enlarged picture, because all else moves its mean colour."""
+MAX_COLOUR_SHIFT = 2.0
+"""Grey levels by which the mean of a channel may move. A kernel keeps it; values that are clipped do not."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Decision:
         kind: one of `PICTURE_KINDS`.
         probability: of this kind.
         factor: by which the picture was enlarged before it came here; 1 if it was not.
-        fallback: how it was restored: `AS_ESTIMATED`, or a key of `FALLBACKS`.
+        fallback: how it was restored: `AS_ESTIMATED`, a key of `FALLBACKS`, or `INTERPOLATED`.
     """
 
     kind: str
@@ -121,6 +128,18 @@ def halved(kernel: Any) -> Any:
 def consistency(residuals: Any, noise_level: Any) -> Any:
     """RMS of residuals (B, 3, h, w) divided by that expected from noise and rounding, all in grey levels: (B,)."""
     return ((residuals**2).mean((1, 2, 3)) / (noise_level**2 + ROUNDING**2)) ** 0.5
+
+
+def keeps_colours(x: NDArray[Any], y: NDArray[Any], noise_level: float) -> bool:
+    """Whether the result x (1, 3, H, W) has the mean colour of y (1, 3, h, w), within `MAX_COLOUR_SHIFT`.
+
+    More is allowed where noise of a level, in grey levels, was clipped at black or white, which has shifted that of y.
+    """
+    shift = 255 * abs(x.mean((0, 2, 3)) - y.mean((0, 2, 3)))
+    if (shift <= MAX_COLOUR_SHIFT).all():
+        return True
+    clipped = ((y[0] <= 0) | (y[0] >= 1)).mean((1, 2))
+    return not is_graphic(y[0]) and bool((shift <= MAX_COLOUR_SHIFT + noise_level * clipped).all())
 
 
 def measured(x: Any, y: Any, quality: float) -> tuple[float, float, float]:

@@ -15,6 +15,8 @@ from blinddiff.degradation import Observation
 from blinddiff.imaging.mask import MaskInput, marked_pixels
 from blinddiff.imaging.photograph import spread_colours
 
+REACH = 16
+"""Pixels from the believed ones up to which the guess is refined; it stays coarse beyond, where it has no effect."""
 ITERATIONS = 300
 """Of conjugate gradients; enough for scratches of 10 pixels, and wider parts stay near the start."""
 
@@ -39,6 +41,7 @@ def smooth_fill(y: Tensor, believed: Tensor) -> Tensor:
     if not hidden.any():
         return y
     start = spread_colours(y.numpy(), believed.float().numpy()).reshape(len(y), -1)
+    hidden &= ndimage.distance_transform_cdt(hidden, "chessboard") <= REACH
     # The Laplacian, at the hidden pixels and their neighbours; a neighbour outside the image is the pixel itself.
     rows, columns = np.nonzero(ndimage.binary_dilation(hidden))
     number, here = np.arange(len(rows)), rows * width + columns

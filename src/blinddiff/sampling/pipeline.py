@@ -59,7 +59,7 @@ from blinddiff.sampling.output import (
     to_batch,
 )
 from blinddiff.sampling.restoration import AfterStep, Restoration
-from blinddiff.sampling.safety import restore_at_working_scales
+from blinddiff.sampling.safety import estimate_inside, restore_at_working_scales, restore_inside
 from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
 from blinddiff.sampling.wrappers import Tiled, plan_tiles
 
@@ -292,13 +292,20 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
         )
-        kind = None if as_is or kernel is not None else self.network.picture_kind(observation)
-        if kind is None:
+        if as_is or kernel is not None:
             out = run(observation, run.initial(observation), range(len(observation)))
         else:
-            out = restore_at_working_scales(run, self.network, observation)
+            out = restore_inside(partial(self._restore_photographs, run), observation)
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
+
+    def _restore_photographs(
+        self, run: Restoration, observation: Observation, images: Sequence[int]
+    ) -> BlindDiffOutput:
+        """Restore photographs safely, if the network tells kinds; images: their numbers in the batch of the call."""
+        if self.network.picture_kind(observation) is None:
+            return run(observation, run.initial(observation), images)
+        return restore_at_working_scales(run, self.network, observation, images)
 
     def _initial_degradation(
         self, observation: Observation, kernel: KernelInput | None, noise_level: float | None
@@ -319,7 +326,8 @@ class BlindDiffPipeline(DiffusionPipeline):
 
         jpeg_step: as in `__call__`.
         """
-        return estimate_from_y(self.network, self._observation(image, scale, jpeg_step)).map(Tensor.cpu)
+        observation = self._observation(image, scale, jpeg_step)
+        return estimate_inside(partial(estimate_from_y, self.network), observation).map(Tensor.cpu)
 
     def expected_kernel_error(self, image: ImageInput, scale: int = 4) -> Tensor:
         """Expected sum |k_hat - k| of `estimate`, (B,), 0 to 2; from 0.75 on, a default kernel would be as good."""

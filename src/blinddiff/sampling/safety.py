@@ -1,7 +1,8 @@
 """Never worse than what came in.
 
-A picture that was enlarged is restored from its own size, and a result that does not agree with the input is replaced
-by a milder one. The steps are declared in `FALLBACKS`, and the output names the one that was used, see `Decision`.
+A photograph is restored without what was drawn around and over it, which is enlarged alone, see `imaging.drawn`. A
+picture that was enlarged is restored from its own size, and a result that does not agree with the input is replaced by
+a milder one. The steps are declared in `FALLBACKS`, and the output names the one that was used, see `Decision`.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,20 +15,25 @@ from torch.nn import functional as F
 
 from blinddiff.degradation import SCALES, Degradation, Observation
 from blinddiff.degradation.kernel_measures import widths_and_angle
+from blinddiff.imaging.drawn import Drawn, enlarge_alone, find_drawn
+from blinddiff.imaging.photograph import Planes
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.picture_kind import PICTURE_KINDS, PictureKind
 from blinddiff.sampling.decision import (
     AS_ESTIMATED,
     CERTAIN,
     FALLBACKS,
+    INTERPOLATED,
     MIN_FACTOR,
     Decision,
     halved,
+    keeps_colours,
     measured,
     own_scale,
     own_size,
     working_scale,
 )
+from blinddiff.sampling.mask import with_mask
 from blinddiff.sampling.output import BlindDiffOutput
 from blinddiff.sampling.restoration import Restoration
 
@@ -35,8 +41,89 @@ Restore = Callable[[Observation, Degradation | None, Sequence[int]], BlindDiffOu
 """Restores observations, with an initial degradation or None for the estimate. The numbers are those of the images in
 the batch. Images are tensors."""
 
+RestorePhotographs = Callable[[Observation, Sequence[int]], BlindDiffOutput]
+"""Restores photographs, to which the numbers belong."""
+
 MIN_BELIEVED = 0.99
 """Share of the pixels behind a pixel of a reduced picture that must be believed for it to be."""
+
+
+def restore_inside(restore: RestorePhotographs, observation: Observation) -> BlindDiffOutput:
+    """Restore a batch of pictures, each without what is no photograph in it, see `find_drawn`; the rest is enlarged.
+
+    So is all of a picture whose mean colour the restoration moves by more than `max_colour_shift`.
+    """
+    pictures = observation.y.cpu().numpy()
+    found = [find_drawn(picture) for picture in pictures]
+    plain = [index for index, drawn in enumerate(found) if drawn is None]
+    together = restore(observation[plain] if len(plain) < len(found) else observation, plain) if plain else None
+    outs = []
+    for index, drawn in enumerate(found):
+        if drawn is None:
+            assert together is not None
+            out = image_of(together, plain.index(index))
+        else:
+            inner = restore(photograph_in(observation[[index]], drawn), [index])
+            out = _pasted(inner, pictures[index], drawn, observation.scale)
+        outs.append(_with_colours_kept(out, pictures[index], observation.scale))
+    return merged(outs)
+
+
+def estimate_inside(estimate: Callable[[Observation], Degradation], observation: Observation) -> Degradation:
+    """The estimates of a batch of pictures, each without what is no photograph in it."""
+    found = [find_drawn(picture) for picture in observation.y.cpu().numpy()]
+    if not any(found):
+        return estimate(observation)
+    parts = [observation[[index]] for index in range(len(found))]
+    inner = [part if drawn is None else photograph_in(part, drawn) for part, drawn in zip(parts, found, strict=True)]
+    each = [estimate(part) for part in inner]
+    optional = [[part.expected_kernel_error for part in each], [part.noise_spectrum for part in each]]
+    return Degradation(
+        torch.cat([part.kernel for part in each]),
+        torch.cat([part.noise_level for part in each]),
+        *(None if parts[0] is None else torch.cat(parts) for parts in optional),
+    )
+
+
+def photograph_in(observation: Observation, drawn: Drawn) -> Observation:
+    """One picture inside its frame, without belief in what was drawn over it."""
+    inside = observation.map(lambda part: part[..., drawn.rows, drawn.columns])
+    if not drawn.mask.any():
+        return inside
+    hidden = drawn.mask if inside.mask is None else drawn.mask | ~inside.mask[0, 0].cpu().numpy()
+    return with_mask(inside, hidden)
+
+
+def _pasted(out: BlindDiffOutput, picture: Planes, drawn: Drawn, scale: int) -> BlindDiffOutput:
+    """The output of the photograph in a picture (3, h, w) as that of the picture."""
+
+    def paste(images: Tensor) -> Tensor:
+        return torch.from_numpy(drawn.paste(images.numpy(), picture, scale))
+
+    samples = None if out.samples is None else paste(out.samples)
+    residuals = out.residuals.new_zeros(1, *picture.shape)
+    residuals[..., drawn.rows, drawn.columns] = out.residuals
+    return replace(
+        out,
+        images=paste(out.images),
+        samples=samples,
+        std=None if samples is None else samples.std(1),
+        residuals=residuals,
+    )
+
+
+def _with_colours_kept(out: BlindDiffOutput, picture: Planes, scale: int) -> BlindDiffOutput:
+    """The output, or the enlarged picture (3, h, w) if its mean colour has moved too far."""
+    if out.decisions is None or keeps_colours(out.images.numpy(), picture[None], float(out.noise_levels[0])):
+        return out
+    x = torch.from_numpy(enlarge_alone(picture, scale))
+    return replace(
+        out,
+        images=x.expand_as(out.images).clone(),
+        samples=None if out.samples is None else x.expand_as(out.samples).clone(),
+        std=None if out.std is None else torch.zeros_like(out.std),
+        decisions=[replace(decision, fallback=INTERPOLATED) for decision in out.decisions],
+    )
 
 
 def restore_safely(
@@ -78,8 +165,13 @@ def restore_safely(
     return replace(merged([outs[index] for index in range(len(observation))]), decisions=decisions)
 
 
-def restore_at_working_scales(run: Restoration, network: MCFormer, observation: Observation) -> BlindDiffOutput:
-    """Restore each picture of a batch safely, see `restore_safely`, at its `working_scale`."""
+def restore_at_working_scales(
+    run: Restoration, network: MCFormer, observation: Observation, images: Sequence[int]
+) -> BlindDiffOutput:
+    """Restore each picture safely, see `restore_safely`, at its `working_scale`.
+
+    images: the numbers of the pictures in the batch of the call.
+    """
     initial = run.initial(observation)
     assert initial is not None  # because the network tells kinds
     widths = widths_and_angle(initial.kernel)[0].tolist()
@@ -87,15 +179,15 @@ def restore_at_working_scales(run: Restoration, network: MCFormer, observation: 
     outs: dict[int, BlindDiffOutput] = {}
     for scale in dict.fromkeys(scales):
         places = [index for index, each in enumerate(scales) if each == scale]
-        some = observation if len(places) == len(scales) else observation[places]
-        working = some.at_scale(scale)
+        part = observation if len(places) == len(scales) else observation[places]
+        working = part.at_scale(scale)
         estimate = run.initial(working) if scale > observation.scale else initial[places]
         assert estimate is not None
 
         def restore(
-            part: Observation, start: Degradation | None, images: Sequence[int], places: list[int] = places
+            part: Observation, start: Degradation | None, some: Sequence[int], places: list[int] = places
         ) -> BlindDiffOutput:
-            return run(part, start, [places[index] for index in images])
+            return run(part, start, [images[places[index]] for index in some])
 
         out = restore_safely(restore, network.picture_kind(working), working, estimate)
         out = at_half_size(out) if scale > observation.scale else out
@@ -120,8 +212,11 @@ def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
 
 def is_acceptable(observation: Observation, out: BlindDiffOutput, limits: Tensor) -> bool:
     """Whether one result agrees with its input in detail, mean colour and contrast: see `measured` and `LIMITS`."""
-    found = measured(out.images, observation.y.cpu(), float(out.consistency[0]))
-    return all(value <= most for value, most in zip(found, limits.tolist(), strict=True))
+    y = observation.y.cpu()
+    found = measured(out.images, y, float(out.consistency[0]))
+    return keeps_colours(out.images.numpy(), y.numpy(), float(out.noise_levels[0])) and all(
+        value <= most for value, most in zip(found, limits.tolist(), strict=True)
+    )
 
 
 def _restore_from_own_size(restore: Restore, observation: Observation, factor: float, index: int) -> BlindDiffOutput:
@@ -150,7 +245,7 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def image_of(out: BlindDiffOutput, index: int) -> BlindDiffOutput:
     """The output of one image of a batch, as a batch of one."""
-    decisions = None if out.decisions is None else [out.decisions[index]]
+    decisions = None if out.decisions is None else out.decisions[index : index + 1]
     return replace(_map(lambda name, parts: parts[0].narrow(_axis(name), index, 1), [out]), decisions=decisions)
 
 
@@ -158,7 +253,7 @@ def merged(outs: Sequence[BlindDiffOutput]) -> BlindDiffOutput:
     """One output of several, in order."""
     if len(outs) == 1:
         return outs[0]
-    decisions = [decision for out in outs for decision in out.decisions or []]
+    decisions = [decision for out in outs for decision in out.decisions or ()]
     return replace(_map(lambda name, parts: torch.cat(parts, _axis(name)), outs), decisions=decisions or None)
 
 
