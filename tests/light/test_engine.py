@@ -13,7 +13,7 @@ from PIL import Image
 
 from blinddiff.degradation import Degradation
 from blinddiff.errors import ImageError, ParameterError, WeightsError
-from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, consistency, measured
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, consistency, measured, residual_rms
 from blinddiff.sampling.output import to_batch
 
 pytest.importorskip("onnxruntime")
@@ -119,9 +119,9 @@ def test_milder_estimates_are_the_same_for_arrays_and_tensors(name):
     kernel /= kernel.sum()
     residual = generator.normal(0, 3, (1, 3, 9, 8)).astype(np.float32)
     level, error = np.array([1.2], np.float32), np.array([0.1], np.float32)
-    ours = FALLBACKS[name](Estimate(kernel, level, error, np.ones((1, 16, 16), np.float32)), residual)
+    ours = FALLBACKS[name](Estimate(kernel, level, error, np.ones((1, 16, 16), np.float32)), residual_rms(residual))
     degradation = Degradation(*map(torch.from_numpy, (kernel, level, error)))
-    theirs = FALLBACKS[name](degradation, torch.from_numpy(residual))
+    theirs = FALLBACKS[name](degradation, residual_rms(torch.from_numpy(residual)))
     assert np.allclose(ours.kernel, theirs.kernel, atol=1e-7)
     assert np.allclose(ours.noise_level, theirs.noise_level)
     x, y = generator.random((1, 3, 8, 8), np.float32), generator.random((1, 3, 4, 4), np.float32)

@@ -56,6 +56,11 @@ class Observation:
         return len(self.y)
 
     @property
+    def believed(self) -> Tensor | float:
+        """The share of the pixels that are believed, (B,); 1 without a mask."""
+        return 1.0 if self.mask is None else self.mask.float().mean((1, 2, 3))
+
+    @property
     def scales(self) -> Tensor:
         """The scale of each image, (B,)."""
         return torch.full((len(self.y),), self.scale, device=self.y.device)

@@ -25,6 +25,7 @@ from blinddiff.sampling.decision import (
     measured,
     own_scale,
     own_size,
+    residual_rms,
     working_scale,
 )
 from blinddiff.sampling.engine import Needs
@@ -161,7 +162,7 @@ class Engine:
             if self._is_acceptable(y, restored):
                 break
             taken = fallback
-            restored = restore(y, scale, estimate=milder(estimate, restored.residual))
+            restored = restore(y, scale, estimate=milder(estimate, residual_rms(restored.residual)))
         return _output(estimate, restored, Decision(*likeliest, 1.0, taken))
 
     def _restore_from_own_size(

@@ -71,23 +71,22 @@ def check_size(height: int, width: int) -> None:
         raise ImageError(f"an image of {width}x{height} px is too small: sides must be at least {SMALLEST_SIDE} px")
 
 
-def milder_data_term(estimate: Any, residuals: Any) -> Any:
+def milder_data_term(estimate: Any, rms: Any) -> Any:
     """The same kernel; the noise is taken for twice as strong, or as strong as twice the residual.
 
-    estimate: a `Degradation`, or an `Estimate` of the light engine. residuals: (B, 3, h, w), grey levels.
+    estimate: a `Degradation`, or an `Estimate` of the light engine. rms: `residual_rms`.
     """
-    rms = (residuals**2).mean((1, 2, 3)) ** 0.5
     level = 2 * namespace(rms).maximum(estimate.noise_level, rms)
     return estimate.with_estimate(estimate.kernel, level)
 
 
-def sharper_kernel(estimate: Any, residuals: Any) -> Any:
+def sharper_kernel(estimate: Any, rms: Any) -> Any:
     """The kernel with half its width, and `milder_data_term`."""
-    milder = milder_data_term(estimate, residuals)
+    milder = milder_data_term(estimate, rms)
     return milder.with_estimate(halved(estimate.kernel), milder.noise_level)
 
 
-def no_deblurring(estimate: Any, residuals: Any) -> Any:  # noqa: ARG001
+def no_deblurring(estimate: Any, rms: Any) -> Any:  # noqa: ARG001
     """No blur but that of the downsampling; the estimated noise."""
     kernel = estimate.kernel * 0
     kernel[:, kernel.shape[-2] // 2, kernel.shape[-1] // 2] = 1
@@ -114,9 +113,14 @@ def halved(kernel: Any) -> Any:
     return matrices[0] @ kernel @ matrices[1].T
 
 
-def consistency(residuals: Any, noise_level: Any) -> Any:
-    """RMS of residuals (B, 3, h, w) divided by that expected from noise and rounding, all in grey levels: (B,)."""
-    return ((residuals**2).mean((1, 2, 3)) / (noise_level**2 + ROUNDING**2)) ** 0.5
+def residual_rms(residuals: Any, believed: Any = 1.0) -> Any:
+    """RMS of residuals (B, 3, h, w), which are 0 where y is not believed, over the others: a share, (B,)."""
+    return ((residuals**2).mean((1, 2, 3)) / believed) ** 0.5
+
+
+def consistency(residuals: Any, noise_level: Any, believed: Any = 1.0) -> Any:
+    """`residual_rms` divided by that expected from noise and rounding, all in grey levels: (B,)."""
+    return residual_rms(residuals, believed) / (noise_level**2 + ROUNDING**2) ** 0.5
 
 
 def measured(x: Any, y: Any, quality: float) -> tuple[float, float, float]:

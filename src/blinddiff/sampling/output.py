@@ -17,7 +17,7 @@ from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterE
 from blinddiff.imaging import from_picture
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.arguments import short_repr
-from blinddiff.sampling.decision import ROUNDING, Decision, check_size
+from blinddiff.sampling.decision import Decision, check_size, consistency
 from blinddiff.sampling.loop import Restored
 
 OutputType = Literal["pil", "np", "pt"]
@@ -191,17 +191,15 @@ def make_output(observation: Observation, restored: Restored, num_samples: int) 
     kernels = trajectory.mean(0)
     noise_levels = by_image(restored.degradation.noise_level).mean(1)
     residuals = 255 * (observation.y - DegradationOperator(kernels, observation.scale)(x))
-    believed: Tensor | float = 1.0  # share of the pixels
     if observation.mask is not None:
-        residuals, believed = residuals * observation.mask, observation.mask.float().mean((1, 2, 3))
+        residuals = residuals * observation.mask
     error, spectrum = restored.degradation.expected_kernel_error, restored.degradation.noise_spectrum
-    expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
         images=x.float().cpu(),
         kernels=kernels.cpu(),
         noise_levels=noise_levels.cpu(),
         residuals=residuals.cpu(),
-        consistency=((residuals.square().mean((1, 2, 3)) / believed).sqrt() / expected).cpu(),
+        consistency=consistency(residuals, noise_levels, observation.believed).cpu(),
         kernel_trajectory=trajectory.cpu(),
         kernel_spread=(trajectory - kernels).abs().sum((-2, -1)).mean(0).cpu(),
         expected_kernel_errors=None if error is None else by_image(error)[:, 0].cpu(),

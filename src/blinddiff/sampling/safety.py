@@ -24,6 +24,7 @@ from blinddiff.sampling.decision import (
     measured,
     own_scale,
     own_size,
+    residual_rms,
 )
 from blinddiff.sampling.output import BlindDiffOutput
 
@@ -55,8 +56,8 @@ def restore_safely(
                 if is_acceptable(observation[[index]], out, kind.limits):
                     break
                 fallback[index] = name
-                start = estimate[[index]]
-                out = restore(observation[[index]], milder(start, out.residuals.to(start.kernel)), [index])
+                one, start = observation[[index]], estimate[[index]]
+                out = restore(one, milder(start, residual_rms(out.residuals.to(start.kernel), one.believed)), [index])
             outs[index] = out
     for index in range(len(observation)):
         if enlarged[index]:
