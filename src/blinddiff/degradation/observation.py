@@ -169,6 +169,21 @@ class Degradation:
         kernel, noise_level, *spectrum = estimates
         return Degradation(kernel, noise_level, None if before is None else before.expected_kernel_error, *spectrum)
 
+    @staticmethod
+    def joined(parts: Sequence["Degradation"]) -> "Degradation":
+        """One degradation of several, in order; all have the same fields."""
+        each = [getattr(parts[0], name) for name in ("expected_kernel_error", "noise_spectrum")]
+
+        def join(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts])
+
+        return Degradation(
+            join("kernel"),
+            join("noise_level"),
+            None if each[0] is None else join("expected_kernel_error"),
+            None if each[1] is None else join("noise_spectrum"),
+        )
+
     def detach(self) -> "Degradation":
         """All tensors detached from the autograd graph."""
         if not (self.kernel.requires_grad or self.noise_level.requires_grad):

@@ -7,6 +7,7 @@ from typing import Any
 
 from blinddiff.degradation.kernel_measures import namespace
 from blinddiff.errors import ImageError
+from blinddiff.files import release_pages
 
 CERTAIN = 0.8
 """Probability from which a picture counts as enlarged."""
@@ -14,6 +15,8 @@ MIN_FACTOR = 1.3
 """Factor of enlargement below which reducing would lose more than it gains."""
 SMALLEST_SIDE = 8
 """Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
+BAND = 256
+"""Rows of an image that are measured at once, because it may be on disk."""
 UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
@@ -125,6 +128,16 @@ def consistency(residuals: Any, noise_level: Any, believed: Any = 1.0) -> Any:
 
 def measured(x: Any, y: Any, quality: float) -> tuple[float, float, float]:
     """What `LIMITS` bound, of one result x (1, 3, H, W) of y with a consistency."""
-    shift = 255 * float(abs(x.mean((0, 2, 3)) - y.mean((0, 2, 3))).max())
-    clipped = [float((1.0 * ((image <= 0) | (image >= 1))).mean()) for image in (x, y)]
-    return quality, shift, clipped[0] - clipped[1]
+    (mean_x, clipped_x), (mean_y, clipped_y) = _mean_and_clipped(x), _mean_and_clipped(y)
+    return quality, 255 * float(abs(mean_x - mean_y).max()), clipped_x - clipped_y
+
+
+def _mean_and_clipped(image: Any) -> tuple[Any, float]:
+    """The mean colour of one image (1, 3, H, W), (3,), and the share of black and white values, band by band."""
+    colour, clipped, height = 0.0, 0, image.shape[-2]
+    for top in range(0, height, BAND):
+        band = image[..., top : top + BAND, :]
+        colour = colour + band.sum((0, 2, 3)) / (height * band.shape[-1])
+        clipped += int(((band <= 0) | (band >= 1)).sum())
+        release_pages()
+    return colour, clipped / (3 * height * image.shape[-1])

@@ -37,8 +37,6 @@ from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep
 from blinddiff.sampling.mask import with_mask
 from blinddiff.sampling.memory import (
-    IMAGES,
-    INPUTS,
     bytes_per_pixel,
     check_precision,
     choose_device,
@@ -62,7 +60,7 @@ from blinddiff.sampling.output import (
 from blinddiff.sampling.restoration import AfterStep, Restoration
 from blinddiff.sampling.safety import at_half_size, restore_safely
 from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
-from blinddiff.sampling.wrappers import Tiled, plan_tiles
+from blinddiff.sampling.wrappers import Tiled, image_bytes, plan_tiles
 
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
@@ -189,6 +187,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         max_memory: int | None = None,
         jpeg_step: float = 0.0,
         as_is: bool = False,
+        kernel_map: bool = False,
         mask: MaskInput | None = None,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -221,6 +220,8 @@ class BlindDiffPipeline(DiffusionPipeline):
                 made smaller, except in the backward pass of gradient guidance.
             jpeg_step: mean luma quantisation step of the JPEG file that the image was read from, see
                 `Photograph.jpeg_step`; helps to estimate the noise. 0 if there is none, or the image was changed since.
+            kernel_map: the blur varies over the picture: estimate kernel and noise level for each tile, and restore it
+                with them. For one image, without a given kernel; as a photograph at its own size.
             as_is: restore every picture as a photograph at its own size, exactly as estimated. Otherwise a picture that
                 was enlarged is restored from its own size, and a result that does not agree with the input is replaced
                 by a milder one, see `restore_safely`; and scale 1 is restored at scale 2 and reduced, see
@@ -277,6 +278,9 @@ class BlindDiffPipeline(DiffusionPipeline):
         observation = self._observation(image, scale, jpeg_step)
         observation = observation if mask is None else with_mask(observation, mask)
         check_generator(generator, len(observation))
+        if kernel_map and (kernel is not None or len(observation) > 1):
+            given = "a given kernel" if kernel is not None else f"{len(observation)} images"
+            raise ParameterError(f"kernel_map: needs one image without a given kernel, not {given}")
 
         run = Restoration(
             network=self.network,
@@ -292,11 +296,15 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_step=on_step,
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
+            local=kernel_map,
         )
         working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
         # From the observation that is restored, because that one keeps the statistics of y for the estimate.
-        kind = None if as_is or kernel is not None else self.network.picture_kind(working)
-        if kind is None:
+        kind = None if as_is or kernel_map or kernel is not None else self.network.picture_kind(working)
+        if kernel_map:
+            out = run(observation if as_is else working, None, [0])
+            out = at_half_size(out) if out.images.shape[-2:] != observation.hr_size else out
+        elif kind is None:
             out = run(observation, run.initial(observation), range(len(observation)))
         else:
             initial = run.initial(working)
@@ -366,7 +374,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         limit = default_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(y, scale, self.network, needs_gradient, limit)
         rows, columns = (tiles.lengths(side * scale) for side in size)
-        images = (IMAGES + INPUTS / scale**2) * 4 * 3 * samples * height * width * scale**2
+        images = image_bytes(y, scale, tiles.on_disk and self.device.type == "cpu")
         largest = max(rows) * max(columns) * (samples if tiles.side is None else 1)
         activations = largest * bytes_per_pixel(self.network.channels_per_pixel, needs_gradient)
         return Needs(len(tiles), samples * sum(rows) * sum(columns), int(images + activations))

@@ -79,7 +79,7 @@ def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
     """The output of a restoration at scale 2 as that of one at scale 1, see `working_scale`."""
     height, width = (side // 2 for side in out.images.shape[-2:])
     samples = None if out.samples is None else _resized(out.samples, (height, width)).clamp(0, 1)
-    trajectory = out.kernel_trajectory
+    trajectory, local = out.kernel_trajectory, out.kernel_map
     return replace(
         out,
         images=_resized(out.images, (height, width)).clamp(0, 1),
@@ -87,6 +87,9 @@ def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
         std=None if samples is None else samples.std(1),
         kernels=halved(out.kernels),
         kernel_trajectory=halved(trajectory.flatten(0, 1)).view_as(trajectory),
+        kernel_map=None
+        if local is None
+        else replace(local, kernels=halved(local.kernels.flatten(0, 1)).view_as(local.kernels)),
     )
 
 
