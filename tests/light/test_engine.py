@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -128,6 +129,23 @@ def test_milder_estimates_are_the_same_for_arrays_and_tensors(name):
     assert measured(x, y, 1.0) == pytest.approx(measured(torch.from_numpy(x), torch.from_numpy(y), 1.0), rel=1e-4)
     quality = consistency(torch.from_numpy(residual), torch.from_numpy(level))
     assert np.allclose(consistency(residual, level), quality)
+
+
+def test_a_result_beyond_the_memory_is_made_on_disk(tiny_graphs):
+    """It is the same, and the peak of NumPy's memory is bounded by the tiles, not by the result."""
+    image = np.random.default_rng(0).random((600, 700, 3), np.float32)
+    outs, peaks = [], []
+    for max_memory in (None, 1):
+        tracemalloc.start()
+        outs.append(Engine(tiny_graphs)(image, 4, max_memory=max_memory, as_is=True))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    result = outs[0].images.nbytes
+    assert np.array_equal(outs[0].images, outs[1].images)
+    assert peaks[0] > result
+    assert peaks[1] < peaks[0] - 0.9 * result
+    needs = [Engine(tiny_graphs).needs((600, 700), 4, "fast", 1, most).memory for most in (None, 1)]
+    assert needs[0] - needs[1] == 2 * result
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])

@@ -13,8 +13,10 @@ from blinddiff.cli import main as cli
 from blinddiff.degradation import Observation, bicubic_downsample
 from blinddiff.errors import ParameterError
 from blinddiff.imaging import kernel_map_picture
+from blinddiff.sampling import restoration
 from blinddiff.sampling.output import MAX_REGIONS, REGION, estimate_kernel_map
 from blinddiff.sampling.pipeline import BlindDiffPipeline
+from blinddiff.sampling.wrappers import MIN_SIDE, Tiles
 
 LEFT, RIGHT = 1.0, 2.6
 
@@ -64,6 +66,44 @@ def test_the_picture_has_each_kernel_in_its_place():
             assert np.unravel_index(cell.argmax(), cell.shape) == (row * 4, column * 4)
 
 
+def test_each_tile_is_restored_with_its_own_estimate(tiny_pipeline, uneven):
+    settings = {"scale": 2, "mode": "fast", "kernel_step": "first", "output_type": "pt"}
+    generator = torch.Generator()
+    out = tiny_pipeline(uneven, kernel_map=True, generator=generator.manual_seed(0), **settings)
+    found = out.kernel_map
+    assert found.kernels.shape == (2, 3, 31, 31)
+    corner = tiny_pipeline.estimate(uneven[:, :160, :160], 2)
+    assert torch.allclose(found.kernels[0, 0], corner.kernel[0], atol=1e-6)
+    assert torch.allclose(found.noise_levels[0, 0], corner.noise_level[0])
+    assert not torch.allclose(found.kernels[0, 0], found.kernels[1, 2], atol=1e-4)
+    assert torch.allclose(out.kernels.sum((1, 2)), torch.ones(1), atol=1e-5)
+    assert found.kernels.amin((0, 1)).sub(1e-6).le(out.kernels[0]).all()  # a mean of them
+    assert found.kernels.amax((0, 1)).add(1e-6).ge(out.kernels[0]).all()
+
+
+def test_with_equal_kernels_it_is_the_restoration_in_tiles(tiny_pipeline, uneven, monkeypatch):
+    estimate = tiny_pipeline.estimate(uneven, 2)
+    monkeypatch.setattr(type(tiny_pipeline.network), "initial_estimate", lambda *_: estimate)
+    settings = {"scale": 2, "mode": "fidelity", "kernel_step": "first", "output_type": "pt", "as_is": True}
+    outs = []
+    for local in (True, False):
+        monkeypatch.setattr(
+            restoration,
+            "plan_tiles",
+            lambda y, scale, network, *_, local=local: Tiles(y, scale, network.size_multiple, MIN_SIDE, local=local),
+        )
+        outs.append(tiny_pipeline(uneven, generator=torch.Generator().manual_seed(0), kernel_map=local, **settings))
+    for name in ("images", "kernels", "noise_levels"):
+        assert torch.allclose(getattr(outs[0], name), getattr(outs[1], name), atol=1e-5), name
+    # The residual of the tiles is blended, that of the whole is not.
+    difference = outs[0].residuals - outs[1].residuals
+    assert float(difference.square().mean().sqrt()) < 0.05
+    with pytest.raises(ParameterError, match="kernel_map: needs one image without a given kernel, not a given kernel"):
+        tiny_pipeline(uneven, kernel=torch.ones(1, 1), kernel_map=True)
+    with pytest.raises(ParameterError, match="not 2 images"):
+        tiny_pipeline(torch.rand(2, 3, 20, 20), kernel_map=True)
+
+
 def test_on_the_command_line(uneven, tiny_weights, tmp_path, capsys):
     Image.fromarray((uneven.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)).save(tmp_path / "in.png")
     command = ["upscale", str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--weights", str(tiny_weights)]
@@ -71,9 +111,9 @@ def test_on_the_command_line(uneven, tiny_weights, tmp_path, capsys):
     picture, records = tmp_path / "map.png", tmp_path / "record.json"
     assert cli.main([*command, "--kernel-map", str(picture), "--json", str(records)]) == 0
     numbers = json.loads(records.read_text())["kernel_map"]
-    assert np.array(numbers["widths"]).shape == (2, 2, 2)
-    assert np.array(numbers["noise_levels"]).shape == (2, 2)
-    assert Image.open(picture).size == (250, 250)
+    assert np.array(numbers["widths"]).shape == (2, 3, 2)  # at scale 2, in tiles of 320 pixels
+    assert np.array(numbers["noise_levels"]).shape == (2, 3)
+    assert Image.open(picture).size == (376, 250)
     capsys.readouterr()
     for name in ("map.jpg", "in.png", "out.png", "no/folder.png"):
         assert cli.main([*command, "--kernel-map", str(tmp_path / name)]) == 2

@@ -26,7 +26,7 @@ def arrays_on_disk():
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(on_disk, "PART", 1 << 10)
+    monkeypatch.setattr(on_disk, "PART", 1 << 14)
 
 
 def operations():

@@ -29,8 +29,8 @@ MIN_PLANNED_SIDE = 512
 """Smallest planned tile side, in HR pixels. Smaller tiles, down to `MIN_SIDE`, change the result by more than half a
 grey level, because attention spans a whole tile; they are used only if memory runs out."""
 MIN_SIDE = 2 * OVERLAP
-LOCAL_SIDE = 512
-"""Side of tiles with local estimates, in HR pixels."""
+LOCAL_SIDE = 96
+"""Smallest side of tiles with local estimates, in LR pixels. From smaller ones, estimates are mostly random."""
 
 TileOutput: TypeAlias = tuple[list[Tensor], list[Tensor]]
 """A tile's images to blend, (1, C, n, m) each, and its estimates to average, (1, ...) each; a list may be empty."""
@@ -200,7 +200,7 @@ def plan_tiles(
         needs_gradient: whether the image step needs a gradient.
         max_memory: bytes for images and activations (not weights); exceeded if too few for tiles of `MIN_PLANNED_SIDE`.
             If the images leave no room for such a tile, they go to the disk, on a CPU.
-        local: each tile has its own kernel and noise level; the tiles are then not larger than `LOCAL_SIDE`.
+        local: each tile has its own kernel and noise level; the tiles are then as small as possible.
     """
     batch, height, width = len(y), y.shape[-2] * scale, y.shape[-1] * scale
     per_pixel, longest = bytes_per_pixel(network.channels_per_pixel, needs_gradient), max(height, width)
@@ -214,7 +214,7 @@ def plan_tiles(
         return Tiles(y, scale, network.size_multiple, None)
     # In a long, thin image, a tile spans the short side, so its long side can be longer for the same area.
     side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), MIN_PLANNED_SIDE)
-    side = min(side, LOCAL_SIDE) if local else side
+    side = max(MIN_SIDE, LOCAL_SIDE * scale) if local else side
     return Tiles(y, scale, network.size_multiple, side, local=local, on_disk=on_disk and side < longest)
 
 
