@@ -3,9 +3,9 @@
 python scripts/benchmark_large.py [--megapixels 25 100] [--max-memory 2] [--tiny] [--engine torch]
     [--weights GRAPHS] [--out results/performance/large.json]
 
-Each restoration is one command `blinddiff upscale --mode fast` of a photograph of noise, at scale 4, in its own process:
-reading, restoring and writing. The peak is that of all resident pages of the process, those of files included. --tiny
-takes a small network of random weights: the images are the same, and cost less time. Linux only.
+Each restoration is one command `blinddiff upscale --mode fast` of a photograph of noise, at scale 4, in a process of
+its own: reading, restoring and writing. The peak is that of all resident pages of the process, those of files included.
+--tiny takes a small network of random weights: the images are the same, and cost less time. Linux only.
 """
 
 import argparse

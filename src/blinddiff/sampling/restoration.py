@@ -1,7 +1,7 @@
 """One call of the pipeline with its options resolved: restores observations, with tiles, samples and callbacks."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -72,7 +72,7 @@ class Restoration:
         denoiser: Denoiser = Tiled(self.network, tiles, self.on_tile)
         if self.self_ensemble:
             denoiser = SelfEnsemble(denoiser)
-        on_disk = ImagesOnDisk(repeated.hr_size) if tiles.on_disk else nullcontext()
+        on_disk: AbstractContextManager[Any] = ImagesOnDisk(repeated.hr_size) if tiles.on_disk else nullcontext()
         with on_disk, self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
