@@ -98,10 +98,17 @@ def test_with_equal_kernels_it_is_the_restoration_in_tiles(tiny_pipeline, uneven
     # The residual of the tiles is blended, that of the whole is not.
     difference = outs[0].residuals - outs[1].residuals
     assert float(difference.square().mean().sqrt()) < 0.05
-    with pytest.raises(ParameterError, match="kernel_map: needs one image without a given kernel, not a given kernel"):
-        tiny_pipeline(uneven, kernel=torch.ones(1, 1), kernel_map=True)
-    with pytest.raises(ParameterError, match="not 2 images"):
-        tiny_pipeline(torch.rand(2, 3, 20, 20), kernel_map=True)
+
+
+def test_what_it_does_not_go_with(tiny_pipeline):
+    image = torch.rand(1, 3, 20, 20)
+    for images, given, said in (
+        (image, {"kernel": torch.ones(1, 1)}, "a given kernel"),
+        (image, {"mask": torch.eye(20)}, "a mask"),
+        (image.repeat(2, 1, 1, 1), {}, "a batch"),
+    ):
+        with pytest.raises(ParameterError, match=f"kernel_map: is not possible with {said}"):
+            tiny_pipeline(images, kernel_map=True, **given)
 
 
 def test_on_the_command_line(uneven, tiny_weights, tmp_path, capsys):

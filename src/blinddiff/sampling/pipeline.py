@@ -221,7 +221,7 @@ class BlindDiffPipeline(DiffusionPipeline):
             jpeg_step: mean luma quantisation step of the JPEG file that the image was read from, see
                 `Photograph.jpeg_step`; helps to estimate the noise. 0 if there is none, or the image was changed since.
             kernel_map: the blur varies over the picture: estimate kernel and noise level for each tile, and restore it
-                with them. For one image, without a given kernel; as a photograph at its own size.
+                with them. For one image, without a given kernel or mask; as a photograph at its own size.
             as_is: restore every picture as a photograph at its own size, exactly as estimated. Otherwise a picture that
                 was enlarged is restored from its own size, and a result that does not agree with the input is replaced
                 by a milder one, see `restore_safely`; and scale 1 is restored at scale 2 and reduced, see
@@ -278,9 +278,9 @@ class BlindDiffPipeline(DiffusionPipeline):
         observation = self._observation(image, scale, jpeg_step)
         observation = observation if mask is None else with_mask(observation, mask)
         check_generator(generator, len(observation))
-        if kernel_map and (kernel is not None or len(observation) > 1):
-            given = "a given kernel" if kernel is not None else f"{len(observation)} images"
-            raise ParameterError(f"kernel_map: needs one image without a given kernel, not {given}")
+        unfit = {"a given kernel": kernel is not None, "a mask": mask is not None, "a batch": len(observation) > 1}
+        if kernel_map and any(unfit.values()):
+            raise ParameterError(f"kernel_map: is not possible with {next(name for name in unfit if unfit[name])}")
 
         run = Restoration(
             network=self.network,
