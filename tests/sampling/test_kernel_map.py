@@ -1,6 +1,8 @@
 """The blur by region, with the weights of the package, on a photograph blurred more on the right than on the left."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +111,36 @@ def test_what_it_does_not_go_with(tiny_pipeline):
     ):
         with pytest.raises(ParameterError, match=f"kernel_map: is not possible with {said}"):
             tiny_pipeline(images, kernel_map=True, **given)
+
+
+def through_a_lens(sharp, centre=0.8, corner=2.5, count=24):
+    """(h, w, 3) blurred by a Gaussian whose width grows with the square of the distance from the centre."""
+    rows, columns = (np.linspace(-1, 1, side) for side in sharp.shape[:2])
+    position = (rows[:, None] ** 2 + columns**2) / 2 * (count - 1)
+    blurred = np.zeros_like(sharp)
+    for index, sigma in enumerate(np.linspace(centre, corner, count)):
+        weight = (1 - np.abs(position - index)).clip(0)
+        blurred += weight[..., None] * scipy.ndimage.gaussian_filter(sharp, (sigma, sigma, 0))
+    return blurred
+
+
+@pytest.mark.long
+@pytest.mark.skipif("BLINDDIFF_DATA" not in os.environ, reason="needs Urban100")
+def test_a_lens_that_is_sharp_in_the_centre_only():
+    picture = Image.open(Path(os.environ["BLINDDIFF_DATA"]) / "Urban100" / "img_024.webp").convert("RGB")
+    sharp = np.asarray(picture, float)[100:552, 160:800] / 255
+    blurred = torch.from_numpy(through_a_lens(sharp)).permute(2, 0, 1)[None].float()
+    noise = torch.randn(blurred.shape, generator=torch.Generator().manual_seed(0))
+    y = (255 * blurred + 0.5 * noise).round().clamp(0, 255) / 255
+    x = torch.from_numpy(sharp).permute(2, 0, 1)[None].float()
+    pipeline = BlindDiffPipeline.from_pretrained(device="cpu")
+
+    def psnr(kernel_map):
+        generator = torch.Generator().manual_seed(0)
+        out = pipeline(y, 1, "fast", kernel_map=kernel_map, generator=generator, output_type="pt")
+        return -10 * float((out.images - x)[..., 16:-16, 16:-16].square().mean().log10())
+
+    assert psnr(kernel_map=True) > psnr(kernel_map=False) + 1
 
 
 def test_on_the_command_line(uneven, tiny_weights, tmp_path, capsys):
