@@ -27,7 +27,7 @@ fail.
 | An interrupted folder run can be resumed. Finished files (identified by content) are skipped, and the result equals that of an uninterrupted run | `reliability/test_kill.py`, `restoring/test_folder.py` | {resumed} |
 | After Ctrl-C, once or twice, the command prints one line and exits with code 130. It leaves no partial files and no running processes | `reliability/test_abuse.py`, `restoring/test_folder.py`, `restoring/test_pool.py` | none |
 | If a standard stream is closed, full or broken, the command either writes the photograph, or prints one line and exits with code 2 | `reliability/test_abuse.py` | none |
-| The memory beyond the image buffers does not grow with the image | `reliability/test_tiles.py` | {memory} |
+| The memory of a restoration does not grow with the result | `reliability/test_tiles.py` | {memory} |
 | The result in tiles equals the result of the whole image, up to a small difference | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {tiles} |
 | Tiles leave no visible seams | `reliability/test_tiles.py`, `sampling/test_tiles.py` | {seam} |
 | If memory runs out, the side of the tiles is halved and the run continues | `sampling/test_tiles.py` | none |
@@ -46,7 +46,11 @@ and its weights. The default is half of the free memory of the device or contain
   {side} pixels of the result.
 - All tiles use the same kernel and noise level, and parts of the same noise. The x0_hat of neighbouring tiles are blended with cosine
   ramps at every step.
-- If the limit is too small for the image buffers and one tile of {side} pixels, the restoration exceeds it.
+- If the limit is too small for the image buffers and one tile of {side} pixels, the buffers go to files without a name in `TMPDIR`, or
+  else in `/var/tmp`. The operations and the results are the same, and the files vanish with the result or the process. On a
+  GPU, the buffers stay in its memory. The image steps `gradient` and `published` transform whole images, in memory.
+- If the limit is too small even for one tile, the restoration exceeds it.
+- Only the restoration is bounded. A file of the result is made in memory, with 3 to 12 bytes per pixel, depending on format and bits.
 - If torch reports that memory ran out, the side of the tiles is halved and the step is repeated. Linux may kill the process before
   torch can report this. In this case, set `--max-memory` to a smaller value.
 - Files that are restored in parallel share the limit.
@@ -91,9 +95,9 @@ def _kills(found: dict[str, Any]) -> str:
 
 
 def _memory(found: dict[str, Any]) -> str:
-    small, large = (found[side]["beyond"] for side in ("2048", "4096"))
+    small, large = (found[side]["peak"] for side in ("2048", "4096"))
     return (
-        f"{large / MIB:.0f} MiB beyond the buffers for 4096 x 4096, {small / MIB:.0f} MiB for 2048 x 2048 "
+        f"at most {large / MIB:.0f} MiB for 4096 x 4096, {small / MIB:.0f} MiB for 2048 x 2048 "
         f"(tiny network, smallest tile): ratio {large / small:.2f} (limit 1.3)"
     )
 

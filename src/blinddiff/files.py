@@ -1,19 +1,25 @@
-"""Atomic writes, folder creation, locks between processes, and file hashes. Error messages have one line."""
+"""Atomic writes, folder creation, locks, file hashes, and arrays on disk. Error messages have one line."""
 
 import contextlib
 import errno
 import hashlib
+import math
+import mmap
 import os
 import secrets
 import shutil
 import stat
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import DTypeLike, NDArray
 
-from blinddiff.errors import OutputError
+from blinddiff.errors import ImageError, OutputError
 
 try:
     import fcntl
@@ -25,6 +31,8 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default"
 """The bundled weights."""
 _HIDDEN_NAME = ".blinddiff-{}.tmp"
 _FOLDER_LOCK = _HIDDEN_NAME.format("run")  # matches the pattern, so that `remove_leftovers` removes a killed run's lock
+_LARGE_FILES = "/var/tmp"  # unlike /tmp, never in memory
+_arrays_on_disk: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
 
 
@@ -199,3 +207,32 @@ def recover_folder(folder: Path) -> bool:
         with contextlib.suppress(FileNotFoundError):  # another process has restored it
             backup.rename(folder)
     return os.path.isdir(folder)  # Path.is_dir raises for names that are too long
+
+
+def zeros_on_disk(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """A new array in a file without a name, which the system removes with the last reference, or with the process.
+
+    It lies in TMPDIR, or else in /var/tmp if there is one. Its pages come into memory when they are used, and stay
+    until `release_pages`, or until the system needs the room. Raises ImageError if the disk has no room for it.
+    """
+    given = _LARGE_FILES if "TMPDIR" not in os.environ and os.path.isdir(_LARGE_FILES) else None
+    folder, size = given or tempfile.gettempdir(), np.dtype(dtype).itemsize * math.prod(shape)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # else a full disk would end the process at the first write
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            memory = mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        needed = f"{size / 1e9:.1f} GB for an image beyond the memory"
+        raise ImageError(f"{folder}: {needed}: {error_reason(error)}; TMPDIR names another folder") from error
+    _arrays_on_disk.add(memory)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def release_pages() -> None:
+    """Give back the memory of all arrays on disk. Their contents stay."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which takes pages back by itself
+        for memory in list(_arrays_on_disk):
+            memory.madvise(mmap.MADV_DONTNEED)

@@ -30,6 +30,7 @@ UNTOUCHED = {
     "file_format": "png",
     "noise_level": "",
     "steps": "",
+    "kernel_map": False,
     "mask_file": None,
     "kernel_file": None,
     "kernel_numbers": "",

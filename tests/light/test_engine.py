@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from blinddiff.degradation import Degradation
 from blinddiff.errors import ImageError, ParameterError, WeightsError
-from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, INTERPOLATED, consistency, measured
+from blinddiff.sampling.decision import AS_ESTIMATED, FALLBACKS, INTERPOLATED, consistency, measured, residual_rms
 from blinddiff.sampling.output import to_batch
 
 pytest.importorskip("onnxruntime")
@@ -119,9 +120,9 @@ def test_milder_estimates_are_the_same_for_arrays_and_tensors(name):
     kernel /= kernel.sum()
     residual = generator.normal(0, 3, (1, 3, 9, 8)).astype(np.float32)
     level, error = np.array([1.2], np.float32), np.array([0.1], np.float32)
-    ours = FALLBACKS[name](Estimate(kernel, level, error, np.ones((1, 16, 16), np.float32)), residual)
+    ours = FALLBACKS[name](Estimate(kernel, level, error, np.ones((1, 16, 16), np.float32)), residual_rms(residual))
     degradation = Degradation(*map(torch.from_numpy, (kernel, level, error)))
-    theirs = FALLBACKS[name](degradation, torch.from_numpy(residual))
+    theirs = FALLBACKS[name](degradation, residual_rms(torch.from_numpy(residual)))
     assert np.allclose(ours.kernel, theirs.kernel, atol=1e-7)
     assert np.allclose(ours.noise_level, theirs.noise_level)
     x, y = generator.random((1, 3, 8, 8), np.float32), generator.random((1, 3, 4, 4), np.float32)
@@ -153,6 +154,23 @@ def test_a_graphic_whose_colour_would_move_is_only_enlarged(tiny_graphs, monkeyp
     out = made(few, 2)
     assert out.decisions[0].fallback == INTERPOLATED
     assert np.array_equal(out.images[0], few.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_result_beyond_the_memory_is_made_on_disk(tiny_graphs):
+    """It is the same, and the peak of NumPy's memory is bounded by the tiles, not by the result."""
+    image = np.random.default_rng(0).random((600, 700, 3), np.float32)
+    outs, peaks = [], []
+    for max_memory in (None, 1):
+        tracemalloc.start()
+        outs.append(Engine(tiny_graphs)(image, 4, max_memory=max_memory, as_is=True))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    result = outs[0].images.nbytes
+    assert np.array_equal(outs[0].images, outs[1].images)
+    assert peaks[0] > result
+    assert peaks[1] < peaks[0] - 0.9 * result
+    needs = [Engine(tiny_graphs).needs((600, 700), 4, "fast", 1, most).memory for most in (None, 1)]
+    assert needs[0] - needs[1] == 2 * result
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])

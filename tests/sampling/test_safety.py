@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +88,22 @@ def test_a_result_that_does_not_agree_is_replaced_step_by_step(good: int) -> Non
     assert levels[1] == 18.0  # twice the residual
     expected = [2.0, 2.0, 1.0, 0.0][: 1 + tried]
     assert widths == pytest.approx(expected, abs=0.2)
+
+
+def test_the_residual_behind_a_milder_data_term_is_that_of_the_believed_pixels() -> None:
+    restore = Recorder(good=1)
+    believed = torch.ones(1, 1, 24, 32, dtype=torch.bool)
+    believed[..., :24] = False
+
+    def masked(observation: Observation, *rest: Any) -> BlindDiffOutput:
+        out = restore(observation, *rest)
+        out.residuals = out.residuals * believed
+        return out
+
+    restore_safely(masked, kind("photograph"), Observation(picture(), 2, mask=believed), estimate())
+    [milder] = [call[1] for call in restore.calls[1:]]
+    assert milder is not None
+    assert float(milder.noise_level[0]) == pytest.approx(18.0)  # twice the residual of a quarter of the pixels
 
 
 def _width(kernel: Tensor) -> float:

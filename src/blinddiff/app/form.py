@@ -105,6 +105,7 @@ class Form:
         file_format: str,
         noise_level: str,
         steps: str,
+        kernel_map: bool,
         mask_file: str | None,
         kernel_file: str | None,
         kernel_numbers: str,
@@ -123,7 +124,8 @@ class Form:
             if several and (crop.strip() or region.strip() or mask_file):
                 raise ParameterError("a part, a region or a mask can be given for a single photograph only")
             noise = parse_number("noise level", noise_level, 0, 255)
-            settings = parse_settings(scale, size, mode, samples, steps, seed=int(seed or 0), noise_level=noise)
+            more = {"seed": int(seed or 0), "noise_level": noise, "kernel_map": kernel_map}
+            settings = parse_settings(scale, size, mode, samples, steps, **more)
             rest: dict[str, Any] = {"file_format": file_format, "crop": crop, "page": None if several else page}
             rest["mask_file"] = mask_file
             rest |= {"kernel_file": kernel_file, "kernel_numbers": kernel_numbers, "region": region}

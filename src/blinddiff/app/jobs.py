@@ -35,7 +35,8 @@ class Progress:
 class Restored:
     """A finished restoration: its measurements, see docs/guides/http.md, and its files; ``estimate`` has the facts.
 
-    ``pictures`` are before, after, full_before, full_after, kernel, residual, and for several samples uncertainty;
+    ``pictures`` are before, after, full_before, full_after, kernel, residual, for several samples uncertainty, and for
+    blur that varies kernel_map;
     ``extents`` the grey levels of the lightest colour in the pictures of residual and uncertainty. Both are empty
     without `Request.pictures`.
     """

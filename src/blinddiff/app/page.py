@@ -72,6 +72,8 @@ def build_page(restorer: Restorer) -> gr.Blocks:
                     file_format = gr.Dropdown(FORMATS, value="png", label="Format of the result")
                     noise = gr.Textbox("", label="Noise level in grey levels", placeholder="estimated")
                     steps = gr.Textbox("", label="Steps", placeholder="set by the mode")
+                    label = "The blur varies over the photograph: estimate and remove it region by region"
+                    kernel_map = gr.Checkbox(False, label=label)
                 with gr.Accordion("Scratches or text to fill", open=False):
                     mask_file = gr.File(label="Mask: a picture of its size, white where to fill it", height=120)
                 with gr.Accordion("The blur kernel, if you know it", open=False):
@@ -101,7 +103,7 @@ def build_page(restorer: Restorer) -> gr.Blocks:
         add_http_interface(restorer, _QUEUE)  # first, so that it gets the name
         restoring = start.click(
             form.restore,
-            [*fields, mask_file, kernel_file, kernel_numbers, region],
+            [*fields, kernel_map, mask_file, kernel_file, kernel_numbers, region],
             [status_line, results, slider, figures, facts],
             concurrency_limit=1,
             concurrency_id=_QUEUE,

@@ -33,6 +33,7 @@ def restore_parameters(pipeline: BlindDiffPipeline, file: Any) -> type[BaseModel
         "file_format": (Literal[FORMATS], Field("png", description="format of the result")),
         "noise_level": (float | None, _described("noise in grey levels, if known", None, 0, 255)),
         "steps": (int | None, _described("steps; by default those of the mode", None, 1, 1000)),
+        "kernel_map": (bool, Field(False, description="the blur varies: estimate and remove it region by region")),
         "kernel_file": (file | None, Field(None, description="file of the blur kernel, if known")),
         "kernel_numbers": (str, Field("", description="the kernel as text: one line per row, with sum 1")),
         "mask_file": (file | None, Field(None, description="grey picture, white where the photograph is not believed")),

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from blinddiff.app.request import Region
 from blinddiff.degradation.kernel_measures import centroid, is_round, widths_and_angle
-from blinddiff.imaging import OUTPUT_FORMATS, Photograph, encode_image, kernel_picture
+from blinddiff.imaging import OUTPUT_FORMATS, Photograph, encode_image, kernel_map_picture, kernel_picture
 from blinddiff.imaging.drawing import heat_colours, residual_picture, spectrum_picture
 from blinddiff.imaging.photograph import Planes, resize
 from blinddiff.restoring.photograph import Result
@@ -66,6 +66,8 @@ def result_pictures(
             files[name].write_bytes(encode_image("picture.jpg", pixels, plain))
     residual, extent = residual_picture(result.residual, SMALL_SIDE)
     pictures, extents = {"kernel": draw_kernel(result.kernel), "residual": residual}, {"residual": extent}
+    if result.kernel_map is not None:
+        pictures["kernel_map"] = kernel_map_picture(result.kernel_map.kernels.numpy())
     if result.noise_spectrum is not None:
         pictures["noise"] = spectrum_picture(result.noise_spectrum, SMALL_SIDE)
     if result.std is not None:

@@ -67,8 +67,8 @@ class Request:
     pictures: bool = True  # whether to draw previews of the steps, and pictures of the result and the estimates
 
     def __post_init__(self) -> None:
-        names = ("a kernel file", "kernel numbers", "a region")
-        sources = (self.kernel_file, self.kernel_numbers.strip(), self.region.strip())
+        names = ("a kernel file", "kernel numbers", "a region", "kernel_map")
+        sources = (self.kernel_file, self.kernel_numbers.strip(), self.region.strip(), self.settings.kernel_map)
         given = [name for name, source in zip(names, sources, strict=True) if source]
         if len(given) > 1:
             raise ParameterError(f"{' and '.join(given)} are given: the kernel can come from one of them only")

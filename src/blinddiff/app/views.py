@@ -16,6 +16,7 @@ from blinddiff.sampling.decision import UNRELIABLE_KERNEL_ERROR, Decision
 
 _CAPTIONS = {
     "kernel": "The blur kernel; the ellipse shows its widths",
+    "kernel_map": "The blur kernels of the regions, each at its place",
     "noise": "The power spectrum of the noise: frequency 0 in the centre, half a cycle per pixel at the edges; "
     f"white noise has the middle colour, and the range is \u00b1{SPECTRUM_RANGE:.0f} dB",
     "residual": "The input minus the blurred and downsampled result; mid-grey is zero",

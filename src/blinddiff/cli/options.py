@@ -192,8 +192,8 @@ def add_upscale_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask", **_FILE, help=text)
     add("--save-kernel", **_FILE, help=f"also write the kernel: {_KERNEL_FORMATS} (single photograph only)")
     text = (
-        "also estimate the kernel of each region, for blur that varies over the image, and write a picture of all "
-        "kernels (.png; single photograph only); --json contains the values"
+        "estimate the kernel of each region and restore the region with it, for blur that varies over the photograph, "
+        "and write a picture of all kernels (.png; single photograph only); --json contains the values"
     )
     add("--kernel-map", **_FILE, help=text)
     _add_seed_option(parser, "seed of the initial noise of the diffusion")

@@ -26,7 +26,7 @@ from blinddiff.errors import ImageError, OutputError, ParameterError, need
 from blinddiff.files import check_writable, make_folder, write_file
 from blinddiff.imaging.mask import read_mask
 from blinddiff.imaging.photograph import enlarge
-from blinddiff.restoring.engines import default_mode, load_engine, load_pipeline
+from blinddiff.restoring.engines import default_mode, load_engine
 from blinddiff.restoring.folder import SAME, FolderReport, Listener, make_plan, restore_folder
 from blinddiff.restoring.journal import LEDGER, Job
 from blinddiff.restoring.photograph import Record, RestoreSettings, Result, restore_photograph
@@ -54,6 +54,7 @@ def run_upscale(args: argparse.Namespace) -> int:
         steps=args.steps,
         samples=args.samples,
         as_is=args.as_is,
+        kernel_map=args.kernel_map is not None,
         seed=args.seed,
         kernel=args.kernel,
         noise_level=args.noise_level,
@@ -175,7 +176,7 @@ def _restore_one(
     mask = None if args.mask is None else read_mask(args.mask, photograph.pixels.shape[-2:], settings.max_pixels)
     engine = load()
     settings.check(engine)
-    engine.check_fixed(kernel_map=args.kernel_map, mask=args.mask)
+    engine.check_fixed(mask=args.mask)
     size = photograph.pixels.shape[-2], photograph.pixels.shape[-1]
     if args.dry_run:
         print_line(f"{name} -> {output}: {inputs.describe_plan([size], settings, engine)[0]}", to_stream)
@@ -204,10 +205,7 @@ def _restore_one(
     if args.compare is not None:
         _write_sheet(args.compare, result, Path(name).name)
     if args.kernel_map is not None:
-        pipeline = load_pipeline(args.weights, args.device)
-        kernel_map = pipeline.kernel_map(imaging.visible_colours(photograph), result.passes[0])
-        imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(kernel_map.kernels.numpy()))
-        facts["kernel_map"] = kernel_map.facts()
+        imaging.write_picture(args.kernel_map, imaging.kernel_map_picture(result.kernel_map.kernels.numpy()))
     if not args.quiet:
         found = describe_kernel(result.kernel, result.noise_level, result.expected_kernel_error)
         found += notable(result.sharpness, result.kind_of_noise)

@@ -56,6 +56,11 @@ class Observation:
         return len(self.y)
 
     @property
+    def believed(self) -> Tensor | float:
+        """The share of the pixels that are believed, (B,); 1 without a mask."""
+        return 1.0 if self.mask is None else self.mask.float().mean((1, 2, 3))
+
+    @property
     def scales(self) -> Tensor:
         """The scale of each image, (B,)."""
         return torch.full((len(self.y),), self.scale, device=self.y.device)
@@ -172,6 +177,21 @@ class Degradation:
         """The degradation with these `estimates`, with the expected kernel error of the one before them."""
         kernel, noise_level, *spectrum = estimates
         return Degradation(kernel, noise_level, None if before is None else before.expected_kernel_error, *spectrum)
+
+    @staticmethod
+    def joined(parts: Sequence["Degradation"]) -> "Degradation":
+        """One degradation of several, in order; all have the same fields."""
+        each = [getattr(parts[0], name) for name in ("expected_kernel_error", "noise_spectrum")]
+
+        def join(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts])
+
+        return Degradation(
+            join("kernel"),
+            join("noise_level"),
+            None if each[0] is None else join("expected_kernel_error"),
+            None if each[1] is None else join("noise_spectrum"),
+        )
 
     def detach(self) -> "Degradation":
         """All tensors detached from the autograd graph."""

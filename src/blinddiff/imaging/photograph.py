@@ -5,6 +5,7 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from blinddiff.errors import ImageError, ParameterError
+from blinddiff.files import release_pages
 from blinddiff.imaging.colour import ToneCurve, linear_to_srgb, srgb_to_linear
 from blinddiff.imaging.metadata import transposes
 
@@ -98,6 +100,7 @@ class Metadata(NamedTuple):
     gain_map: bytes | None = None
 
 
+_BAND = 256  # rows that are converted at once, because a result may be on disk
 _WHITE = {"uint8": 255, "uint16": 65535, "float32": 1, "float64": 1}
 _CONVERTED_MODES = {"1": "L", "La": "LA", "P": "RGB", "PA": "RGBA", "RGBX": "RGB", "RGBa": "RGBA"}
 _CONVERTED_MODES |= {mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N")}
@@ -252,13 +255,16 @@ def to_array(pixels: NDArray[Any], bit_depth: int = 8, tone: ToneCurve | None = 
     if pixels.ndim != 3 or len(pixels) not in (1, 3) or pixels.size == 0:
         raise ParameterError(f"pixels: shape {pixels.shape}; it must be (3, H, W) or (1, H, W)")
     array = np.empty((*pixels.shape[1:], len(pixels)), {8: np.uint8, 16: np.uint16, 32: np.float32}[bit_depth])
-    for index, plane in enumerate(pixels):
+    for top, index in product(range(0, len(array), _BAND), range(len(pixels))):
+        plane = pixels[index, top : top + _BAND]
         if not np.isfinite(plane).all():
             raise ImageError("the image has values that are not finite")
         values = plane.astype(np.float32).clip(0, 1)
         if tone is not None:
             values = tone.from_srgb(values)
-        array[..., index] = values if bit_depth == 32 else (values * np.float32(2**bit_depth - 1)).round()
+        values = values if bit_depth == 32 else (values * np.float32(2**bit_depth - 1)).round()
+        array[top : top + _BAND, :, index] = values
+        release_pages()
     return array
 
 

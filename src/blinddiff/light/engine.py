@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from blinddiff.sampling.decision import (
     measured,
     own_scale,
     own_size,
+    residual_rms,
     working_scale,
 )
 from blinddiff.sampling.engine import Needs
@@ -96,8 +96,9 @@ class Engine:
     def needs(self, size: tuple[int, int], scale: int, mode: str, samples: int, max_memory: int | None) -> Needs:
         """What a restoration needs, see `sampling.engine.Engine`."""
         rows, columns = ([span.stop - span.start for span in spans] for spans in self.graphs.tiles(*size, scale))
-        images = 4 * 3 * 2 * size[0] * size[1] * scale**2
-        memory = images + BYTES_PER_PIXEL * max(rows) * max(columns)
+        memory = BYTES_PER_PIXEL * max(rows) * max(columns)
+        if max_memory is None or memory + _image_bytes(size, scale) <= max_memory:
+            memory += _image_bytes(size, scale)  # else on disk
         return Needs(len(rows) * len(columns), sum(rows) * sum(columns), memory)
 
     def generator(self, seed: int) -> None:
@@ -135,6 +136,7 @@ class Engine:
             scale: one of those of the graphs.
             mode: one of `modes`; None for the first.
             jpeg_step: mean luma quantisation step of the JPEG file that the image was read from; 0 if there is none.
+            max_memory: bytes; if the result does not fit into them beside a tile, it is made on disk.
             as_is: restore every picture as a photograph at its own size, exactly as estimated.
             on_tile: called after each tile with (finished tiles, all tiles).
 
@@ -146,9 +148,14 @@ class Engine:
         self.check_fixed(steps=num_inference_steps, samples=samples, kernel=kernel, noise_level=noise_level)
         mode = self.modes[0] if mode is None else mode
         self.check_mode(mode)
-        restore = partial(self.graphs.restore, mode=mode, on_tile=on_tile)
         y = to_planes(image)
         self.check_scale(scale)
+
+        def restore(y: Array, scale: int, estimate: Estimate) -> Restored:
+            needed = self.needs((y.shape[-2], y.shape[-1]), scale, mode, 1, None).memory
+            on_disk = max_memory is not None and needed > max_memory
+            return self.graphs.restore(y, scale, mode, estimate, on_tile, on_disk)
+
         if as_is:
             estimate, _ = self.graphs.estimate(y, scale, jpeg_step)
             return _output(estimate, restore(y, scale, estimate=estimate), None)
@@ -178,7 +185,7 @@ class Engine:
             if self._is_acceptable(y, restored):
                 break
             taken = fallback
-            restored = restore(y, scale, estimate=milder(estimate, restored.residual))
+            restored = restore(y, scale, estimate=milder(estimate, residual_rms(restored.residual)))
         return _output(estimate, restored, Decision(*likeliest, 1.0, taken))
 
     def _restore_from_own_size(
@@ -228,6 +235,11 @@ def to_planes(image: Image.Image | NDArray[Any]) -> Array:
     planes = from_picture(image)[0] if isinstance(image, Image.Image) else from_array(image)
     check_size(*planes.shape[-2:])
     return planes[None]
+
+
+def _image_bytes(size: tuple[int, int], scale: int) -> int:
+    """Memory for an image of a size (height, width) and its result."""
+    return 4 * 3 * 2 * size[0] * size[1] * scale**2
 
 
 def _output(estimate: Estimate, restored: Restored, decision: Decision | None, quality: Array | None = None) -> Output:

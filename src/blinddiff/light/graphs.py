@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from blinddiff.errors import WeightsError
-from blinddiff.files import file_hash
+from blinddiff.files import file_hash, release_pages, zeros_on_disk
 from blinddiff.sampling.modes import DESCRIPTION
 from blinddiff.sampling.spans import Span, spans
 
@@ -122,13 +122,14 @@ class Graphs:
         mode: str,
         estimate: Estimate,
         on_tile: Callable[[int, int], object] = lambda *_: None,
+        on_disk: bool = False,
     ) -> Restored:
         """Restore an image (1, 3, h, w) in [0, 1] with an estimate; a large one in tiles, which are blended.
 
-        on_tile: called after each tile with (finished tiles, all tiles).
+        on_tile: called after each tile with (finished tiles, all tiles). on_disk: where x is made, see `zeros_on_disk`.
         """
         rows, columns = self.tiles(y.shape[-2], y.shape[-1], scale)
-        x = np.zeros((1, 3, y.shape[-2] * scale, y.shape[-1] * scale), np.float32)
+        x = (zeros_on_disk if on_disk else np.zeros)((1, 3, y.shape[-2] * scale, y.shape[-1] * scale), np.float32)
         residual = np.zeros_like(y)
         kernel, noise_level, total = np.zeros_like(estimate.kernel), np.zeros_like(estimate.noise_level), 0.0
         for index, (row, column) in enumerate(product(rows, columns), 1):
@@ -142,6 +143,7 @@ class Graphs:
             kernel += share * out["refined_kernel"]
             noise_level += share * out["refined_noise_level"]
             total += share
+            release_pages()
             on_tile(index, len(rows) * len(columns))
         return Restored(x, kernel / np.float32(total), noise_level / np.float32(total), residual)
 

@@ -86,7 +86,7 @@ class RestoreSettings:
         megapixels: size of the result in millions of pixels, instead of ``scale``.
         quality, subsampling: how a lossy format is written, see `encoder_options`; None for the format's default.
         dpi: ``"scale"`` multiplies the pixels per inch by the enlargement, so that the printed size stays; ``"keep"``.
-        as_is: see `BlindDiffPipeline.__call__`.
+        as_is, kernel_map: see `BlindDiffPipeline.__call__`.
         engine: one of `ENGINES`.
 
     Raises ParameterError if a number is out of its range, or several sizes are given.
@@ -111,6 +111,7 @@ class RestoreSettings:
     subsampling: str | None = None
     dpi: str = "scale"
     as_is: bool = False
+    kernel_map: bool = False
     engine: str = "auto"
 
     def __post_init__(self) -> None:
@@ -187,6 +188,7 @@ class RestoreSettings:
         engine.check_mode(self.mode)
         samples = None if self.samples == 1 else self.samples
         engine.check_fixed(steps=self.steps, samples=samples, kernel=self.kernel, noise_level=self.noise_level)
+        engine.check_fixed(kernel_map=self.kernel_map or None)
 
     @property
     def number_of_steps(self) -> int:
@@ -208,8 +210,9 @@ class RestoreSettings:
             del facts["samples"]  # left out, so that ledgers from before this setting stay valid
         if self.dpi == DPI_RULES[0]:
             del facts["dpi"]  # for the same reason
-        if not self.as_is:
-            del facts["as_is"]  # for the same reason
+        for name in ("as_is", "kernel_map"):  # for the same reason
+            if not facts[name]:
+                del facts[name]
         for name in (*_SIZES, "quality", "subsampling"):  # for the same reason
             if facts[name] is None:
                 del facts[name]
@@ -257,6 +260,7 @@ class Result:
         passes: scale of each pass, see `RestoreSettings.passes`. Kernel, noise level, residual and consistency are
             those of the first, which saw the photograph.
         masked: share of the photograph's pixels that are not believed, see `restore_photograph`.
+        kernel_map: the `KernelMap` of the first pass, if the blur varies, see `RestoreSettings`.
     """
 
     photograph: Photograph
@@ -274,6 +278,7 @@ class Result:
     passes: tuple[int, ...]
     decision: Decision | None
     masked: float = 0.0
+    kernel_map: Any = None
 
     @property
     def picture(self) -> Image.Image:
@@ -317,7 +322,8 @@ class Result:
         ``mtf50`` (across vertical and horizontal edges, cycles per pixel of the photograph, or null), ``overshoot`` and
         ``sharpened`` are those of `Sharpness`. ``noise_spectrum`` has the rows of the spectrum, or is null.
         ``picture_kind``, ``picture_probability``, ``enlarged_by`` and ``decision`` are those of `Decision`, or null.
-        ``samples`` and ``uncertainty`` are there only for several samples, ``masked`` only with a mask. ``passes`` and
+        ``samples`` and ``uncertainty`` are there only for several samples, ``masked`` only with a mask, ``kernel_map``
+        (see `KernelMap.facts`) only if the blur varies. ``passes`` and
         ``kernel_scale``, the scale whose pixels the kernel has, are there only if the result was reduced or has two
         passes. ``notes`` are those of the `Photograph`, and one on metadata for which the output's format has no room.
         The other keys are attributes of `Result`.
@@ -342,6 +348,7 @@ class Result:
             "notes": [*self.photograph.notes, *left_out(output, self.photograph)],
             **({} if self.std is None else {"samples": self.settings.samples, "uncertainty": self.uncertainty}),
             **({} if self.masked == 0 else {"masked": round(self.masked, 4)}),
+            **({} if self.kernel_map is None else {"kernel_map": self.kernel_map.facts()}),
             **({} if self.settings.native else {"kernel_scale": self.passes[0], "passes": list(self.passes)}),
         }
 
@@ -417,6 +424,8 @@ def restore_photograph(
     given: dict[str, Any] = {"kernel": kernel, "noise_level": settings.noise_level, "jpeg_step": photograph.jpeg_step}
     if mask is not None:
         given["mask"] = mask
+    if settings.kernel_map:
+        given["kernel_map"] = True
     try:
         for scale in passes:
             out = engine(
@@ -451,7 +460,7 @@ def restore_photograph(
     return Result(
         photograph=photograph,
         settings=settings,
-        pixels=image.mean(0),
+        pixels=image[0] if len(image) == 1 else image.mean(0),  # no copy of an image on disk
         alpha=alpha,
         kernel=np.asarray(first.kernels[0]),
         noise_level=float(first.noise_levels[0]),
@@ -464,6 +473,7 @@ def restore_photograph(
         passes=passes,
         decision=None if first.decisions is None else first.decisions[0],
         masked=0.0 if mask is None else float(mask.mean()),
+        kernel_map=first.kernel_map if settings.kernel_map else None,
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from blinddiff.degradation.kernel_measures import namespace
 from blinddiff.errors import ImageError
+from blinddiff.files import release_pages
 from blinddiff.imaging.drawn import is_graphic
 
 CERTAIN = 0.8
@@ -19,6 +20,8 @@ SMALLEST_SIDE = 8
 """Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
 WIDE = 1.8
 """Major width of a kernel in pixels from which scale 1 is restored as it is."""
+BAND = 256
+"""Rows of an image that are measured at once, because it may be on disk."""
 UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
@@ -82,23 +85,22 @@ def check_size(height: int, width: int) -> None:
         raise ImageError(f"an image of {width}x{height} px is too small: sides must be at least {SMALLEST_SIDE} px")
 
 
-def milder_data_term(estimate: Any, residuals: Any) -> Any:
+def milder_data_term(estimate: Any, rms: Any) -> Any:
     """The same kernel; the noise is taken for twice as strong, or as strong as twice the residual.
 
-    estimate: a `Degradation`, or an `Estimate` of the light engine. residuals: (B, 3, h, w), grey levels.
+    estimate: a `Degradation`, or an `Estimate` of the light engine. rms: `residual_rms`.
     """
-    rms = (residuals**2).mean((1, 2, 3)) ** 0.5
     level = 2 * namespace(rms).maximum(estimate.noise_level, rms)
     return estimate.with_estimate(estimate.kernel, level)
 
 
-def sharper_kernel(estimate: Any, residuals: Any) -> Any:
+def sharper_kernel(estimate: Any, rms: Any) -> Any:
     """The kernel with half its width, and `milder_data_term`."""
-    milder = milder_data_term(estimate, residuals)
+    milder = milder_data_term(estimate, rms)
     return milder.with_estimate(halved(estimate.kernel), milder.noise_level)
 
 
-def no_deblurring(estimate: Any, residuals: Any) -> Any:  # noqa: ARG001
+def no_deblurring(estimate: Any, rms: Any) -> Any:  # noqa: ARG001
     """No blur but that of the downsampling; the estimated noise."""
     kernel = estimate.kernel * 0
     kernel[:, kernel.shape[-2] // 2, kernel.shape[-1] // 2] = 1
@@ -125,9 +127,14 @@ def halved(kernel: Any) -> Any:
     return matrices[0] @ kernel @ matrices[1].T
 
 
-def consistency(residuals: Any, noise_level: Any) -> Any:
-    """RMS of residuals (B, 3, h, w) divided by that expected from noise and rounding, all in grey levels: (B,)."""
-    return ((residuals**2).mean((1, 2, 3)) / (noise_level**2 + ROUNDING**2)) ** 0.5
+def residual_rms(residuals: Any, believed: Any = 1.0) -> Any:
+    """RMS of residuals (B, 3, h, w), which are 0 where y is not believed, over the others: a share, (B,)."""
+    return ((residuals**2).mean((1, 2, 3)) / believed) ** 0.5
+
+
+def consistency(residuals: Any, noise_level: Any, believed: Any = 1.0) -> Any:
+    """`residual_rms` divided by that expected from noise and rounding, all in grey levels: (B,)."""
+    return residual_rms(residuals, believed) / (noise_level**2 + ROUNDING**2) ** 0.5
 
 
 def keeps_colours(x: NDArray[Any], y: NDArray[Any], noise_level: float) -> bool:
@@ -144,6 +151,16 @@ def keeps_colours(x: NDArray[Any], y: NDArray[Any], noise_level: float) -> bool:
 
 def measured(x: Any, y: Any, quality: float) -> tuple[float, float, float]:
     """What `LIMITS` bound, of one result x (1, 3, H, W) of y with a consistency."""
-    shift = 255 * float(abs(x.mean((0, 2, 3)) - y.mean((0, 2, 3))).max())
-    clipped = [float((1.0 * ((image <= 0) | (image >= 1))).mean()) for image in (x, y)]
-    return quality, shift, clipped[0] - clipped[1]
+    (mean_x, clipped_x), (mean_y, clipped_y) = _mean_and_clipped(x), _mean_and_clipped(y)
+    return quality, 255 * float(abs(mean_x - mean_y).max()), clipped_x - clipped_y
+
+
+def _mean_and_clipped(image: Any) -> tuple[Any, float]:
+    """The mean colour of one image (1, 3, H, W), (3,), and the share of black and white values, band by band."""
+    colour, clipped, height = 0.0, 0, image.shape[-2]
+    for top in range(0, height, BAND):
+        band = image[..., top : top + BAND, :]
+        colour = colour + band.sum((0, 2, 3)) / (height * band.shape[-1])
+        clipped += int(((band <= 0) | (band >= 1)).sum())
+        release_pages()
+    return colour, clipped / (3 * height * image.shape[-1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,8 +18,9 @@ from blinddiff.errors import BlindDiffError, ImageError, KernelError, ParameterE
 from blinddiff.imaging import from_picture
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.sampling.arguments import short_repr
-from blinddiff.sampling.decision import ROUNDING, Decision, check_size
+from blinddiff.sampling.decision import Decision, check_size, consistency
 from blinddiff.sampling.loop import Restored
+from blinddiff.sampling.wrappers import Tiles
 
 OutputType = Literal["pil", "np", "pt"]
 KernelInput: TypeAlias = Tensor | npt.NDArray[Any]
@@ -88,14 +90,14 @@ def check_finite(*values: Tensor) -> None:
 
 
 def from_batch(batch: Tensor, output_type: OutputType) -> Any:
-    """Clip (B, 3, H, W) to [0, 1] and return a list of PIL images, a (B, H, W, 3) float32 array, or a tensor."""
-    batch = batch.clamp(0, 1).float().cpu()
+    """Return (B, 3, H, W) in [0, 1] as a list of PIL images, an array (B, H, W, 3), or a tensor, of float32."""
+    batch = batch.float().cpu()
     if output_type == "pt":
         return batch
     array = batch.permute(0, 2, 3, 1).numpy()
     if output_type == "np":
         return array
-    return [Image.fromarray((pixels * 255).round().astype(np.uint8)) for pixels in array]
+    return [Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8)) for pixels in array]
 
 
 def _one(image: Any) -> Tensor:
@@ -159,6 +161,8 @@ class BlindDiffOutput(BaseOutput):
         noise_spectra: power spectrum of the noise relative to white noise of the same level, (B, 16, 16), see
             `Degradation`; None for a network without an estimate from y.
         decisions: what each picture was taken for, and how it was restored; None if it was restored as it is.
+        kernel_map: the kernels and noise levels of the tiles, if each was restored with its own; ``kernels`` and
+            ``noise_levels`` are then their means, weighted by gradient energy.
     """
 
     images: Any
@@ -173,41 +177,51 @@ class BlindDiffOutput(BaseOutput):
     std: Tensor | None = None
     noise_spectra: Tensor | None = None
     decisions: list[Decision] | None = None
+    kernel_map: "KernelMap | None" = None
 
 
-def make_output(observation: Observation, restored: Restored, num_samples: int) -> BlindDiffOutput:
+def make_output(observation: Observation, restored: Restored, num_samples: int, tiles: Tiles) -> BlindDiffOutput:
     """Average each image's samples, which are consecutive in the batch, and compute residual and consistency.
 
     The images are a tensor in [0, 1], on the CPU.
     """
 
-    def by_image(value: Tensor) -> Tensor:
+    def by_sample(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
 
+    def by_image(estimates: Tensor) -> Tensor:
+        return by_sample(tiles.average(estimates) if tiles.local else estimates)
+
     several = num_samples > 1
-    samples = by_image(restored.image.clamp_(0, 1))
+    samples = by_sample(restored.image.clamp_(0, 1))
     x = samples.mean(1) if several else samples[:, 0]
     trajectory = torch.stack([by_image(kernel).mean(1) for kernel in restored.kernels])
     kernels = trajectory.mean(0)
     noise_levels = by_image(restored.degradation.noise_level).mean(1)
-    residuals = 255 * (observation.y - DegradationOperator(kernels, observation.scale)(x))
-    believed: Tensor | float = 1.0  # share of the pixels
+    kernel_map = None
+    if tiles.local:
+        used = torch.stack(restored.kernels).mean(0)
+        degraded = by_sample(tiles.degraded(used, restored.image)).mean(1)
+        kernel_map = _map_of_tiles(observation.y, used, restored.degradation.noise_level, tiles)
+    else:
+        degraded = DegradationOperator(kernels, observation.scale)(x)
+    residuals = 255 * (observation.y - degraded)
     if observation.mask is not None:
-        residuals, believed = residuals * observation.mask, observation.mask.float().mean((1, 2, 3))
+        residuals = residuals * observation.mask
     error, spectrum = restored.degradation.expected_kernel_error, restored.degradation.noise_spectrum
-    expected = (noise_levels**2 + ROUNDING**2).sqrt()
     return BlindDiffOutput(
         images=x.float().cpu(),
         kernels=kernels.cpu(),
         noise_levels=noise_levels.cpu(),
         residuals=residuals.cpu(),
-        consistency=((residuals.square().mean((1, 2, 3)) / believed).sqrt() / expected).cpu(),
+        consistency=consistency(residuals, noise_levels, observation.believed).cpu(),
         kernel_trajectory=trajectory.cpu(),
         kernel_spread=(trajectory - kernels).abs().sum((-2, -1)).mean(0).cpu(),
         expected_kernel_errors=None if error is None else by_image(error)[:, 0].cpu(),
         samples=samples.cpu() if several else None,
         std=samples.std(1).cpu() if several else None,
         noise_spectra=None if spectrum is None else by_image(spectrum).mean(1).cpu(),
+        kernel_map=kernel_map,
     )
 
 
@@ -246,7 +260,11 @@ class KernelMap:
 
 def estimate_from_y(denoiser: Denoiser, observation: Observation) -> Degradation:
     """`Denoiser.initial_estimate`. ParameterError for a network that has none, BlindDiffError if it is not finite."""
-    estimate = denoiser.initial_estimate(observation)
+    return check_estimate(denoiser.initial_estimate(observation))
+
+
+def check_estimate(estimate: Degradation | None) -> Degradation:
+    """The estimate of a network from y; errors as `estimate_from_y`."""
     if estimate is None:
         raise ParameterError("this network estimates the kernel only from x_t, not from y alone")
     check_finite(estimate.kernel, estimate.noise_level)
@@ -264,9 +282,23 @@ def estimate_kernel_map(denoiser: Denoiser, observation: Observation) -> KernelM
     rows, columns = (min(MAX_REGIONS, max(1, side // REGION)) for side in y.shape[-2:])
     regions = [region for band in y.tensor_split(rows, -2) for region in band.tensor_split(columns, -1)]
     estimates = [estimate_from_y(denoiser, Observation(region, observation.scale)) for region in regions]
-    squares = [torch.stack([region.diff(dim=axis).square().mean() for axis in (-2, -1)]).mean() for region in regions]
     return KernelMap(
         torch.cat([each.kernel for each in estimates]).unflatten(0, (rows, columns)).cpu(),
         torch.cat([each.noise_level for each in estimates]).view(rows, columns).cpu(),
-        255 * torch.stack(squares).sqrt().view(rows, columns).cpu(),
+        torch.stack([_contrast(region) for region in regions]).view(rows, columns).cpu(),
     )
+
+
+def _map_of_tiles(y: Tensor, kernels: Tensor, noise_levels: Tensor, tiles: Tiles) -> KernelMap:
+    """The map of one image y, with the means over its samples of what was estimated for each tile, (N, ...)."""
+    rows, columns = tiles.grid
+    contrasts = [_contrast(tile.lr(y)) for tile in islice(tiles, rows * columns)]
+    return KernelMap(
+        *(part.unflatten(0, (-1, rows, columns)).mean(0).cpu() for part in (kernels, noise_levels)),
+        torch.stack(contrasts).view(rows, columns).cpu(),
+    )
+
+
+def _contrast(region: Tensor) -> Tensor:
+    """RMS difference of neighbouring pixels in grey levels."""
+    return 255 * torch.stack([region.diff(dim=axis).square().mean() for axis in (-2, -1)]).mean().sqrt()

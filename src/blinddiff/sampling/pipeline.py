@@ -30,14 +30,13 @@ from blinddiff.sampling.arguments import (
     whole_number,
     whole_number_between,
 )
+from blinddiff.sampling.decision import working_scale
 from blinddiff.sampling.engine import Needs
 from blinddiff.sampling.image_steps import IMAGE_STEPS
 from blinddiff.sampling.kernel_steps import KERNEL_STEPS, keep_noise_level
 from blinddiff.sampling.loop import OnStep
 from blinddiff.sampling.mask import with_mask
 from blinddiff.sampling.memory import (
-    IMAGES,
-    INPUTS,
     bytes_per_pixel,
     check_precision,
     choose_device,
@@ -59,9 +58,9 @@ from blinddiff.sampling.output import (
     to_batch,
 )
 from blinddiff.sampling.restoration import AfterStep, Restoration
-from blinddiff.sampling.safety import estimate_inside, restore_at_working_scales, restore_inside
+from blinddiff.sampling.safety import at_half_size, estimate_inside, restore_at_working_scales, restore_inside
 from blinddiff.sampling.schedulers import Generators, check_generator, make_scheduler, saved_scheduler
-from blinddiff.sampling.wrappers import Tiled, plan_tiles
+from blinddiff.sampling.wrappers import Tiled, image_bytes, plan_tiles
 
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
@@ -188,6 +187,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         max_memory: int | None = None,
         jpeg_step: float = 0.0,
         as_is: bool = False,
+        kernel_map: bool = False,
         mask: MaskInput | None = None,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -220,6 +220,8 @@ class BlindDiffPipeline(DiffusionPipeline):
                 made smaller, except in the backward pass of gradient guidance.
             jpeg_step: mean luma quantisation step of the JPEG file that the image was read from, see
                 `Photograph.jpeg_step`; helps to estimate the noise. 0 if there is none, or the image was changed since.
+            kernel_map: the blur varies over the picture: estimate kernel and noise level for each tile, and restore it
+                with them. For one image, without a given kernel or mask; as a photograph at its own size.
             as_is: restore every picture as a photograph at its own size, exactly as estimated. Otherwise a picture that
                 was enlarged is restored from its own size, and a result that does not agree with the input is replaced
                 by a milder one, see `restore_safely`; and scale 1 is restored at scale 2 and reduced, see
@@ -276,6 +278,9 @@ class BlindDiffPipeline(DiffusionPipeline):
         observation = self._observation(image, scale, jpeg_step)
         observation = observation if mask is None else with_mask(observation, mask)
         check_generator(generator, len(observation))
+        unfit = {"a given kernel": kernel is not None, "a mask": mask is not None, "a batch": len(observation) > 1}
+        if kernel_map and any(unfit.values()):
+            raise ParameterError(f"kernel_map: is not possible with {next(name for name in unfit if unfit[name])}")
 
         run = Restoration(
             network=self.network,
@@ -291,8 +296,13 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_step=on_step,
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
+            local=kernel_map,
         )
-        if as_is or kernel is not None:
+        if kernel_map:
+            working = observation.at_scale(working_scale(observation.scale, self.network.config.scales, 0.0))
+            out = run(observation if as_is else working, None, [0])
+            out = at_half_size(out) if out.images.shape[-2:] != observation.hr_size else out
+        elif as_is or kernel is not None:
             out = run(observation, run.initial(observation), range(len(observation)))
         else:
             out = restore_inside(partial(self._restore_photographs, run), observation)
@@ -368,7 +378,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         limit = default_memory(self.device) if max_memory is None else max_memory
         tiles = plan_tiles(y, scale, self.network, needs_gradient, limit)
         rows, columns = (tiles.lengths(side * scale) for side in size)
-        images = (IMAGES + INPUTS / scale**2) * 4 * 3 * samples * height * width * scale**2
+        images = image_bytes(y, scale, tiles.on_disk and self.device.type == "cpu")
         largest = max(rows) * max(columns) * (samples if tiles.side is None else 1)
         activations = largest * bytes_per_pixel(self.network.channels_per_pixel, needs_gradient)
         return Needs(len(tiles), samples * sum(rows) * sum(columns), int(images + activations))

@@ -31,6 +31,7 @@ from blinddiff.sampling.decision import (
     measured,
     own_scale,
     own_size,
+    residual_rms,
     working_scale,
 )
 from blinddiff.sampling.mask import with_mask
@@ -146,8 +147,8 @@ def restore_safely(
                 if is_acceptable(observation[[index]], out, kind.limits):
                     break
                 fallback[index] = name
-                start = estimate[[index]]
-                out = restore(observation[[index]], milder(start, out.residuals.to(start.kernel)), [index])
+                one, start = observation[[index]], estimate[[index]]
+                out = restore(one, milder(start, residual_rms(out.residuals.to(start.kernel), one.believed)), [index])
             outs[index] = out
     for index in range(len(observation)):
         if enlarged[index]:
@@ -199,7 +200,7 @@ def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
     """The output of a restoration at scale 2 as that of one at scale 1, see `working_scale`."""
     height, width = (side // 2 for side in out.images.shape[-2:])
     samples = None if out.samples is None else _resized(out.samples, (height, width)).clamp(0, 1)
-    trajectory = out.kernel_trajectory
+    trajectory, local = out.kernel_trajectory, out.kernel_map
     return replace(
         out,
         images=_resized(out.images, (height, width)).clamp(0, 1),
@@ -207,6 +208,9 @@ def at_half_size(out: BlindDiffOutput) -> BlindDiffOutput:
         std=None if samples is None else samples.std(1),
         kernels=halved(out.kernels),
         kernel_trajectory=halved(trajectory.flatten(0, 1)).view_as(trajectory),
+        kernel_map=None
+        if local is None
+        else replace(local, kernels=halved(local.kernels.flatten(0, 1)).view_as(local.kernels)),
     )
 
 

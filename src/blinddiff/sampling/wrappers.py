@@ -1,7 +1,8 @@
 """Wrappers around a denoiser and the steps: tiles, for images of any size in bounded memory, and the self-ensemble.
 
-All tiles of an image are crops of one x_t and share kernel and noise level. The tiles' images are blended with
-raised-cosine ramps at every step, which avoids seams. The loop is the same with and without wrappers.
+All tiles of an image are crops of one x_t and share kernel and noise level, unless these are local: then each tile has
+its own. The tiles' images are blended with raised-cosine ramps at every step, which avoids seams. The loop is the same
+with and without wrappers.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from blinddiff.degradation import DegradationOperator
 from blinddiff.degradation.observation import N_TRANSFORMS, Degradation, Observation
 from blinddiff.errors import is_lack_of_memory
 from blinddiff.models.denoiser import Denoiser, Prediction
@@ -27,6 +29,8 @@ MIN_PLANNED_SIDE = 512
 """Smallest planned tile side, in HR pixels. Smaller tiles, down to `MIN_SIDE`, change the result by more than half a
 grey level, because attention spans a whole tile; they are used only if memory runs out."""
 MIN_SIDE = 2 * OVERLAP
+LOCAL_SIDE = 96
+"""Smallest side of tiles with local estimates, in LR pixels. From smaller ones, estimates are mostly random."""
 
 TileOutput: TypeAlias = tuple[list[Tensor], list[Tensor]]
 """A tile's images to blend, (1, C, n, m) each, and its estimates to average, (1, ...) each; a list may be empty."""
@@ -34,11 +38,15 @@ TileOutput: TypeAlias = tuple[list[Tensor], list[Tensor]]
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of one image, which the slice `images` selects from the batch; without spans, the whole batch."""
+    """One tile of one image, which the slice `images` selects from the batch; without spans, the whole batch.
+
+    The slice `estimates` selects its kernel and noise level from those of the batch: of its image, or its own.
+    """
 
     scale: int
     images: slice
     spans: tuple[Span, ...]
+    estimates: slice
 
     def hr(self, batch: Tensor) -> Tensor:
         """The tile's crop of HR images (B, C, H, W): (1, C, n, m)."""
@@ -55,8 +63,8 @@ class Tile:
         return observation.map(self.lr, lambda numbers: numbers[self.images])
 
     def degradation(self, degradation: Degradation | None) -> Degradation | None:
-        """Kernel and noise level of the image that contains the tile."""
-        return degradation[self.images] if degradation is not None and self.spans else degradation
+        """Kernel and noise level of the tile."""
+        return degradation[self.estimates] if degradation is not None and self.spans else degradation
 
     def weighted(self, value: Tensor) -> Tensor:
         """(1, C, n, m) times the blending weights, which sum to 1 over all tiles at each pixel."""
@@ -77,11 +85,15 @@ class Tiles:
         y: LR images, (B, 3, h, w).
         unit: `Denoiser.size_multiple`; tiles start at common multiples of this and of the scale.
         side: maximum tile side in HR pixels; None for no tiling.
+        local: each tile has its own kernel and noise level, (N, ...) in the order of the tiles; needs a side.
+        on_disk: the images do not fit into memory, see `ImagesOnDisk`.
     """
 
-    def __init__(self, y: Tensor, scale: int, unit: int, side: int | None) -> None:
+    def __init__(
+        self, y: Tensor, scale: int, unit: int, side: int | None, *, local: bool = False, on_disk: bool = False
+    ) -> None:
         self._y, self._scale, self._unit = y, scale, math.lcm(unit, scale)
-        self.side = side
+        self.side, self.local, self.on_disk = side, local, on_disk
 
     def spans(self, length: int) -> list[Span]:
         """Tiles along one axis of a length, see `spans.spans`."""
@@ -98,16 +110,40 @@ class Tiles:
 
     def __iter__(self) -> Iterator[Tile]:
         rows, columns = (self.spans(side * self._scale) for side in self._y.shape[-2:])
-        for image, row, column in product(range(len(self._y)), rows, columns):
-            yield Tile(self._scale, slice(image, image + 1), (row, column))
+        for number, (image, row, column) in enumerate(product(range(len(self._y)), rows, columns)):
+            images = slice(image, image + 1)
+            yield Tile(self._scale, images, (row, column), slice(number, number + 1) if self.local else images)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the tiles of one image."""
+        rows, columns = (len(self.spans(side * self._scale)) for side in self._y.shape[-2:])
+        return rows, columns
+
+    def average(self, estimates: Tensor) -> Tensor:
+        """The mean of the estimates of all tiles, (N, ...), for each image, (B, ...), weighted by gradient energy."""
+        # A constant image has no gradient energy: `tiny` makes its weights positive and equal.
+        energy = torch.stack([gradient_energy(tile.lr(self._y)).sum() for tile in self])
+        weights = (energy + torch.finfo(energy.dtype).tiny).view(len(self._y), -1, *(1,) * (estimates.ndim - 1))
+        return (weights * estimates.unflatten(0, weights.shape[:2])).sum(1) / weights.sum(1)
+
+    def degraded(self, kernels: Tensor, images: Tensor) -> Tensor:
+        """A x of images (B, C, H, W) with a kernel for each tile, (N, n, m), blended: (B, C, h, w)."""
+        blended = images.new_zeros(*images.shape[:2], *self._y.shape[-2:])
+        first = slice(self._scale // 2, None, self._scale)  # of the weights, at the centres of LR pixels
+        for tile in self:
+            part = DegradationOperator(kernels[tile.estimates], self._scale)(tile.hr(images))
+            rows, columns = (torch.from_numpy(span.weights[first]).to(part) for span in tile.spans)
+            tile.lr(blended).add_(part * rows[:, None] * columns)
+        return blended
 
     def map_and_blend(
         self, function: Callable[[Tile], TileOutput], on_tile: Callable[[int, int], object] = lambda *_: None
     ) -> TileOutput:
         """Apply a function to every tile. Blend its images to (B, C, H, W), and average its estimates to (B, ...).
 
-        The average is weighted by the tiles' gradient energy. If memory runs out, the tile side is halved and all
-        tiles are recomputed. ``on_tile`` is called after each tile with the number of finished tiles and of all.
+        Local estimates are not averaged, but kept, (N, ...). If memory runs out, the tile side is halved and all tiles
+        are recomputed. ``on_tile`` is called after each tile with the number of finished tiles and of all.
         """
         while True:
             try:
@@ -122,31 +158,28 @@ class Tiles:
         self, function: Callable[[Tile], TileOutput], on_tile: Callable[[int, int], object]
     ) -> TileOutput:
         if self.side is None:
-            output = function(Tile(self._scale, slice(None), ()))
+            output = function(Tile(self._scale, slice(None), (), slice(None)))
             on_tile(1, 1)
             return output
         height, width = (side * self._scale for side in self._y.shape[-2:])
         images: list[Tensor] = []
-        estimates: list[Tensor] = []
-        weights = self._y.new_zeros(len(self._y))
+        estimates: list[list[Tensor]] = []
         count = len(self)
         for number, tile in enumerate(self, start=1):
             tile_images, tile_estimates = function(tile)
-            if not images and not estimates:
+            if number == 1:
                 images = [image.new_zeros(len(self._y), image.shape[1], height, width) for image in tile_images]
-                estimates = [each.new_zeros(len(self._y), *each.shape[1:]) for each in tile_estimates]
             for total, image in zip(images, tile_images, strict=True):
                 tile.hr(total).add_(tile.weighted(image))
-            # A constant image has no gradient energy: `tiny` makes its weights positive and equal.
-            weight = gradient_energy(tile.lr(self._y)).sum() + torch.finfo(self._y.dtype).tiny
-            weights[tile.images] += weight
-            for total, estimate in zip(estimates, tile_estimates, strict=True):
-                total[tile.images] += weight * estimate
+            estimates.append(tile_estimates)
             on_tile(number, count)
-        return images, [total / weights.view(-1, *(1,) * (total.ndim - 1)) for total in estimates]
+        joined = [torch.cat(parts) for parts in zip(*estimates, strict=True)]
+        return images, joined if self.local else [self.average(part) for part in joined]
 
     def _halve(self) -> bool:
-        """Split the batch into single images, or else halve the side. False if the tiles already have `MIN_SIDE`."""
+        """Split the batch into single images, or else halve the side. False if that is not possible."""
+        if self.local:  # there are estimates for these tiles
+            return False
         longest = max(self._y.shape[-2:]) * self._scale
         if self.side is None and len(self._y) > 1:
             self.side = longest
@@ -156,7 +189,9 @@ class Tiles:
         return side > MIN_SIDE
 
 
-def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, max_memory: int) -> Tiles:
+def plan_tiles(
+    y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, max_memory: int, local: bool = False
+) -> Tiles:
     """The largest tiles that fit into memory: the whole batch if possible, otherwise tiles of single images.
 
     Args:
@@ -164,15 +199,28 @@ def plan_tiles(y: Tensor, scale: int, network: Denoiser, needs_gradient: bool, m
         network: its width determines the memory per pixel.
         needs_gradient: whether the image step needs a gradient.
         max_memory: bytes for images and activations (not weights); exceeded if too few for tiles of `MIN_PLANNED_SIDE`.
+            If the images leave no room for such a tile, they go to the disk, on a CPU.
+        local: each tile has its own kernel and noise level; the tiles are then as small as possible.
     """
     batch, height, width = len(y), y.shape[-2] * scale, y.shape[-1] * scale
-    images = (IMAGES + INPUTS / scale**2) * 4 * 3 * batch * height * width
-    pixels = max(0, max_memory - images) / bytes_per_pixel(network.channels_per_pixel, needs_gradient)
-    if batch * height * width <= pixels:
+    per_pixel, longest = bytes_per_pixel(network.channels_per_pixel, needs_gradient), max(height, width)
+    on_disk = (
+        y.device.type in ("cpu", "meta")  # meta: only the plan is wanted
+        and longest > MIN_PLANNED_SIDE
+        and max_memory < image_bytes(y, scale, False) + per_pixel * MIN_PLANNED_SIDE**2
+    )
+    pixels = max(0, max_memory - image_bytes(y, scale, on_disk)) / per_pixel
+    if batch * height * width <= pixels and not local:
         return Tiles(y, scale, network.size_multiple, None)
     # In a long, thin image, a tile spans the short side, so its long side can be longer for the same area.
     side = max(math.isqrt(int(pixels)), int(pixels) // min(height, width), MIN_PLANNED_SIDE)
-    return Tiles(y, scale, network.size_multiple, side)
+    side = max(MIN_SIDE, LOCAL_SIDE * scale) if local else side
+    return Tiles(y, scale, network.size_multiple, side, local=local, on_disk=on_disk and side < longest)
+
+
+def image_bytes(y: Tensor, scale: int, on_disk: bool) -> int:
+    """Memory for the images of a restoration of y, (B, 3, h, w): those of the result's size only in memory."""
+    return int((INPUTS + (0 if on_disk else IMAGES * scale**2)) * 4 * y.numel())
 
 
 class _Wrapper:
