@@ -1,7 +1,7 @@
 """Hooks of the site's build: pages from files outside docs, and a check that pages load nothing from other servers.
 
 The model card is beside the weights, the changelog at the root, records are below ``results/``. These hooks make pages
-from them, and redirect links to those files to the pages. If `make web` has built its page, that becomes part of the site.
+from them, and redirect links to those files to the pages. The page that `make web` has built becomes part of the site.
 """
 
 import argparse
