@@ -149,7 +149,11 @@ document.addEventListener("paste", (event) => choose(event.clipboardData.files[0
 async function keepOffline() {
   if (!navigator.serviceWorker) return;
   const isNew = !navigator.serviceWorker.controller;
-  await navigator.serviceWorker.register("sw.js");
+  try {
+    await navigator.serviceWorker.register("sw.js");
+  } catch {
+    return; // the browser does not allow it here; the page works on one thread, with a network
+  }
   if (isNew) elements.offline.textContent = "Loading all parts, to work without a network.";
   await navigator.serviceWorker.ready;
   elements.offline.textContent = "Works without a network from now on.";

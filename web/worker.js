@@ -11,13 +11,17 @@ ort.env.wasm.wasmPaths = { wasm: new URL("./ort.wasm", import.meta.url).href };
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency) : 1;
 ort.env.logLevel = "error"; // it warns of every node that it cannot compute in advance
 
-const [description, settings] = await Promise.all(["graphs/blinddiff.json", "settings.json"].map(loadJson));
 const sessions = new Map();
-const engine = new Engine(description, settings, run);
-self.postMessage({ ready: { scales: description.scales, modes: description.modes } });
-self.addEventListener("message", ({ data }) => {
-  restore(data).catch((error) => self.postMessage({ error: error.message ?? String(error) }));
+const loading = Promise.all(["graphs/blinddiff.json", "settings.json"].map(loadJson)).then(([description, settings]) => {
+  self.postMessage({ ready: { scales: description.scales, modes: description.modes } });
+  return new Engine(description, settings, run);
 });
+loading.catch(fail);
+self.addEventListener("message", ({ data }) => restore(data).catch(fail));
+
+function fail(error) {
+  self.postMessage({ error: error.message ?? String(error) });
+}
 
 async function loadJson(path) {
   return (await fetched(path)).json();
@@ -39,7 +43,7 @@ function session(name) {
 }
 
 async function load(name) {
-  const linked = description.weights?.file;
+  const linked = (await loading).description.weights?.file;
   const externalData = linked && [{ path: linked, data: await weights(linked) }];
   return ort.InferenceSession.create(await bytesOf(`graphs/${name}.onnx`), { externalData, executionProviders: ["wasm"] });
 }
@@ -56,9 +60,10 @@ async function run(part, scale, inputs) {
 }
 
 async function restore({ file, scale, mode }) {
+  const engine = await loading;
   const bytes = new Uint8Array(await file.arrayBuffer());
   const y = await decode(file);
-  if (Math.min(y.height, y.width) < description.smallest_side) {
+  if (Math.min(y.height, y.width) < engine.description.smallest_side) {
     throw new Error(`a picture of ${y.width} x ${y.height} pixels is too small`);
   }
   const pixels = y.height * y.width * engine.workingScale(scale) ** 2;

@@ -152,13 +152,13 @@ def test_what_it_refuses(page, tmp_path):
         expect(page.locator("#status")).to_contain_text(message)
 
 
-def test_slider_moves_and_work_can_be_stopped(page, tmp_path):
+def test_slider_moves_and_work_can_be_stopped(page, screenshot):
     page.get_by_role("button", name="Use a sample").click()
     page.get_by_role("button", name="Restore").click()
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#status")).to_have_text("Stopped")
-    Image.effect_noise((24, 24), 40).save(tmp_path / "photo.png")
-    restore(page, tmp_path / "photo.png", 2)
+    restore(page, SAMPLES / "flowers.jpg", 2)
+    screenshot("web")
     before = page.locator("#before")
     assert "50%" in before.evaluate("canvas => getComputedStyle(canvas).clipPath")
     page.locator("#position").fill("20")
