@@ -114,16 +114,22 @@ def summary(events: list[dict[str, Any]], runs: int) -> dict[str, Any]:
     whole = sum(seconds.values())
     kinds = {
         kind: {
-            "seconds": round(spent, 4),
-            "share_of_time": round(spent / whole, 3),
-            "gmacs": round(products[kind] / 1e9, 3),
-            "gmacs_per_second": round(products[kind] / spent / 1e9, 1),
+            "seconds": significant(spent),
+            "share_of_time": significant(spent / whole),
+            "gmacs": significant(products[kind] / 1e9),
+            "gmacs_per_second": significant(products[kind] / spent / 1e9),
         }
         for kind, spent in sorted(seconds.items(), key=lambda item: -item[1])
         if spent >= SMALLEST_SHARE * whole
     }
     gmacs = sum(products.values()) / 1e9
-    return {"seconds": round(whole, 4), "gmacs": round(gmacs, 3), "gmacs_per_second": gmacs / whole, "kinds": kinds}
+    totals = {"seconds": whole, "gmacs": gmacs, "gmacs_per_second": gmacs / whole}
+    return {**{name: significant(value) for name, value in totals.items()}, "kinds": kinds}
+
+
+def significant(value: float) -> float:
+    """A value with three significant digits."""
+    return float(f"{value:.3g}")
 
 
 def multiplications(node: dict[str, Any]) -> tuple[str, float]:
@@ -171,7 +177,8 @@ def main() -> None:
         return
     from benchmark_record import load_average, write_record
 
-    load, rows = load_average(), []
+    load = load_average()
+    rows: list[dict[str, Any]] = []
     for side in args.sides:
         for mode in args.modes:
             for threads in args.threads:
@@ -182,8 +189,7 @@ def main() -> None:
                     print(rows[-1], flush=True)
     rate = in_a_process(1, "rate") / 1e9
     found = in_a_process(1, "profile", args.graphs, args.modes[0], args.sides[0], args.scale, args.repeats)
-    found["share_of_product_rate"] = round(found["gmacs_per_second"] / rate, 3)
-    found["gmacs_per_second"] = round(found["gmacs_per_second"], 1)
+    found["share_of_product_rate"] = significant(found["gmacs_per_second"] / rate)
     record = {
         "command": "python scripts/benchmark_engines.py " + " ".join(sys.argv[1:]),
         "scale": args.scale,
@@ -191,7 +197,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "load_before": load,
         "rows": rows,
-        "product_gmacs_per_second": round(rate, 1),
+        "product_gmacs_per_second": significant(rate),
         "profile": {"mode": args.modes[0], "side": args.sides[0], "threads": 1, **found},
     }
     write_record(args.out, record)

@@ -49,8 +49,8 @@ def test_multiplications_are_those_of_the_operations(tmp_path: Path, monkeypatch
     found = summary(json.loads(Path(session.end_profiling()).read_text()), 2)
     size = 12 * 10
     expected = size * (6 * 27 + 6 * 25 + 8 * 6) + 8 * 12 * 7 * 10
-    assert found["gmacs"] == pytest.approx(expected / 1e9, abs=1e-3)
-    assert found["gmacs_per_second"] * found["seconds"] == pytest.approx(expected / 1e9, rel=0.1, abs=1e-6)
+    assert found["gmacs"] == pytest.approx(expected / 1e9, rel=0.01)
+    assert found["gmacs_per_second"] * found["seconds"] == pytest.approx(expected / 1e9, rel=0.02)
     kinds = {"convolution 3x3", "depthwise convolution 5x5", "convolution 1x1", "matrix product"}
     assert set(found["kinds"]) == kinds
 
