@@ -65,7 +65,7 @@ def restoration(engine: str, weights: str | None, mode: str, side: int, scale: i
     loaded, picture = load_engine(engine, weights, "cpu"), photograph(side)
     seconds = median_seconds(lambda: loaded(picture, scale=scale, mode=mode, as_is=True), repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"seconds": round(seconds, 3), "peak_mib": round(peak)}
+    return {"seconds": significant(seconds), "peak_mib": round(peak)}
 
 
 def product_rate(side: int = 1024) -> float:
