@@ -1,7 +1,7 @@
 """Hooks of the site's build: pages from files outside docs, and a check that pages load nothing from other servers.
 
 The model card is beside the weights, the changelog at the root, records are below ``results/``. These hooks make pages
-from them, and redirect links to those files to the pages.
+from them, and redirect links to those files to the pages. The page that `make web` has built becomes part of the site.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import html
 import os
 import posixpath
 import re
+import shutil
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -20,6 +21,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+WEB = ROOT / "build/web"
 COMMAND_LINE = "<!-- the options of every sub-command -->"
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?(?:https?:)?//|<link\b[^>]*\bhref=\"?(?:https?:)?//")
 """Matches what a browser would fetch from another server when it opens a page. Plain links are not matched."""
@@ -148,6 +150,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if source is not None:
         markdown = relinked(markdown, Path(source), page.file.src_uri, ROOT)
     return markdown
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Copy the page that restores photographs in the browser into the site, if it has been built."""
+    if WEB.is_dir():
+        shutil.copytree(WEB, Path(config.site_dir) / "try", dirs_exist_ok=True)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001

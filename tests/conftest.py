@@ -138,6 +138,7 @@ def tiny_graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     description = {
         "modes": ["fast"],
         "scales": [1, 2, 3, 4],
+        "smallest_side": 8,
         "size_multiple": 16,
         "picture_kinds": ["photograph", "enlarged", "drawing", "dithered"],
         "acceptable": {"consistency": 0.2, "colour_shift": 0.2, "clipped": 0.2},

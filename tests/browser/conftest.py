@@ -88,6 +88,20 @@ def browser(chromium_path):
         browser.close()
 
 
+def save_screenshot(page, name):
+    """A picture for the documentation: small, in few colours."""
+    if SCREENSHOTS:
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        picture.thumbnail((900, 4000), Image.Resampling.LANCZOS)
+        picture.quantize(128).save(Path(SCREENSHOTS) / f"{name}.png", optimize=True)
+
+
+@pytest.fixture
+def screenshot():
+    return save_screenshot
+
+
 class Visitor:
     """The tab of one visitor."""
 
@@ -171,12 +185,7 @@ class Visitor:
         self.page.get_by_label("Steps").fill(str(steps))
 
     def screenshot(self, name):
-        """A picture for the documentation: small, in few colours."""
-        if SCREENSHOTS:
-            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            picture = Image.open(io.BytesIO(self.page.screenshot(full_page=True))).convert("RGB")
-            picture.thumbnail((900, 4000), Image.Resampling.LANCZOS)
-            picture.quantize(128).save(Path(SCREENSHOTS) / f"{name}.png", optimize=True)
+        save_screenshot(self.page, name)
 
 
 @pytest.fixture

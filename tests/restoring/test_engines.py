@@ -153,6 +153,19 @@ def test_commands_of_the_light_engine_import_no_torch(without_torch, tiny_graphs
     assert names <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_it_starts_fast(without_torch, tiny_graphs, tmp_path):
+    resource = pytest.importorskip("resource", reason="no CPU time of other processes")
+    (tmp_path / "small.png").write_bytes(encode_image("a.png", photograph().pixels))
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = without_torch("upscale", "small.png", "--engine", "onnx", "--weights", tiny_graphs)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 1.5  # of CPU; these graphs compute next to nothing, so that all but the network's work counts
+
+
 def test_what_needs_torch_says_so_in_one_line(tmp_path):
     blocked = (
         "import sys; sys.modules['torch'] = None; from blinddiff.cli.main import main; sys.exit(main(sys.argv[1:]))"
