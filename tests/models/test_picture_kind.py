@@ -96,7 +96,7 @@ def test_the_classifier_learns_kinds_and_factors() -> None:
         (F.cross_entropy(logits, torch.from_numpy(truth)) + wrong).backward()
         optimiser.step()
         optimiser.zero_grad()
-    kind = classifier.kind(statistics, pixels)
+    kind = classifier.kind(statistics, y)
     assert (kind.probabilities.argmax(1).numpy() == truth).mean() > 0.9
     enlarged = factor > 1
     assert float((kind.factor / factor)[enlarged].log().abs().max()) < 0.3

@@ -179,7 +179,7 @@ def test_tiles_equal_the_whole(restore, photograph, monkeypatch):
 def test_an_enlarged_picture_is_restored_from_its_own_size_with_its_mask(restore, photograph, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "blinddiff.sampling.pipeline.restore_safely",
+        "blinddiff.sampling.safety.restore_safely",
         lambda run, kind, observation, _: _from_own_size(run, observation, seen),
     )
     marked = torch.zeros(60, 84)

@@ -14,7 +14,7 @@ from blinddiff.degradation.observation import HALF_TURN, Degradation, Observatio
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
-from blinddiff.models.picture_kind import PictureClassifier, PictureKind, pixel_statistics
+from blinddiff.models.picture_kind import PictureClassifier, PictureKind
 from blinddiff.models.statistics import NOISE_GRID, estimator_statistics, spectral_statistics, transformed_spectrum
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
@@ -130,7 +130,7 @@ class MCFormer(ModulatedNetwork):
 
     def picture_kind(self, observation: Observation) -> PictureKind:
         """What the pictures are."""
-        return self.picture.kind(observation.derived(estimator_statistics), pixel_statistics(observation.y))
+        return self.picture.kind(observation.derived(estimator_statistics), observation.y)
 
     def forward(
         self,

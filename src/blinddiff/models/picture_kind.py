@@ -19,6 +19,10 @@ BINS = 64
 """Of frequencies from 0 to 1/2 cycle per pixel, see `interpolation_peaks`."""
 PEAKS = 4 * BINS
 PERIODOGRAM = 4096  # twice the number of frequencies
+BIAS, SPREAD = 1.08, 0.12  # of the true factor relative to the rough one: median, deviation of the log
+CANDIDATES = 400
+LEAST_FACTOR = 1.25
+JPEG_WIDTH = 100  # pixels: the inverse width of its peak
 SMOOTHING = 15  # pixels over which a signal is averaged for its trend
 HIDDEN = 64
 START_LOGIT = 9.0  # for a photograph, before training
@@ -61,13 +65,13 @@ def flatness(y: Tensor) -> Tensor:
     return torch.stack([*shares, *colours], 1)
 
 
-def interpolation_peaks(y: Tensor) -> Tensor:
-    """How periodic the differences of images (B, 3, h, w) are, at each frequency: (B, PEAKS).
+def _periodicity(y: Tensor) -> list[Tensor]:
+    """How periodic the differences of images (B, 3, h, w) are, at frequencies i / PERIODOGRAM from i = 1: (B, n) each.
 
     Interpolation makes the variance of the differences periodic: enlarged by a factor f, an image has a peak at 1 / f
     cycles per pixel (A. Gallagher, "Detection of linear and cubic interpolation in JPEG compressed images", 2005).
     First differences show it for every factor of whole numbers; second ones for every factor but 2, more clearly.
-    Logs of the largest magnitudes within each bin over the median, along each axis, for both.
+    Magnitudes over their median, along each axis, for both.
     """
     luma = y.float().mean(1)
     out = []
@@ -79,10 +83,29 @@ def interpolation_peaks(y: Tensor) -> Tensor:
             place = torch.arange(signal.shape[1], device=y.device) / (signal.shape[1] - 1)
             window = 0.5 - 0.5 * (2 * torch.pi * place).cos()  # Hann's
             magnitude = rfft_at((signal / (trend + 1e-4) - 1) * window, PERIODOGRAM)[:, 1:].abs()
-            floor = magnitude.median(1, keepdim=True).values + 1e-3
-            peaks = F.max_pool1d((magnitude / floor)[:, None], PERIODOGRAM // 2 // BINS)[:, 0]
-            out.append((peaks + 1).log())
-    return torch.cat(out, 1)
+            out.append(magnitude / (magnitude.median(1, keepdim=True).values + 1e-3))
+    return out
+
+
+def interpolation_peaks(y: Tensor) -> Tensor:
+    """Logs of the largest values of `_periodicity` within each of `BINS`, for images (B, 3, h, w): (B, PEAKS)."""
+    pooled = [F.max_pool1d(each[:, None], PERIODOGRAM // 2 // BINS)[:, 0] for each in _periodicity(y)]
+    return (torch.cat(pooled, 1) + 1).log()
+
+
+def exact_factor(y: Tensor, factor: Tensor) -> Tensor:
+    """The factor of enlargement near a rough estimate (B,) that has the highest peak in the periodicity of y: (B,)."""
+    total = sum(((each + 1).log() for each in _periodicity(y)), torch.zeros(()))
+    ratio = torch.linspace(-3 * SPREAD, 3 * SPREAD, CANDIDATES, device=y.device)
+    factors = BIAS * factor[:, None] * ratio.exp()
+    frequency = 1 / factors
+    frequency = torch.minimum(frequency, 1 - frequency)  # aliased
+    peak = F.max_pool1d(total[:, None], 3, 1, 1)[:, 0]
+    height = peak.gather(1, (PERIODOGRAM * frequency).round().long().clamp(1, PERIODOGRAM // 2) - 1)
+    height = height - (ratio / SPREAD).square() / 2
+    of_jpeg = (8 * frequency - 3).abs() < 8 / JPEG_WIDTH  # an odd multiple of 1/8: the peak of a file's 8-pixel blocks
+    best = height.where(~of_jpeg & (factors >= LEAST_FACTOR), -torch.inf).argmax(1, keepdim=True)
+    return factors.gather(1, best)[:, 0]
 
 
 def pixel_statistics(y: Tensor) -> Tensor:
@@ -131,7 +154,7 @@ class PictureClassifier(nn.Module):
         out = self.last(self.hidden(self.spectral(numbers) + self.fine(statistics.fine.to(dtype)))).float()
         return out[:, :-1], out[:, -1]
 
-    def kind(self, statistics: Statistics, pixels: Tensor) -> PictureKind:
-        """The kind of pictures."""
-        logits, log_factor = self(statistics, pixels)
-        return PictureKind(logits.softmax(1), log_factor.exp().clamp_min(1.0), self.limits)
+    def kind(self, statistics: Statistics, y: Tensor) -> PictureKind:
+        """The kind of pictures y, (B, 3, h, w), with these statistics."""
+        logits, log_factor = self(statistics, pixel_statistics(y))
+        return PictureKind(logits.softmax(1), exact_factor(y, log_factor.exp().clamp_min(LEAST_FACTOR)), self.limits)
