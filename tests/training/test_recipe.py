@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blinddiff.degradation.kernels import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES, SETTINGS
 from blinddiff.errors import BlindDiffError, RecipeError
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.recipe import Recipe, load_recipe, parse_recipe, recipe_schema
@@ -355,4 +355,7 @@ def test_the_schema_knows_every_key_and_the_stages() -> None:
     assert set(schema["properties"]) == {*Recipe.model_fields, "like", "stages"}
     assert schema["properties"]["stages"]["items"] == {"$ref": "#/$defs/Recipe"}
     assert set(schema["$defs"]["ModelArguments"]["properties"]) >= {"dim", "num_refinement_blocks"}
-    assert schema["$defs"]["DegradationRecipe"]["properties"]["kernels"]["propertyNames"]["enum"] == list(FAMILIES)
+    assert schema["$defs"]["DegradationRecipe"]["properties"]["kernels"]["propertyNames"]["enum"] == [
+        *FAMILIES,
+        *SETTINGS,
+    ]
