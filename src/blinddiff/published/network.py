@@ -52,7 +52,7 @@ class PublishedMCFormer(ModulatedNetwork):
     by convolution and pooling. It does not estimate the noise level, which is always 0.
 
     Args:
-        kernel_estimator: what estimates the kernel: "convolutional", or "spectral" for the `SpectralEstimator`, from y alone.
+        kernel_estimator: "convolutional", from x_t and y; or "spectral" for the `SpectralEstimator`, from y alone.
         closed_form_input: whether the closed-form image x_y, for the kernel of the modulation, is a further input.
         predicts: "noise", as a residual to x_t; or "x0", the image, as a residual to y upsampled.
         dim and the other arguments: as for `MCFormer`. The published network has a `patch_size` of 1.
