@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,7 +73,7 @@ def training_plan(
     Raises SystemExit if the file is for other hours or threads.
     """
     conditions = {"hours": hours, "threads": torch.get_num_threads()}
-    kept = json.loads(path.read_text()) if path.is_file() else {**conditions, "recipes": {}}
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {**conditions, "recipes": {}}
     if {key: kept[key] for key in conditions} != conditions:
         raise SystemExit(f"{path}: is of a run with {kept['hours']} hours and {kept['threads']} threads")
     for name, recipe in recipes.items():
