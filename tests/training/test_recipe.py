@@ -85,7 +85,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         (
             "stage",
             "everything",
-            "stage: should be 'estimator', 'noise_gate', 'confidence', 'classifier', .*'joint' or 'paper', not 'everything'",
+            "stage: should be 'estimator', 'noise_gate', 'confidence', .*'joint' or 'paper', not 'everything'",
         ),
         ("steps", 0, "steps: should be greater than 0, not 0"),
         ("steps", -3, "steps: should be greater than 0, not -3"),
