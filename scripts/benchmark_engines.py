@@ -62,7 +62,7 @@ def restoration(engine: str, weights: str | None, mode: str, side: int, scale: i
     """Seconds and peak memory of one engine in this process."""
     from blinddiff.restoring.engines import load_engine
 
-    loaded, picture = load_engine(engine, weights, "cpu"), photograph(side)
+    loaded, picture = load_engine(engine, weights, "cpu"), np.asarray(photograph(side))
     seconds = median_seconds(lambda: loaded(picture, scale=scale, mode=mode, as_is=True), repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {"seconds": significant(seconds), "peak_mib": round(peak)}

@@ -55,6 +55,9 @@ def test_a_network_costs_as_many_multiplications_as_it_is_called(weights: Path) 
     assert four.gmacs - two.gmacs == pytest.approx(2 * (two.gmacs - one.gmacs), rel=0.05)
     assert two.gmacs > 1.2 * one.gmacs
     assert one.parameters == four.parameters
+    guided = measure_cost("perceptual-gradient@2", Options(weights, "cpu"), 4)
+    # The backward pass to x_t costs another forward pass of the image network; its weights have no gradients.
+    assert 1.5 * two.gmacs < guided.gmacs < 2.2 * two.gmacs
     closed = measure_cost("closed-form", Options(weights, "cpu"), 4)
     assert closed.parameters is not None
     assert one.parameters is not None

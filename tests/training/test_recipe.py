@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blinddiff.degradation.kernels import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES, SETTINGS
 from blinddiff.errors import BlindDiffError, RecipeError
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.training.recipe import Recipe, load_recipe, parse_recipe, recipe_schema
@@ -85,7 +85,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         (
             "stage",
             "everything",
-            "stage: should be 'estimator', 'noise_gate', 'confidence', 'classifier', .* or 'joint', not 'everything'",
+            "stage: should be 'estimator', 'noise_gate', 'confidence', .*'joint' or 'paper', not 'everything'",
         ),
         ("steps", 0, "steps: should be greater than 0, not 0"),
         ("steps", -3, "steps: should be greater than 0, not -3"),
@@ -355,4 +355,7 @@ def test_the_schema_knows_every_key_and_the_stages() -> None:
     assert set(schema["properties"]) == {*Recipe.model_fields, "like", "stages"}
     assert schema["properties"]["stages"]["items"] == {"$ref": "#/$defs/Recipe"}
     assert set(schema["$defs"]["ModelArguments"]["properties"]) >= {"dim", "num_refinement_blocks"}
-    assert schema["$defs"]["DegradationRecipe"]["properties"]["kernels"]["propertyNames"]["enum"] == list(FAMILIES)
+    assert schema["$defs"]["DegradationRecipe"]["properties"]["kernels"]["propertyNames"]["enum"] == [
+        *FAMILIES,
+        *SETTINGS,
+    ]

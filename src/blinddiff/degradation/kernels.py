@@ -253,6 +253,13 @@ _ALL: tuple[KernelFamily, ...] = (
 )
 FAMILIES: dict[str, KernelFamily] = {family.name: family for family in _ALL}
 
+SETTING1 = IsotropicGaussian("setting1", min_sigma=0.2, max_sigma={4: 4.0})
+"""BlindDiff, setting 1, x4: isotropic Gaussians, sigma in [0.2, 4]."""
+SETTING2 = AnisotropicGaussian("setting2", min_sigma=0.6, max_sigma={4: 5.0}, roughness=0.25)
+"""BlindDiff, setting 2, x4: anisotropic Gaussians, sigmas in [0.6, 5], 25 % multiplicative noise."""
+SETTINGS: dict[str, KernelFamily] = {family.name: family for family in (SETTING1, SETTING2)}
+"""The families of published settings, which are defined at their scale only."""
+
 
 def sample_kernels(
     mixture: Mapping[str, float],
@@ -265,13 +272,13 @@ def sample_kernels(
 ) -> Tensor:
     """(n, size, size) random kernels, each from a family of `FAMILIES` that is drawn with the mixture's weights.
 
-    mixture: family name -> weight >= 0; the weights need not sum to 1. scale: 1, 2, 3 or 4. device: None for the
-    generator's. The same generator state gives the same batch. Raises ParameterError for an unknown family or a mixture
-    without a positive weight; errors of the families are passed on.
+    mixture: name of a family or of one of `SETTINGS` -> weight >= 0; the weights need not sum to 1. scale: 1, 2, 3 or
+    4. device: None for the generator's. The same generator state gives the same batch. Raises ParameterError for an
+    unknown family or a mixture without a positive weight; errors of the families are passed on.
     """
     for name, weight in mixture.items():
-        if name not in FAMILIES:
-            raise ParameterError(f"kernel family '{name}' is not one of {', '.join(FAMILIES)}")
+        if name not in FAMILIES and name not in SETTINGS:
+            raise ParameterError(f"kernel family '{name}' is not one of {', '.join((*FAMILIES, *SETTINGS))}")
         if not 0 <= weight < float("inf"):
             raise ParameterError(f"weight {weight} of kernel family '{name}': must be a finite number, at least 0")
     if not any(mixture.values()):
@@ -287,7 +294,8 @@ def sample_kernels(
     for index, name in enumerate(mixture):
         chosen = torch.nonzero(choice == index).flatten()
         if len(chosen):
-            kernels[chosen.to(device)] = FAMILIES[name].sample(len(chosen), scale, size, generator, device, dtype)
+            family = FAMILIES[name] if name in FAMILIES else SETTINGS[name]
+            kernels[chosen.to(device)] = family.sample(len(chosen), scale, size, generator, device, dtype)
     return kernels
 
 
@@ -304,9 +312,3 @@ def gaussian8_kernels(scale: int) -> Tensor:
     if scale not in GAUSSIAN8_SIGMAS:
         raise ParameterError(f"scale {scale} is not one of {', '.join(map(str, GAUSSIAN8_SIGMAS))}")
     return isotropic_gaussian(torch.tensor(GAUSSIAN8_SIGMAS[scale]), PRESET_KERNEL_SIZE)
-
-
-SETTING1 = IsotropicGaussian("setting1", min_sigma=0.2, max_sigma={4: 4.0})
-"""BlindDiff, setting 1, x4: isotropic Gaussians, sigma in [0.2, 4]."""
-SETTING2 = AnisotropicGaussian("setting2", min_sigma=0.6, max_sigma={4: 5.0}, roughness=0.25)
-"""BlindDiff, setting 2, x4: anisotropic Gaussians, sigmas in [0.6, 5], 25 % multiplicative noise."""

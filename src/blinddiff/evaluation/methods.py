@@ -286,7 +286,10 @@ METHODS: dict[str, Entry] = {
     "fidelity": _pipeline("this package in its default mode: smallest mean square error"),
     "fast": _pipeline("this package in one call of the network", mode="fast"),
     "perceptual": _pipeline("this package, a sample of the posterior", mode="perceptual"),
-    "paper": _pipeline("the published sampler, with --weights from blinddiff convert", mode="paper"),
+    "paper": _pipeline("the published sampler, with --weights of a published network", mode="paper"),
+    "paper-gradient": _pipeline("paper, guided by the squared norm", mode="paper", image_step="gradient"),
+    "paper-proximal": _pipeline("paper, with the proximal step for guidance", mode="paper", image_step="proximal"),
+    "paper-kernel-once": _pipeline("paper, keeping the kernel of its first step", mode="paper", kernel_step="first"),
     "oracle": _pipeline("fidelity, given the true kernel", true_kernel=True),
     "kernel-once": _pipeline("fidelity, the kernel estimated once, from y alone", kernel_step="first"),
     "kernel-undamped": _pipeline(

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.errors import BlindDiffError, OutputError, is_lack_of_memory
@@ -242,6 +243,16 @@ def measure_costs(weights: Mapping[str, str | None], options: Options, scale: in
     return record
 
 
+class _NoModules(ModuleTracker):
+    """Counts for the whole network only: the hooks on modules refuse gradients with respect to x_t, a leaf."""
+
+    def __enter__(self) -> "_NoModules":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _cost_worker(options: Options, scale: int) -> Callable[[str], Cost]:
     return partial(measure_cost, options=options, scale=scale)
 
@@ -253,7 +264,9 @@ def measure_cost(name: str, options: Options, scale: int) -> Cost:
     loaded = psutil.Process().memory_info().rss
     first = chosen.restore(case.y, scale, case)
     peak = peak_memory()
-    with FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()
+    with counter:
         chosen.restore(case.y, scale, case)
     return Cost(
         seconds=round(chosen.restore(case.y, scale, case).seconds, 4),

@@ -1,4 +1,4 @@
-"""The published MCFormer: the architecture of the authors' code, and its checkpoints.
+"""The published MCFormer: the architecture of the authors' code, variants for comparison, and its checkpoints.
 
 Source of names and shapes: state dicts of the public code of arXiv 2403.10211.
 """
@@ -18,8 +18,11 @@ from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral
-from blinddiff.errors import WeightsError
+from blinddiff.errors import ParameterError, WeightsError
 from blinddiff.models.denoiser import Prediction
+from blinddiff.models.kernel_estimator import SpectralEstimator
+from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.statistics import estimator_statistics
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
 
@@ -46,7 +49,15 @@ class PublishedMCFormer(ModulatedNetwork):
     """The network of the released code of arXiv 2403.10211, a `Denoiser`.
 
     Its inputs are x_t and y upsampled, in [0, 1]. It predicts noise and variance, and estimates the kernel at each step
-    by convolution and pooling. It does not estimate the noise level, which is always 0. Arguments as for `MCFormer`.
+    by convolution and pooling. It does not estimate the noise level, which is always 0.
+
+    Args:
+        kernel_estimator: "convolutional", from x_t and y; or "spectral" for the `SpectralEstimator`, from y alone.
+        closed_form_input: whether the closed-form image x_y, for the kernel of the modulation, is a further input.
+        predicts: "noise", as a residual to x_t; or "x0", the image, as a residual to y upsampled.
+        dim and the other arguments: as for `MCFormer`. The published network has a `patch_size` of 1.
+
+    Raises ParameterError for an argument out of range.
     """
 
     default_mode = "paper"
@@ -66,9 +77,24 @@ class PublishedMCFormer(ModulatedNetwork):
         scales: Sequence[int] = (4,),
         noise_schedule: str = "linear",
         kernel_modulation: bool = True,
+        patch_size: int = 1,
+        kernel_estimator: str = "convolutional",
+        estimator_hidden: int = 512,
+        closed_form_input: bool = False,
+        predicts: str = "noise",
     ) -> None:
-        super().__init__(in_channels=6, out_channels=6)
-        self.estimator = ConvolutionalEstimator(dim, kernel_size)
+        for name, value, known in (
+            ("kernel_estimator", kernel_estimator, ("convolutional", "spectral")),
+            ("predicts", predicts, ("noise", "x0")),
+        ):
+            if value not in known:
+                raise ParameterError(f"{name}: {value!r} is not one of {', '.join(known)}")
+        super().__init__(in_channels=9 if closed_form_input else 6, out_channels=6)
+        self.estimator: nn.Module
+        if kernel_estimator == "spectral":
+            self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
+        else:
+            self.estimator = ConvolutionalEstimator(dim, kernel_size)
 
     def normalize(self, image: Tensor) -> Tensor:
         """A copy: the value range of x_t is [0, 1]."""
@@ -99,21 +125,40 @@ class PublishedMCFormer(ModulatedNetwork):
         """One prior step; the noise level is not used."""
         self.check_scale(observation.scale)
         y = F.interpolate(observation.y, scale_factor=observation.scale, mode="bicubic")
-        inputs = torch.cat([x_t, y], 1)
-        k_hat = self.estimator(inputs.to(self.dtype)).to(x_t).unflatten(1, (self.config.kernel_size, -1))
-        # The published code correlates instead of convolving: its kernels are ours, rotated by 180 degrees.
-        modulating = k_hat
-        if degradation is not None:
-            modulating = dihedral(resize_support(degradation.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
+        estimate = self._estimate(x_t, y, observation)
+        current = estimate if degradation is None else degradation
         condition = self.time_mlp(sinusoidal_embedding(t, self.config.dim).to(self.dtype))
         if self.config.kernel_modulation:
+            # The published code correlates instead of convolving: its kernels are ours, rotated by 180 degrees.
+            modulating = dihedral(resize_support(current.kernel, self.config.kernel_size, max_cut=1.0), HALF_TURN)
             condition = condition + self.kernel_mlp(dihedral(modulating, transform).flatten(1).to(self.dtype))
-        # Both outputs are residuals to x_t.
-        noise, variance = (x_t + part for part in self.unet.transformed(inputs, condition, transform).chunk(2, 1))
+        x_y = [current.detach().closed_form(observation)] if self.config.closed_form_input else []
+        inputs = torch.cat([x_t, y, *x_y], 1)
+        predicted, variance = self.unet.transformed(inputs, condition, transform).chunk(2, 1)
         a = self.alpha_bar[t].view(-1, 1, 1, 1)
-        x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
-        estimate = Degradation(dihedral(k_hat, HALF_TURN), torch.zeros(len(x_t), device=x_t.device, dtype=x_t.dtype))
-        return PublishedPrediction(x0_hat, estimate, noise, variance)
+        if self.config.predicts == "noise":
+            noise = x_t + predicted
+            x0_hat = (x_t - (1 - a).sqrt() * noise) / a.sqrt()
+        else:
+            x0_hat = y + predicted
+            noise = (x_t - a.sqrt() * x0_hat) / (1 - a).sqrt()
+        return PublishedPrediction(x0_hat, estimate, noise, x_t + variance)
+
+    def _estimate(self, x_t: Tensor, y: Tensor, observation: Observation) -> Degradation:
+        """The kernel, from x_t and y upsampled or, by the spectral estimator, from y alone; without noise."""
+        if isinstance(self.estimator, SpectralEstimator):
+            spectral, _ = self.estimator(observation.derived(estimator_statistics), observation.scales)
+            kernel = spectral.kernel.to(x_t)
+        else:
+            k_hat = self.estimator(torch.cat([x_t, y], 1).to(self.dtype)).to(x_t)
+            kernel = dihedral(k_hat.unflatten(1, (self.config.kernel_size, -1)), HALF_TURN)
+        return Degradation(kernel, torch.zeros(len(x_t), device=x_t.device, dtype=x_t.dtype))
+
+
+ARCHITECTURES: dict[str, type[MCFormer] | type[PublishedMCFormer]] = {
+    network.__name__: network for network in (MCFormer, PublishedMCFormer)
+}
+"""The networks by the names of their classes."""
 
 
 EXPANSION = 2.66  # of all published networks

@@ -14,6 +14,43 @@ SHRINKAGE = 0.1
 
 
 @dataclass(frozen=True)
+class Transitions:
+    """The steps x_t -> x_{t-1} of a schedule with n timesteps, (n,) each; index 0 is the least noisy timestep.
+
+    q(x_{t-1} | x_t, x_0) has the mean from_x0 x_0 + from_x_t x_t and the variance beta~_t = exp(log_min);
+    log_max is log beta_t. The first beta~_t is 0: there log_min is that of the second, or log beta_t.
+    """
+
+    from_x0: Tensor
+    from_x_t: Tensor
+    log_min: Tensor
+    log_max: Tensor
+
+    @staticmethod
+    def of(alpha_bar: Tensor, device: torch.device | None = None) -> "Transitions":
+        """For alpha_bar_t of the timesteps, (n,) float64, in ascending order; single precision on a device."""
+        a = alpha_bar
+        before = torch.cat([torch.ones(1, dtype=a.dtype), a[:-1]])
+        beta = 1 - a / before
+        posterior = beta * (1 - before) / (1 - a)
+        posterior[0] = posterior[1] if len(a) > 1 else beta[0]
+        from_x0, from_x_t = beta * before.sqrt() / (1 - a), (1 - before) * (1 - beta).sqrt() / (1 - a)
+        parts = (from_x0, from_x_t, posterior.log(), beta.log())
+        return Transitions(*(part.float().to(device) for part in parts))
+
+    def mean(self, index: Tensor, x_0: Tensor, x_t: Tensor) -> Tensor:
+        """The mean of x_{t-1} for x_0 and x_t, (B, 3, H, W); index: of each image's timestep, (B,) or (1,)."""
+        from_x0, from_x_t = (part[index].view(-1, 1, 1, 1) for part in (self.from_x0, self.from_x_t))
+        return from_x0 * x_0 + from_x_t * x_t
+
+    def log_variance(self, index: Tensor, v: Tensor) -> Tensor:
+        """log Sigma, interpolated by the network's v, (B, 3, H, W): log beta~_t for v = -1, log beta_t for v = 1."""
+        low, high = (part[index].view(-1, 1, 1, 1) for part in (self.log_min, self.log_max))
+        weight = (v + 1) / 2
+        return weight * high + (1 - weight) * low
+
+
+@dataclass(frozen=True)
 class PublishedGuidance:
     """x_{t-1} <- x_{t-1} - grad_{x_t} (||y - A(x0_hat, k_t)|| + 0.1 ||x0_hat||), norms over an image, not squared.
 
@@ -50,16 +87,8 @@ class PublishedDiffusion:
         kept = torch.linspace(0, NUM_TRAIN_TIMESTEPS - 1, num_inference_steps, dtype=torch.float64).round().long()
         if num_inference_steps == 1:
             kept = torch.tensor([NUM_TRAIN_TIMESTEPS - 1])
-        a = alpha_bar(noise_schedule)[kept]
-        before = torch.cat([torch.ones(1, dtype=a.dtype), a[:-1]])
-        beta = 1 - a / before
-        posterior = beta * (1 - before) / (1 - a)
-        # The first posterior variance is 0: use the second, or beta, for the logarithm.
-        posterior[0] = posterior[1] if num_inference_steps > 1 else beta[0]
         self.timesteps = kept.flip(0).to(device)
-        self._from_x0 = (beta * before.sqrt() / (1 - a)).float().to(device)
-        self._from_x_t = ((1 - before) * (1 - beta).sqrt() / (1 - a)).float().to(device)
-        self._log_min, self._log_max = posterior.log().float().to(device), beta.log().float().to(device)
+        self._transitions = Transitions.of(alpha_bar(noise_schedule)[kept], device)
 
     def step(
         self, x_t: Tensor, t: Tensor, x0_hat: Tensor, prediction: Prediction, noise: Callable[[], Tensor]
@@ -67,13 +96,12 @@ class PublishedDiffusion:
         """x_{t-1} from x_t and the corrected x0_hat, see `sampling.schedulers.Scheduler`; for networks that
         predict no variance, Sigma is beta~_t.
         """
-        i = int((self.timesteps.flip(0) == t).nonzero())
-        mean = self._from_x0[i] * x0_hat + self._from_x_t[i] * x_t
+        index = (self.timesteps.flip(0) == t).nonzero().flatten()
+        mean = self._transitions.mean(index, x0_hat, x_t)
         drawn = noise()
-        if i == 0:
+        if index == 0:
             return mean
-        log_variance = self._log_min[i]
+        log_variance = self._transitions.log_min[index]
         if isinstance(prediction, PublishedPrediction):
-            weight = (prediction.variance + 1) / 2
-            log_variance = weight * self._log_max[i] + (1 - weight) * self._log_min[i]
+            log_variance = self._transitions.log_variance(index, prediction.variance)
         return mean + (log_variance / 2).exp() * drawn

@@ -37,7 +37,7 @@ class ImagesOnDisk(TorchDispatchMode):
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._size = torch.Size(size)
 
     def __torch_dispatch__(

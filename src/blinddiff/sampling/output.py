@@ -180,17 +180,19 @@ class BlindDiffOutput(BaseOutput):
     kernel_map: "KernelMap | None" = None
 
 
-def make_output(observation: Observation, restored: Restored, num_samples: int, tiles: Tiles) -> BlindDiffOutput:
+def make_output(
+    observation: Observation, restored: Restored, num_samples: int, local_tiles: Tiles | None = None
+) -> BlindDiffOutput:
     """Average each image's samples, which are consecutive in the batch, and compute residual and consistency.
 
-    The images are a tensor in [0, 1], on the CPU.
+    The images are a tensor in [0, 1], on the CPU. local_tiles: those with kernels of their own, if there are any.
     """
 
     def by_sample(value: Tensor) -> Tensor:
         return value.unflatten(0, (len(observation), num_samples))
 
     def by_image(estimates: Tensor) -> Tensor:
-        return by_sample(tiles.average(estimates) if tiles.local else estimates)
+        return by_sample(estimates if local_tiles is None else local_tiles.average(estimates))
 
     several = num_samples > 1
     samples = by_sample(restored.image.clamp_(0, 1))
@@ -199,10 +201,10 @@ def make_output(observation: Observation, restored: Restored, num_samples: int, 
     kernels = trajectory.mean(0)
     noise_levels = by_image(restored.degradation.noise_level).mean(1)
     kernel_map = None
-    if tiles.local:
+    if local_tiles is not None:
         used = torch.stack(restored.kernels).mean(0)
-        degraded = by_sample(tiles.degraded(used, restored.image)).mean(1)
-        kernel_map = _map_of_tiles(observation.y, used, restored.degradation.noise_level, tiles)
+        degraded = by_sample(local_tiles.degraded(used, restored.image)).mean(1)
+        kernel_map = _map_of_tiles(observation.y, used, restored.degradation.noise_level, local_tiles)
     else:
         degraded = DegradationOperator(kernels, observation.scale)(x)
     residuals = 255 * (observation.y - degraded)
@@ -293,10 +295,8 @@ def _map_of_tiles(y: Tensor, kernels: Tensor, noise_levels: Tensor, tiles: Tiles
     """The map of one image y, with the means over its samples of what was estimated for each tile, (N, ...)."""
     rows, columns = tiles.grid
     contrasts = [_contrast(tile.lr(y)) for tile in islice(tiles, rows * columns)]
-    return KernelMap(
-        *(part.unflatten(0, (-1, rows, columns)).mean(0).cpu() for part in (kernels, noise_levels)),
-        torch.stack(contrasts).view(rows, columns).cpu(),
-    )
+    kernels, noise_levels = (part.unflatten(0, (-1, rows, columns)).mean(0).cpu() for part in (kernels, noise_levels))
+    return KernelMap(kernels, noise_levels, torch.stack(contrasts).view(rows, columns).cpu())
 
 
 def _contrast(region: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ from blinddiff.files import DEFAULT_WEIGHTS
 from blinddiff.imaging.mask import MaskInput
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import load_network
-from blinddiff.models.mcformer import MCFormer
-from blinddiff.published.network import PublishedMCFormer, architecture_name
+from blinddiff.published.network import ARCHITECTURES, architecture_name
 from blinddiff.sampling.arguments import (
     choice,
     number_from,
@@ -65,7 +64,6 @@ from blinddiff.sampling.wrappers import Tiled, image_bytes, plan_tiles
 StepCallback: TypeAlias = (
     Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | PipelineCallback | MultiPipelineCallbacks
 )
-ARCHITECTURES = {network.__name__: network for network in (MCFormer, PublishedMCFormer)}
 MODULES_FOR_DIFFUSERS = {
     "pipeline.py": "from blinddiff import BlindDiffPipeline\n",
     "network/architecture.py": "from blinddiff.models.mcformer import MCFormer\n"

@@ -95,7 +95,7 @@ class Restoration:
                 after_step,
             )
             check_finite(restored.image, restored.degradation.noise_level)
-            return make_output(observation, restored, self.num_samples, tiles)
+            return make_output(observation, restored, self.num_samples, tiles if tiles.local else None)
 
     def _local_estimates(self, observation: Observation, tiles: Tiles) -> Degradation:
         """The degradation of each tile, estimated from y; ParameterError for a network without an estimate."""

@@ -78,11 +78,13 @@ def estimate_inside(estimate: Callable[[Observation], Degradation], observation:
     parts = [observation[[index]] for index in range(len(found))]
     inner = [part if drawn is None else photograph_in(part, drawn) for part, drawn in zip(parts, found, strict=True)]
     each = [estimate(part) for part in inner]
-    optional = [[part.expected_kernel_error for part in each], [part.noise_spectrum for part in each]]
+    errors = [part.expected_kernel_error for part in each if part.expected_kernel_error is not None]
+    spectra = [part.noise_spectrum for part in each if part.noise_spectrum is not None]
     return Degradation(
         torch.cat([part.kernel for part in each]),
         torch.cat([part.noise_level for part in each]),
-        *(None if parts[0] is None else torch.cat(parts) for parts in optional),
+        torch.cat(errors) if errors else None,
+        torch.cat(spectra) if spectra else None,
     )
 
 

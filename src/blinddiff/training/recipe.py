@@ -14,9 +14,9 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from blinddiff.degradation import NOISES, SCALES
-from blinddiff.degradation.kernels import FAMILIES
+from blinddiff.degradation.kernels import FAMILIES, SETTINGS
 from blinddiff.errors import RecipeError
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.published.network import ARCHITECTURES
 
 DATA_VARIABLE = "BLINDDIFF_PHOTOGRAPHS"
 """Environment variable with the folders of photographs, separated as in PATH."""
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 else:
     ModelArguments = TypedDict(
         "ModelArguments",
-        {name: hint for name, hint in typing.get_type_hints(MCFormer.__init__).items() if name != "return"},
+        {
+            name: hint
+            for network in ARCHITECTURES.values()
+            for name, hint in typing.get_type_hints(network.__init__).items()
+            if name != "return"
+        },
         total=False,
     )
     ModelArguments.__pydantic_config__ = CONFIG
@@ -78,8 +83,12 @@ class DegradationRecipe(_Section):
 
     scales: Annotated[dict[int, NonNegativeFloat], _allowed_keys(SCALES)] = {1: 0.15, 2: 0.2, 3: 0.15, 4: 0.5}
     """Scales; one is drawn for each batch."""
-    kernels: Annotated[Shares, _allowed_keys(FAMILIES)] = {"isotropic": 0.4, "anisotropic": 0.4, "motion": 0.2}
-    """Kernel families."""
+    kernels: Annotated[Shares, _allowed_keys([*FAMILIES, *SETTINGS])] = {
+        "isotropic": 0.4,
+        "anisotropic": 0.4,
+        "motion": 0.2,
+    }
+    """Kernel families, or settings of the paper."""
     noise: Annotated[Shares, _allowed_keys(["none", *NOISES])] = {"none": 0.4, "gaussian": 0.6}
     """Kinds of noise and compression."""
     processing: list[Annotated[Shares, _allowed_keys(["none", *NOISES])]] = []
@@ -97,7 +106,7 @@ class DegradationRecipe(_Section):
     @field_validator("scales", "kernels", "noise", "processing")
     @classmethod
     def _check_shares(cls, given: Any, info: ValidationInfo) -> Any:
-        known = {"scales": SCALES, "kernels": FAMILIES}.get(str(info.field_name), ("none", *NOISES))
+        known = {"scales": SCALES, "kernels": (*FAMILIES, *SETTINGS)}.get(str(info.field_name), ("none", *NOISES))
         for shares in given if isinstance(given, list) else [given]:
             if unknown := [repr(name) for name in shares if name not in known]:
                 raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(map(str, known))}")
@@ -113,6 +122,8 @@ class LossRecipe(_Section):
     logarithmic: bool = False
     """In the noise loss, average the logarithms of the images' errors, so that all images have equal weight."""
     kernel: NonNegativeFloat = 0.02
+    bound: NonNegativeFloat = 0.001
+    """In stage ``paper``: weight of the variational bound, by which the variance is learned."""
     noise_level: NonNegativeFloat = 0.02
     noise_spectrum: NonNegativeFloat = 0.02
     restoration: NonNegativeFloat = 0.0
@@ -137,12 +148,14 @@ class Recipe(_Section):
     """One training stage."""
 
     data: DataRecipe = Field(default_factory=DataRecipe)
-    stage: Literal["estimator", "noise_gate", "confidence", "classifier", "network", "correction", "joint"] = "joint"
+    stage: Literal["estimator", "noise_gate", "confidence", "classifier", "network", "correction", "joint", "paper"] = (
+        "joint"
+    )
     """The trained part: the kernel and noise estimator; its noise gate; its confidence head; the classifier of
     pictures; the image network; the estimator's correction during sampling; or jointly all but confidence head and
-    classifier."""
+    classifier. Stage ``paper`` trains the paper's network, for mode ``paper``."""
     model: ModelArguments = {}
-    """Arguments of MCFormer that differ from its defaults."""
+    """Arguments of the network that differ from its defaults."""
     init: str | None = None
     """Folder of weights to start from."""
     init_estimator: str | None = None

@@ -1,7 +1,7 @@
 """The training stages and their losses, which are means over examples, so that the batch size does not change them."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,11 +10,14 @@ from torch.nn import functional as F
 
 from blinddiff.degradation.observation import Degradation, Observation, proximal_weight
 from blinddiff.errors import RecipeError
-from blinddiff.models.denoiser import Prediction, add_noise
+from blinddiff.models.denoiser import NUM_TRAIN_TIMESTEPS, Prediction, add_noise, alpha_bar
 from blinddiff.models.kernel_estimator import CorrectionFeatures, log_ratio, mirror_descent_step
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.picture_kind import PICTURE_KINDS, pixel_statistics
 from blinddiff.models.statistics import SPECTRUM_FLOOR, Statistics, estimator_statistics
+from blinddiff.models.unet import ModulatedNetwork
+from blinddiff.published.objective import bound_terms
+from blinddiff.published.sampler import Transitions
 from blinddiff.training.data import Pairs, Replay, aligned
 from blinddiff.training.pictures import make_picture
 from blinddiff.training.recipe import Recipe
@@ -39,6 +42,7 @@ class Stage(ABC):
     """A training stage: the trained parts of the network, and their losses.
 
     Attributes:
+        mode: the pipeline's mode for whose network the stage is, see `Denoiser.default_mode`.
         trained: names of the trained submodules; "" is the whole network.
         fixed: names of submodules of these that are not trained.
         min_batch: smallest batch size; batch normalisation needs two examples.
@@ -46,6 +50,7 @@ class Stage(ABC):
         replay: earlier examples; part of the checkpoint.
     """
 
+    mode: ClassVar[str] = "fidelity"
     trained: ClassVar[tuple[str, ...]] = ("",)
     fixed: ClassVar[tuple[str, ...]] = ()
     min_batch: ClassVar[int] = 2
@@ -58,13 +63,13 @@ class Stage(ABC):
         self.recipe = recipe
         self.replay = Replay()
 
-    def parameters(self, net: MCFormer) -> list[nn.Parameter]:
+    def parameters(self, net: ModulatedNetwork) -> list[nn.Parameter]:
         """The trained parameters, in the network's order."""
         trained = {parameter for name in self.trained for parameter in net.get_submodule(name).parameters()}
         trained -= {parameter for name in self.fixed for parameter in net.get_submodule(name).parameters()}
         return [parameter for parameter in net.parameters() if parameter in trained]
 
-    def set_mode(self, net: MCFormer) -> None:
+    def set_mode(self, net: ModulatedNetwork) -> None:
         """Set the trained parts to training mode and the rest to evaluation mode."""
         net.eval()
         for name in self.trained:
@@ -73,7 +78,7 @@ class Stage(ABC):
             net.get_submodule(name).eval()
 
     @abstractmethod
-    def losses(self, net: MCFormer, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, net: Any, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
         """The losses by the names of their weights in `LossRecipe`, unweighted, and their weighted sum ``total``."""
 
     def _weighted(self, **losses: Tensor) -> dict[str, Tensor]:
@@ -99,7 +104,7 @@ class Stage(ABC):
         x_y = condition.closed_form(pairs.observation)
         rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
         x_0 = net.normalize(pairs.x[..., rows, columns])
-        t, x_t = self._noised(net, pairs.x[..., rows, columns], generator)
+        t, x_t, _ = self._noised(net, pairs.x[..., rows, columns], generator)
         patch = Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
         condition = condition.with_closed_form(patch, x_y[..., rows, columns])
         prediction: Prediction = net(x_t, t, patch, condition, correct_kernel=correct)
@@ -107,14 +112,17 @@ class Stage(ABC):
         sigma, tau = ((1 - a) / a).sqrt(), net.config.residual_std
         return prediction, denoising_loss(x0_hat, x_0, sigma, tau, logarithmic=self.recipe.loss.logarithmic)
 
-    def _noised(self, net: MCFormer, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw a timestep t for each image; return t, (B,), and x_t. With probability `pure_noise_share`, t is T."""
+    def _noised(self, net: Any, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw a timestep t for each image; return t, (B,), x_t and its noise.
+
+        With probability `pure_noise_share`, t is T.
+        """
         last = len(net.alpha_bar) - 1  # T, the noisiest timestep
         t = torch.randint(last + 1, (len(image),), generator=generator)
         t[torch.rand(len(t), generator=generator) < self.recipe.loss.pure_noise_share] = last
         t = t.to(image.device)
         noise = torch.randn(image.shape, generator=generator).to(image)
-        return t, add_noise(net, image, t.view(-1, 1, 1, 1), noise)
+        return t, add_noise(net, image, t.view(-1, 1, 1, 1), noise), noise
 
 
 class Estimator(Stage):
@@ -244,7 +252,7 @@ class Correction(Stage):
             observation = pairs.observation
             estimate = net.initial_estimate(observation)
             current = estimate.with_estimate(perturbed(estimate.kernel, pairs.kernel, generator), estimate.noise_level)
-            t, x_t = self._noised(net, pairs.x, generator)
+            t, x_t, _ = self._noised(net, pairs.x, generator)
             prediction: Prediction = net(x_t, t, observation, current, correct_kernel=False)
             features = net.correction_features(prediction.x0_hat, t, observation, current)
             assert current.noise_spectrum is not None
@@ -262,6 +270,32 @@ class Correction(Stage):
         return self._weighted(**losses)
 
 
+class Paper(Stage):
+    """Trains the paper's network with its kernel estimator: noise, learned variance, and the kernel at every t.
+
+    Noise and variance have the hybrid loss of Nichol and Dhariwal 2021. The network is modulated by its own kernel, as
+    in sampling. With ``pure_noise_share`` 0, the loss ``bound`` is an unbiased estimate of the variational bound.
+    """
+
+    mode = "paper"
+    shows_images = False  # one call from pure noise shows nothing
+
+    def losses(self, net: Any, pairs: Pairs, generator: torch.Generator) -> dict[str, Tensor]:
+        rows, columns, lr_rows, lr_columns = pairs.patch(aligned(self.recipe.data.patch, pairs.scale), generator)
+        x_0, patch = pairs.x[..., rows, columns], Observation(pairs.y[..., lr_rows, lr_columns], pairs.scale)
+        t, x_t, noise = self._noised(net, x_0, generator)
+        prediction = net(x_t, t, patch)
+        transitions = Transitions.of(alpha_bar(net.config.noise_schedule), x_t.device)
+        bound = bound_terms(transitions, t, x_0, x_t, prediction.x0_hat, prediction.variance).mean()
+        predicts_noise = net.config.predicts == "noise"
+        predicted, target = (prediction.noise, noise) if predicts_noise else (prediction.x0_hat, x_0)
+        return self._weighted(
+            noise=F.mse_loss(predicted, target),
+            bound=NUM_TRAIN_TIMESTEPS * bound,
+            kernel=kernel_loss(prediction.degradation.kernel, pairs.kernel),
+        )
+
+
 STAGES: dict[str, type[Stage]] = {
     "estimator": Estimator,
     "noise_gate": NoiseGate,
@@ -270,6 +304,7 @@ STAGES: dict[str, type[Stage]] = {
     "network": Network,
     "correction": Correction,
     "joint": Joint,
+    "paper": Paper,
 }
 """The stages by their names in recipes."""
 

@@ -24,16 +24,27 @@ from blinddiff.errors import RecipeError, TrainingError, WeightsError
 from blinddiff.files import make_folder, recover_folder, replace_folder, write_file
 from blinddiff.imaging import to_picture, write_picture
 from blinddiff.models.denoiser import add_noise
-from blinddiff.models.loading import weights_folder
-from blinddiff.models.mcformer import MCFormer
+from blinddiff.models.loading import load_network
+from blinddiff.models.unet import ModulatedNetwork
+from blinddiff.published.network import ARCHITECTURES, architecture_name
 from blinddiff.training.data import MARGIN, MAX_KERNEL_SIZE, ImagePool, Pairs, Pixels, aligned, degrade, draw_scale
 from blinddiff.training.recipe import Recipe
 from blinddiff.training.stages import STAGES
 
 LOG_STEPS = 20
 ESTIMATOR_ARGUMENTS = ("scales", "kernel_size")
-IMAGE_ARGUMENTS = ("noise_schedule", "image_mean", "image_std", "residual_std", "heads", "kernel_modulation")
-"""Arguments of `MCFormer` that must agree when weights are copied: for the estimator, and for the image network."""
+IMAGE_ARGUMENTS = (
+    "noise_schedule",
+    "image_mean",
+    "image_std",
+    "residual_std",
+    "heads",
+    "kernel_modulation",
+    "predicts",
+)
+"""Arguments of a network that must agree when weights are copied: for the estimator, and for the image network."""
+NETWORKS = {network.default_mode: network for network in ARCHITECTURES.values()}
+"""The networks by the modes that they are trained for."""
 
 
 def averaged(network: nn.Module, decay: float, device: torch.device | None = None) -> AveragedModel:
@@ -51,7 +62,7 @@ def averaged(network: nn.Module, decay: float, device: torch.device | None = Non
 
 
 @torch.no_grad()
-def write_sheet(path: Path, network: MCFormer, pairs: Pairs) -> None:
+def write_sheet(path: Path, network: Any, pairs: Pairs) -> None:
     """Write a picture with one row per example: bicubic y, the closed form, x0_hat from pure noise, and x."""
     network.eval()
     observation = Observation(pairs.y, pairs.scale)
@@ -76,7 +87,7 @@ def train(
 ) -> Path:
     """Run or resume a recipe. Return the folder of the averaged weights of the stage that ran last.
 
-    Writes into ``folder``: ``weights/`` (the averaged weights, for `MCFormer.from_pretrained`), ``checkpoint/`` (to
+    Writes into ``folder``: ``weights/`` (the averaged weights, for `BlindDiffPipeline`), ``checkpoint/`` (to
     resume), ``losses.csv``, TensorBoard's events if it is installed, and ``sheet_*.png``. Each of several stages writes
     into a subfolder, such as ``02-network``, and starts from the weights of the previous stage.
 
@@ -291,7 +302,7 @@ class Trainer:
             write_file(path, "".join(rows[:1] + kept).encode())
 
 
-def initial_network(recipe: Recipe) -> MCFormer:
+def initial_network(recipe: Recipe) -> ModulatedNetwork:
     """The network at the start of a recipe: new, or from its ``init`` and ``init_estimator``.
 
     Additional refinement blocks are initialised as identities. Raises RecipeError for an invalid argument of the model,
@@ -300,17 +311,14 @@ def initial_network(recipe: Recipe) -> MCFormer:
     network = _new_network(recipe)
     for source, prefix in ((recipe.init, ""), (recipe.init_estimator, "estimator.")):
         if source is not None:
-            try:
-                loaded = MCFormer.from_pretrained(weights_folder(source) or source)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise WeightsError(f"{source}: cannot be loaded: {str(error).splitlines()[0]}") from error
+            loaded = load_network(source, {type(network).__name__: type(network)}, architecture_name)
             _copy_weights(loaded, network, prefix, source)
     return network
 
 
-def _new_network(recipe: Recipe) -> MCFormer:
+def _new_network(recipe: Recipe) -> ModulatedNetwork:
     try:
-        network = MCFormer(**recipe.model)
+        network = NETWORKS[STAGES[recipe.stage].mode](**recipe.model)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"recipe: model: {str(error).splitlines()[0]}") from error
     if (size := network.config.kernel_size) > MAX_KERNEL_SIZE:
@@ -318,9 +326,10 @@ def _new_network(recipe: Recipe) -> MCFormer:
     return network.to(memory_format=torch.channels_last)
 
 
-def _copy_weights(loaded: MCFormer, network: MCFormer, prefix: str, source: str) -> None:
+def _copy_weights(loaded: ModulatedNetwork, network: ModulatedNetwork, prefix: str, source: str) -> None:
     """Copy the weights whose names start with ``prefix``. Raises WeightsError if they do not fit."""
-    for key in ESTIMATOR_ARGUMENTS + (() if prefix else IMAGE_ARGUMENTS):
+    arguments = ESTIMATOR_ARGUMENTS + (() if prefix else IMAGE_ARGUMENTS)
+    for key in filter(network.config.__contains__, arguments):
         theirs, ours = loaded.config[key], network.config[key]
         if theirs != ours and not (isinstance(ours, Sequence) and list(theirs) == list(ours)):  # JSON has no tuples
             raise WeightsError(f"{source}: was made with {key} {theirs}, and the recipe's model has {ours}")
