@@ -193,6 +193,7 @@ def fit(recipe: Recipe, examples: Examples, folder: Path, minutes: float) -> Non
     """Train the estimator for some minutes, and write the averaged weights."""
     torch.manual_seed(recipe.seed)
     network = initial_network(recipe).to(torch.float32)
+    assert isinstance(network, MCFormer)
     estimator = network.estimator
     _set_statistics(estimator, examples)
     parameters = dict(network.named_parameters())
@@ -277,6 +278,7 @@ def confidence(recipe: Recipe, examples: Examples, folder: Path, steps: int) -> 
     """
     torch.manual_seed(recipe.seed)
     network = initial_network(recipe).to(torch.float32).eval()
+    assert isinstance(network, MCFormer)
     estimator = network.estimator
     inputs, error, size = (torch.cat(parts) for parts in zip(*_features_and_errors(estimator, examples), strict=True))
     network.requires_grad_(False)
