@@ -6,14 +6,17 @@ from functools import partial
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_fit import kernel_error_map
 from blinddiff.degradation.kernel_measures import drop_slight_negatives
 from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
+from blinddiff.degradation.phase_retrieval import retrieve_kernel
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
+from blinddiff.models.kernel_spectrum import KernelSpectrum
 from blinddiff.models.picture_kind import PictureClassifier, PictureKind, pixel_statistics
 from blinddiff.models.statistics import NOISE_GRID, estimator_statistics, spectral_statistics, transformed_spectrum
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
@@ -26,7 +29,7 @@ RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.
 """Old state-dict key prefixes and their current names."""
 ADDED = (
     *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.sharpening_head."),
-    *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel.", "picture."),
+    *("estimator.noise_gate.", "noise_spectrum_mlp.", "negative_kernel.", "picture.", "kernel_spectrum."),
 )
 """Prefixes of state-dict keys that older weights lack; added with initial values that have almost no effect."""
 
@@ -92,6 +95,7 @@ class MCFormer(ModulatedNetwork):
         self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
         self.picture = PictureClassifier()
+        self.kernel_spectrum = KernelSpectrum()
 
     def normalize(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> (image - image_mean) / image_std, the value range of x_t."""
@@ -131,6 +135,21 @@ class MCFormer(ModulatedNetwork):
     def picture_kind(self, observation: Observation) -> PictureKind:
         """What the pictures are."""
         return self.picture.kind(observation.derived(estimator_statistics), pixel_statistics(observation.y))
+
+    def shaken_kernel(self, observation: Observation, noise_level: Tensor) -> Tensor | None:
+        """A kernel from its spectrum alone, (B, n, n), in HR pixels; its mirror image is as likely.
+
+        None at other scales than 1 and 2, and with weights that lack a `KernelSpectrum`.
+        """
+        if observation.scale > 2 or not self.kernel_spectrum.is_trained:
+            return None
+        fine = observation.derived(estimator_statistics).fine.to(self.dtype)
+        power = self.kernel_spectrum.ensemble(fine, noise_level.to(self.dtype)).float()
+        kernel, _ = retrieve_kernel(power, self.config.kernel_size)
+        if observation.scale == 2:  # between the LR pixels, at which it was found, linearly
+            side = 2 * kernel.shape[-1] - 1
+            kernel = F.interpolate(kernel[:, None], (side, side), mode="bilinear", align_corners=True)[:, 0]
+        return self._to_support(kernel / kernel.sum((-2, -1), keepdim=True))
 
     def forward(
         self,
