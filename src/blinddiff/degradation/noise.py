@@ -143,7 +143,10 @@ class Halftone(Noise):
         own = angle + torch.arange(channels, device=y.device, dtype=y.dtype).view(1, -1, 1, 1) * torch.pi / 6
         angle = torch.where(_coin(draws, batch, self.inks), own, angle.expand_as(own))
         aligned = _coin(draws, batch, self.aligned)
-        period, angle = torch.where(aligned, period.round(), period), torch.where(aligned, torch.zeros_like(angle), angle)
+        period, angle = (
+            torch.where(aligned, period.round(), period),
+            torch.where(aligned, torch.zeros_like(angle), angle),
+        )
         frequency = 2 * torch.pi / period
         phases = draws.uniform((2, batch, channels, 1, 1), 0, 2 * torch.pi)
         rows = torch.arange(height, device=y.device, dtype=y.dtype)[:, None]

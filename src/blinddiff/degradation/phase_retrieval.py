@@ -24,11 +24,11 @@ MAX_FAINT = 0.05
 to 0, as shares of the largest entry."""
 
 
-def retrieve_kernel(power: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Kernels with given power spectra, and the RMS misfit of their amplitudes |K|.
+def retrieve_kernels(power: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Kernels with given power spectra from `STARTS` random starts, and the RMS misfit of their amplitudes |K|.
 
-    Each image has `STARTS` random starts, always the same ones, of which the one with the smallest misfit is taken.
-    The iterations alternate between the known amplitude and the support, where the kernel is not negative.
+    The starts are always the same ones. The iterations alternate between the known amplitude and the support, where the
+    kernel is not negative.
 
     Args:
         power: |K(f)|^2 at the frequencies of `torch.fft.rfft2` on a grid at least twice as large as the support,
@@ -36,7 +36,8 @@ def retrieve_kernel(power: Tensor, size: int) -> tuple[Tensor, Tensor]:
         size: side of the kernels' support, odd.
 
     Returns:
-        Kernels >= 0 of sum 1, their centroid in the centre up to half a pixel, (B, size, size); and misfits, (B,).
+        Kernels >= 0 of sum 1, their centroid in the centre up to half a pixel, (B, STARTS, size, size); and their
+        misfits, (B, STARTS). The smallest come first.
     """
     n = power.shape[-2]
     amplitude = power.clamp(0, 1).sqrt()[:, None]  # a blur amplifies no frequency
@@ -49,19 +50,17 @@ def retrieve_kernel(power: Tensor, size: int) -> tuple[Tensor, Tensor]:
         new = irfft2(spectrum * (amplitude / spectrum.abs().clamp_min(1e-12)), s=(n, n))
         hybrid = step % CYCLE < HYBRID and step < ROUNDS - LAST
         k = torch.where(support & (new > 0), new, k - FEEDBACK * new if hybrid else 0)
-    misfit = (rfft2(k).abs() - amplitude).square().mean((-2, -1)).sqrt()
-    least, best = misfit.min(1)
-    found, share = k[torch.arange(len(k)), best], (FAINT * least).clamp(max=MAX_FAINT)
-    faint = share[:, None, None] * found.amax((-2, -1), keepdim=True)
-    return _centred(torch.where(found >= faint, found, 0), size), least
+    misfit, order = (rfft2(k).abs() - amplitude).square().mean((-2, -1)).sqrt().sort(1)
+    found = k[torch.arange(len(k))[:, None], order]
+    share = (FAINT * misfit).clamp(max=MAX_FAINT)[..., None, None]
+    kept = torch.where(found >= share * found.amax((-2, -1), keepdim=True), found, 0)
+    return centred(kept.flatten(0, 1), size).unflatten(0, misfit.shape), misfit
 
 
-def _centred(kernel: Tensor, size: int) -> Tensor:
-    """Kernels (B, N, N) in the corner of a grid, on their support about the centroid."""
-    n = kernel.shape[-1]
-    out = []
+def centred(kernel: Tensor, size: int) -> Tensor:
+    """Kernels (B, N, N) on a circular grid about their centroids: (B, size, size), of sum 1."""
+    n, out = kernel.shape[-1], []
+    first = n // 2 - size // 2
     for each, shift in zip(kernel, centroid(kernel).round().long().tolist(), strict=True):
-        middle = each.roll((-shift[0], -shift[1]), (0, 1))
-        first = n // 2 - size // 2
-        out.append(middle[first : first + size, first : first + size])
+        out.append(each.roll((-shift[0], -shift[1]), (0, 1))[first : first + size, first : first + size])
     return normalise(torch.stack(out))

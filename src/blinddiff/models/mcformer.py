@@ -12,7 +12,7 @@ from blinddiff.degradation.kernel_fit import kernel_error_map
 from blinddiff.degradation.kernel_measures import drop_slight_negatives
 from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
-from blinddiff.degradation.phase_retrieval import retrieve_kernel
+from blinddiff.degradation.phase_retrieval import retrieve_kernels
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
@@ -136,8 +136,8 @@ class MCFormer(ModulatedNetwork):
         """What the pictures are."""
         return self.picture.kind(observation.derived(estimator_statistics), pixel_statistics(observation.y))
 
-    def shaken_kernel(self, observation: Observation, noise_level: Tensor) -> Tensor | None:
-        """A kernel from its spectrum alone, (B, n, n), in HR pixels; its mirror image is as likely.
+    def shaken_kernels(self, observation: Observation, noise_level: Tensor) -> Tensor | None:
+        """Kernels from their spectrum alone, (B, STARTS, n, n), in HR pixels; the mirror images are as likely.
 
         None at other scales than 1 and 2, and with weights that lack a `KernelSpectrum`.
         """
@@ -145,11 +145,12 @@ class MCFormer(ModulatedNetwork):
             return None
         fine = observation.derived(estimator_statistics).fine.to(self.dtype)
         power = self.kernel_spectrum.ensemble(fine, noise_level.to(self.dtype)).float()
-        kernel, _ = retrieve_kernel(power, self.config.kernel_size)
-        if observation.scale == 2:  # between the LR pixels, at which it was found, linearly
-            side = 2 * kernel.shape[-1] - 1
-            kernel = F.interpolate(kernel[:, None], (side, side), mode="bilinear", align_corners=True)[:, 0]
-        return self._to_support(kernel / kernel.sum((-2, -1), keepdim=True))
+        kernels, _ = retrieve_kernels(power, self.config.kernel_size)
+        if observation.scale == 2:  # between the LR pixels, at which they were found, linearly
+            side = 2 * kernels.shape[-1] - 1
+            kernels = F.interpolate(kernels, (side, side), mode="bilinear", align_corners=True)
+            kernels = kernels / kernels.sum((-2, -1), keepdim=True)
+        return self._to_support(kernels.flatten(0, 1)).unflatten(0, kernels.shape[:2])
 
     def forward(
         self,

@@ -18,6 +18,7 @@ UNRELIABLE_KERNEL_ERROR = 0.75
 """Expected sum |k_hat - k|; from this value on, the estimate is no better than a default kernel."""
 ROUNDING = 12**-0.5  # RMS error of rounding to whole grey levels, in grey levels
 AS_ESTIMATED = "as estimated"
+SHAKEN = "with the kernel of a camera shake"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Decision:
         kind: one of `PICTURE_KINDS`.
         probability: of this kind.
         factor: by which the picture was enlarged before it came here; 1 if it was not.
-        fallback: how it was restored: `AS_ESTIMATED`, or a key of `FALLBACKS`.
+        fallback: how it was restored: `AS_ESTIMATED`, `SHAKEN` (kernel step `alternate`), or a key of `FALLBACKS`.
     """
 
     kind: str
@@ -41,6 +42,8 @@ class Decision:
         """What the user should know; empty for a photograph that was restored as estimated."""
         if self.factor > 1:
             return f"enlarged {self.factor:.1f} times before: restored from its own size"
+        if self.fallback == SHAKEN:
+            return f"restored {SHAKEN}, from its spectrum"
         if self.fallback != AS_ESTIMATED:
             return f"the estimate did not agree with the picture: restored {self.fallback}"
         return ""

@@ -23,6 +23,7 @@ from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import load_network
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.published.network import PublishedMCFormer, architecture_name
+from blinddiff.sampling.alternation import restore_shaken
 from blinddiff.sampling.arguments import (
     choice,
     number_from,
@@ -209,7 +210,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             noise_level: a known standard deviation of the noise, in grey levels.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
             kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"refine"``
-                (a fit), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
+                (a fit), ``"alternate"`` (for camera shake at scales 1 and 2: the kernel from its spectrum where that is
+                clear, else as "damped"), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
             scheduler: ``"mean"`` (no diffusion: the mean of estimates at t = T), ``"ddim"``, ``"ddpm"``,
                 ``"dpm-solver++"``, ``"published"``, or ``"own"`` (the one of the constructor).
             generator: a random generator, or a list with one per image. Without one, every call draws other noise, from
@@ -293,16 +295,28 @@ class BlindDiffPipeline(DiffusionPipeline):
             on_tile=on_tile,
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
         )
-        working = replace(observation, scale=working_scale(observation.scale, self.network.config.scales))
-        # From the observation that is restored, because that one keeps the statistics of y for the estimate.
-        kind = None if as_is or kernel is not None else self.network.picture_kind(working)
-        if kind is None:
-            out = run(observation, run.initial(observation), range(len(observation)))
-        else:
+        as_given = as_is or kernel is not None
+
+        def usual(part: Observation, images: Sequence[int]) -> BlindDiffOutput:
+            working = replace(part, scale=working_scale(part.scale, self.network.config.scales))
+            # From the observation that is restored, because that one keeps the statistics of y for the estimate.
+            kind = None if as_given else self.network.picture_kind(working)
+            if kind is None:
+                return run(part, run.initial(part), images)
             initial = run.initial(working)
             assert initial is not None  # because the network tells kinds
-            out = restore_safely(run, kind, working, initial)
-            out = at_half_size(out) if working.scale > observation.scale else out
+            numbered = partial(_with_numbers, run, images)
+            out = restore_safely(numbered, kind, working, initial)
+            return at_half_size(out) if working.scale > part.scale else out
+
+        estimate = None
+        if options.kernel_step == "alternate" and kernel is None:
+            estimate = run.initial(observation)
+        if estimate is None:
+            out = usual(observation, range(len(observation)))
+        else:
+            kind = None if as_given else self.network.picture_kind(observation)
+            out = restore_shaken(run, usual, observation, estimate, kind)
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
@@ -405,6 +419,17 @@ class BlindDiffPipeline(DiffusionPipeline):
         scale, jpeg_step = self.check_scale(scale), number_from("jpeg_step", jpeg_step, 0)
         y = to_batch(image).to(self.device)
         return Observation(y, scale, y.new_full((len(y),), jpeg_step))
+
+
+def _with_numbers(
+    run: Restoration,
+    images: Sequence[int],
+    observation: Observation,
+    degradation: Degradation | None,
+    of: Sequence[int],
+) -> BlindDiffOutput:
+    """Run for those ``of`` a part of the batch whose numbers in the batch are ``images``."""
+    return run(observation, degradation, [images[index] for index in of])
 
 
 def named_tensors(pipeline: BlindDiffPipeline, callback: StepCallback, names: Sequence[str]) -> AfterStep:
