@@ -1,4 +1,6 @@
-"""Train the estimator, its confidence head and the spectra of shaken kernels from stored examples: many passes over statistics of degraded crops.
+"""Train the estimator, its confidence head and the spectra of shaken kernels from stored examples.
+
+That is, many passes over statistics of degraded crops.
 
 The stages of `blinddiff train` see each crop a few times, and most of their time goes into making it. Here the
 statistics are computed once, and mirrored and transposed at random afterwards.

@@ -121,8 +121,8 @@ class Halftone(Noise):
 
     A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, its angle
     in [0, max_angle] radians. With probability `inks` each channel has an angle of its own, and with probability
-    `toned` the strength follows the tone as 4 v (1 - v). With probability `aligned` the pattern is that of a screen: its
-    period a whole number of pixels, along the axes.
+    `toned` the strength follows the tone as 4 v (1 - v). With probability `aligned` the period is a whole number of
+    pixels, along the axes.
     """
 
     name: str = "halftone"

@@ -20,8 +20,8 @@ LAST = 40  # iterations of error reduction at the end
 FEEDBACK = 0.9
 FAINT = 3.0
 MAX_FAINT = 0.05
-"""Errors of the spectrum spread over the support: entries below `FAINT` times the misfit, but at most `MAX_FAINT`, are set
-to 0, as shares of the largest entry."""
+"""Errors of the spectrum spread over the support: entries below `FAINT` times the misfit, but at most `MAX_FAINT`, are
+set to 0, as shares of the largest entry."""
 
 
 def retrieve_kernels(power: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,8 @@ COMPARED = 8
 FAINT_EDGE = 2e-3
 """Added to the differences of neighbouring pixels, in [0, 1], inside the logarithm."""
 MIN_GAP = 0.005
-"""Least difference of `edge_sparsity` from the mirror image for which a retrieved kernel is taken: with Gaussian, disk and
-straight kernels it was at most 0.006, with shaken ones up to 0.05."""
+"""Least difference of `edge_sparsity` from the mirror image for which a retrieved kernel is taken: with Gaussian, disk
+and straight kernels it was at most 0.006, with shaken ones up to 0.05."""
 MAX_LOSS = 0.02
 """By how much the edges may be less sparse than with the estimator's kernel: with a sharp picture it is 0.3."""
 
@@ -99,9 +99,8 @@ def restore_shaken(
         one, its_estimate = observation[[index]], estimate[[index]]
         if is_clear:
             kernel = its_estimate.with_estimate(shake.kernel[[index]], its_estimate.noise_level)
-            outs.append(
-                replace(keeping(one, kernel, [index]), decisions=None if kind is None else [_as_shaken(kind, index)])
-            )
+            decided = None if kind is None else [_as_shaken(kind, index)]
+            outs.append(replace(keeping(one, kernel, [index]), decisions=decided))
         else:
             outs.append(usual(one, [index]))
     decisions = None if kind is None else [decision for out in outs for decision in out.decisions or []]

@@ -211,7 +211,8 @@ class BlindDiffPipeline(DiffusionPipeline):
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
             kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"refine"``
                 (a fit), ``"alternate"`` (for camera shake at scales 1 and 2: the kernel from its spectrum where that is
-                clear, else as "damped"), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
+                clear, else as "damped"), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"``
+                (a given one).
             scheduler: ``"mean"`` (no diffusion: the mean of estimates at t = T), ``"ddim"``, ``"ddpm"``,
                 ``"dpm-solver++"``, ``"published"``, or ``"own"`` (the one of the constructor).
             generator: a random generator, or a list with one per image. Without one, every call draws other noise, from
@@ -422,14 +423,10 @@ class BlindDiffPipeline(DiffusionPipeline):
 
 
 def _with_numbers(
-    run: Restoration,
-    images: Sequence[int],
-    observation: Observation,
-    degradation: Degradation | None,
-    of: Sequence[int],
+    run: Restoration, images: Sequence[int], part: Observation, degradation: Degradation | None, of: Sequence[int]
 ) -> BlindDiffOutput:
     """Run for those ``of`` a part of the batch whose numbers in the batch are ``images``."""
-    return run(observation, degradation, [images[index] for index in of])
+    return run(part, degradation, [images[index] for index in of])
 
 
 def named_tensors(pipeline: BlindDiffPipeline, callback: StepCallback, names: Sequence[str]) -> AfterStep:
