@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blinddiff.degradation.fourier import rfft2
-from blinddiff.degradation.observation import dihedral, dihedral_inverse
+from blinddiff.degradation.observation import HALF_TURN, dihedral, dihedral_inverse
 from blinddiff.models.statistics import FINE_BLOCK, full_spectrum, transformed_spectrum
 
 HALF = FINE_BLOCK // 2
@@ -71,7 +71,9 @@ class KernelSpectrum(nn.Module):
             seen = transformed_spectrum(whole, partial(dihedral, transform=transform))[..., : HALF + 1]
             power = full_spectrum(self(seen, noise_level))
             estimates.append(transformed_spectrum(power, partial(dihedral_inverse, transform=transform)))
-        return torch.stack(estimates).mean(0)[..., : HALF + 1].exp()
+        mean = torch.stack(estimates).mean(0)
+        even = (mean + transformed_spectrum(mean, partial(dihedral, transform=HALF_TURN))) / 2  # as of a real kernel
+        return even[..., : HALF + 1].exp()
 
 
 def _pair(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
