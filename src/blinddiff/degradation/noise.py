@@ -121,8 +121,8 @@ class Halftone(Noise):
 
     A product of two cosines at right angles, its period drawn uniformly in [min_period, max_period] pixels, its angle
     in [0, max_angle] radians. With probability `inks` each channel has an angle of its own, and with probability
-    `toned` the strength follows the tone as 4 v (1 - v). With probability `aligned` the period is a whole number of
-    pixels, along the axes.
+    `toned` the strength follows the tone as 4 v (1 - v). With probability `aligned` the pattern is that of a screen: its
+    period a whole number of pixels, along the axes.
     """
 
     name: str = "halftone"
@@ -143,10 +143,7 @@ class Halftone(Noise):
         own = angle + torch.arange(channels, device=y.device, dtype=y.dtype).view(1, -1, 1, 1) * torch.pi / 6
         angle = torch.where(_coin(draws, batch, self.inks), own, angle.expand_as(own))
         aligned = _coin(draws, batch, self.aligned)
-        period, angle = (
-            torch.where(aligned, period.round(), period),
-            torch.where(aligned, torch.zeros_like(angle), angle),
-        )
+        period, angle = torch.where(aligned, period.round(), period), torch.where(aligned, torch.zeros_like(angle), angle)
         frequency = 2 * torch.pi / period
         phases = draws.uniform((2, batch, channels, 1, 1), 0, 2 * torch.pi)
         rows = torch.arange(height, device=y.device, dtype=y.dtype)[:, None]
