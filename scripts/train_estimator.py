@@ -1,4 +1,6 @@
-"""Train the estimator and its confidence head from stored examples: many passes over statistics of degraded crops.
+"""Train the estimator, its confidence head and the spectra of shaken kernels from stored examples.
+
+That is, many passes over statistics of degraded crops.
 
 The stages of `blinddiff train` see each crop a few times, and most of their time goes into making it. Here the
 statistics are computed once, and mirrored and transposed at random afterwards.
@@ -6,6 +8,7 @@ statistics are computed once, and mirrored and transposed at random afterwards.
     python scripts/train_estimator.py store RECIPE STORE --data FOLDER... --minutes 30
     python scripts/train_estimator.py fit RECIPE STORE... -o FOLDER
     python scripts/train_estimator.py confidence RECIPE STORE... -o FOLDER
+    python scripts/train_estimator.py spectrum RECIPE STORE... -o FOLDER --minutes 30
 """
 
 import argparse
@@ -19,12 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from blinddiff.degradation import Degradation, Observation
 from blinddiff.imaging import to_picture
 from blinddiff.models.edge_profiles import LENGTH
 from blinddiff.models.kernel_estimator import SpectralEstimator
+from blinddiff.models.kernel_spectrum import KernelSpectrum, log_power
 from blinddiff.models.mcformer import MCFormer
 from blinddiff.models.statistics import BLOCK, GROUPS, Statistics, estimator_statistics, full_spectrum
 from blinddiff.training.data import MARGIN, ImagePool, aligned, degrade, draw_scale
@@ -44,6 +49,14 @@ FROZEN = ("estimator.correct", "estimator.confidence_head")
 NEW = ("colour", "fine", "edges", "sharpening_head", "noise_gate")
 """Parts of the estimator that are trained at the full learning rate; the others at a tenth."""
 REPORT_STEPS = 100
+SPECTRUM = "kernel_spectrum."
+"""Prefix of the weights of `KernelSpectrum` in those of the network."""
+SPECTRUM_BATCH = 24
+AMPLITUDE_WEIGHT = 4.0
+SPECTRUM_TESTED = 40
+"""One of so many examples is not learned, but tested."""
+NOISE_JITTER = 0.15
+"""Standard deviation of the log of the error of the noise level that `KernelSpectrum` is told."""
 
 
 @dataclass
@@ -319,11 +332,73 @@ def _features_and_errors(estimator: SpectralEstimator, examples: Examples) -> It
             yield found, error, batch.pixels
 
 
+def spectrum(recipe: Recipe, examples: Examples, folder: Path, minutes: float, start: Path | None) -> None:
+    """Train `KernelSpectrum` at scales 1 and 2 for some minutes of processor time, and write its averaged weights.
+
+    start: a file of weights, as it is written; None for random ones.
+    """
+    torch.manual_seed(recipe.seed)
+    network = KernelSpectrum()
+    if start is not None:
+        network.load_state_dict({k.removeprefix(SPECTRUM): v for k, v in load_file(start).items()})
+    optimiser = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
+    average = averaged(network, recipe.ema)
+    rng = np.random.default_rng(recipe.seed)
+    usable = torch.nonzero(examples.scale <= 2).flatten()
+    tested, learned = usable[::SPECTRUM_TESTED], usable[torch.arange(len(usable)) % SPECTRUM_TESTED > 0]
+    started, step, total = time.process_time(), 0, 0.0
+    while (done := (time.process_time() - started) / (60 * minutes)) < 1:
+        rate = recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+        optimiser.param_groups[0]["lr"] = recipe.learning_rate * rate * min(1, (step + 1) / recipe.warmup)
+        places = torch.from_numpy(rng.integers(len(learned), size=SPECTRUM_BATCH))
+        loss = _spectrum_loss(network, mirrored(examples[learned[places]], rng))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+        optimiser.step()
+        average.update_parameters(network)
+        step += 1
+        total += loss.item() / REPORT_STEPS
+        if step % REPORT_STEPS == 0:
+            print(f"step {step}, {done:.0%}: loss {total:.4f}", flush=True)
+            total = 0.0
+        if step % (5 * REPORT_STEPS) == 0:
+            _report_spectrum(average.module, examples[tested], folder)
+    _report_spectrum(average.module, examples[tested], folder)
+
+
+def _spectrum_loss(network: KernelSpectrum, batch: Examples) -> Tensor:
+    """L1 of the log spectrum, and of the amplitude, by which the large ones count more."""
+    truth = torch.cat([log_power(batch.kernel[batch.scale == s], s) for s in (1, 2)])
+    order = torch.cat([torch.nonzero(batch.scale == s).flatten() for s in (1, 2)])
+    told = batch.noise_level * (NOISE_JITTER * torch.randn(len(batch))).exp()
+    power = network(batch.statistics.fine[order], told[order])
+    amplitude = ((power / 2).exp() - (truth / 2).exp()).abs().mean()
+    return (power - truth).abs().mean() + AMPLITUDE_WEIGHT * amplitude
+
+
+@torch.no_grad()
+def _report_spectrum(network: nn.Module, examples: Examples, folder: Path) -> None:
+    """Print the error of log |K|^2 on examples that were not learned, and write the weights."""
+    errors: dict[int, list[Tensor]] = {1: [], 2: []}
+    for places in torch.arange(len(examples)).split(SPECTRUM_BATCH):
+        some = examples[places]
+        power = network(some.statistics.fine, some.noise_level)
+        for s, found in errors.items():
+            at = some.scale == s
+            found.append((power[at] - log_power(some.kernel[at], s)).abs().mean((-2, -1)))
+    print("tested: " + ", ".join(f"x{s} {torch.cat(e).mean():.3f} nepers" for s, e in errors.items()), flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    network.get_buffer("is_trained").fill_(True)
+    state = {SPECTRUM + name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(state, folder / "kernel_spectrum.safetensors")
+
+
 def main() -> None:
     """Run a command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("store", "fit", "confidence"):
+    for name in ("store", "fit", "confidence", "spectrum"):
         command = commands.add_parser(name)
         command.add_argument("recipe", type=Path)
         command.add_argument("folders", type=Path, nargs="+")
@@ -338,12 +413,15 @@ def main() -> None:
         else:
             command.add_argument("-o", "--output", type=Path, required=True)
             command.add_argument("--steps", type=int, default=4000)
+            command.add_argument("--start", type=Path, help="weights of the spectrum from which to go on")
     given = parser.parse_args()
     (recipe,) = load_recipe(given.recipe, getattr(given, "data", None))
     if given.command == "store":
         store(recipe, given.folders[0], given.minutes, given.first, given.every, given.leaves)
     elif given.command == "fit":
         fit(recipe, load(given.folders), given.output, given.minutes)
+    elif given.command == "spectrum":
+        spectrum(recipe, load(given.folders), given.output, given.minutes, given.start)
     else:
         confidence(recipe, load(given.folders), given.output, given.steps)
 

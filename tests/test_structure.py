@@ -85,8 +85,8 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_house_stays_small() -> None:
-    assert len(FILES) <= 135
-    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 23_100
+    assert len(FILES) <= 138
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 23_400
 
 
 def test_imports_inside_functions_are_few() -> None:

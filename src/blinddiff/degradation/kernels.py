@@ -15,7 +15,7 @@ from torch import Tensor
 from blinddiff.degradation.draws import Draws, KernelFamily
 from blinddiff.degradation.kernel_measures import normalise
 from blinddiff.degradation.kernel_tensors import Value, as_tensors, axis, for_scale, require_positive, squared_radius
-from blinddiff.degradation.motion import CameraShake, LineMotion
+from blinddiff.degradation.motion import CameraShake, HandShake, LineMotion
 from blinddiff.errors import ParameterError
 
 
@@ -246,6 +246,7 @@ _ALL: tuple[KernelFamily, ...] = (
     GeneralizedGaussian(),
     Plateau(),
     CameraShake(),
+    HandShake(),
     LineMotion(),
     Disk(),
     UnsharpMasked(),

@@ -38,11 +38,15 @@ def camera_shake(path: Tensor, size: int) -> Tensor:
     path: (..., T, 2) points (x, y) = (column, row) in HR pixels at equal time steps, with any origin; use several
     per pixel, because they are not connected. A path too wide for the support is scaled down to it.
     """
-    path = path - path.mean(dim=-2, keepdim=True)
-    limit = float((size - 1) // 2)
-    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
     # Slightly less, so that no point is outside after rounding.
-    return rasterise(path * (limit * (1 - 1e-5) / reach).clamp_max(1.0), size)
+    return rasterise(_within(path, float((size - 1) // 2) * (1 - 1e-5)), size)
+
+
+def _within(path: Tensor, limit: float | Tensor) -> Tensor:
+    """A path (..., T, 2) about its mean, scaled down until it reaches no further than a limit along each axis."""
+    path = path - path.mean(dim=-2, keepdim=True)
+    reach = path.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1e-6)
+    return path * (limit / reach).clamp_max(1.0)
 
 
 def rasterise(path: Tensor, size: int) -> Tensor:
@@ -113,3 +117,34 @@ class CameraShake(KernelFamily):
         speed = speed * length / speed.sum(1, keepdim=True)
         velocity = torch.stack((speed * torch.cos(direction), speed * torch.sin(direction)), dim=-1)
         return velocity.cumsum(1)
+
+
+@dataclass(frozen=True)
+class HandShake(KernelFamily):
+    """The shake of a hand: the velocity is an Ornstein-Uhlenbeck process, so it turns, pauses and returns.
+
+    The path's larger extent along the axes is uniform in [min_extent, max_extent[scale]] HR pixels (scaled down to the
+    support); the correlation time of the velocity log-uniform in `memory`, in exposures; the trace has a Gaussian
+    profile with a standard deviation uniform in `widths`, in HR pixels, for lens and pixel.
+    """
+
+    name: str = "hand_shake"
+    min_extent: float = 1.0
+    max_extent: Mapping[int, float] = field(default_factory=lambda: {1: 22.0, 2: 25.0, 3: 27.0, 4: 29.0})
+    memory: tuple[float, float] = (0.03, 1.0)
+    widths: tuple[float, float] = (0.3, 0.9)
+
+    def draw(self, n: int, scale: int, size: int, draws: Draws) -> Tensor:
+        extents = draws.uniform((n, 1, 1), self.min_extent, for_scale(self.max_extent, scale))
+        low, high = (math.log(value * STEPS) for value in self.memory)
+        keep = torch.exp(-1 / draws.uniform((n, 1), low, high).exp())
+        velocity = [draws.normal((n, 2))]
+        for _ in range(STEPS - 1):
+            velocity.append(keep * velocity[-1] + (1 - keep.square()).sqrt() * draws.normal((n, 2)))
+        path = torch.stack(velocity, 1).cumsum(1)
+        path = path * (extents / (path.amax(1) - path.amin(1)).amax(-1)[:, None, None])
+        width = draws.uniform((n, 1, 1), *self.widths)
+        trace = rasterise(_within(path, ((size - 1) // 2 - 4 * width).clamp_min(0.0)), size)
+        position = axis(size, path.device, path.dtype)
+        blur = (-0.5 * ((position[:, None] - position) / width).square()).exp()
+        return normalise(blur @ trace @ blur)

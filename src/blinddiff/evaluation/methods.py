@@ -296,6 +296,9 @@ METHODS: dict[str, Entry] = {
         "fidelity, taking over the network's new kernel fully (no damping)", kernel_step="network"
     ),
     "kernel-refined": _pipeline("fidelity, with least squares for the kernel", kernel_step="refine"),
+    "kernel-alternate": _pipeline(
+        "fidelity, with the kernel of a camera shake where it is clear", kernel_step="alternate"
+    ),
     "no-image-step": _pipeline("fidelity, without the data term after the network", image_step="none"),
     "gradient": _pipeline("fidelity, with the gradient instead of the proximal step", image_step="gradient"),
     "without-sign": _pipeline("fidelity, with kernels without negative entries", limit=non_negative),

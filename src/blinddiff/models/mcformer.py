@@ -6,14 +6,17 @@ from functools import partial
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blinddiff.degradation.kernel_fit import kernel_error_map
 from blinddiff.degradation.kernel_measures import drop_slight_negatives
 from blinddiff.degradation.kernel_tensors import resize_support
 from blinddiff.degradation.observation import HALF_TURN, Degradation, Observation, dihedral, dihedral_inverse
+from blinddiff.degradation.phase_retrieval import retrieve_kernels
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
+from blinddiff.models.kernel_spectrum import KernelSpectrum
 from blinddiff.models.picture_kind import PictureClassifier, PictureKind
 from blinddiff.models.statistics import NOISE_GRID, estimator_statistics, spectral_statistics, transformed_spectrum
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
@@ -27,6 +30,7 @@ RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.
 ADDED = (
     *("estimator.normalise_colour.", "estimator.colour.", "estimator.fine.", "estimator.sharpening_head."),
     *("estimator.noise_gate.", "estimator.edges.", "noise_spectrum_mlp.", "negative_kernel.", "picture."),
+    "kernel_spectrum.",
 )
 """Prefixes of state-dict keys that older weights lack; added with initial values that have almost no effect."""
 
@@ -92,6 +96,7 @@ class MCFormer(ModulatedNetwork):
         self.scale_embedding = nn.Embedding(len(scales), embedding_dim)
         self.estimator = SpectralEstimator(kernel_size, estimator_hidden, tuple(scales))
         self.picture = PictureClassifier()
+        self.kernel_spectrum = KernelSpectrum()
 
     def normalize(self, image: Tensor) -> Tensor:
         """Image in [0, 1] -> (image - image_mean) / image_std, the value range of x_t."""
@@ -131,6 +136,22 @@ class MCFormer(ModulatedNetwork):
     def picture_kind(self, observation: Observation) -> PictureKind:
         """What the pictures are."""
         return self.picture.kind(observation.derived(estimator_statistics), observation.y)
+
+    def shaken_kernels(self, observation: Observation, noise_level: Tensor) -> Tensor | None:
+        """Kernels from their spectrum alone, (B, STARTS, n, n), in HR pixels; the mirror images are as likely.
+
+        None at other scales than 1 and 2, and with weights that lack a `KernelSpectrum`.
+        """
+        if observation.scale > 2 or not self.kernel_spectrum.is_trained:
+            return None
+        fine = observation.derived(estimator_statistics).fine.to(self.dtype)
+        power = self.kernel_spectrum.ensemble(fine, noise_level.to(self.dtype)).float()
+        kernels, _ = retrieve_kernels(power, self.config.kernel_size)
+        if observation.scale == 2:  # between the LR pixels, at which they were found, linearly
+            side = 2 * kernels.shape[-1] - 1
+            kernels = F.interpolate(kernels, (side, side), mode="bilinear", align_corners=True)
+            kernels = kernels / kernels.sum((-2, -1), keepdim=True)
+        return self._to_support(kernels.flatten(0, 1)).unflatten(0, kernels.shape[:2])
 
     def forward(
         self,

@@ -110,6 +110,9 @@ class PublishedMCFormer(ModulatedNetwork):
     def picture_kind(self, observation: Observation) -> None:
         """None: every picture is taken for a photograph."""
 
+    def shaken_kernels(self, observation: Observation, noise_level: Tensor) -> None:
+        """None: no kernel is retrieved from a spectrum."""
+
     def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> None:
         """None: the diffusion starts from pure noise."""
 

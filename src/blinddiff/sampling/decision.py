@@ -30,6 +30,7 @@ INTERPOLATED = "by interpolation alone"
 """The last resort: the enlarged picture, because all else moves its mean colour."""
 MAX_COLOUR_SHIFT = 2.0
 """Grey levels by which the mean of a channel may move. A kernel keeps it; values that are clipped do not."""
+SHAKEN = "with the kernel of a camera shake"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Decision:
         kind: one of `PICTURE_KINDS`.
         probability: of this kind.
         factor: by which the picture was enlarged before it came here; 1 if it was not.
-        fallback: how it was restored: `AS_ESTIMATED`, a key of `FALLBACKS`, or `INTERPOLATED`.
+        fallback: how it was restored: `AS_ESTIMATED`, `SHAKEN` (kernel step `alternate`), a key of `FALLBACKS`, or
+            `INTERPOLATED`.
     """
 
     kind: str
@@ -53,6 +55,8 @@ class Decision:
         """What the user should know; empty for a photograph that was restored as estimated."""
         if self.factor > 1:
             return f"enlarged {self.factor:.1f} times before: restored from its own size"
+        if self.fallback == SHAKEN:
+            return f"restored {SHAKEN}, from its spectrum"
         if self.fallback != AS_ESTIMATED:
             return f"the estimate did not agree with the picture: restored {self.fallback}"
         return ""

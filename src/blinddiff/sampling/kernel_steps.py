@@ -79,6 +79,7 @@ KERNEL_STEPS: dict[str, KernelStep] = {
     "damped": damped,
     "network": network,
     "refine": refine,
+    "alternate": damped,  # and at scales 1 and 2 first another initial kernel, see `alternation`
     "first": fixed,
     "fixed": fixed,
 }

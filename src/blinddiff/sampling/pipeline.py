@@ -22,6 +22,7 @@ from blinddiff.imaging.mask import MaskInput
 from blinddiff.models.denoiser import Denoiser
 from blinddiff.models.loading import load_network
 from blinddiff.published.network import ARCHITECTURES, architecture_name
+from blinddiff.sampling.alternation import restore_shaken
 from blinddiff.sampling.arguments import (
     choice,
     number_from,
@@ -206,7 +207,9 @@ class BlindDiffPipeline(DiffusionPipeline):
             noise_level: a known standard deviation of the noise, in grey levels.
             image_step: ``"proximal"``, ``"gradient"``, ``"none"`` or ``"published"``.
             kernel_step: ``"damped"`` (0.3 of the network's correction), ``"network"`` (all of it), ``"refine"``
-                (a fit), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"`` (a given one).
+                (a fit), ``"alternate"`` (for camera shake at scales 1 and 2: the kernel from its spectrum where that is
+                clear, else as "damped"), ``"first"`` (the kernel before the first step, never updated) or ``"fixed"``
+                (a given one).
             scheduler: ``"mean"`` (no diffusion: the mean of estimates at t = T), ``"ddim"``, ``"ddpm"``,
                 ``"dpm-solver++"``, ``"published"``, or ``"own"`` (the one of the constructor).
             generator: a random generator, or a list with one per image. Without one, every call draws other noise, from
@@ -296,21 +299,34 @@ class BlindDiffPipeline(DiffusionPipeline):
             callback=None if callback_on_step_end is None else named_tensors(self, callback_on_step_end, tensor_inputs),
             local=kernel_map,
         )
+        as_given = as_is or kernel is not None
+
+        def usual(part: Observation, images: Sequence[int]) -> BlindDiffOutput:
+            if as_given:
+                return run(part, run.initial(part), images)
+            numbered = partial(self._restore_photographs, run, images)
+            return restore_inside(numbered, part)
+
+        estimate = None
+        if options.kernel_step == "alternate" and kernel is None:
+            estimate = run.initial(observation)
         if kernel_map:
             working = observation.at_scale(working_scale(observation.scale, self.network.config.scales, 0.0))
             out = run(observation if as_is else working, None, [0])
             out = at_half_size(out) if out.images.shape[-2:] != observation.hr_size else out
-        elif as_is or kernel is not None:
-            out = run(observation, run.initial(observation), range(len(observation)))
+        elif estimate is None:
+            out = usual(observation, range(len(observation)))
         else:
-            out = restore_inside(partial(self._restore_photographs, run), observation)
+            kind = None if as_given else self.network.picture_kind(observation)
+            out = restore_shaken(run, usual, observation, estimate, kind)
         out.images = from_batch(out.images, output_type)
         return out if return_dict else out.to_tuple()  # type: ignore[return-value]  # diffusers' convention
 
     def _restore_photographs(
-        self, run: Restoration, observation: Observation, images: Sequence[int]
+        self, run: Restoration, images: Sequence[int], observation: Observation, places: Sequence[int]
     ) -> BlindDiffOutput:
-        """Restore photographs safely, if the network tells kinds; images: their numbers in the batch of the call."""
+        """Restore photographs safely, if the network tells kinds; their numbers in the batch are images[places]."""
+        images = [images[place] for place in places]
         if self.network.picture_kind(observation) is None:
             return run(observation, run.initial(observation), images)
         return restore_at_working_scales(run, self.network, observation, images)
