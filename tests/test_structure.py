@@ -85,7 +85,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_the_house_stays_small() -> None:
-    assert len(FILES) <= 138
+    assert len(FILES) <= 139
     assert sum(len(path.read_text().splitlines()) for path in FILES) <= 23_400
 
 

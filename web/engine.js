@@ -2,6 +2,7 @@
 // "settings", come from Python (scripts/build_web.py); tests/browser/test_web.py compares the results.
 
 import { addWeighted, crop, emptyPlanes, resize } from "./images.js";
+import { widths } from "./kernel.js";
 
 const ESTIMATES = ["kernel", "noise_level", "expected_kernel_error", "noise_spectrum"];
 
@@ -89,9 +90,19 @@ export class Engine {
     Object.assign(this, { description, settings, run });
   }
 
-  /** The scale of the graphs that restore a picture for a scale: for 1 it is 2, and the result is reduced. */
-  workingScale(scale) {
+  /** The largest scale of the graphs that may restore planes for a scale. */
+  largestScale(scale) {
     return scale === 1 && this.description.scales.includes(2) ? 2 : scale;
+  }
+
+  /** The scale of the graphs that restore planes for a scale; see blinddiff.sampling.decision. */
+  async #workingScale(y, scale, jpegStep) {
+    if (this.largestScale(scale) === scale) return scale;
+    const { wide, sharp, clean, reliable_kernel_error: reliable } = this.settings;
+    const { estimate } = await this.#estimate(y, scale, jpegStep);
+    const [major] = widths(estimate.kernel);
+    if (major > wide && estimate.expected_kernel_error[0] < reliable) return 1;
+    return major < sharp && estimate.noise_level[0] < clean ? 1 : 2;
   }
 
   /**
@@ -100,7 +111,7 @@ export class Engine {
    * onTile: called after each tile with (finished tiles, all tiles), again from 0 for a milder restoration.
    */
   async restore(y, scale, mode, jpegStep, onTile) {
-    const working = this.workingScale(scale);
+    const working = await this.#workingScale(y, scale, jpegStep);
     const out = await this.#restoreSafely(y, working, jpegStep, (...given) => this.#restore(...given, mode, onTile));
     if (working === scale) return out;
     const half = [out.x.height, out.x.width].map((side) => Math.floor(side / 2));

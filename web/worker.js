@@ -66,7 +66,7 @@ async function restore({ file, scale, mode }) {
   if (Math.min(y.height, y.width) < engine.description.smallest_side) {
     throw new Error(`a picture of ${y.width} x ${y.height} pixels is too small`);
   }
-  const pixels = y.height * y.width * engine.workingScale(scale) ** 2;
+  const pixels = y.height * y.width * engine.largestScale(scale) ** 2;
   if (pixels > LARGEST_RESULT) {
     throw new Error(`a result of ${(pixels / 1e6).toFixed()} megapixels is too large for a browser: choose a smaller scale or picture`);
   }

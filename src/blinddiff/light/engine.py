@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.errors import ParameterError
 from blinddiff.imaging.drawn import Drawn, enlarge_alone, find_drawn
 from blinddiff.imaging.photograph import from_array, from_picture, resize, spread_colours
@@ -29,6 +28,7 @@ from blinddiff.sampling.decision import (
     own_scale,
     own_size,
     residual_rms,
+    suits_scale_1,
     working_scale,
 )
 from blinddiff.sampling.engine import Needs
@@ -168,8 +168,8 @@ class Engine:
         return replace(out, images=np.moveaxis(enlarge_alone(y[0], scale), 0, -1)[None], decisions=decisions)
 
     def _restore_photograph(self, y: Array, scale: int, jpeg_step: float, restore: Callable[..., Restored]) -> Output:
-        width = widths_and_angle(self.graphs.estimate(y, scale, jpeg_step)[0].kernel)[0].item() if scale == 1 else 0.0
-        working = working_scale(scale, self.scales, width)
+        as_it_is = scale == 1 and bool(suits_scale_1(self.graphs.estimate(y, scale, jpeg_step)[0])[0])
+        working = working_scale(scale, self.scales, as_it_is=as_it_is)
         out = self._restore_safely(y, working, jpeg_step, restore)
         return out if working == scale else at_half_size(out)
 

@@ -107,9 +107,6 @@ class Denoiser(Protocol):
     def picture_kind(self, observation: Observation) -> PictureKind | None:
         """What the pictures are; None for a network that takes all for photographs."""
 
-    def shaken_kernels(self, observation: Observation, noise_level: Tensor) -> Tensor | None:
-        """Kernels from their power spectrum, (B, K, n, n); None for a network that retrieves none."""
-
     def closed_form_image(self, observation: Observation, degradation: Degradation | None) -> Tensor | None:
         """x_y, (B, 3, H, W) in [0, 1], from which noise makes x_T; None for a network that starts from pure noise."""
 

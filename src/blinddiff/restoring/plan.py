@@ -62,7 +62,7 @@ def plan_restoration(height: int, width: int, settings: RestoreSettings, engine:
     count, memory, seconds = 0, 0, 0.0
     for scale in settings.passes(height, width, engine):
         engine.check_scale(scale)
-        working = scale if settings.as_is or settings.kernel else working_scale(scale, engine.scales, 0.0)
+        working = scale if settings.as_is or settings.kernel else working_scale(scale, engine.scales)
         needs = engine.needs((height, width), working, settings.mode, settings.samples, settings.max_memory)
         height, width = height * scale, width * scale
         count, memory = count + needs.tiles, max(memory, needs.memory)

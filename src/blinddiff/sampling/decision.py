@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from blinddiff.degradation.kernel_measures import namespace
+from blinddiff.degradation.kernel_measures import namespace, widths_and_angle
 from blinddiff.errors import ImageError
 from blinddiff.files import release_pages
 from blinddiff.imaging.drawn import is_graphic
@@ -18,8 +18,10 @@ MIN_FACTOR = 1.3
 """Factor of enlargement below which reducing would lose more than it gains."""
 SMALLEST_SIDE = 8
 """Smallest side of an LR image in pixels; smaller ones are too small to estimate a blur."""
-WIDE = 1.8
-"""Major width of a kernel in pixels from which scale 1 is restored as it is."""
+WIDE, SHARP = 1.8, 0.35
+"""Major widths of kernels, in pixels, above and below which scale 1 is restored as it is, see `suits_scale_1`."""
+RELIABLE_KERNEL_ERROR = 0.6
+CLEAN = 4.0  # grey levels
 BAND = 256
 """Rows of an image that are measured at once, because it may be on disk."""
 UNRELIABLE_KERNEL_ERROR = 0.75
@@ -72,15 +74,28 @@ def own_scale(scale: int, factor: float, scales: Sequence[int]) -> int:
     return next((each for each in scales if each > scale * factor - 0.25), scales[-1])
 
 
-def working_scale(scale: int, scales: Sequence[int], width: float) -> int:
+def working_scale(scale: int, scales: Sequence[int], *, as_it_is: bool = False) -> int:
     """The one of `scales` at which a picture is restored for a scale; for 1 it can be 2, and the result is reduced.
 
     At scale 1 the network leaves noise and blur: on crops of photographs with noise of 10, 25 and 50 grey levels, the
-    detour is 2.9, 5.6 and 7.4 dB better, on blurred ones up to 1.8 dB. But a kernel of `WIDE` would leave the support.
+    detour is 2.9, 5.6 and 7.4 dB better, on blurred ones up to 1.8 dB.
 
-    width: the major width of the kernel estimated at ``scale``, see `widths_and_angle`.
+    as_it_is: see `suits_scale_1`.
     """
-    return 2 if scale == 1 and 2 in scales and width < WIDE else scale
+    return 2 if scale == 1 and 2 in scales and not as_it_is else scale
+
+
+def suits_scale_1(estimate: Any) -> Any:
+    """Which pictures are better restored at scale 1 itself, (B,): those with a wide kernel, and sharp, clean ones.
+
+    At scale 2 a wide kernel leaves the support, and what is sharp already loses detail: on crops of photographs, 2.4 dB
+    with a Gaussian of 2.5 pixels, 6.4 dB with noise of 1 grey level and no blur.
+
+    estimate: at scale 1, a `Degradation` or an `Estimate` of the light engine.
+    """
+    major, _, _ = widths_and_angle(estimate.kernel)
+    wide = (major > WIDE) & (estimate.expected_kernel_error < RELIABLE_KERNEL_ERROR)
+    return wide | ((major < SHARP) & (estimate.noise_level < CLEAN))
 
 
 def check_size(height: int, width: int) -> None:

@@ -311,7 +311,7 @@ class BlindDiffPipeline(DiffusionPipeline):
         if options.kernel_step == "alternate" and kernel is None:
             estimate = run.initial(observation)
         if kernel_map:
-            working = observation.at_scale(working_scale(observation.scale, self.network.config.scales, 0.0))
+            working = observation.at_scale(working_scale(observation.scale, self.network.config.scales))
             out = run(observation if as_is else working, None, [0])
             out = at_half_size(out) if out.images.shape[-2:] != observation.hr_size else out
         elif estimate is None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blinddiff.degradation import SCALES, Degradation, Observation
-from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.imaging.drawn import Drawn, enlarge_alone, find_drawn
 from blinddiff.imaging.photograph import Planes
 from blinddiff.models.mcformer import MCFormer
@@ -32,6 +31,7 @@ from blinddiff.sampling.decision import (
     own_scale,
     own_size,
     residual_rms,
+    suits_scale_1,
     working_scale,
 )
 from blinddiff.sampling.mask import with_mask
@@ -177,8 +177,8 @@ def restore_at_working_scales(
     """
     initial = run.initial(observation)
     assert initial is not None  # because the network tells kinds
-    widths = widths_and_angle(initial.kernel)[0].tolist()
-    scales = [working_scale(observation.scale, network.config.scales, width) for width in widths]
+    flags = suits_scale_1(initial).tolist()
+    scales = [working_scale(observation.scale, network.config.scales, as_it_is=flag) for flag in flags]
     outs: dict[int, BlindDiffOutput] = {}
     for scale in dict.fromkeys(scales):
         places = [index for index, each in enumerate(scales) if each == scale]
