@@ -58,7 +58,12 @@ def graphs(request):
 def built(graphs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("web") / "page"
     script = REPOSITORY / "scripts" / "build_web.py"
-    subprocess.run([sys.executable, script, "--graphs", graphs, "--out", folder], check=True)
+    build = subprocess.run(
+        [sys.executable, script, "--graphs", graphs, "--out", folder], check=False, capture_output=True, text=True
+    )
+    if "npm cannot load" in build.stderr:
+        pytest.skip("npm cannot load onnxruntime-web here")
+    assert build.returncode == 0, build.stderr
     return folder
 
 
@@ -158,7 +163,7 @@ def test_slider_moves_and_work_can_be_stopped(page, screenshot):
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#status")).to_have_text("Stopped")
     restore(page, SAMPLES / "flowers.jpg", 2)
-    screenshot("web")
+    screenshot(page, "web")
     before = page.locator("#before")
     assert "50%" in before.evaluate("canvas => getComputedStyle(canvas).clipPath")
     page.locator("#position").fill("20")

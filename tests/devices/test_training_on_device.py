@@ -83,7 +83,7 @@ def test_kernels_are_made_on_the_device(family: str) -> None:
         assert_same(FAMILIES[family].sample(6, 2, 31, torch.Generator().manual_seed(1), device), expected)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "paper"])  # it trains another network
 def test_losses_and_gradients_are_those_of_the_cpu(pairs: Pairs, stage: str) -> None:
     torch.manual_seed(0)
     network = MCFormer(**MODEL)

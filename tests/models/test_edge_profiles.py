@@ -12,7 +12,7 @@ ACROSS, DOWN = 0, 1  # directions
 
 
 def windows(luma: Tensor, area: Tensor | None = None) -> Tensor:
-    """The profiles of one image (h, w): (directions, shares, features)."""
+    """The profiles of one image (h, w): (directions, counts, features)."""
     area = torch.ones_like(luma, dtype=torch.bool) if area is None else area
     return edge_profiles(luma[None, None], area[None, None])[0]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blinddiff import BlindDiffPipeline
-from blinddiff.degradation import DegradationOperator
+from blinddiff.degradation import DegradationOperator, Observation
 from blinddiff.degradation.kernel_measures import widths_and_angle
 from blinddiff.degradation.kernels import isotropic_gaussian
 from blinddiff.models import statistics
@@ -75,7 +75,7 @@ def test_what_is_drawn_onto_a_photograph_does_not_decide_its_kernel(
     pipe = BlindDiffPipeline.from_pretrained()
 
     def width(image: Tensor) -> float:
-        major, minor, _ = widths_and_angle(pipe.estimate(image, 2).kernel[0])
+        major, minor, _ = widths_and_angle(pipe.network.initial_estimate(Observation(image, 2)).kernel[0])
         return float((major + minor) / 2)
 
     clean, drawn = width(y), width(draw(y))

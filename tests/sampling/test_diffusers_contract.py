@@ -43,6 +43,7 @@ def test_the_callback_may_replace_the_latents(tiny_pipeline, arguments):
     def callback(pipe, step, timestep, tensors):
         return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else {}
 
+    arguments = {**arguments, "as_is": True}  # a grey result would be replaced by a milder one
     out = tiny_pipeline(**arguments, callback_on_step_end=callback)
     assert torch.equal(out.images, torch.full_like(out.images, 0.5))  # 0 in the range in which x_t is noised
     by_step = tiny_pipeline(**arguments, on_step=lambda step, t, x_t, x0_hat, k: torch.zeros_like(x_t))

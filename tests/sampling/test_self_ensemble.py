@@ -68,7 +68,7 @@ def test_the_initial_estimate_is_equivariant(transform: int) -> None:
         plain = model.initial_estimate(Observation(y, 4))
         transformed = model.initial_estimate(Observation(dihedral(y, transform), 4))
     kernel = dihedral_inverse(transformed.kernel, transform)
-    torch.testing.assert_close(kernel, plain.kernel, atol=1e-6, rtol=1e-4)
-    torch.testing.assert_close(transformed.noise_level, plain.noise_level, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(kernel, plain.kernel, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(transformed.noise_level, plain.noise_level, atol=1e-4, rtol=3e-3)
     if transform % 4 in (1, 3) or transform == 4:
         assert (transformed.kernel - plain.kernel).abs().max() > 1e-5  # the kernel has a direction to rotate

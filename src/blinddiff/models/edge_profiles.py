@@ -12,17 +12,17 @@ DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 REACH = 8
 """Differences on either side of the steepest one."""
 LENGTH = 2 * REACH + 1
-SHARES = (1 / 1024, 1 / 256, 1 / 64)
-"""The profiles are averaged over these shares of the pixels: the places of the steepest edges."""
+ONE_IN = (1024, 256, 64)
+"""The profiles are averaged over one in so many pixels: the places of the steepest edges."""
 NEIGHBOURS = 2  # pixels on either side that a steepest difference exceeds
 MAX_SLANT = 0.5  # of the difference along the edge, relative to that across it
 FEATURES = 2 * LENGTH + 1
-EDGE_STATISTICS = len(DIRECTIONS) * len(SHARES) * FEATURES
+EDGE_STATISTICS = len(DIRECTIONS) * len(ONE_IN) * FEATURES
 FLOOR = 1 / 255
 
 
 def edge_profiles(luma: Tensor, area: Tensor) -> Tensor:
-    """Mean profiles of the strongest edges along each of `DIRECTIONS`, for each of `SHARES`.
+    """Mean profiles of the strongest edges along each of `DIRECTIONS`, for each of `ONE_IN`.
 
     A place is an edge if the difference to its neighbour along the direction is the steepest within `NEIGHBOURS`, and
     if the difference at right angles is less than `MAX_SLANT` of it.
@@ -31,7 +31,7 @@ def edge_profiles(luma: Tensor, area: Tensor) -> Tensor:
         luma: windows of images, (B, W, h, w).
         area: where these count, (B, W, h, w), bool.
 
-    The result is (B, directions, shares, `FEATURES`): the mean differences, `LENGTH`, divided by the steepest; the mean
+    The result is (B, directions, counts, `FEATURES`): the mean differences, `LENGTH`, divided by the steepest; the mean
     of their negative part; and the mean log of the steepest, in grey levels.
     """
     margin = REACH + NEIGHBOURS + 1
@@ -42,10 +42,12 @@ def edge_profiles(luma: Tensor, area: Tensor) -> Tensor:
         rows, columns = margin + down, margin + right
         return padded[..., rows : rows + height, columns : columns + width]
 
+    inside = F.pad(area, (margin, margin, margin, margin), value=False)
     row = width + 2 * margin
     values = padded.flatten(1)
     places = torch.arange(values.shape[1], device=luma.device).view(padded.shape[1:])
     places = places[..., margin : margin + height, margin : margin + width].flatten()
+    counts = [torch.sym_max(1, (luma.shape[1] * height * width + one_in // 2) // one_in) for one_in in ONE_IN]
     out = []
     for down, right in DIRECTIONS:
         steps = [
@@ -57,20 +59,26 @@ def edge_profiles(luma: Tensor, area: Tensor) -> Tensor:
             shifted(sign * right, -sign * down) + shifted(down + sign * right, right - sign * down) for sign in (1, -1)
         ]
         slant = (beside[0] - beside[1]).abs() / 4
-        edge = area & (slant < MAX_SLANT * strength)
+        other = inside[..., margin + down : margin + down + height, margin + right : margin + right + width]
+        edge = area & other & (slant < MAX_SLANT * strength)
         for step in steps:
             edge = edge & (strength >= step.abs())
-        best, chosen = _largest((strength * edge).flatten(1), max(1, round(max(SHARES) * strength[0].numel())))
+        best, at = _largest((strength * edge).flatten(1), counts[-1] + 1)
         offsets = torch.arange(-REACH, REACH + 2, device=luma.device) * (down * row + right)
-        samples = values.gather(1, (places[chosen][..., None] + offsets).flatten(1)).unflatten(1, (-1, LENGTH + 1))
+        samples = values.gather(1, (places[at][..., None] + offsets).flatten(1)).unflatten(1, (-1, LENGTH + 1))
         differences = samples.diff(dim=2)
         profile = differences * differences[..., REACH, None].sign() / best.clamp_min(FLOOR)[..., None]
-        found = (best > 0).to(luma)
-        parts = torch.cat([profile, profile.clamp(max=0), (255 * best + 1).log()[..., None]], 2) * found[..., None]
-        for share in SHARES:
-            count = max(1, round(share * strength[0].numel()))
-            out.append(parts[:, :count].sum(1) / found[:, :count].sum(1, keepdim=True).clamp_min(1))
-    return torch.stack(out, 1).unflatten(1, (len(DIRECTIONS), len(SHARES)))
+        lobes = profile.clamp(max=0)
+        # The mean with the mirrored one, because a rotation of the image by 180 degrees should change nothing.
+        profile, lobes = ((each + each.flip(-1)) / 2 for each in (profile, lobes))
+        parts = torch.cat([profile, lobes, (255 * best + 1).log()[..., None]], 2)
+        for count in counts:
+            # Not those as steep as the next one, if there are others: which of them come first depends on orientation.
+            some = best[:, :count]
+            steeper = some > best[:, count, None]
+            chosen = (steeper | (~steeper.any(1, keepdim=True) & (some > 0))).to(luma)[..., None]
+            out.append((parts[:, :count] * chosen).sum(1) / chosen.sum(1).clamp_min(1))
+    return torch.stack(out, 1).unflatten(1, (len(DIRECTIONS), len(ONE_IN)))
 
 
 def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,9 @@ class Restoration:
         denoiser: Denoiser = Tiled(self.network, tiles, self.on_tile)
         if self.self_ensemble:
             denoiser = SelfEnsemble(denoiser)
-        on_disk: AbstractContextManager[Any] = ImagesOnDisk(repeated.hr_size) if tiles.on_disk else nullcontext()
+        on_disk: AbstractContextManager[Any] = (
+            ImagesOnDisk(repeated.hr_size) if tiles.on_disk and repeated.y.is_cpu else nullcontext()
+        )
         with on_disk, self.progress_bar(total=len(diffusion.timesteps)) as bar:
 
             def after_step(step: int, t: int, x_t: Tensor, x0_hat: Tensor, k_t: Tensor) -> Tensor | None:
