@@ -228,9 +228,8 @@ def fit(recipe: Recipe, examples: Examples, folder: Path, minutes: float) -> Non
     started, step = time.monotonic(), 0
     totals: dict[str, float] = {}
     while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
-        rate = recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
         for group, each in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = each * rate * min(1, (step + 1) / recipe.warmup)
+            group["lr"] = each * _relative_rate(recipe, done, step)
         batch = mirrored(examples[torch.from_numpy(rng.integers(len(examples), size=BATCH))], rng)
         losses = estimator_losses(estimator, batch)
         total = sum((getattr(recipe.loss, name) * value for name, value in losses.items()), torch.zeros(()))
@@ -248,6 +247,12 @@ def fit(recipe: Recipe, examples: Examples, folder: Path, minutes: float) -> Non
         if step % (10 * REPORT_STEPS) == 0:
             _save(network, average.module, folder)
     _save(network, average.module, folder)
+
+
+def _relative_rate(recipe: Recipe, done: float, step: int) -> float:
+    """The learning rate relative to its peak: linear warm-up, then a cosine over the share of the time that is done."""
+    rate = recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    return rate * min(1, (step + 1) / recipe.warmup)
 
 
 def estimator_losses(estimator: SpectralEstimator, batch: Examples) -> dict[str, Tensor]:
@@ -348,8 +353,7 @@ def spectrum(recipe: Recipe, examples: Examples, folder: Path, minutes: float, s
     tested, learned = usable[::SPECTRUM_TESTED], usable[torch.arange(len(usable)) % SPECTRUM_TESTED > 0]
     started, step, total = time.process_time(), 0, 0.0
     while (done := (time.process_time() - started) / (60 * minutes)) < 1:
-        rate = recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
-        optimiser.param_groups[0]["lr"] = recipe.learning_rate * rate * min(1, (step + 1) / recipe.warmup)
+        optimiser.param_groups[0]["lr"] = recipe.learning_rate * _relative_rate(recipe, done, step)
         places = torch.from_numpy(rng.integers(len(learned), size=SPECTRUM_BATCH))
         loss = _spectrum_loss(network, mirrored(examples[learned[places]], rng))
         optimiser.zero_grad()

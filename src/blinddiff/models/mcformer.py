@@ -16,13 +16,11 @@ from blinddiff.degradation.phase_retrieval import retrieve_kernels
 from blinddiff.degradation.resize import bicubic_upsample
 from blinddiff.models.denoiser import Prediction
 from blinddiff.models.kernel_estimator import HALF_GRID, CorrectionFeatures, SpectralEstimator
-from blinddiff.models.kernel_spectrum import KernelSpectrum
+from blinddiff.models.kernel_spectrum import SPECTRUM_TRANSFORMS, KernelSpectrum
 from blinddiff.models.picture_kind import PictureClassifier, PictureKind
 from blinddiff.models.statistics import NOISE_GRID, estimator_statistics, spectral_statistics, transformed_spectrum
 from blinddiff.models.unet import ModulatedNetwork, sinusoidal_embedding
 
-ESTIMATOR_TRANSFORMS = (0, 1, 4, 5)
-"""For the estimator: no two differ by a 180-degree rotation, which leaves the power spectrum unchanged."""
 MIN_NEGATIVE = 0.01  # share of the positive mass from which negative entries count as sharpening
 MIN_POWER = 1e-3  # of a relative noise spectrum inside the logarithm
 RENAMED = {"estimator.doubt.": "estimator.confidence_head.", "estimator.correct.read.": "estimator.correct.mlp."}
@@ -120,7 +118,7 @@ class MCFormer(ModulatedNetwork):
         y = observation.y
         pixels = torch.full((len(y), 1), y.shape[-2] * y.shape[-1], device=y.device, dtype=torch.float32)
         estimates = []
-        for transform in ESTIMATOR_TRANSFORMS:
+        for transform in SPECTRUM_TRANSFORMS:
             transformed = observation.map(partial(dihedral, transform=transform)) if transform else observation
             estimate, features = self.estimator(transformed.derived(estimator_statistics), observation.scales)
             assert estimate.noise_spectrum is not None

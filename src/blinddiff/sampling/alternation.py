@@ -103,8 +103,7 @@ def restore_shaken(
             outs.append(replace(keeping(one, kernel, [index]), decisions=decided))
         else:
             outs.append(usual(one, [index]))
-    decisions = None if kind is None else [decision for out in outs for decision in out.decisions or []]
-    return replace(merged(outs), decisions=decisions)
+    return merged(outs)
 
 
 def _as_shaken(kind: PictureKind, index: int) -> Decision:

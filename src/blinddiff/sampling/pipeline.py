@@ -327,7 +327,7 @@ class BlindDiffPipeline(DiffusionPipeline):
     ) -> BlindDiffOutput:
         """Restore photographs safely, if the network tells kinds; their numbers in the batch are images[places]."""
         images = [images[place] for place in places]
-        if self.network.picture_kind(observation) is None:
+        if observation.derived(self.network.picture_kind) is None:
             return run(observation, run.initial(observation), images)
         return restore_at_working_scales(run, self.network, observation, images)
 

@@ -192,7 +192,7 @@ def restore_at_working_scales(
         ) -> BlindDiffOutput:
             return run(part, start, [images[places[index]] for index in some])
 
-        out = restore_safely(restore, network.picture_kind(working), working, estimate)
+        out = restore_safely(restore, working.derived(network.picture_kind), working, estimate)
         out = at_half_size(out) if scale > observation.scale else out
         outs.update({index: image_of(out, place) for place, index in enumerate(places)})
     return merged([outs[index] for index in range(len(observation))])
